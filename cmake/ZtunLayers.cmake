@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# ztun_layer(<name> DIR <dir> [PROGRAM <program>] LINK <libraries>...)
+#
+# Library zt_<name> from the C and C++ files of one directory, main.c excluded. While there are
+# none it is an INTERFACE library with the same links. With PROGRAM, <dir>/main.c becomes that
+# executable as soon as the file exists.
+function(ztun_layer name)
+    cmake_parse_arguments(arg "" "DIR;PROGRAM" "LINK" ${ARGN})
+    file(GLOB sources CONFIGURE_DEPENDS
+        ${CMAKE_SOURCE_DIR}/${arg_DIR}/*.c ${CMAKE_SOURCE_DIR}/${arg_DIR}/*.cc)
+    set(main ${CMAKE_SOURCE_DIR}/${arg_DIR}/main.c)
+    list(FIND sources ${main} main_index)
+    list(REMOVE_ITEM sources ${main})
+
+    if(sources)
+        add_library(zt_${name} STATIC ${sources})
+        target_link_libraries(zt_${name} PUBLIC zt_flags ${arg_LINK})
+        add_dependencies(zt_${name} version_header)
+    else()
+        add_library(zt_${name} INTERFACE)
+        target_link_libraries(zt_${name} INTERFACE zt_flags ${arg_LINK})
+    endif()
+
+    # libFuzzer brings a main(), and the programs are not what is fuzzed
+    if(arg_PROGRAM AND NOT main_index EQUAL -1 AND NOT ZTUN_FUZZ)
+        add_executable(${arg_PROGRAM} ${main})
+        target_link_libraries(${arg_PROGRAM} PRIVATE zt_${name})
+        add_dependencies(${arg_PROGRAM} version_header)
+        install(TARGETS ${arg_PROGRAM} RUNTIME DESTINATION bin)
+    endif()
+endfunction()
