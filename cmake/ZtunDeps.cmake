@@ -41,7 +41,7 @@ execute_process(
     OUTPUT_VARIABLE boringssl_prefix
     OUTPUT_STRIP_TRAILING_WHITESPACE
     COMMAND_ERROR_IS_FATAL ANY)
-message(STATUS "BoringSSL: ${boringssl_prefix}")
+set(ZTUN_BORINGSSL_PREFIX ${boringssl_prefix} CACHE INTERNAL "what scripts/boringssl.sh said")
 
 add_library(BoringSSL::crypto STATIC IMPORTED)
 set_target_properties(BoringSSL::crypto PROPERTIES

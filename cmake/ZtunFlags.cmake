@@ -9,7 +9,8 @@ set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
-set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+# Programs are PIE. Everything of ours ends up in a program, so libraries are compiled with -fPIE
+# too and not with CMake's -fPIC, under which gcc must not inline a function that is not static.
 include(CheckPIESupported)
 check_pie_supported(LANGUAGES C CXX)
 
@@ -29,10 +30,10 @@ target_compile_options(zt_flags INTERFACE
     -Wno-unused-parameter # callbacks of one shape leave parameters unused
     $<$<BOOL:${ZTUN_WERROR}>:-Werror>
     $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition>
-    -ffunction-sections -fdata-sections
+    -fPIE -ffunction-sections -fdata-sections
     -fstack-protector-strong)
 target_link_options(zt_flags INTERFACE
-    -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed -Wl,--gc-sections)
+    -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed -Wl,--gc-sections)
 
 if(ZTUN_FUZZ AND NOT CMAKE_C_COMPILER_ID MATCHES Clang)
     message(FATAL_ERROR "ZTUN_FUZZ needs clang")

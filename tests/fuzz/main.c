@@ -27,8 +27,7 @@ static uint64_t rand_state = 0x9e3779b97f4a7c15;
 static size_t n_runs;
 
 // splitmix64
-static uint64_t rand_next(void)
-{
+static uint64_t rand_next(void) {
     uint64_t z = rand_state += 0x9e3779b97f4a7c15;
 
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
@@ -36,8 +35,7 @@ static uint64_t rand_next(void)
     return z ^ (z >> 31);
 }
 
-static void *must_alloc(size_t len)
-{
+static void *must_alloc(size_t len) {
     void *p = malloc(len > 0 ? len : 1);
 
     if (p == NULL) {
@@ -48,8 +46,7 @@ static void *must_alloc(size_t len)
 }
 
 // Each run gets an allocation of exactly its length, so that ASan sees a read past the end.
-static void run_one(const uint8_t *data, size_t len)
-{
+static void run_one(const uint8_t *data, size_t len) {
     uint8_t *copy = must_alloc(len);
 
     if (len > 0) {
@@ -61,8 +58,7 @@ static void run_one(const uint8_t *data, size_t len)
 }
 
 // Changes data in place, within cap; returns the new length.
-static size_t mutate(uint8_t *data, size_t len, size_t cap)
-{
+static size_t mutate(uint8_t *data, size_t len, size_t cap) {
     static const uint8_t edges[] = {0x00, 0x01, 0x7f, 0x80, 0xfe, 0xff, '\n', '\0'};
     size_t at = len > 0 ? rand_next() % len : 0;
     size_t span;
@@ -103,8 +99,7 @@ static size_t mutate(uint8_t *data, size_t len, size_t cap)
     }
 }
 
-static void run_mutations(const uint8_t *data, size_t len)
-{
+static void run_mutations(const uint8_t *data, size_t len) {
     size_t cap = len + 4096;
     uint8_t *work = must_alloc(cap);
 
@@ -122,8 +117,7 @@ static void run_mutations(const uint8_t *data, size_t len)
     free(work);
 }
 
-static int run_file(const char *path, bool is_replay_only)
-{
+static int run_file(const char *path, bool is_replay_only) {
     FILE *f = fopen(path, "rb");
     uint8_t *data;
     size_t len;
@@ -143,14 +137,12 @@ static int run_file(const char *path, bool is_replay_only)
     return 0;
 }
 
-static int is_visible(const struct dirent *entry)
-{
+static int is_visible(const struct dirent *entry) {
     return entry->d_name[0] != '.';
 }
 
 // Files are taken in the order of their names, else the mutations would differ between machines.
-static int run_path(const char *path, bool is_replay_only, size_t *ret_n_files)
-{
+static int run_path(const char *path, bool is_replay_only, size_t *ret_n_files) {
     struct stat st;
     struct dirent **entries = NULL;
     int n_entries;
@@ -181,8 +173,7 @@ static int run_path(const char *path, bool is_replay_only, size_t *ret_n_files)
 }
 
 // Without a corpus the target still sees short random inputs.
-static void run_blind(void)
-{
+static void run_blind(void) {
     uint8_t data[BLIND_LEN_MAX];
 
     run_one(NULL, 0);
@@ -196,8 +187,7 @@ static void run_blind(void)
     }
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     const char *replay = getenv("FUZZ_REPLAY_ONLY");
     bool is_replay_only = replay != NULL && strcmp(replay, "1") == 0;
     size_t n_files = 0;
