@@ -183,8 +183,9 @@ const char *ip_text(const struct ip *ip, char buf[IP_TEXT_MAX]) {
 
 const char *addr_text(const struct addr *addr, char buf[ADDR_TEXT_MAX]) {
     char host[IP_TEXT_MAX];
-    const char *fmt = addr->ip.family == 6 ? "[%s]:%u" : "%s:%u";
-    snprintf(buf, ADDR_TEXT_MAX, fmt, ip_text(&addr->ip, host), (unsigned)addr->port);
+    bool is_v6 = addr->ip.family == 6;
+    snprintf(buf, ADDR_TEXT_MAX, "%s%s%s:%u", is_v6 ? "[" : "", ip_text(&addr->ip, host),
+             is_v6 ? "]" : "", (unsigned)addr->port);
     return buf;
 }
 

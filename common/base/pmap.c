@@ -342,8 +342,7 @@ bool pmap_del(struct pmap *map, struct slice key) {
     return true;
 }
 
-static bool node_each(const struct pmap_node *node, bool (*fn)(void *arg, void *value),
-                      void *arg) {
+static bool node_each(const struct pmap_node *node, bool (*fn)(void *arg, void *value), void *arg) {
     unsigned values = n_values(node);
     unsigned total = n_slots(node);
     for (unsigned i = 0; i < total; i++) {
