@@ -3,7 +3,6 @@
 
 #include <sys/random.h>
 
-#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include "common/base/check.h"
