@@ -1,0 +1,182 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Everything that has to hold before a change is merged. Goes on after a failure, so that one run
+# shows all of them; ends with the line `N passed, N failed`, the sum of the checks, the ctest
+# cases and the pytest cases.
+#
+#   scripts/test.sh [STAGE...]    all stages, or only these (names as printed)
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+unset BUILD_DIR MAKEFLAGS MFLAGS MAKELEVEL
+logs=$PWD/build/test
+rm -rf "$logs"
+mkdir -p "$logs"
+
+passed=0
+failed=0
+failures=()
+only=" $* "
+stage_pid=
+
+# Whatever a test starts inherits this mark, which is how leftovers are found. (The end-to-end tests
+# also run in namespaces of their own, see scripts/e2e.sh.)
+export ZTUN_TEST_RUN=$$-$RANDOM$RANDOM
+own_group=$(ps -o pgid= -p $$ | tr -d ' ')
+
+# Ends what the tests left running. Fails if there was anything.
+end_leftovers() {
+    local found=0 file pid
+    for file in /proc/[0-9]*/environ; do
+        grep -qzx "ZTUN_TEST_RUN=$ZTUN_TEST_RUN" "$file" 2>/dev/null || continue
+        pid=${file#/proc/}
+        pid=${pid%/environ}
+        # our own subshells carry the mark too
+        [[ $(ps -o pgid= -p "$pid" 2>/dev/null | tr -d ' ') != "$own_group" ]] || continue
+        echo "left running: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
+        kill -KILL "$pid" 2>/dev/null
+        found=1
+    done
+    return $found
+}
+
+on_exit() {
+    trap - EXIT INT TERM HUP
+    [[ -z $stage_pid ]] || kill -TERM -- "-$stage_pid" 2>/dev/null
+    end_leftovers >/dev/null
+    exit "${1:-1}"
+}
+trap 'on_exit 130' INT TERM HUP
+
+# stage NAME LIMIT_S COMMAND...: runs the command in its own process group with a time limit.
+# What it prints is kept in the log, and shown when it fails.
+stage() {
+    local name=$1 limit_s=$2 start=$SECONDS status=0 log
+    shift 2
+    if [[ $only != "  " && $only != *" $name "* ]]; then
+        return 0
+    fi
+    log=$logs/$name.log
+    setsid --wait timeout --kill-after=10 "$limit_s" "$@" </dev/null >"$log" 2>&1 &
+    stage_pid=$!
+    wait "$stage_pid" || status=$?
+    stage_pid=
+    if ((status != 0)); then
+        failures+=("$name")
+        printf '== %-18s FAILED (%d), %d s, log: %s\n' "$name" "$status" $((SECONDS - start)) \
+            "${log#"$PWD"/}"
+        tail -n 40 "$log" | sed 's/^/   | /'
+    else
+        printf '== %-18s ok, %d s%s\n' "$name" $((SECONDS - start)) "$(counts "$name")"
+    fi
+    return $status
+}
+
+# check NAME ...: a stage that counts as one case.
+check() {
+    local is_run=1
+    [[ $only == "  " || $only == *" $1 "* ]] || is_run=0
+    if stage "$@"; then
+        passed=$((passed + is_run))
+    else
+        failed=$((failed + 1))
+        return 1
+    fi
+}
+
+# The cases in a JUnit file: "passed failed skipped".
+junit() {
+    python3 - "$1" <<'PY'
+import sys, xml.etree.ElementTree as tree
+passed = failed = skipped = 0
+try:
+    for case in tree.parse(sys.argv[1]).iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None \
+                or case.get("status") == "fail":
+            failed += 1
+        elif case.find("skipped") is not None or case.get("status") in ("notrun", "disabled"):
+            skipped += 1
+        else:
+            passed += 1
+except (OSError, tree.ParseError):
+    pass
+print(passed, failed, skipped)
+PY
+}
+
+counts() {
+    local p f s
+    [[ -f $logs/$1.xml ]] || return 0
+    read -r p f s < <(junit "$logs/$1.xml")
+    printf ', %d cases' $((p + f))
+    ((s == 0)) || printf ', %d skipped' "$s"
+}
+
+# cases NAME ...: a stage that writes $logs/NAME.xml; each case in it counts.
+cases() {
+    local name=$1 status=0 p f s
+    if [[ $only != "  " && $only != *" $name "* ]]; then
+        return 0
+    fi
+    stage "$@" || status=$?
+    read -r p f s < <(junit "$logs/$name.xml")
+    # A test that could not run has not passed; a run that died without a verdict has failed.
+    f=$((f + s))
+    if ((status != 0 && f == 0)); then
+        f=1
+    fi
+    if ((status == 0 && f > 0)); then
+        failures+=("$name")
+    fi
+    passed=$((passed + p))
+    failed=$((failed + f))
+}
+
+ctest_cases() {
+    local name=$1 preset=$2 labels=$3
+    cases "$name" 600 scripts/build.sh "$preset" --test -L "$labels" \
+        --output-junit "$logs/$name.xml"
+}
+
+start=$SECONDS
+scripts/deps.sh || { echo "0 passed, 1 failed"; exit 1; }
+scripts/boringssl.sh >/dev/null || { echo "0 passed, 1 failed"; exit 1; }
+if ((SECONDS - start > 2)); then
+    printf '== first run: dependencies and BoringSSL took %d s\n' $((SECONDS - start))
+fi
+start=$SECONDS
+export NINJAFLAGS='-k 0'
+
+check format 60 scripts/format.sh --check
+check tidy 60 python3 tests/tidy.py
+cases tidy-self-test 60 python3 -m pytest -q --junitxml="$logs/tidy-self-test.xml" tests/test_tidy.py
+
+check build-gcc 600 scripts/build.sh release
+scripts/build.sh release --link-bin
+check headers 120 scripts/check-headers.sh
+check build-clang 600 scripts/build.sh clang-release
+ctest_cases test release '^(unit|sim|fuzz)$'
+check build-asan 600 scripts/build.sh asan
+ctest_cases test-asan asan '^(unit|sim|fuzz)$'
+check build-tsan 600 scripts/build.sh tsan
+ctest_cases test-tsan tsan '^(unit|sim)$'
+check linkage 60 scripts/check-linkage.sh build/release/bin
+
+if [[ -d tests/e2e || -d tests/interop ]]; then
+    cases e2e 600 scripts/e2e.sh build/release/bin --junitxml="$logs/e2e.xml"
+    cases e2e-asan 420 scripts/e2e.sh build/asan/bin -m main --junitxml="$logs/e2e-asan.xml"
+fi
+
+if end_leftovers; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    failures+=(leftovers)
+fi
+
+printf '== total %d s\n' $((SECONDS - start))
+if ((${#failures[@]})); then
+    echo "failed: ${failures[*]}"
+fi
+echo "$passed passed, $failed failed"
+((failed == 0 && passed > 0))
