@@ -34,7 +34,7 @@ deps:
 
 build: deps
 	@scripts/build.sh $(PRESET) $(T)
-	@scripts/build.sh $(PRESET) --link-bin
+	@$(if $(T),true,scripts/build.sh $(PRESET) --link-bin)
 
 unit: deps
 	@scripts/build.sh $(PRESET) unit
