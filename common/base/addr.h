@@ -56,6 +56,7 @@ const char *ip_text(const struct ip *ip, char buf[IP_TEXT_MAX]);
 const char *addr_text(const struct addr *addr, char buf[ADDR_TEXT_MAX]);
 const char *cidr_text(const struct cidr *cidr, char buf[CIDR_TEXT_MAX]);
 
-// sockaddr conversions. `v6_socket` maps IPv4 into ::ffff:0:0/96 for an AF_INET6 socket.
+// sockaddr conversions. `v6_socket` maps IPv4 into ::ffff:0:0/96 for an AF_INET6 socket. An unset
+// address becomes the wildcard: :: with v6_socket, else 0.0.0.0.
 socklen_t addr_to_sockaddr(const struct addr *addr, bool v6_socket, struct sockaddr_storage *ret);
 bool addr_from_sockaddr(const struct sockaddr *sa, struct addr *ret_addr);

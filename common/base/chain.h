@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A queue of byte segments, each a range of a reference-counted block. No cap of its own: who
-// appends checks chain_len() against the limit it keeps (each user documents its cap).
+// appends checks chain.len against the limit it keeps (each user documents its cap).
 //
 // An empty chain holds no memory. Nodes are recycled in the pool. Thread: the pool's worker.
 #pragma once
@@ -49,16 +49,18 @@ void chain_give(struct chain *chain, struct blk *blk, uint32_t off, uint32_t len
 void chain_give_room(struct chain *chain, struct blk *blk, uint32_t off, uint32_t len,
                      uint16_t headroom, uint16_t tailroom);
 // Appends a copy of the bytes in cold memory, with BLK_HEADROOM in front and BLK_TAILROOM behind;
-// small pieces are added to the last segment's block when it is cold, exclusive and has room.
+// small pieces are added to the last segment's block when it is cold, exclusive and has room. No
+// segment made here is longer than BLK_DATA_MAX, so that each can be sealed as one record.
 void chain_copy(struct chain *chain, struct slice bytes);
-// Moves all / the first `n` bytes of `from` to the end of `to` (same pool). A segment that is cut in
-// two shares its block: the front part keeps the headroom, the rest the tailroom. n <= from->len.
+// Moves all / the first `n` bytes of `from` to the end of `to` (same pool). A segment that is cut
+// in two shares its block: the front part keeps the headroom, the rest the tailroom.
+// n <= from->len.
 void chain_move_all(struct chain *to, struct chain *from);
 void chain_move(struct chain *to, struct chain *from, size_t n);
-// Drops the first n bytes (n <= len).
+// Drops the first n bytes (n <= len). A segment that is cut loses its headroom.
 void chain_skip(struct chain *chain, size_t n);
-// Removes the first segment; its block reference passes to the caller in ret_seg->blk (ret_seg->next
-// is NULL). False when empty.
+// Removes the first segment; its block reference passes to the caller in ret_seg->blk
+// (ret_seg->next is NULL). False when empty.
 bool chain_pop(struct chain *chain, struct seg *ret_seg);
 // Appends a popped or made segment, taking over its block reference.
 void chain_push(struct chain *chain, const struct seg *seg);
@@ -66,7 +68,8 @@ void chain_push(struct chain *chain, const struct seg *seg);
 int chain_iovec(const struct chain *chain, struct iovec *iov, int max, size_t *ret_bytes);
 // Copies up to len bytes from the front to dst without consuming; returns bytes copied.
 size_t chain_peek(const struct chain *chain, void *dst, size_t len);
-// Replaces every segment on a hot block by a copy in cold memory of exact size (see blk.h).
+// Replaces every segment on a hot block by a copy in cold memory of exact size (see blk.h), with
+// BLK_HEADROOM and BLK_TAILROOM. Hot segments in a row are joined up to BLK_DATA_MAX bytes.
 void chain_to_cold(struct chain *chain);
 // Capacity in bytes of the distinct-in-a-row blocks the chain holds: what a memory cap counts.
 size_t chain_capacity(const struct chain *chain);
