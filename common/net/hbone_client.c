@@ -1,0 +1,657 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/net/hbone_client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/net/peer_copy.h"
+
+enum tunnel_state { TUNNEL_DIALING, TUNNEL_SHAKING, TUNNEL_READY, TUNNEL_ENDING };
+
+struct hbone_tunnel {
+    struct h2_drv drv;
+    struct dial dial;
+    struct hbone_key *key; // NULL once it is out of the pool
+    struct hbone_client *client;
+    struct list node; // key->tunnels
+    struct tls_ctx *tls;
+    struct tls_peer *peer; // own copy, once ready
+    uint64_t busy_since;   // monotonic ns since it has held HBONE_BUSY_BYTES; 0 = it has not
+    int64_t not_after;     // Unix seconds: no new streams later
+    uint8_t state;
+    bool served; // had a stream
+};
+
+// One pool key with its tunnels and the requests that wait for one.
+struct hbone_key {
+    struct hmap_node node;
+    struct hbone_client *client;
+    struct list tunnels, waiting;
+    uint32_t n_tunnels, n_connecting;
+    struct tls_ctx *tls;
+    struct io_socket_params socket;
+    uint64_t pod_id;
+    struct addr destination;
+    size_t text_len;   // the whole key as bytes: fixed part, then the SANs with NULs
+    size_t sans_off;
+    uint8_t text[];
+};
+
+enum { KEY_FIXED = 8 + 8 + 17 + 17 + 2, KEY_MAX = KEY_FIXED + HBONE_SANS_MAX * 600 };
+
+static const struct h2_drv_handler drv_handler;
+
+// ---- keys --------------------------------------------------------------------------------------
+
+static size_t key_write(const struct hbone_route *route, uint8_t text[KEY_MAX]) {
+    size_t len = 0;
+    uint64_t generation = tls_ctx_generation(route->tls);
+    memcpy(text, &route->pod_id, 8);
+    memcpy(text + 8, &generation, 8);
+    text[16] = route->source_ip.family;
+    memcpy(text + 17, route->source_ip.bytes, 16);
+    text[33] = route->destination.ip.family;
+    memcpy(text + 34, route->destination.ip.bytes, 16);
+    memcpy(text + 50, &route->destination.port, 2);
+    len = KEY_FIXED;
+    for (size_t i = 0; i < route->n_sans && i < HBONE_SANS_MAX; i++) {
+        struct slice san = slice_head(route->sans[i], 599);
+        memcpy(text + len, san.ptr, san.len);
+        len += san.len;
+        text[len++] = 0;
+    }
+    return len;
+}
+
+static struct hbone_key *key_find(struct hbone_client *client, struct slice text, uint64_t hash) {
+    HMAP_EACH_WITH_HASH(pos, &client->keys, hash) {
+        struct hbone_key *key = HMAP_ITEM(pos, struct hbone_key, node);
+        if (slice_eq(slice_make(key->text, key->text_len), text)) {
+            return key;
+        }
+    }
+    return NULL;
+}
+
+static struct hbone_key *key_get(struct hbone_client *client, const struct hbone_route *route) {
+    uint8_t text[KEY_MAX];
+    size_t len = key_write(route, text);
+    uint64_t hash = hash_bytes(slice_make(text, len));
+    struct hbone_key *key = key_find(client, slice_make(text, len), hash);
+    if (key != NULL) {
+        return key;
+    }
+    key = xcalloc(1, sizeof(*key) + len);
+    key->client = client;
+    key->tls = tls_ctx_ref(route->tls);
+    key->socket = route->socket;
+    key->pod_id = route->pod_id;
+    key->destination = route->destination;
+    key->text_len = len;
+    key->sans_off = KEY_FIXED;
+    memcpy(key->text, text, len);
+    list_init(&key->tunnels);
+    list_init(&key->waiting);
+    hmap_insert(&client->keys, &key->node, hash);
+    return key;
+}
+
+static void key_release(struct hbone_key *key) {
+    if (key->n_tunnels > 0 || !list_empty(&key->waiting)) {
+        return;
+    }
+    hmap_remove(&key->client->keys, &key->node);
+    tls_ctx_unref(key->tls);
+    free(key);
+}
+
+static size_t key_sans(const struct hbone_key *key, struct slice sans[HBONE_SANS_MAX]) {
+    size_t n = 0;
+    for (size_t off = key->sans_off; off < key->text_len && n < HBONE_SANS_MAX; n++) {
+        sans[n] = slice_str((const char *)key->text + off);
+        off += sans[n].len + 1;
+    }
+    return n;
+}
+
+// ---- tunnels -----------------------------------------------------------------------------------
+
+// Takes the tunnel out of its pool: no further request finds it.
+static void tunnel_retire(struct hbone_tunnel *tunnel) {
+    struct hbone_key *key = tunnel->key;
+    if (key == NULL) {
+        return;
+    }
+    tunnel->key = NULL;
+    list_del(&tunnel->node);
+    key->n_tunnels--;
+    if (tunnel->state == TUNNEL_DIALING || tunnel->state == TUNNEL_SHAKING) {
+        key->n_connecting--;
+    }
+}
+
+static void tunnel_free(struct hbone_tunnel *tunnel) {
+    tunnel->client->stats.n_tunnels--;
+    tls_ctx_unref(tunnel->tls);
+    peer_copy_free(tunnel->peer);
+    free(tunnel);
+}
+
+static void request_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
+                         bool is_retryable) {
+    timer_clear(&request->client->loop->timers, &request->timer);
+    list_del(&request->node);
+    request->key = NULL;
+    request->is_open = false;
+    request->ops->on_fail(request, reason, status, is_retryable);
+}
+
+// A tunnel of this key could not be made: unless another is on its way, who waits is told.
+static void key_failed(struct hbone_key *key, enum flow_end reason, const char *detail) {
+    if (key->n_connecting > 0) {
+        return;
+    }
+    struct list failed;
+    list_init(&failed);
+    list_splice_back(&failed, &key->waiting);
+    key_release(key);
+    struct list *node;
+    while ((node = list_pop_front(&failed)) != NULL) {
+        struct hbone_request *request = LIST_ITEM(node, struct hbone_request, node);
+        snprintf(request->detail, sizeof(request->detail), "%s", detail);
+        request_fail(request, reason, 0, true);
+    }
+}
+
+static enum flow_end dial_reason(int err) {
+    if (err == -ETIMEDOUT) {
+        return FLOW_NETWORK_POLICY;
+    }
+    if (err == -EADDRNOTAVAIL) {
+        return FLOW_PORT_EXHAUSTED;
+    }
+    return FLOW_CONNECT_FAILED;
+}
+
+static void on_dial(struct dial *dial, int fd_or_err) {
+    struct hbone_tunnel *tunnel = CONTAINER_OF(dial, struct hbone_tunnel, dial);
+    struct hbone_client *client = tunnel->client;
+    struct hbone_key *key = tunnel->key;
+    if (fd_or_err < 0) {
+        client->stats.n_dial_failed++;
+        tunnel_retire(tunnel);
+        tunnel_free(tunnel);
+        if (key != NULL) {
+            key_failed(key, dial_reason(fd_or_err), strerror(-fd_or_err));
+        }
+        return;
+    }
+    if (key == NULL) { // retired while dialing
+        client->loop->io->ops->close(client->loop->io, fd_or_err, true);
+        tunnel_free(tunnel);
+        return;
+    }
+    struct slice sans[HBONE_SANS_MAX];
+    size_t n_sans = key_sans(key, sans);
+    tunnel->state = TUNNEL_SHAKING;
+    h2_drv_init(&tunnel->drv, client->tls_queue, fd_or_err,
+                tls_handshake_new_client(tunnel->tls, sans, n_sans), false, &client->config.h2,
+                &drv_handler);
+}
+
+static void tunnel_start(struct hbone_key *key) {
+    struct hbone_client *client = key->client;
+    struct hbone_tunnel *tunnel = xcalloc(1, sizeof(*tunnel));
+    tunnel->client = client;
+    tunnel->key = key;
+    tunnel->tls = tls_ctx_ref(key->tls);
+    tunnel->state = TUNNEL_DIALING;
+    list_push_back(&key->tunnels, &tunnel->node);
+    key->n_tunnels++;
+    key->n_connecting++;
+    client->stats.n_tunnels++;
+    dial_start(&tunnel->dial, client->loop, &key->socket, &key->destination,
+               client->loop->now + client->config.dial_timeout_ns, on_dial);
+}
+
+static bool tunnel_is_usable(struct hbone_tunnel *tunnel) {
+    if (tunnel->state != TUNNEL_READY || h2_conn_is_draining(tunnel->drv.h2) ||
+        h2_conn_is_dead(tunnel->drv.h2)) {
+        return false;
+    }
+    return h2_conn_n_free_streams(tunnel->drv.h2) > 0;
+}
+
+static bool tunnel_is_busy(struct hbone_tunnel *tunnel) {
+    uint32_t open = h2_conn_n_streams(tunnel->drv.h2);
+    if (open >= open / 2 + h2_conn_n_free_streams(tunnel->drv.h2) / 2 + 1) {
+        return true; // half of its stream limit
+    }
+    uint64_t now = tunnel->client->loop->now;
+    if (h2_conn_queued(tunnel->drv.h2) + tls_link_queued(&tunnel->drv.tl) < HBONE_BUSY_BYTES) {
+        tunnel->busy_since = 0;
+        return false;
+    }
+    tunnel->busy_since = tunnel->busy_since != 0 ? tunnel->busy_since : now;
+    return now - tunnel->busy_since >= HBONE_BUSY_MS * NS_PER_MS;
+}
+
+static void tunnel_drain(struct hbone_tunnel *tunnel) {
+    struct hbone_key *key = tunnel->key;
+    tunnel_retire(tunnel);
+    if (tunnel->state == TUNNEL_READY) {
+        tunnel->state = TUNNEL_ENDING;
+        tunnel->client->stats.n_ready--;
+        h2_drv_drain(&tunnel->drv);
+    } else if (tunnel->state == TUNNEL_DIALING) {
+        tunnel->state = TUNNEL_ENDING;
+        if (dial_cancel(&tunnel->dial)) {
+            tunnel_free(tunnel);
+        }
+    } else if (tunnel->state == TUNNEL_SHAKING) {
+        tunnel->state = TUNNEL_ENDING;
+        h2_drv_abort(&tunnel->drv, FLOW_DRAIN);
+    }
+    if (key != NULL) {
+        key_failed(key, FLOW_TUNNEL_LOST, "tunnel is being drained");
+    }
+}
+
+// Past the validity of either certificate: running streams live, new ones go elsewhere.
+static bool tunnel_is_expired(const struct hbone_tunnel *tunnel) {
+    return tunnel->not_after < clock_wall_s();
+}
+
+// ---- requests ----------------------------------------------------------------------------------
+
+static struct hbone_request *of_stream(struct hbone_stream *stream) {
+    return CONTAINER_OF(stream, struct hbone_request, stream);
+}
+
+static void place(struct hbone_key *key, struct hbone_request *request, bool fresh_only);
+
+static void on_stream_lost(struct hbone_stream *stream, enum flow_end reason) {
+    struct hbone_request *request = of_stream(stream);
+    bool is_refused = stream->reset_err == H2_REFUSED || stream->reset_err == H2_DRAINING ||
+                      stream->reset_err == H2_STREAM_LIMIT;
+    bool is_stale = request->is_reused && stream->reset_err == H2_NO_ERROR;
+    request->is_open = false;
+    if ((is_refused || is_stale) && !request->was_retried) {
+        request->was_retried = true;
+        request->client->stats.n_stale_retries++;
+        timer_clear(&request->client->loop->timers, &request->timer);
+        place(request->key, request, true);
+        return;
+    }
+    struct hbone_key *key = request->key;
+    snprintf(request->detail, sizeof(request->detail), "%s", h2_err_text(stream->reset_err));
+    request_fail(request, reason, 0, true);
+    key_release(key);
+}
+
+static void on_stream_head(struct hbone_stream *stream, const struct h2_event *event) {
+    struct hbone_request *request = of_stream(stream);
+    struct hbone_key *key = request->key;
+    char scratch[HBONE_BAGGAGE_MAX];
+    struct hbone_baggage baggage;
+    uint16_t status =
+        hbone_response_parse(event->fields, event->n_fields, scratch, &baggage);
+    timer_clear(&request->client->loop->timers, &request->timer);
+    request->is_open = false;
+    if (hbone_status_is_ok(status)) {
+        request->key = NULL;
+        request->ops->on_open(request, event);
+    } else {
+        hbone_stream_drop(stream, H2_NO_ERROR);
+        snprintf(request->detail, sizeof(request->detail), "the peer answered status %u", status);
+        request_fail(request, FLOW_CONNECT_REFUSED, status, hbone_status_is_retryable(status));
+    }
+    key_release(key);
+}
+
+static void on_answer_timeout(struct timer *timer, uint64_t now) {
+    (void)now;
+    struct hbone_request *request = CONTAINER_OF(timer, struct hbone_request, timer);
+    struct hbone_key *key = request->key;
+    hbone_stream_drop(&request->stream, H2_CANCEL);
+    snprintf(request->detail, sizeof(request->detail), "no answer to CONNECT in %d s",
+             HBONE_ANSWER_MS / 1000);
+    request_fail(request, FLOW_TIMEOUT, 0, true);
+    key_release(key);
+}
+
+// Opens the request's stream on a ready tunnel. False: the tunnel cannot take it after all.
+static bool request_open(struct hbone_request *request, struct hbone_tunnel *tunnel) {
+    struct hbone_head head;
+    request->ops->build(request, &head);
+    enum h2_err err = H2_NO_ERROR;
+    struct h2_stream *h2 =
+        h2_stream_open(tunnel->drv.h2, head.fields, head.n_fields, false, NULL, &err);
+    if (h2 == NULL) {
+        return false;
+    }
+    hbone_stream_init(&request->stream, &tunnel->drv, h2);
+    request->stream.on_head = on_stream_head;
+    request->stream.on_lost = on_stream_lost;
+    request->is_reused = tunnel->served;
+    request->is_open = true;
+    tunnel->served = true;
+    request->client->stats.n_streams++;
+    timer_set(&request->client->loop->timers, &request->timer,
+              request->client->loop->now + HBONE_ANSWER_MS * NS_PER_MS);
+    h2_drv_kick(&tunnel->drv);
+    return true;
+}
+
+// The least loaded tunnel that can take a stream; retires what no longer may.
+static struct hbone_tunnel *pick(struct hbone_key *key, bool fresh_only, bool *ret_all_busy) {
+    struct hbone_tunnel *best = NULL;
+    *ret_all_busy = true;
+    LIST_EACH_SAFE(node, &key->tunnels) {
+        struct hbone_tunnel *tunnel = LIST_ITEM(node, struct hbone_tunnel, node);
+        if (!tunnel_is_usable(tunnel) || (fresh_only && tunnel->served)) {
+            continue;
+        }
+        *ret_all_busy = *ret_all_busy && tunnel_is_busy(tunnel);
+        if (best == NULL ||
+            h2_conn_n_streams(tunnel->drv.h2) < h2_conn_n_streams(best->drv.h2)) {
+            best = tunnel;
+        }
+    }
+    return best;
+}
+
+static void place(struct hbone_key *key, struct hbone_request *request, bool fresh_only) {
+    bool all_busy = true;
+    struct hbone_tunnel *tunnel = pick(key, fresh_only, &all_busy);
+    if (tunnel != NULL && request_open(request, tunnel)) {
+        if (all_busy && key->n_connecting == 0 && key->n_tunnels < HBONE_TUNNELS_MAX) {
+            tunnel_start(key);
+        }
+        return;
+    }
+    list_push_back(&key->waiting, &request->node);
+    // A full set of tunnels frees streams in time; a fresh one is needed otherwise.
+    if (key->n_connecting == 0 && (key->n_tunnels < HBONE_TUNNELS_MAX || fresh_only)) {
+        tunnel_start(key);
+    }
+}
+
+static void serve_waiting(struct hbone_tunnel *tunnel) {
+    struct hbone_key *key = tunnel->key;
+    while (key != NULL && !list_empty(&key->waiting) && tunnel_is_usable(tunnel)) {
+        struct list *node = list_pop_front(&key->waiting);
+        struct hbone_request *request = LIST_ITEM(node, struct hbone_request, node);
+        if (!request_open(request, tunnel)) {
+            list_push_front(&key->waiting, node);
+            return;
+        }
+    }
+}
+
+void hbone_request_init(struct hbone_request *request, const struct hbone_request_ops *ops) {
+    *request = (struct hbone_request){.ops = ops};
+    list_init(&request->node);
+    timer_init(&request->timer, on_answer_timeout);
+}
+
+void hbone_client_connect(struct hbone_client *client, struct hbone_request *request,
+                          const struct hbone_route *route) {
+    request->client = client;
+    request->key = key_get(client, route);
+    request->was_retried = request->is_open = false;
+    request->detail[0] = 0;
+    LIST_EACH_SAFE(node, &request->key->tunnels) {
+        struct hbone_tunnel *tunnel = LIST_ITEM(node, struct hbone_tunnel, node);
+        if (tunnel->state == TUNNEL_READY && tunnel_is_expired(tunnel)) {
+            tunnel_retire(tunnel);
+            tunnel->state = TUNNEL_ENDING;
+            client->stats.n_ready--;
+            h2_drv_drain(&tunnel->drv);
+        }
+    }
+    place(request->key, request, false);
+}
+
+void hbone_request_cancel(struct hbone_request *request) {
+    struct hbone_key *key = request->key;
+    if (key == NULL) {
+        return;
+    }
+    timer_clear(&request->client->loop->timers, &request->timer);
+    list_del(&request->node);
+    request->key = NULL;
+    if (request->is_open) {
+        request->is_open = false;
+        hbone_stream_drop(&request->stream, H2_CONNECT_ERROR);
+    }
+    key_release(key);
+}
+
+// ---- tunnel events -----------------------------------------------------------------------------
+
+static struct hbone_tunnel *of_drv(struct h2_drv *drv) {
+    return CONTAINER_OF(drv, struct hbone_tunnel, drv);
+}
+
+static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
+    struct hbone_tunnel *tunnel = of_drv(drv);
+    struct hbone_client *client = tunnel->client;
+    if (tunnel->key == NULL) {
+        return;
+    }
+    tunnel->peer = peer_copy(peer);
+    tunnel->not_after = MIN(peer->not_after, tls_ctx_not_after(tunnel->tls));
+    tunnel->state = TUNNEL_READY;
+    tunnel->key->n_connecting--;
+    client->stats.n_ready++;
+    client->stats.n_opened++;
+    h2_conn_allow_growth(drv->h2, client->allow_growth);
+    serve_waiting(tunnel); // without waiting for the peer's SETTINGS: saves a round trip
+    if (tunnel->key != NULL && !list_empty(&tunnel->key->waiting) &&
+        tunnel->key->n_connecting == 0 && tunnel->key->n_tunnels < HBONE_TUNNELS_MAX) {
+        tunnel_start(tunnel->key);
+    }
+}
+
+static void on_event(struct h2_drv *drv, const struct h2_event *event) {
+    struct hbone_tunnel *tunnel = of_drv(drv);
+    if (event->type == H2_EV_GOAWAY && tunnel->state == TUNNEL_READY) {
+        struct hbone_key *key = tunnel->key;
+        tunnel_retire(tunnel);
+        tunnel->state = TUNNEL_ENDING;
+        tunnel->client->stats.n_ready--;
+        drv->close_when_idle = true;
+        if (key != NULL && !list_empty(&key->waiting) && key->n_connecting == 0) {
+            tunnel_start(key);
+        } else if (key != NULL) {
+            key_release(key);
+        }
+    } else if (event->type == H2_EV_SETTINGS || event->type == H2_EV_CLOSED) {
+        serve_waiting(tunnel); // the limit may have grown, or a stream came free
+    }
+}
+
+static void on_end(struct h2_drv *drv, enum flow_end reason) {
+    struct hbone_tunnel *tunnel = of_drv(drv);
+    struct hbone_key *key = tunnel->key;
+    char detail[96] = "";
+    if (tunnel->state == TUNNEL_SHAKING) {
+        tunnel->client->stats.n_tls_failed++;
+        snprintf(detail, sizeof(detail), "%s",
+                 drv->tl.err != TLS_OK ? tls_err_text(drv->tl.err)
+                 : drv->tl.os_err != 0 ? strerror(-drv->tl.os_err)
+                                       : "closed during the handshake");
+    }
+    if (tunnel->state == TUNNEL_READY) {
+        tunnel->client->stats.n_ready--;
+    }
+    tunnel_retire(tunnel);
+    tunnel->state = TUNNEL_ENDING;
+    if (key == NULL) {
+        return;
+    }
+    if (reason == FLOW_OK) { // peer went away in order: who waits needs another tunnel
+        if (!list_empty(&key->waiting) && key->n_connecting == 0) {
+            tunnel_start(key);
+            return;
+        }
+        reason = FLOW_TUNNEL_LOST;
+    }
+    key_failed(key, reason, detail);
+}
+
+static void on_closed(struct h2_drv *drv) {
+    tunnel_free(of_drv(drv));
+}
+
+static const struct h2_drv_handler drv_handler = {
+    .on_ready = on_ready, .on_event = on_event, .on_end = on_end, .on_closed = on_closed};
+
+// ---- the pool as a whole -----------------------------------------------------------------------
+
+// Calls fn for every pooled tunnel; fn may end it.
+static void each_tunnel(struct hbone_client *client,
+                        void (*fn)(struct hbone_tunnel *tunnel, const void *arg), const void *arg) {
+    // Ending a tunnel may free its key: collect first.
+    size_t n = 0, max = client->stats.n_tunnels;
+    struct hbone_tunnel **all = xcalloc(max + 1, sizeof(struct hbone_tunnel *));
+    HMAP_EACH_SAFE(pos, &client->keys) {
+        struct hbone_key *key = HMAP_ITEM(pos, struct hbone_key, node);
+        LIST_EACH(node, &key->tunnels) {
+            CHECK(n < max);
+            all[n++] = LIST_ITEM(node, struct hbone_tunnel, node);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        fn(all[i], arg);
+    }
+    free(all);
+}
+
+static void sweep_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
+    const uint64_t *now = arg;
+    if (tunnel->state == TUNNEL_READY && h2_conn_n_streams(tunnel->drv.h2) == 0 &&
+        (*now - tunnel->drv.last_active >= tunnel->client->config.idle_ns ||
+         tunnel_is_expired(tunnel))) {
+        tunnel_drain(tunnel);
+    }
+}
+
+static void on_sweep(struct timer *timer, uint64_t now) {
+    struct hbone_client *client = CONTAINER_OF(timer, struct hbone_client, sweep);
+    each_tunnel(client, sweep_tunnel, &now);
+    timer_set(&client->loop->timers, &client->sweep, now + client->config.idle_ns / 8 + NS_PER_MS);
+}
+
+static void abort_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
+    const enum flow_end *reason = arg;
+    if (tunnel->state == TUNNEL_READY || tunnel->state == TUNNEL_SHAKING) {
+        h2_drv_abort(&tunnel->drv, *reason);
+    } else {
+        tunnel_drain(tunnel);
+    }
+}
+
+static void drain_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
+    (void)arg;
+    tunnel_drain(tunnel);
+}
+
+struct pod_filter {
+    uint64_t pod_id;
+    bool abort;
+    enum flow_end reason;
+};
+
+static void close_pod_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
+    const struct pod_filter *filter = arg;
+    if (tunnel->key == NULL || tunnel->key->pod_id != filter->pod_id) {
+        return;
+    }
+    if (filter->abort) {
+        abort_tunnel(tunnel, &filter->reason);
+    } else {
+        tunnel_drain(tunnel);
+    }
+}
+
+static void drain_if_destination(struct hbone_tunnel *tunnel, const void *arg) {
+    if (tunnel->key != NULL && ip_eq(&tunnel->key->destination.ip, arg)) {
+        tunnel_drain(tunnel);
+    }
+}
+
+struct recheck {
+    bool (*is_valid)(void *arg, uint64_t pod_id, const struct tls_peer *peer);
+    void *arg;
+};
+
+static void recheck_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
+    const struct recheck *check = arg;
+    if (tunnel->key != NULL && tunnel->peer != NULL &&
+        !check->is_valid(check->arg, tunnel->key->pod_id, tunnel->peer)) {
+        h2_drv_abort(&tunnel->drv, FLOW_REVOKED);
+    }
+}
+
+static void grow_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
+    if (tunnel->state == TUNNEL_READY) {
+        h2_conn_allow_growth(tunnel->drv.h2, *(const bool *)arg);
+    }
+}
+
+void hbone_client_config_init(struct hbone_client_config *config) {
+    *config = (struct hbone_client_config){.idle_ns = 300 * NS_PER_SEC,
+                                           .dial_timeout_ns = 10 * NS_PER_SEC};
+    h2_config_init(&config->h2, false);
+}
+
+void hbone_client_init(struct hbone_client *client, struct loop *loop, struct tls_queue *queue,
+                       const struct hbone_client_config *config) {
+    *client = (struct hbone_client){
+        .loop = loop, .tls_queue = queue, .config = *config, .allow_growth = true};
+    hmap_init(&client->keys);
+    timer_init(&client->sweep, on_sweep);
+    timer_set(&loop->timers, &client->sweep, loop->now + config->idle_ns / 8 + NS_PER_MS);
+}
+
+void hbone_client_fini(struct hbone_client *client) {
+    CHECK(client->keys.n_items == 0);
+    timer_clear(&client->loop->timers, &client->sweep);
+    hmap_fini(&client->keys);
+}
+
+void hbone_client_close_pod(struct hbone_client *client, uint64_t pod_id, bool abort,
+                            enum flow_end reason) {
+    struct pod_filter filter = {.pod_id = pod_id, .abort = abort, .reason = reason};
+    each_tunnel(client, close_pod_tunnel, &filter);
+}
+
+void hbone_client_drain_destination(struct hbone_client *client, const struct ip *ip) {
+    each_tunnel(client, drain_if_destination, ip);
+}
+
+void hbone_client_drain_all(struct hbone_client *client) {
+    each_tunnel(client, drain_tunnel, NULL);
+}
+
+void hbone_client_abort_all(struct hbone_client *client, enum flow_end reason) {
+    each_tunnel(client, abort_tunnel, &reason);
+}
+
+void hbone_client_recheck(struct hbone_client *client,
+                          bool (*is_valid)(void *arg, uint64_t pod_id, const struct tls_peer *peer),
+                          void *arg) {
+    struct recheck check = {.is_valid = is_valid, .arg = arg};
+    each_tunnel(client, recheck_tunnel, &check);
+}
+
+void hbone_client_allow_growth(struct hbone_client *client, bool is_allowed) {
+    client->allow_growth = is_allowed;
+    each_tunnel(client, grow_tunnel, &is_allowed);
+}
+
+size_t hbone_client_n_tunnels(const struct hbone_client *client) {
+    return client->stats.n_tunnels;
+}

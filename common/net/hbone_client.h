@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Client side of HBONE: CONNECT streams on pooled tunnels.
+//
+// A pool key is pod, TLS generation (source identity), source address, destination address and the
+// set of accepted identities: tunnels are never shared between pods. Pools belong to one worker. A
+// further tunnel of a key opens when the others are at half their stream limit or hold
+// HBONE_BUSY_BYTES for HBONE_BUSY_MS; at most HBONE_TUNNELS_MAX. A tunnel with GOAWAY, or past the
+// validity of either certificate, takes no new stream.
+//
+// Retries in here: only a request that found its pooled tunnel stale (it died before any answer), or
+// refused (REFUSED_STREAM, id above GOAWAY), goes once to a fresh tunnel. All else is the caller's.
+#pragma once
+
+#include "common/base/hmap.h"
+#include "common/net/hbone_stream.h"
+#include "common/proto/hbone.h"
+#include "common/rt/dial.h"
+
+enum {
+    HBONE_TUNNELS_MAX = 4,
+    HBONE_BUSY_BYTES = 256 * 1024,
+    HBONE_BUSY_MS = 10,
+    HBONE_ANSWER_MS = 15000,
+    HBONE_SANS_MAX = 16,
+    HBONE_PORT = 15008,
+};
+
+struct hbone_client_config {
+    struct h2_config h2;
+    uint64_t idle_ns;        // close a tunnel without streams after this long (5 min)
+    uint64_t dial_timeout_ns; // TCP connect (10 s)
+};
+void hbone_client_config_init(struct hbone_client_config *config);
+
+struct hbone_client_stats {
+    uint64_t n_tunnels; // gauge: dialing, shaking hands, ready
+    uint64_t n_ready;   // gauge
+    uint64_t n_opened, n_dial_failed, n_tls_failed, n_streams, n_stale_retries;
+};
+
+struct hbone_client {
+    struct loop *loop;
+    struct tls_queue *tls_queue;
+    struct hbone_client_config config;
+    struct hmap keys;
+    struct timer sweep;
+    struct hbone_client_stats stats;
+    bool allow_growth;
+};
+
+// Where a tunnel goes and as whom.
+struct hbone_route {
+    uint64_t pod_id;                // unique number of the source pod
+    struct tls_ctx *tls;            // source identity
+    struct io_socket_params socket; // namespace, mark, options
+    struct addr destination;        // tunnel endpoint, mostly port 15008
+    struct ip source_ip;
+    const struct slice *sans; // accepted identities
+    size_t n_sans;
+};
+
+struct hbone_request;
+
+struct hbone_request_ops {
+    // Writes the CONNECT head when a stream is at hand.
+    void (*build)(struct hbone_request *request, struct hbone_head *ret_head);
+    // 2xx: request->stream is open and held; attach it to a pipe at once.
+    void (*on_open)(struct hbone_request *request, const struct h2_event *head);
+    // No stream. `status` != 0: the peer answered so (reason FLOW_CONNECT_REFUSED).
+    // is_retryable: another endpoint may be tried.
+    void (*on_fail)(struct hbone_request *request, enum flow_end reason, uint16_t status,
+                    bool is_retryable);
+};
+
+// Embedded in a flow; idle before connect and after on_open/on_fail.
+struct hbone_request {
+    const struct hbone_request_ops *ops;
+    struct hbone_stream stream;
+    struct hbone_client *client;
+    struct hbone_key *key;       // while waiting or open
+    struct list node;            // key's waiting list
+    struct timer timer;          // answer deadline
+    bool is_reused, was_retried; // the tunnel served others before; second try
+    bool is_open;                // stream opened, no answer yet
+    char detail[96];             // why it failed, for logs
+};
+
+void hbone_client_init(struct hbone_client *client, struct loop *loop, struct tls_queue *queue,
+                       const struct hbone_client_config *config);
+void hbone_client_fini(struct hbone_client *client); // all tunnels are closed
+void hbone_request_init(struct hbone_request *request, const struct hbone_request_ops *ops);
+// The route is copied as needed.
+void hbone_client_connect(struct hbone_client *client, struct hbone_request *request,
+                          const struct hbone_route *route);
+// Before on_open/on_fail: gives up, no callback.
+void hbone_request_cancel(struct hbone_request *request);
+
+// The pod goes away: drains (flows go on) or, with reason, aborts its tunnels.
+void hbone_client_close_pod(struct hbone_client *client, uint64_t pod_id, bool abort,
+                            enum flow_end reason);
+// A workload left: no new streams to this address; close when idle.
+void hbone_client_drain_destination(struct hbone_client *client, const struct ip *ip);
+void hbone_client_drain_all(struct hbone_client *client);
+void hbone_client_abort_all(struct hbone_client *client, enum flow_end reason);
+// Trust bundle or CRL changed: ends tunnels whose peer `is_valid` rejects (FLOW_REVOKED).
+void hbone_client_recheck(struct hbone_client *client,
+                          bool (*is_valid)(void *arg, uint64_t pod_id, const struct tls_peer *peer),
+                          void *arg);
+void hbone_client_allow_growth(struct hbone_client *client, bool is_allowed);
+size_t hbone_client_n_tunnels(const struct hbone_client *client);

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A CONNECT stream as a duplex. Client side: after the 2xx; server side: from the request on (what
+// the client sends before the answer waits, bounded by the stream window).
+#pragma once
+
+#include "common/net/h2_drv.h"
+
+struct hbone_stream {
+    struct duplex duplex;
+    struct h2_user user;
+    struct chain waiting; // received while held
+    bool is_held, got_fin, told_fin, is_cut;
+    enum h2_err reset_err; // of a RESET event
+    // Events before the duplex has an owner (pipe_attach), set by the client pool or the server.
+    void (*on_head)(struct hbone_stream *stream, const struct h2_event *event); // client: response
+    // Cut before it was attached; the stream is detached already and may be reused.
+    void (*on_lost)(struct hbone_stream *stream, enum flow_end reason);
+};
+
+void hbone_stream_init(struct hbone_stream *stream, struct h2_drv *drv, struct h2_stream *h2);
+// Before pipe_attach: resets the stream with `err` and lets go of it; no event follows.
+void hbone_stream_drop(struct hbone_stream *stream, enum h2_err err);

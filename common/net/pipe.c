@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/net/pipe.h"
+
+static struct pipe *of_end(const struct duplex *end) {
+    return end->owner;
+}
+
+static void on_data(struct duplex *end, const struct seg *seg) {
+    struct pipe *pipe = of_end(end);
+    struct duplex *other = pipe->side[!end->side];
+    pipe->n_bytes[end->side] += seg->len;
+    struct chain data;
+    chain_init(&data, pipe->pool);
+    chain_push(&data, seg);
+    if (pipe->is_ending || other == NULL) {
+        chain_clear(&data);
+        return;
+    }
+    other->ops->send(other, &data, false);
+    if (!pipe->is_held[end->side] && !other->ops->can_send(other)) {
+        pipe->is_held[end->side] = true;
+        end->ops->hold(end, true);
+    }
+}
+
+static void on_fin(struct duplex *end) {
+    struct pipe *pipe = of_end(end);
+    struct duplex *other = pipe->side[!end->side];
+    pipe->got_fin[end->side] = true;
+    if (pipe->is_ending || other == NULL) {
+        return;
+    }
+    struct chain none;
+    chain_init(&none, pipe->pool);
+    other->ops->send(other, &none, true);
+    if (pipe->got_fin[PIPE_DOWN] && pipe->got_fin[PIPE_UP]) {
+        pipe->is_ending = true;
+        for (int side = PIPE_DOWN; side <= PIPE_UP; side++) {
+            if (pipe->side[side] != NULL) {
+                pipe->side[side]->ops->finish(pipe->side[side]);
+            }
+        }
+    }
+}
+
+static void on_sent(struct duplex *end, size_t n) {
+    struct pipe *pipe = of_end(end);
+    struct duplex *other = pipe->side[!end->side];
+    if (other != NULL) {
+        other->ops->consumed(other, n);
+    }
+}
+
+static void on_writable(struct duplex *end) {
+    struct pipe *pipe = of_end(end);
+    struct duplex *other = pipe->side[!end->side];
+    if (other != NULL && pipe->is_held[!end->side] && !pipe->is_ending) {
+        pipe->is_held[!end->side] = false;
+        other->ops->hold(other, false);
+    }
+}
+
+static void on_abort(struct duplex *end, enum flow_end reason) {
+    struct pipe *pipe = of_end(end);
+    if (reason == FLOW_UPSTREAM_RESET && end->side == PIPE_DOWN) {
+        reason = FLOW_DOWNSTREAM_RESET;
+    }
+    if (pipe->end == FLOW_OK && !pipe->is_ending) {
+        pipe->end = reason;
+    }
+    pipe->is_ending = true;
+    struct duplex *other = pipe->side[!end->side];
+    if (other != NULL) {
+        other->ops->abort(other);
+    }
+}
+
+static void on_closed(struct duplex *end) {
+    struct pipe *pipe = of_end(end);
+    pipe->side[end->side] = NULL;
+    if (!pipe->is_ending) {
+        // An end may close by itself only after an abort or finish; anything else is its bug, but the
+        // other side must still see a cut.
+        pipe->is_ending = true;
+        pipe->end = FLOW_INTERNAL;
+        struct duplex *other = pipe->side[!end->side];
+        if (other != NULL) {
+            other->ops->abort(other);
+        }
+    }
+    if (pipe->side[PIPE_DOWN] == NULL && pipe->side[PIPE_UP] == NULL) {
+        pipe->done(pipe);
+    }
+}
+
+static const struct duplex_events pipe_events = {
+    .on_data = on_data,
+    .on_fin = on_fin,
+    .on_sent = on_sent,
+    .on_writable = on_writable,
+    .on_abort = on_abort,
+    .on_closed = on_closed,
+};
+
+void pipe_init(struct pipe *pipe, struct blk_pool *pool, void (*done)(struct pipe *pipe)) {
+    *pipe = (struct pipe){.pool = pool, .done = done};
+}
+
+void pipe_attach(struct pipe *pipe, enum pipe_side side, struct duplex *end) {
+    CHECK(pipe->side[side] == NULL);
+    pipe->side[side] = end;
+    end->events = &pipe_events;
+    end->owner = pipe;
+    end->side = (uint8_t)side;
+}
+
+void pipe_start(struct pipe *pipe) {
+    CHECK(!pipe->is_started);
+    pipe->is_started = true;
+    for (int side = PIPE_DOWN; side <= PIPE_UP; side++) {
+        if (!pipe->is_ending && pipe->side[side] != NULL) {
+            pipe->side[side]->ops->hold(pipe->side[side], false);
+        }
+    }
+}
+
+void pipe_cut(struct pipe *pipe, enum flow_end reason) {
+    if (pipe->end == FLOW_OK) {
+        pipe->end = reason;
+    }
+    pipe->is_ending = true;
+    struct duplex *ends[2] = {pipe->side[PIPE_DOWN], pipe->side[PIPE_UP]};
+    if (ends[PIPE_DOWN] == NULL && ends[PIPE_UP] == NULL) {
+        pipe->done(pipe);
+        return;
+    }
+    for (int side = PIPE_DOWN; side <= PIPE_UP; side++) {
+        if (ends[side] != NULL) {
+            ends[side]->ops->abort(ends[side]);
+        }
+    }
+}

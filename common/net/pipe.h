@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A pipe joins two duplexes into a flow: bytes, ends and cuts are carried both ways.
+//
+// Endings: an orderly end of one side is sent on as an orderly end after all bytes before it; a cut
+// of one side becomes a cut of the other. Nothing sent before a FIN is lost, and a cut flow never
+// looks complete. Backpressure: a side is held while the other cannot take more, and gets credit back
+// only for bytes that have left the other side.
+//
+// Use: pipe_init, pipe_attach both ends (in any order, as they come to life), pipe_start. `done` is
+// called once, when both attached ends are closed.
+#pragma once
+
+#include "common/net/duplex.h"
+
+enum pipe_side { PIPE_DOWN, PIPE_UP }; // towards the client, towards the server
+
+struct pipe {
+    struct duplex *side[2]; // NULL: not attached, or closed
+    struct blk_pool *pool;
+    void (*done)(struct pipe *pipe);
+    uint64_t n_bytes[2]; // received from that side
+    bool got_fin[2], is_held[2];
+    bool is_started, is_ending;
+    enum flow_end end; // why it ended; FLOW_OK: both sides ended orderly
+};
+
+void pipe_init(struct pipe *pipe, struct blk_pool *pool, void (*done)(struct pipe *pipe));
+void pipe_attach(struct pipe *pipe, enum pipe_side side, struct duplex *end);
+void pipe_start(struct pipe *pipe); // both ends are attached
+// Cuts the attached ends (policy change, deadline, removal, failure to connect). `done` follows, also
+// at once when nothing is attached.
+void pipe_cut(struct pipe *pipe, enum flow_end reason);

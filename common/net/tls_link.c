@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/net/tls_link.h"
+
+static struct tls_link *of_link(struct link *link) {
+    return CONTAINER_OF(link, struct tls_link, link);
+}
+
+static struct loop *loop_of(struct tls_link *tl) {
+    return tl->queue->loop;
+}
+
+// ---- ending ------------------------------------------------------------------------------------
+
+// Everything but the link itself.
+static void release(struct tls_link *tl) {
+    if (list_linked(&tl->waiting)) {
+        list_del(&tl->waiting);
+    }
+    if (tl->hs != NULL) {
+        tl->queue->n_active--;
+        tls_handshake_free(tl->hs);
+        tl->hs = NULL;
+    }
+    tls_record_free(tl->record);
+    tl->record = NULL;
+    chain_clear(&tl->hs_in);
+    blk_unref(tl->rest);
+    tl->rest = NULL;
+    tl->rest_len = 0;
+}
+
+static void end_link(struct tls_link *tl) {
+    if (tl->is_ended) {
+        return;
+    }
+    tl->is_ended = true;
+    timer_clear(&loop_of(tl)->timers, &tl->timer);
+    if (tl->is_aborted) {
+        link_abort(&tl->link);
+    } else {
+        link_close(&tl->link);
+    }
+}
+
+// Says why, sends what is queued (an alert), and closes.
+static void fail(struct tls_link *tl, enum flow_end reason) {
+    if (tl->is_closing) {
+        return;
+    }
+    tl->is_closing = true;
+    link_read(&tl->link, false);
+    if (link_queued(&tl->link) == 0) {
+        end_link(tl);
+    } else {
+        link_fin(&tl->link);
+        timer_set(&loop_of(tl)->timers, &tl->timer,
+                  loop_of(tl)->now + TLS_LINK_CLOSE_MS * NS_PER_MS);
+    }
+    tl->handler->on_end(tl, reason);
+}
+
+static void on_timer(struct timer *timer, uint64_t now) {
+    (void)now;
+    struct tls_link *tl = CONTAINER_OF(timer, struct tls_link, timer);
+    if (tl->is_closing) {
+        tl->is_aborted = true;
+        end_link(tl);
+    } else { // handshake deadline
+        tl->os_err = -ETIMEDOUT;
+        tl->is_aborted = true;
+        tl->queue->n_failed++;
+        fail(tl, FLOW_TLS_FAILURE);
+    }
+}
+
+// ---- records -----------------------------------------------------------------------------------
+
+static void record_error(struct tls_link *tl) {
+    tl->err = tls_record_error(tl->record);
+    struct chain out;
+    chain_init(&out, tl->link.sendq.pool);
+    tls_record_close(tl->record, tl->err, &out);
+    link_write(&tl->link, &out);
+    fail(tl, FLOW_TUNNEL_LOST);
+}
+
+// Opens the records in blk[off, off+len); returns the bytes consumed.
+static uint32_t open_records(struct tls_link *tl, struct blk *blk, uint32_t off, uint32_t len,
+                             uint32_t *ret_need) {
+    uint32_t pos = 0;
+    while (pos < len && !tl->is_closing) {
+        size_t used = 0, data_off = 0, data_len = 0, need = 0;
+        uint8_t *in = blk->base + off + pos;
+        switch (tls_record_open(tl->record, in, len - pos, &used, &data_off, &data_len, &need)) {
+        case TLS_OPEN_MORE:
+            *ret_need = (uint32_t)need;
+            return pos;
+        case TLS_OPEN_DATA:
+            tl->handler->on_data(tl, blk, (uint32_t)(off + pos + data_off), (uint32_t)data_len);
+            break;
+        case TLS_OPEN_NONE:
+            break;
+        case TLS_OPEN_CLOSED:
+            fail(tl, FLOW_OK);
+            return len;
+        case TLS_OPEN_ERROR:
+            record_error(tl);
+            return len;
+        }
+        pos += (uint32_t)used;
+    }
+    if (!tl->is_closing && tls_record_wants_write(tl->record)) {
+        struct chain none;
+        chain_init(&none, tl->link.sendq.pool);
+        tls_link_write(tl, &none); // the answer to a KeyUpdate
+    }
+    return tl->is_closing ? len : pos;
+}
+
+// The handshake left the beginning of a record: complete it with the first bytes of the input.
+static uint32_t finish_rest(struct tls_link *tl, const uint8_t *in, uint32_t len) {
+    uint32_t taken = 0;
+    while (tl->rest != NULL && !tl->is_closing) {
+        uint32_t need = 5;
+        bool has_header = tl->rest_len >= need;
+        if (has_header) {
+            need = 5u + ((uint32_t)tl->rest->base[3] << 8 | tl->rest->base[4]);
+        }
+        if (need > tl->rest->cap) {
+            struct blk *bigger = blk_new_cold(tl->link.sendq.pool, need);
+            memcpy(bigger->base, tl->rest->base, tl->rest_len);
+            blk_unref(tl->rest);
+            tl->rest = bigger;
+        }
+        uint32_t n = MIN(len - taken, need - tl->rest_len);
+        memcpy(tl->rest->base + tl->rest_len, in + taken, n);
+        tl->rest_len += n;
+        taken += n;
+        if (tl->rest_len < need) {
+            break; // input exhausted
+        }
+        if (!has_header) {
+            continue;
+        }
+        struct blk *blk = tl->rest;
+        uint32_t blk_len = tl->rest_len, more = 0;
+        tl->rest = NULL;
+        tl->rest_len = 0;
+        (void)open_records(tl, blk, 0, blk_len, &more);
+        blk_unref(blk);
+    }
+    return taken;
+}
+
+// ---- handshake ---------------------------------------------------------------------------------
+
+static void handshake_failed(struct tls_link *tl) {
+    tl->err = tls_handshake_error(tl->hs);
+    tl->queue->n_failed++;
+    fail(tl, FLOW_TLS_FAILURE);
+}
+
+static void handshake_done(struct tls_link *tl) {
+    struct slice rest;
+    tl->record = tls_handshake_take(tl->hs, &rest);
+    if (tl->record == NULL) {
+        handshake_failed(tl);
+        return;
+    }
+    tl->queue->n_done++;
+    tl->queue->n_active--;
+    timer_clear(&loop_of(tl)->timers, &tl->timer);
+    struct tls_handshake *hs = tl->hs;
+    tl->hs = NULL;
+    struct blk *blk = NULL;
+    if (rest.len > 0) {
+        blk = blk_new_cold(tl->link.sendq.pool, rest.len);
+        memcpy(blk->base, rest.ptr, rest.len);
+    }
+    uint32_t blk_len = (uint32_t)rest.len;
+    tl->handler->on_ready(tl, tls_handshake_peer(hs));
+    tls_handshake_free(hs);
+    if (blk != NULL && !tl->is_closing) {
+        uint32_t need = 0;
+        uint32_t used = open_records(tl, blk, 0, blk_len, &need);
+        if (used < blk_len && !tl->is_closing) {
+            tl->rest_len = blk_len - used;
+            tl->rest = blk_new_cold(tl->link.sendq.pool, MAX(tl->rest_len, need));
+            memcpy(tl->rest->base, blk->base + used, tl->rest_len);
+        }
+    }
+    blk_unref(blk);
+}
+
+static void handshake_step(struct tls_link *tl) {
+    struct chain out;
+    chain_init(&out, tl->link.sendq.pool);
+    enum tls_step step = TLS_STEP_MORE;
+    do { // also once with no input: the client's first message
+        struct seg seg = {0};
+        bool has_input = chain_pop(&tl->hs_in, &seg);
+        struct slice in = has_input ? seg_slice(&seg) : slice_make(NULL, 0);
+        step = tls_handshake_recv(tl->hs, in, clock_wall_s(), &out);
+        if (has_input) {
+            blk_unref(seg.blk);
+        }
+    } while (step == TLS_STEP_MORE && !chain_empty(&tl->hs_in));
+    // Input behind the last handshake message stays in the handshake object (tls_handshake_take);
+    // more segments that wait here are fed to it as well.
+    while (step == TLS_STEP_DONE && !chain_empty(&tl->hs_in)) {
+        struct seg seg;
+        (void)chain_pop(&tl->hs_in, &seg);
+        step = tls_handshake_recv(tl->hs, seg_slice(&seg), clock_wall_s(), &out);
+        blk_unref(seg.blk);
+    }
+    link_write(&tl->link, &out);
+    if (step == TLS_STEP_ERROR) {
+        handshake_failed(tl);
+    } else if (step == TLS_STEP_DONE) {
+        handshake_done(tl);
+    }
+}
+
+static void queue_run(struct tls_queue *queue) {
+    for (uint32_t i = 0; i < queue->steps_per_turn; i++) {
+        struct list *node = list_pop_front(&queue->waiting);
+        if (node == NULL) {
+            return;
+        }
+        handshake_step(LIST_ITEM(node, struct tls_link, waiting));
+    }
+    if (!list_empty(&queue->waiting)) {
+        timer_set(&queue->loop->timers, &queue->timer, queue->loop->now);
+    }
+}
+
+static void on_queue_timer(struct timer *timer, uint64_t now) {
+    (void)now;
+    queue_run(CONTAINER_OF(timer, struct tls_queue, timer));
+}
+
+static void queue_step(struct tls_link *tl) {
+    if (!list_linked(&tl->waiting)) {
+        list_push_back(&tl->queue->waiting, &tl->waiting);
+    }
+    if (!timer_is_armed(&tl->queue->timer)) {
+        // Due now: runs in the timer phase of this very turn.
+        timer_set(&loop_of(tl)->timers, &tl->queue->timer, loop_of(tl)->now);
+    }
+}
+
+void tls_queue_init(struct tls_queue *queue, struct loop *loop) {
+    *queue = (struct tls_queue){.loop = loop, .steps_per_turn = 4};
+    list_init(&queue->waiting);
+    timer_init(&queue->timer, on_queue_timer);
+}
+
+void tls_queue_fini(struct tls_queue *queue) {
+    CHECK(queue->n_active == 0 && list_empty(&queue->waiting));
+    timer_clear(&queue->loop->timers, &queue->timer);
+}
+
+// ---- link events -------------------------------------------------------------------------------
+
+static uint32_t on_data(struct link *link, struct blk *blk, uint32_t off, uint32_t len,
+                        uint16_t head, uint16_t tail, uint32_t *ret_need) {
+    (void)head;
+    (void)tail;
+    struct tls_link *tl = of_link(link);
+    if (tl->is_closing) {
+        return len;
+    }
+    if (tl->hs != NULL) {
+        if (tl->hs_in.len + len > TLS_LINK_HS_MAX) { // attack: endless handshake input
+            tl->is_aborted = true;
+            tl->queue->n_failed++;
+            fail(tl, FLOW_TLS_FAILURE);
+            return len;
+        }
+        chain_copy(&tl->hs_in, slice_make(blk->base + off, len));
+        queue_step(tl);
+        return len;
+    }
+    uint32_t taken = tl->rest != NULL ? finish_rest(tl, blk->base + off, len) : 0;
+    if (taken == len || tl->is_closing) {
+        return len;
+    }
+    return taken + open_records(tl, blk, off + taken, len - taken, ret_need);
+}
+
+static void on_eof(struct link *link) {
+    struct tls_link *tl = of_link(link);
+    if (tl->hs != NULL) {
+        tl->os_err = -ECONNRESET;
+        tl->queue->n_failed++;
+        fail(tl, FLOW_TLS_FAILURE);
+    } else {
+        fail(tl, FLOW_TRUNCATED); // FIN without close_notify (RFC 8446 section 6.1)
+    }
+}
+
+static void on_sent(struct link *link, size_t len) {
+    (void)len;
+    struct tls_link *tl = of_link(link);
+    if (!tl->is_closing) {
+        tl->handler->on_sent(tl);
+    } else if (link_queued(link) == 0) {
+        end_link(tl);
+    }
+}
+
+static void on_error(struct link *link, int err) {
+    struct tls_link *tl = of_link(link);
+    bool was_closing = tl->is_closing;
+    tl->os_err = err;
+    tl->is_closing = tl->is_ended = true; // the link closes by itself
+    timer_clear(&loop_of(tl)->timers, &tl->timer);
+    if (!was_closing) {
+        enum flow_end reason = tl->hs != NULL ? FLOW_TLS_FAILURE : FLOW_TUNNEL_LOST;
+        tl->queue->n_failed += tl->hs != NULL;
+        tl->handler->on_end(tl, reason);
+    }
+}
+
+static void on_closed(struct link *link) {
+    struct tls_link *tl = of_link(link);
+    release(tl);
+    tl->handler->on_closed(tl);
+}
+
+static const struct link_handler link_handler = {
+    .on_data = on_data,
+    .on_eof = on_eof,
+    .on_sent = on_sent,
+    .on_error = on_error,
+    .on_closed = on_closed,
+};
+
+// ---- interface ---------------------------------------------------------------------------------
+
+void tls_link_init(struct tls_link *tl, struct tls_queue *queue, int fd, struct tls_handshake *hs,
+                   const struct tls_link_handler *handler) {
+    *tl = (struct tls_link){.handler = handler, .queue = queue, .hs = hs};
+    list_init(&tl->waiting);
+    chain_init(&tl->hs_in, queue->loop->pool);
+    timer_init(&tl->timer, on_timer);
+    link_init(&tl->link, queue->loop, fd, LINK_CONTIG, &link_handler);
+    queue->n_active++;
+    timer_set(&queue->loop->timers, &tl->timer,
+              queue->loop->now + TLS_LINK_HS_TIMEOUT_MS * NS_PER_MS);
+    queue_step(tl);
+    link_read(&tl->link, true);
+}
+
+void tls_link_write(struct tls_link *tl, struct chain *plain) {
+    CHECK(tl->record != NULL);
+    if (tl->is_closing) {
+        chain_clear(plain);
+        return;
+    }
+    struct chain out;
+    chain_init(&out, plain->pool);
+    (void)tls_record_seal(tl->record, plain, &out, SIZE_MAX);
+    link_write(&tl->link, &out);
+}
+
+size_t tls_link_queued(const struct tls_link *tl) {
+    return link_queued(&tl->link);
+}
+
+void tls_link_close(struct tls_link *tl) {
+    if (tl->is_closing) {
+        return;
+    }
+    tl->is_closing = true;
+    if (tl->record == NULL) {
+        tl->is_aborted = true;
+        end_link(tl);
+        return;
+    }
+    struct chain out;
+    chain_init(&out, tl->link.sendq.pool);
+    tls_record_close(tl->record, TLS_OK, &out);
+    link_write(&tl->link, &out);
+    link_fin(&tl->link);
+    timer_set(&loop_of(tl)->timers, &tl->timer, loop_of(tl)->now + TLS_LINK_CLOSE_MS * NS_PER_MS);
+}
+
+void tls_link_abort(struct tls_link *tl) {
+    tl->is_closing = tl->is_aborted = true;
+    end_link(tl);
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A link that speaks TLS 1.3: handshake by tls_handshake, then our own records in place.
+//
+// Handshakes cost hundreds of microseconds of CPU. Their steps do not run where the bytes arrive but
+// in a queue of the worker (tls_queue), a few per turn, so that a storm of new tunnels cannot stall
+// running flows.
+#pragma once
+
+#include "common/net/duplex.h"
+#include "common/rt/link.h"
+#include "common/tls/tls_handshake.h"
+
+struct tls_link;
+
+// Handshake budget of one worker.
+struct tls_queue {
+    struct loop *loop;
+    struct list waiting;     // tls_link.waiting, first come first served
+    struct timer timer;      // next turn's share
+    uint32_t steps_per_turn; // handshake steps run in one turn (default 4)
+    uint32_t n_active;       // handshakes under way
+    uint64_t n_done, n_failed;
+};
+void tls_queue_init(struct tls_queue *queue, struct loop *loop);
+void tls_queue_fini(struct tls_queue *queue);
+
+struct tls_link_handler {
+    // Handshake done. `peer` is borrowed for the call. False: the caller has closed the link.
+    void (*on_ready)(struct tls_link *tl, const struct tls_peer *peer);
+    // Plaintext blk[off, off+len), decrypted in place; borrowed, ref the block to keep it.
+    void (*on_data)(struct tls_link *tl, struct blk *blk, uint32_t off, uint32_t len);
+    void (*on_sent)(struct tls_link *tl); // the kernel took some of what is queued
+    // The transport ended. FLOW_OK: close_notify arrived (then EOF). Else tl->err / tl->os_err tell
+    // more. The link is being closed; on_closed follows.
+    void (*on_end)(struct tls_link *tl, enum flow_end reason);
+    void (*on_closed)(struct tls_link *tl);
+};
+
+struct tls_link {
+    const struct tls_link_handler *handler;
+    struct tls_queue *queue;
+    struct link link;
+    struct list waiting;
+    struct tls_handshake *hs; // NULL once established
+    struct tls_record *record;
+    struct chain hs_in; // input for the handshake, at most TLS_LINK_HS_MAX
+    struct blk *rest;   // incomplete record left over from the handshake
+    uint32_t rest_len;
+    struct timer timer; // handshake deadline, then bound of an orderly close
+    enum tls_err err;
+    int os_err;
+    bool is_closing, is_ended, is_aborted;
+};
+
+enum { TLS_LINK_HS_MAX = 128 * 1024, TLS_LINK_HS_TIMEOUT_MS = 10000, TLS_LINK_CLOSE_MS = 1000 };
+
+// Takes over fd and hs, and starts the handshake.
+void tls_link_init(struct tls_link *tl, struct tls_queue *queue, int fd, struct tls_handshake *hs,
+                   const struct tls_link_handler *handler);
+// Seals and queues all of plain. After on_ready only.
+void tls_link_write(struct tls_link *tl, struct chain *plain);
+size_t tls_link_queued(const struct tls_link *tl);
+// close_notify, FIN after what is queued, then close; at most TLS_LINK_CLOSE_MS. No callback but
+// on_closed follows.
+void tls_link_close(struct tls_link *tl);
+void tls_link_abort(struct tls_link *tl); // RST

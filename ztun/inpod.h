@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Enrolment of pods (control thread) with a helper thread that does what may block: entering network
+// namespaces, making sockets, committing nftables rules and routes.
+//
+// Order (hard-cases.md): enrol = sockets, then rules. Un-enrol = nat rules, then the workers let the
+// flows drain, then mangle rules and routes, then sockets. SIGTERM leaves the rules (fail closed).
+// A pod that cannot be served is pending with a reason and retried; the same uid with another
+// namespace inode is a new pod.
+#pragma once
+
+#include "common/mesh/model.h"
+#include "common/rt/loop.h"
+#include "ztun/pod.h"
+
+struct inpod;
+
+enum pod_down_reason {
+    POD_DOWN_REMOVED,    // the pod is gone: cut within 1 s
+    POD_DOWN_UNENROLLED, // label taken away: flows run on, then inpod_pod_drained
+};
+
+struct inpod_config {
+    struct loop *loop; // control loop
+    uint32_t n_workers;
+    uint16_t outbound_port, inbound_port, hbone_port, dns_port; // 15001 15006 15008 15053
+    uint32_t mark; // 0x539
+    bool dns_capture; // redirect port 53
+    bool redirect; // install rules (embedded mode); false: somebody else does (istio-cni)
+    bool ipv6; // IPV6_ENABLED
+    int original_source; // ENABLE_ORIG_SRC: 1 required, 0 never, -1 best effort
+    struct ip probe_v4, probe_v6; // kubelet probe addresses that are never captured
+    // Called on the control thread. sockets: n_sets of them; ownership passes.
+    void (*on_up)(void *arg, struct pod *pod, struct pod_sockets *sets, uint32_t n_sets);
+    void (*on_down)(void *arg, struct pod *pod, enum pod_down_reason reason);
+    void *arg;
+};
+
+struct inpod_status { // for admin and readiness
+    uint32_t n_active, n_pending;
+    uint64_t n_started, n_stopped;
+};
+
+struct inpod *inpod_new(const struct inpod_config *config);
+void inpod_free(struct inpod *inpod); // leaves rules in place; sockets belong to the workers
+// The workload should be served (is local, enrolled, has a netns), has changed, or no longer.
+void inpod_want(struct inpod *inpod, const struct workload *workload);
+void inpod_unwant(struct inpod *inpod, const char *uid, enum pod_down_reason reason);
+// All workers have let go of an un-enrolled pod: takes the rest of its rules away.
+void inpod_pod_drained(struct inpod *inpod, uint64_t pod_id);
+void inpod_get_status(const struct inpod *inpod, struct inpod_status *ret_status);
+// Visits pending pods with their reasons.
+void inpod_each_pending(const struct inpod *inpod,
+                        void (*fn)(void *arg, const char *uid, const char *reason), void *arg);

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A served pod: what the control thread makes when it enrols one and the workers hold while flows of
+// it live. Immutable after creation, atomically counted.
+#pragma once
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "common/base/addr.h"
+
+struct pod {
+    atomic_uint refs;
+    uint64_t id; // unique in the process, never reused; part of tunnel pool keys
+    char *uid; // workload uid: snapshot key
+    char *ns, *name;
+    int netns_fd; // closed with the last reference
+    dev_t netns_dev;
+    ino_t netns_ino;
+    bool has_v4, has_v6; // families its sockets are made for
+    bool original_source; // IP_TRANSPARENT works: inbound legs carry the client's address
+};
+
+struct pod *pod_ref(struct pod *pod);
+void pod_unref(struct pod *pod); // NULL ok
+
+enum { POD_LISTENERS_MAX = 4 }; // listeners a pod and port: min(workers, this)
+
+// One worker's share of a pod's sockets; -1 = none. DNS sockets are bound to 127.0.0.1 and ::1.
+struct pod_sockets {
+    int outbound, inbound, hbone; // 15001, 15006, 15008: listening, non-blocking
+    int dns_udp[2], dns_tcp[2]; // [0] IPv4, [1] IPv6
+};
