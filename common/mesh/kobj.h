@@ -3,8 +3,8 @@
 // Typed Kubernetes and Istio objects, decoded from documents (config_doc.h) by strict tables
 // (schema.h). What the API has and this program does not use is checked for its name and dropped.
 //
-// An object is immutable, refcounted, and self-contained: all that it points to lives in its own
-// arena and goes with it. Not atomic: objects belong to the control thread (or to ztunctl).
+// An object is immutable, refcounted, and self-contained: one heap block holds all that it points
+// to. The count is not atomic: objects belong to the control thread (or to ztunctl).
 //
 // Conventions of every struct here:
 // - a text is NUL-terminated and never NULL: "" when absent;
@@ -22,7 +22,7 @@
 #include "common/base/slice.h"
 
 struct arena;
-struct cfg_node;
+struct cfg_node; // config_doc.h
 struct config_errors;
 
 enum kobj_kind {
@@ -409,7 +409,8 @@ struct kobj_strings {
 struct kobj_authz_source {
     struct kobj_strings principals, not_principals, request_principals, not_request_principals,
         namespaces, not_namespaces, ip_blocks, not_ip_blocks, remote_ip_blocks,
-        not_remote_ip_blocks, service_accounts, not_service_accounts;
+        not_remote_ip_blocks, service_accounts, not_service_accounts, trust_domains,
+        not_trust_domains;
 };
 struct kobj_authz_operation {
     struct kobj_strings hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths;
@@ -438,7 +439,7 @@ struct kobj_authz_policy {
     uint32_t n_rules;
     bool has_rules; // `rules: []` differs from no rules only in text: neither ever matches
 };
-// L7 fields (hosts, methods, paths, requestPrincipals, remoteIpBlocks?, L7 conditions) of a rule
+// L7 fields (hosts, methods, paths, requestPrincipals, remoteIpBlocks, L7 conditions) of a rule
 // that L4 cannot evaluate. A condition key that L4 does evaluate: source.ip, source.namespace,
 // source.principal, source.serviceAccount, destination.ip, destination.port.
 bool kobj_authz_source_has_l7(const struct kobj_authz_source *source);
@@ -495,7 +496,7 @@ struct kobj_workload_group {
     const struct kobj_probe *probe; // NULL = none
 };
 
-enum outbound_mode { OUTBOUND_ALLOW_ANY, OUTBOUND_REGISTRY_ONLY };
+enum outbound_mode { OUTBOUND_ALLOW_ANY, OUTBOUND_REGISTRY_ONLY, OUTBOUND_ALLOW_ANY_DYNAMIC_DNS };
 struct locality_failover {
     const char *from, *to;
 };
@@ -549,8 +550,7 @@ struct kobj {
     const char *file;
     struct kobj_pos pos; // of the document's first key
     uint64_t hash; // XXH3 over the canonical tree; equal objects hash equal in any file and layout
-    struct arena *arena;
-    const struct cfg_node *tree; // kept for small kinds and when asked; NULL else
+    struct cfg_node *tree; // kept when asked; NULL else
     union { // by kind; NULL for those with meta only
         const void *spec;
         const struct kobj_node *node;
@@ -571,15 +571,18 @@ struct kobj {
 
 enum {
     KOBJ_KEEP_TREE = 1, // kobj_pos_of() finds every field (costs about twice the memory)
-    // A missing metadata.namespace is an error for nobody: it becomes "default".
+    // What only a process launcher needs (env, probes, volumes, ConfigMap data ...) is checked but
+    // not kept: those fields are as if absent.
+    KOBJ_LEAN = 2,
 };
 
 // Decodes one object (a mapping with apiVersion and kind; Lists are flattened by config_doc.h).
 // All errors and warnings are appended to `errors`, with positions in `file`. NULL when there was
 // an error; an object of a kind that is not read is returned with its meta only, after a warning
 // (KOBJ_UNKNOWN, KOBJ_WAYPOINT) or silently (KOBJ_UNUSED). The caller owns the one reference.
+// `scratch` is for temporary use; the object keeps nothing in it.
 struct kobj *kobj_decode(const struct cfg_node *doc, const char *file, unsigned flags,
-                         struct config_errors *errors);
+                         struct arena *scratch, struct config_errors *errors);
 
 struct kobj *kobj_ref(struct kobj *obj);
 void kobj_unref(struct kobj *obj); // NULL ok
