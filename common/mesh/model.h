@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The mesh as workers see it: immutable leaves (workload, service, policy, identity), held by the
+// persistent tables of a snapshot (snapshot.h). Whatever the source (files, xDS), the same leaves.
+//
+// A leaf is built by the control thread, frozen, and then only read. Its count is atomic: a flow
+// keeps a reference on the leaves it uses (leaf_ref/leaf_unref), so that logs and metrics stay
+// right while tables change. All texts are NUL-terminated and live as long as the leaf.
+#pragma once
+
+#include <stdatomic.h>
+
+#include "common/base/addr.h"
+#include "common/base/slice.h"
+#include "common/tls/tls_ctx.h"
+
+enum leaf_kind {
+    LEAF_WORKLOAD,
+    LEAF_SERVICE,
+    LEAF_POLICY,
+    LEAF_IDENTITY,
+    LEAF_NAMESPACE,
+    LEAF_NODE,
+};
+
+struct leaf {
+    atomic_uint refs;
+    uint8_t kind; // enum leaf_kind
+    struct slice key; // unique in its table
+};
+void leaf_ref(void *leaf);
+void leaf_unref(void *leaf); // NULL ok; any thread
+
+enum workload_protocol { WORKLOAD_TCP, WORKLOAD_HBONE };
+
+struct locality {
+    const char *region, *zone, *subzone; // "" when unknown
+};
+
+struct label {
+    const char *key, *value;
+};
+
+struct named_port { // container ports, for target ports by name
+    const char *name;
+    uint16_t port;
+};
+
+struct workload {
+    struct leaf leaf; // key = uid ("cluster//Pod/ns/name")
+    const char *name, *ns, *service_account, *trust_domain, *cluster, *network, *node;
+    const char *canonical_name, *canonical_revision, *app, *version;
+    const char *owner_name, *owner_type; // workload_name, "deployment" | "cronjob" | "job" | "pod"
+    const char *identity; // "spiffe://td/ns/NS/sa/SA"
+    const char *hostname; // WorkloadEntry with a DNS name; "" else
+    const char *netns; // annotation ztun.io/netns, "" = not a local pod of this machine
+    struct locality locality;
+    const struct label *labels;
+    const struct ip *ips;
+    const struct named_port *ports;
+    const char *const *policies; // "ns/name" of selector policies that select it
+    const char *const *dns_search; // pod's own search domains, NULL-terminated or NULL
+    const char *const *nameservers; // annotation ztun.io/nameservers, NULL-terminated or NULL
+    const char *virtual_interfaces; // istio.io/reroute-virtual-interfaces, as written
+    uint16_t n_labels, n_ips, n_ports, n_policies;
+    uint32_t capacity; // load balancing weight, >= 1
+    uint8_t protocol; // enum workload_protocol
+    bool is_healthy, is_ready, is_host_network, is_enrolled, is_terminating;
+    bool is_pod; // wins over other kinds of workload with the same address
+    bool no_dns_capture, bypass_inbound_capture; // ambient.istio.io/{dns-capture,bypass-...}
+    // Waypoint that is bound to the workload itself: service key "ns/hostname", or an IP address,
+    // "" = none.
+    const char *waypoint;
+};
+
+enum app_protocol { APP_UNKNOWN, APP_HTTP11, APP_HTTP2, APP_GRPC, APP_TCP, APP_TLS };
+
+struct service_port {
+    uint16_t port, target_port, node_port; // target_port 0: by name, per endpoint
+    const char *name, *target_name; // "" when none
+    uint8_t app_protocol;
+};
+
+struct endpoint {
+    struct workload *workload; // referenced
+    struct ip ip;
+    const uint16_t *target_ports; // one per service port; 0 = this endpoint lacks it
+    bool is_ready;
+    uint32_t weight;
+};
+
+enum lb_mode { LB_STANDARD, LB_STRICT, LB_FAILOVER, LB_PASSTHROUGH };
+enum lb_scope {
+    SCOPE_REGION = 1,
+    SCOPE_ZONE,
+    SCOPE_SUBZONE,
+    SCOPE_NODE,
+    SCOPE_CLUSTER,
+    SCOPE_NETWORK
+};
+
+struct service {
+    struct leaf leaf; // key = "ns/hostname"
+    const char *name, *ns, *hostname;
+    const struct ip *vips; // cluster IPs, external IPs, load balancer IPs; none when headless
+    const struct service_port *ports;
+    const char *const *sans; // subject_alt_names
+    const struct endpoint *endpoints; // all that are published (not only ready when allow_all)
+    uint32_t n_endpoints;
+    uint16_t n_vips, n_ports, n_sans;
+    uint8_t lb_mode, n_scopes, scopes[6];
+    bool is_headless, is_external, allow_not_ready, has_node_ports, is_waypoint;
+    bool is_canonical; // preferred among services of one host name (a Kubernetes Service)
+    bool is_private; // exportTo ".": its host name is known to its own namespace only
+    bool is_external_local; // externalTrafficPolicy Local: a node port serves its node's endpoints
+    bool is_uniform; // all endpoints weigh the same (set by service_new)
+    const char *waypoint; // bound waypoint's service key or IP address, "" = none
+};
+
+struct node {
+    struct leaf leaf; // key = name
+    const char *name;
+    const struct ip *ips; // addresses under which its node ports are reached
+    uint16_t n_ips;
+    struct locality locality;
+};
+
+// Authorization: AuthorizationPolicy and PeerAuthentication in ztunnel's form (§3.2, §6.2).
+enum policy_scope { POLICY_GLOBAL, POLICY_NAMESPACE, POLICY_WORKLOAD };
+enum policy_action { POLICY_ALLOW, POLICY_DENY };
+enum match_kind { MATCH_EXACT, MATCH_PREFIX, MATCH_SUFFIX, MATCH_PRESENCE };
+
+struct string_match {
+    uint8_t kind;
+    const char *text;
+};
+struct sa_match {
+    const char *ns, *sa;
+};
+
+struct policy_match { // AND of fields; a field = OR of positives AND no negative; no field: false
+    const struct string_match *principals, *not_principals, *namespaces, *not_namespaces;
+    const struct sa_match *service_accounts, *not_service_accounts;
+    const struct cidr *source_ips, *not_source_ips, *destination_ips, *not_destination_ips;
+    const uint16_t *destination_ports, *not_destination_ports;
+    uint16_t n_principals, n_not_principals, n_namespaces, n_not_namespaces, n_service_accounts,
+        n_not_service_accounts, n_source_ips, n_not_source_ips, n_destination_ips,
+        n_not_destination_ips, n_destination_ports, n_not_destination_ports;
+};
+struct policy_clause { // OR of matches
+    const struct policy_match *matches;
+    uint16_t n_matches;
+};
+struct policy_rule { // AND of clauses
+    const struct policy_clause *clauses;
+    uint16_t n_clauses;
+};
+
+struct policy {
+    struct leaf leaf; // key = "ns/name"
+    const char *name, *ns;
+    uint8_t scope, action;
+    bool is_dry_run;
+    const struct policy_rule *rules; // OR
+    uint16_t n_rules;
+};
+
+// A certificate in use. Replaced as a whole at rotation.
+enum identity_state { IDENTITY_PENDING, IDENTITY_READY, IDENTITY_FAILED };
+struct identity {
+    struct leaf leaf; // key = SPIFFE id
+    struct tls_ctx *tls; // NULL unless READY
+    uint8_t state;
+    const char *error; // FAILED, or the last renewal's failure; "" else
+    const char *chain_pem, *roots_pem; // public parts, for config_dump
+};
+
+// Leaf builders (control thread): a deep copy of `spec` in one allocation, with one reference for
+// the caller. NULL texts become "". Texts that many leaves have in common (namespaces, labels,
+// identities ...) are interned. `spec->leaf.key` is the table key; the rest of spec->leaf is
+// unused.
+struct workload *workload_new(const struct workload *spec);
+struct service *service_new(const struct service *spec); // references the endpoints' workloads
+struct policy *policy_new(const struct policy *spec);
+struct identity *identity_new(const struct identity *spec); // references spec->tls
+struct node *node_new(const struct node *spec);
+
+size_t leaf_size(const void *leaf); // bytes of the allocation, without interned texts
+size_t leaf_count(void); // leaves alive in the process, for tests and gauges

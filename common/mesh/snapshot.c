@@ -1,0 +1,605 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The primary tables (uid, service key, policy key ...) own the leaves. The index tables map a key
+// of another kind to a short list of leaves, best first; a list holds no references, because every
+// version that has the list also has its leaves in the primary table.
+//
+// A root that was replaced goes through call_rcu(), whose callback only marks it: the tables' nodes
+// are counted by the control thread alone, so it also frees them, at its next draft or publish.
+#include "common/mesh/snapshot.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu-qsbr.h>
+
+#include "common/base/check.h"
+
+struct leaf_list {
+    uint32_t refs; // control thread only
+    uint32_t n, key_len;
+    struct leaf *items[]; // the key follows
+};
+
+struct settings {
+    uint32_t refs; // control thread only
+    struct mesh_settings mesh;
+};
+
+struct root {
+    struct snapshot snap;
+    struct settings *settings;
+    struct rcu_head rcu;
+    atomic_bool is_idle; // no reader is left
+    struct root *next; // in the queue of retired roots
+};
+
+static _Atomic(struct root *) current;
+static struct { struct root *first, **last; } retired;
+
+// ThreadSanitizer does not see liburcu's ordering between a reader's quiescent state and the end of
+// a grace period: it gets a plain release/acquire pair.
+#if defined(__SANITIZE_THREAD__)
+#define SNAPSHOT_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SNAPSHOT_TSAN 1
+#endif
+#endif
+#ifdef SNAPSHOT_TSAN
+static atomic_uint tsan_order;
+#define TSAN_RELEASE() ((void)atomic_fetch_add_explicit(&tsan_order, 1, memory_order_release))
+#define TSAN_ACQUIRE() ((void)atomic_load_explicit(&tsan_order, memory_order_acquire))
+#else
+#define TSAN_RELEASE() ((void)0)
+#define TSAN_ACQUIRE() ((void)0)
+#endif
+
+static struct slice leaf_key(const void *leaf) {
+    return ((const struct leaf *)leaf)->key;
+}
+
+static struct slice list_key(const void *value) {
+    const struct leaf_list *list = value;
+    return slice_make(&list->items[list->n], list->key_len);
+}
+
+static void list_ref(void *value) {
+    ((struct leaf_list *)value)->refs++;
+}
+
+static void list_unref(void *value) {
+    struct leaf_list *list = value;
+    if (--list->refs == 0) {
+        free(list);
+    }
+}
+
+static const struct pmap_type leaf_type = {.key = leaf_key, .ref = leaf_ref, .unref = leaf_unref};
+static const struct pmap_type list_type = {.key = list_key, .ref = list_ref, .unref = list_unref};
+
+void snapshot_thread_register(void) {
+    rcu_register_thread();
+}
+
+void snapshot_thread_unregister(void) {
+    TSAN_RELEASE();
+    rcu_unregister_thread();
+}
+
+void snapshot_thread_offline(void) {
+    TSAN_RELEASE();
+    rcu_thread_offline();
+}
+
+void snapshot_thread_online(void) {
+    rcu_thread_online();
+}
+
+void snapshot_quiescent(void) {
+    TSAN_RELEASE();
+    rcu_quiescent_state();
+}
+
+const struct snapshot *snapshot_current(void) {
+    return &atomic_load_explicit(&current, memory_order_acquire)->snap;
+}
+
+static struct settings *settings_new(const struct mesh_settings *mesh) {
+    struct settings *settings = xmalloc(sizeof(*settings));
+    *settings = (struct settings){.refs = 1, .mesh = *mesh};
+    return settings;
+}
+
+static void settings_unref(struct settings *settings) {
+    if (--settings->refs == 0) {
+        free(settings);
+    }
+}
+
+void snapshot_init(const struct mesh_settings *mesh) {
+    struct root *root = xcalloc(1, sizeof(*root));
+    struct snapshot *snap = &root->snap;
+    root->settings = settings_new(mesh);
+    snap->mesh = &root->settings->mesh;
+    snap->workloads = snap->services = snap->policies = snap->identities = snap->nodes =
+        pmap_empty(&leaf_type);
+    snap->workloads_by_ip = snap->services_by_vip = snap->services_by_host =
+        snap->services_by_node_port = snap->policies_by_ns = snap->nodes_by_ip =
+            pmap_empty(&list_type);
+    retired.first = NULL;
+    retired.last = &retired.first;
+    atomic_store_explicit(&current, root, memory_order_release);
+}
+
+static void root_free(struct root *root) {
+    struct snapshot *snap = &root->snap;
+    pmap_unref(&snap->workloads_by_ip);
+    pmap_unref(&snap->services_by_vip);
+    pmap_unref(&snap->services_by_host);
+    pmap_unref(&snap->services_by_node_port);
+    pmap_unref(&snap->policies_by_ns);
+    pmap_unref(&snap->nodes_by_ip);
+    pmap_unref(&snap->workloads);
+    pmap_unref(&snap->services);
+    pmap_unref(&snap->policies);
+    pmap_unref(&snap->identities);
+    pmap_unref(&snap->nodes);
+    settings_unref(root->settings);
+    free(root);
+}
+
+void snapshot_reclaim(void) {
+    while (retired.first != NULL &&
+           atomic_load_explicit(&retired.first->is_idle, memory_order_acquire)) {
+        struct root *root = retired.first;
+        retired.first = root->next;
+        if (retired.first == NULL) {
+            retired.last = &retired.first;
+        }
+        TSAN_ACQUIRE();
+        root_free(root);
+    }
+}
+
+void snapshot_fini(void) {
+    rcu_barrier();
+    snapshot_reclaim();
+    CHECK(retired.first == NULL);
+    root_free(atomic_exchange(&current, NULL));
+}
+
+struct snapshot *snapshot_draft(void) {
+    snapshot_reclaim();
+    const struct root *base = atomic_load_explicit(&current, memory_order_relaxed);
+    struct root *root = xcalloc(1, sizeof(*root));
+    struct snapshot *snap = &root->snap;
+    *snap = base->snap;
+    root->settings = base->settings;
+    root->settings->refs++;
+    snap->workloads = pmap_ref(snap->workloads);
+    snap->services = pmap_ref(snap->services);
+    snap->policies = pmap_ref(snap->policies);
+    snap->identities = pmap_ref(snap->identities);
+    snap->nodes = pmap_ref(snap->nodes);
+    snap->workloads_by_ip = pmap_ref(snap->workloads_by_ip);
+    snap->services_by_vip = pmap_ref(snap->services_by_vip);
+    snap->services_by_host = pmap_ref(snap->services_by_host);
+    snap->services_by_node_port = pmap_ref(snap->services_by_node_port);
+    snap->policies_by_ns = pmap_ref(snap->policies_by_ns);
+    snap->nodes_by_ip = pmap_ref(snap->nodes_by_ip);
+    return snap;
+}
+
+static struct root *root_of(struct snapshot *snap) {
+    return CONTAINER_OF(snap, struct root, snap);
+}
+
+static void mark_idle(struct rcu_head *rcu) {
+    struct root *root = CONTAINER_OF(rcu, struct root, rcu);
+    atomic_store_explicit(&root->is_idle, true, memory_order_release);
+}
+
+void snapshot_publish(struct snapshot *draft) {
+    struct root *old = atomic_load_explicit(&current, memory_order_relaxed);
+    draft->generation = old->snap.generation + 1;
+    atomic_store_explicit(&current, root_of(draft), memory_order_release);
+    old->next = NULL;
+    *retired.last = old;
+    retired.last = &old->next;
+    call_rcu(&old->rcu, mark_idle);
+    snapshot_reclaim();
+}
+
+void snapshot_drop(struct snapshot *draft) {
+    root_free(root_of(draft));
+}
+
+// Index tables
+
+// < 0: `a` comes first
+typedef int leaf_order(const struct snapshot *snap, const struct leaf *a, const struct leaf *b);
+
+static struct leaf_list *list_new(struct slice key, size_t n) {
+    struct leaf_list *list =
+        xmalloc(sizeof(*list) + n * sizeof(list->items[0]) + (key.len > 0 ? key.len : 1));
+    *list = (struct leaf_list){.n = (uint32_t)n, .key_len = (uint32_t)key.len};
+    memcpy(&list->items[n], key.ptr, key.len);
+    return list;
+}
+
+// Puts `leaf` in the list under `key`, in place of one with the same leaf key.
+static void index_put(struct snapshot *snap, struct pmap *map, struct slice key, void *arg,
+                      leaf_order *order) {
+    struct leaf *leaf = arg;
+    const struct leaf_list *old = pmap_get(map, key);
+    size_t n_kept = 0;
+    for (size_t i = 0; old != NULL && i < old->n; i++) {
+        n_kept += slice_eq(old->items[i]->key, leaf->key) ? 0 : 1;
+    }
+    struct leaf_list *list = list_new(key, n_kept + 1);
+    size_t at = 0;
+    bool is_placed = false;
+    for (size_t i = 0; old != NULL && i < old->n; i++) {
+        if (slice_eq(old->items[i]->key, leaf->key)) {
+            continue;
+        }
+        if (!is_placed && order(snap, leaf, old->items[i]) < 0) {
+            list->items[at++] = leaf;
+            is_placed = true;
+        }
+        list->items[at++] = old->items[i];
+    }
+    if (!is_placed) {
+        list->items[at] = leaf;
+    }
+    pmap_set(map, list);
+}
+
+static void index_del(struct pmap *map, struct slice key, struct slice leaf_key_gone) {
+    const struct leaf_list *old = pmap_get(map, key);
+    size_t n_kept = 0;
+    for (size_t i = 0; old != NULL && i < old->n; i++) {
+        n_kept += slice_eq(old->items[i]->key, leaf_key_gone) ? 0 : 1;
+    }
+    if (old == NULL || n_kept == old->n) {
+        return;
+    }
+    if (n_kept == 0) {
+        pmap_del(map, key);
+        return;
+    }
+    struct leaf_list *list = list_new(key, n_kept);
+    size_t at = 0;
+    for (size_t i = 0; i < old->n; i++) {
+        if (!slice_eq(old->items[i]->key, leaf_key_gone)) {
+            list->items[at++] = old->items[i];
+        }
+    }
+    pmap_set(map, list);
+}
+
+static void *index_first(const struct pmap *map, struct slice key) {
+    const struct leaf_list *list = pmap_get(map, key);
+    return list != NULL ? list->items[0] : NULL;
+}
+
+static struct slice ip_key(const struct ip *ip) {
+    return slice_make(ip->bytes, ip->family == 4 ? 4 : 16);
+}
+
+static int key_cmp(const struct leaf *a, const struct leaf *b) {
+    size_t len = MIN(a->key.len, b->key.len);
+    int diff = memcmp(a->key.ptr, b->key.ptr, len);
+    return diff != 0 ? diff : (a->key.len > b->key.len) - (a->key.len < b->key.len);
+}
+
+static int order_by_key(const struct snapshot *snap, const struct leaf *a, const struct leaf *b) {
+    return key_cmp(a, b);
+}
+
+static int order_workloads(const struct snapshot *snap, const struct leaf *a,
+                           const struct leaf *b) {
+    const struct workload *wa = (const struct workload *)a;
+    const struct workload *wb = (const struct workload *)b;
+    if (wa->is_pod != wb->is_pod) {
+        return wa->is_pod ? -1 : 1;
+    }
+    if (wa->protocol != wb->protocol) {
+        return wa->protocol == WORKLOAD_HBONE ? -1 : 1;
+    }
+    return key_cmp(a, b);
+}
+
+static int order_services(const struct snapshot *snap, const struct leaf *a, const struct leaf *b) {
+    const struct service *sa = (const struct service *)a;
+    const struct service *sb = (const struct service *)b;
+    if (sa->is_canonical != sb->is_canonical) {
+        return sa->is_canonical ? -1 : 1;
+    }
+    const char *preferred = snap->mesh->preferred_service_ns;
+    bool is_a = strcmp(sa->ns, preferred) == 0;
+    bool is_b = strcmp(sb->ns, preferred) == 0;
+    if (is_a != is_b) {
+        return is_a ? -1 : 1;
+    }
+    return key_cmp(a, b);
+}
+
+// Edits. Each index key of the old leaf that the new one lacks goes; the others are replaced.
+
+static bool has_ip(const struct ip *ips, size_t n, const struct ip *ip) {
+    for (size_t i = 0; i < n; i++) {
+        if (ip_eq(&ips[i], ip)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void index_ips(struct snapshot *draft, struct pmap *map, const struct ip *old, size_t n_old,
+                      struct slice key, void *leaf, const struct ip *ips, size_t n,
+                      leaf_order *order) {
+    for (size_t i = 0; i < n_old; i++) {
+        if (!has_ip(ips, n, &old[i])) {
+            index_del(map, ip_key(&old[i]), key);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        index_put(draft, map, ip_key(&ips[i]), leaf, order);
+    }
+}
+
+static size_t n_indexed_ips(const struct workload *workload) {
+    return workload == NULL || workload->is_host_network ? 0 : workload->n_ips;
+}
+
+static void edit_workload(struct snapshot *draft, struct slice key, struct workload *workload) {
+    const struct workload *old = pmap_get(&draft->workloads, key);
+    index_ips(draft, &draft->workloads_by_ip, old != NULL ? old->ips : NULL, n_indexed_ips(old),
+              key, workload, workload != NULL ? workload->ips : NULL, n_indexed_ips(workload),
+              order_workloads);
+}
+
+void snapshot_set_workload(struct snapshot *draft, struct workload *workload) {
+    edit_workload(draft, workload->leaf.key, workload);
+    pmap_set(&draft->workloads, workload);
+    leaf_unref(workload);
+}
+
+void snapshot_del_workload(struct snapshot *draft, const char *uid) {
+    edit_workload(draft, slice_str(uid), NULL);
+    pmap_del(&draft->workloads, slice_str(uid));
+}
+
+// "*.example.com" is kept as ".example.com", "*" as "".
+static struct slice host_key(const struct service *service) {
+    struct slice host = slice_str(service->hostname);
+    return host.len > 0 && host.ptr[0] == '*' ? slice_skip(host, 1) : host;
+}
+
+static struct slice port_key(const uint16_t *net_port) {
+    return slice_make(net_port, sizeof(*net_port));
+}
+
+static void edit_service(struct snapshot *draft, struct slice key, struct service *service) {
+    const struct service *old = pmap_get(&draft->services, key);
+    size_t n_old_vips = old != NULL ? old->n_vips : 0;
+    size_t n_vips = service != NULL ? service->n_vips : 0;
+    index_ips(draft, &draft->services_by_vip, old != NULL ? old->vips : NULL, n_old_vips, key,
+              service, service != NULL ? service->vips : NULL, n_vips, order_services);
+    for (size_t i = 0; old != NULL && i < old->n_ports; i++) {
+        uint16_t port = htons(old->ports[i].node_port);
+        if (port != 0) {
+            index_del(&draft->services_by_node_port, port_key(&port), key);
+        }
+    }
+    if (old != NULL) {
+        index_del(&draft->services_by_host, host_key(old), key);
+    }
+    if (service == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < service->n_ports; i++) {
+        uint16_t port = htons(service->ports[i].node_port);
+        if (port != 0) {
+            index_put(draft, &draft->services_by_node_port, port_key(&port), service,
+                      order_services);
+        }
+    }
+    index_put(draft, &draft->services_by_host, host_key(service), service, order_services);
+}
+
+void snapshot_set_service(struct snapshot *draft, struct service *service) {
+    edit_service(draft, service->leaf.key, service);
+    pmap_set(&draft->services, service);
+    leaf_unref(service);
+}
+
+void snapshot_del_service(struct snapshot *draft, const char *key) {
+    edit_service(draft, slice_str(key), NULL);
+    pmap_del(&draft->services, slice_str(key));
+}
+
+// A policy with a workload selector is found through its workloads.
+static bool policy_index_key(const struct policy *policy, struct slice *ret_key) {
+    if (policy == NULL || policy->scope == POLICY_WORKLOAD) {
+        return false;
+    }
+    *ret_key = policy->scope == POLICY_GLOBAL ? slice_make("", 0) : slice_str(policy->ns);
+    return true;
+}
+
+static void edit_policy(struct snapshot *draft, struct slice key, struct policy *policy) {
+    struct slice index_key;
+    if (policy_index_key(pmap_get(&draft->policies, key), &index_key)) {
+        index_del(&draft->policies_by_ns, index_key, key);
+    }
+    if (policy_index_key(policy, &index_key)) {
+        index_put(draft, &draft->policies_by_ns, index_key, policy, order_by_key);
+    }
+}
+
+void snapshot_set_policy(struct snapshot *draft, struct policy *policy) {
+    edit_policy(draft, policy->leaf.key, policy);
+    pmap_set(&draft->policies, policy);
+    leaf_unref(policy);
+}
+
+void snapshot_del_policy(struct snapshot *draft, const char *key) {
+    edit_policy(draft, slice_str(key), NULL);
+    pmap_del(&draft->policies, slice_str(key));
+}
+
+void snapshot_set_identity(struct snapshot *draft, struct identity *identity) {
+    pmap_set(&draft->identities, identity);
+    leaf_unref(identity);
+}
+
+void snapshot_del_identity(struct snapshot *draft, const char *spiffe_id) {
+    pmap_del(&draft->identities, slice_str(spiffe_id));
+}
+
+static void edit_node(struct snapshot *draft, struct slice key, struct node *node) {
+    const struct node *old = pmap_get(&draft->nodes, key);
+    index_ips(draft, &draft->nodes_by_ip, old != NULL ? old->ips : NULL,
+              old != NULL ? old->n_ips : 0, key, node, node != NULL ? node->ips : NULL,
+              node != NULL ? node->n_ips : 0, order_by_key);
+}
+
+void snapshot_set_node(struct snapshot *draft, struct node *node) {
+    edit_node(draft, node->leaf.key, node);
+    pmap_set(&draft->nodes, node);
+    leaf_unref(node);
+}
+
+void snapshot_del_node(struct snapshot *draft, const char *name) {
+    edit_node(draft, slice_str(name), NULL);
+    pmap_del(&draft->nodes, slice_str(name));
+}
+
+void snapshot_set_mesh(struct snapshot *draft, const struct mesh_settings *mesh) {
+    struct root *root = root_of(draft);
+    settings_unref(root->settings);
+    root->settings = settings_new(mesh);
+    draft->mesh = &root->settings->mesh;
+}
+
+// Look-ups
+
+struct workload *snapshot_workload_by_ip(const struct snapshot *snap, const struct ip *ip) {
+    return index_first(&snap->workloads_by_ip, ip_key(ip));
+}
+
+struct workload *snapshot_workload_by_uid(const struct snapshot *snap, const char *uid) {
+    return pmap_get(&snap->workloads, slice_str(uid));
+}
+
+struct service *snapshot_service_by_vip(const struct snapshot *snap, const struct ip *ip) {
+    return index_first(&snap->services_by_vip, ip_key(ip));
+}
+
+static bool has_port(const struct service *service, uint16_t port) {
+    for (size_t i = 0; i < service->n_ports; i++) {
+        if (service->ports[i].port == port) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct service *snapshot_service_by_addr(const struct snapshot *snap, const struct addr *addr) {
+    const struct leaf_list *list = pmap_get(&snap->services_by_vip, ip_key(&addr->ip));
+    for (size_t i = 0; list != NULL && i < list->n; i++) {
+        struct service *service = (struct service *)list->items[i];
+        if (has_port(service, addr->port)) {
+            return service;
+        }
+    }
+    return list != NULL ? (struct service *)list->items[0] : NULL;
+}
+
+struct service *snapshot_service(const struct snapshot *snap, const char *key) {
+    return pmap_get(&snap->services, slice_str(key));
+}
+
+struct node *snapshot_node_by_ip(const struct snapshot *snap, const struct ip *ip) {
+    return index_first(&snap->nodes_by_ip, ip_key(ip));
+}
+
+struct service *snapshot_service_by_node_port(const struct snapshot *snap, uint16_t port) {
+    uint16_t net_port = htons(port);
+    return index_first(&snap->services_by_node_port, port_key(&net_port));
+}
+
+struct policy *snapshot_policy(const struct snapshot *snap, const char *key) {
+    return pmap_get(&snap->policies, slice_str(key));
+}
+
+struct identity *snapshot_identity(const struct snapshot *snap, const char *spiffe_id) {
+    return pmap_get(&snap->identities, slice_str(spiffe_id));
+}
+
+// The client's own namespace, then the list's order (ambient-protocols §7).
+static struct service *host_pick(const struct snapshot *snap, struct slice key, const char *ns) {
+    const struct leaf_list *list = pmap_get(&snap->services_by_host, key);
+    struct service *first = NULL;
+    for (size_t i = 0; list != NULL && i < list->n; i++) {
+        struct service *service = (struct service *)list->items[i];
+        if (strcmp(service->ns, ns) == 0) {
+            return service;
+        }
+        if (first == NULL && !service->is_private) {
+            first = service;
+        }
+    }
+    return first;
+}
+
+struct service *snapshot_service_by_host(const struct snapshot *snap, struct slice host,
+                                         const char *ns) {
+    uint8_t text[253];
+    if (host.len > 0 && host.ptr[host.len - 1] == '.') {
+        host.len--;
+    }
+    if (host.len == 0 || host.len > sizeof(text)) {
+        return NULL;
+    }
+    for (size_t i = 0; i < host.len; i++) {
+        uint8_t c = host.ptr[i];
+        text[i] = c >= 'A' && c <= 'Z' ? (uint8_t)(c - 'A' + 'a') : c;
+    }
+    struct slice key = slice_make(text, host.len);
+    struct service *service = host_pick(snap, key, ns);
+    while (service == NULL && key.len > 0) {
+        ptrdiff_t dot = slice_find(slice_skip(key, 1), '.');
+        key = dot < 0 ? slice_make(text, 0) : slice_skip(key, (size_t)dot + 1);
+        service = host_pick(snap, key, ns);
+    }
+    return service;
+}
+
+static bool visit_list(const struct snapshot *snap, struct slice key,
+                       bool (*fn)(void *arg, const struct policy *policy), void *arg) {
+    const struct leaf_list *list = pmap_get(&snap->policies_by_ns, key);
+    for (size_t i = 0; list != NULL && i < list->n; i++) {
+        if (!fn(arg, (const struct policy *)list->items[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void snapshot_policies_for(const struct snapshot *snap, const struct workload *workload,
+                           bool (*fn)(void *arg, const struct policy *policy), void *arg) {
+    if (!visit_list(snap, slice_make("", 0), fn, arg) ||
+        !visit_list(snap, slice_str(workload->ns), fn, arg)) {
+        return;
+    }
+    for (size_t i = 0; i < workload->n_policies; i++) {
+        const struct policy *policy = snapshot_policy(snap, workload->policies[i]);
+        if (policy != NULL && !fn(arg, policy)) {
+            return;
+        }
+    }
+}
