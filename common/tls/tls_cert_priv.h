@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Inside common/tls: certificates as BoringSSL's objects.
+#pragma once
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+
+#include "common/base/slice.h"
+
+char *tls_cert_identity(X509 *cert); // first SPIFFE URI SAN, heap-allocated; NULL: none
+EVP_PKEY *tls_key_new(void); // P-256
+GENERAL_NAMES *tls_uri_names(struct slice uri); // a list of one URI

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/tls/tls_ctx.h"
+
+#include <openssl/err.h>
+#include <openssl/mem.h>
+#include <openssl/pool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/tls/tls_cert_priv.h"
+#include "common/tls/tls_ctx_priv.h"
+#include "common/tls/tls_pem.h"
+#include "common/tls/tls_spiffe.h"
+
+enum {
+    OWN_CHAIN_MAX = 8,
+    CERT_LIST_MAX = 64 * 1024, // bytes of a peer's Certificate message
+};
+
+static atomic_uint_fast64_t next_generation = 1;
+
+static bool set_chain_and_key(SSL_CTX *ssl, const STACK_OF(X509) * chain, const EVP_PKEY *key) {
+    CRYPTO_BUFFER *bufs[OWN_CHAIN_MAX];
+    size_t n = sk_X509_num(chain);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *der = NULL;
+        int len = i2d_X509(sk_X509_value(chain, i), &der);
+        CHECK(len > 0);
+        bufs[i] = CRYPTO_BUFFER_new(der, (size_t)len, NULL);
+        CHECK(bufs[i] != NULL);
+        OPENSSL_free(der);
+    }
+    bool ok = SSL_CTX_set_chain_and_key(ssl, bufs, n, key, NULL) == 1;
+    for (size_t i = 0; i < n; i++) {
+        CRYPTO_BUFFER_free(bufs[i]);
+    }
+    return ok;
+}
+
+static void set_policy(SSL_CTX *ssl, enum tls_compliance compliance, bool prefer_aes_256) {
+    static const uint16_t aes_128_first[] = {SSL_CIPHER_AES_128_GCM_SHA256,
+                                             SSL_CIPHER_AES_256_GCM_SHA384};
+    static const uint16_t aes_256_first[] = {SSL_CIPHER_AES_256_GCM_SHA384,
+                                             SSL_CIPHER_AES_128_GCM_SHA256};
+    static const uint16_t groups[] = {SSL_GROUP_X25519_MLKEM768, SSL_GROUP_X25519,
+                                      SSL_GROUP_SECP256R1};
+    static const uint16_t groups_fips[] = {SSL_GROUP_SECP256R1, SSL_GROUP_SECP384R1};
+    static const uint16_t groups_pqc[] = {SSL_GROUP_X25519_MLKEM768};
+    CHECK(SSL_CTX_set1_tls13_ciphers(ssl, prefer_aes_256 ? aes_256_first : aes_128_first, NULL,
+                                     2) == 1);
+    int ok = 0;
+    switch (compliance) {
+    case TLS_COMPLIANCE_DEFAULT:
+        ok = SSL_CTX_set1_group_ids(ssl, groups, ARRAY_LEN(groups));
+        break;
+    case TLS_COMPLIANCE_FIPS:
+        ok = SSL_CTX_set1_group_ids(ssl, groups_fips, ARRAY_LEN(groups_fips));
+        break;
+    case TLS_COMPLIANCE_PQC:
+        ok = SSL_CTX_set1_group_ids(ssl, groups_pqc, ARRAY_LEN(groups_pqc));
+        break;
+    }
+    CHECK(ok == 1);
+}
+
+static SSL_CTX *ssl_ctx_new(const struct tls_ctx_params *params) {
+    // With buffers: libssl itself does not parse X.509, we do, and only for chains not in the
+    // cache.
+    SSL_CTX *ssl = SSL_CTX_new(TLS_with_buffers_method());
+    CHECK(ssl != NULL);
+    CHECK(SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) == 1);
+    CHECK(SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) == 1);
+    SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_max_cert_list(ssl, CERT_LIST_MAX);
+    set_policy(ssl, params->compliance, params->prefer_aes_256);
+    tls_handshake_set_callbacks(ssl);
+    return ssl;
+}
+
+static void set_validity(struct tls_ctx *ctx, const STACK_OF(X509) * chain) {
+    ctx->not_before = tls_posix(X509_get0_notBefore(sk_X509_value(chain, 0)));
+    ctx->not_after = INT64_MAX;
+    for (size_t i = 0; i < sk_X509_num(chain); i++) {
+        int64_t t = tls_posix(X509_get0_notAfter(sk_X509_value(chain, i)));
+        ctx->not_after = MIN(ctx->not_after, t);
+    }
+}
+
+struct tls_ctx *tls_ctx_new(const struct tls_ctx_params *params, char **ret_error) {
+    struct tls_ctx *ctx = xcalloc(1, sizeof(*ctx));
+    STACK_OF(X509) *chain = NULL;
+    EVP_PKEY *key = NULL;
+    struct tls_spiffe id;
+    char *error = NULL;
+    atomic_init(&ctx->refs, 1);
+    ctx->crl_generation = params->crl_generation;
+    ctx->generation = atomic_fetch_add(&next_generation, 1);
+    chain = tls_pem_certs(params->cert_chain_pem, OWN_CHAIN_MAX, "certificate chain", &error);
+    if (chain == NULL) {
+        goto out;
+    }
+    key = tls_pem_key(params->key_pem, &error);
+    if (key == NULL) {
+        goto out;
+    }
+    if (X509_check_private_key(sk_X509_value(chain, 0), key) != 1) {
+        error = tls_error_text("private key and certificate");
+        goto out;
+    }
+    ctx->identity = tls_cert_identity(sk_X509_value(chain, 0));
+    if (ctx->identity == NULL) {
+        error = xstrdup("certificate chain: the leaf has no SPIFFE URI SAN");
+        goto out;
+    }
+    CHECK(tls_spiffe_parse(slice_str(ctx->identity), &id));
+    ctx->trust_domain =
+        slice_dup(params->trust_domain.len > 0 ? params->trust_domain : id.trust_domain);
+    ctx->trust = tls_trust_get(params->roots_pem, params->crl_pem, &error);
+    if (ctx->trust == NULL) {
+        goto out;
+    }
+    set_validity(ctx, chain);
+    ctx->ssl = ssl_ctx_new(params);
+    if (!set_chain_and_key(ctx->ssl, chain, key)) {
+        error = tls_error_text("certificate and key are not fit for TLS");
+    }
+out:
+    sk_X509_pop_free(chain, X509_free);
+    EVP_PKEY_free(key);
+    ERR_clear_error();
+    if (error != NULL) {
+        tls_ctx_unref(ctx);
+        *ret_error = error;
+        return NULL;
+    }
+    return ctx;
+}
+
+struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx) {
+    atomic_fetch_add_explicit(&ctx->refs, 1, memory_order_relaxed);
+    return ctx;
+}
+
+void tls_ctx_unref(struct tls_ctx *ctx) {
+    if (ctx == NULL || atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    SSL_CTX_free(ctx->ssl);
+    tls_trust_unref(ctx->trust);
+    free(ctx->identity);
+    free(ctx->trust_domain);
+    free(ctx);
+}
+
+struct slice tls_ctx_identity(const struct tls_ctx *ctx) {
+    return slice_str(ctx->identity);
+}
+
+struct slice tls_ctx_trust_domain(const struct tls_ctx *ctx) {
+    return slice_str(ctx->trust_domain);
+}
+
+int64_t tls_ctx_not_before(const struct tls_ctx *ctx) {
+    return ctx->not_before;
+}
+
+int64_t tls_ctx_not_after(const struct tls_ctx *ctx) {
+    return ctx->not_after;
+}
+
+uint64_t tls_ctx_generation(const struct tls_ctx *ctx) {
+    return ctx->generation;
+}

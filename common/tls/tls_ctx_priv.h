@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Inside common/tls: the body of tls_ctx.
+#pragma once
+
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+
+#include "common/tls/tls_ctx.h"
+#include "common/tls/tls_trust.h"
+
+struct tls_ctx {
+    atomic_uint refs;
+    SSL_CTX *ssl; // for both roles
+    struct tls_trust *trust;
+    uint64_t crl_generation;
+    uint64_t generation;
+    char *identity;
+    char *trust_domain;
+    int64_t not_before, not_after;
+};
+
+// tls_handshake.c: the callbacks that tie an SSL_CTX to the handshake object.
+void tls_handshake_set_callbacks(SSL_CTX *ssl);

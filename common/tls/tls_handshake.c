@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/tls/tls_handshake.h"
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pool.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/tls/tls_ctx_priv.h"
+#include "common/tls/tls_err_priv.h"
+#include "common/tls/tls_verify_priv.h"
+
+enum {
+    INPUT_MAX = 128 * 1024, // of one handshake, in all
+    SECRET_MAX = 48,
+};
+
+struct secret {
+    uint8_t bytes[SECRET_MAX];
+    size_t len;
+};
+
+struct tls_handshake {
+    struct tls_ctx *ctx;
+    SSL *ssl; // NULL after the end
+    bool is_server;
+    enum tls_step step;
+    enum tls_err err;
+    size_t n_input;
+    // Set for the time of one tls_handshake_recv.
+    struct slice in;
+    struct chain *out;
+    int64_t now_s;
+    // The result.
+    struct secret client_secret, server_secret;
+    struct tls_record *record;
+    struct tls_peer peer;
+    uint8_t *rest;
+    size_t rest_len;
+    char detail[TLS_DETAIL_MAX];
+    // Client: identities of which the server must have one; texts behind the array.
+    size_t n_expected;
+    struct slice expected[];
+};
+
+static const uint8_t alpn_h2[] = {2, 'h', '2'};
+
+static struct tls_handshake *hs_of(const SSL *ssl) {
+    return SSL_get_app_data(ssl);
+}
+
+// ---- BIO: reads from the caller's input, writes to the caller's chain
+
+static int bio_read(BIO *bio, char *dst, int len) {
+    struct tls_handshake *hs = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    if (hs->in.len == 0) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    size_t n = MIN((size_t)len, hs->in.len);
+    memcpy(dst, hs->in.ptr, n);
+    hs->in = slice_skip(hs->in, n);
+    return (int)n;
+}
+
+static int bio_write(BIO *bio, const char *src, int len) {
+    struct tls_handshake *hs = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    chain_copy(hs->out, slice_make(src, (size_t)len));
+    return len;
+}
+
+static long bio_ctrl(BIO *bio, int cmd, long arg, void *ptr) {
+    return cmd == BIO_CTRL_FLUSH ? 1 : 0;
+}
+
+static BIO_METHOD *bio_method;
+
+static void bio_method_init(void) {
+    bio_method = BIO_meth_new(0, NULL);
+    CHECK(bio_method != NULL);
+    CHECK(BIO_meth_set_read(bio_method, bio_read) == 1);
+    CHECK(BIO_meth_set_write(bio_method, bio_write) == 1);
+    CHECK(BIO_meth_set_ctrl(bio_method, bio_ctrl) == 1);
+}
+
+static BIO *bio_new(struct tls_handshake *hs) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, bio_method_init);
+    BIO *bio = BIO_new(bio_method);
+    CHECK(bio != NULL);
+    BIO_set_data(bio, hs);
+    BIO_set_init(bio, 1);
+    return bio;
+}
+
+// ---- Callbacks of the SSL_CTX
+
+static bool is_h2_selected(const SSL *ssl) {
+    const uint8_t *proto;
+    unsigned len;
+    SSL_get0_alpn_selected(ssl, &proto, &len);
+    return len == 2 && memcmp(proto, alpn_h2 + 1, 2) == 0;
+}
+
+static int on_alpn_select(SSL *ssl, const uint8_t **ret_proto, uint8_t *ret_len, const uint8_t *in,
+                          unsigned len, void *arg) {
+    uint8_t *proto;
+    if (SSL_select_next_proto(&proto, ret_len, alpn_h2, sizeof(alpn_h2), in, len) !=
+        OPENSSL_NPN_NEGOTIATED) {
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    *ret_proto = proto;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static enum tls_err verify_peer(struct tls_handshake *hs, const SSL *ssl) {
+    const STACK_OF(CRYPTO_BUFFER) *list = SSL_get0_peer_certificates(ssl);
+    struct slice certs[TLS_CHAIN_MAX + 1];
+    size_t n = list != NULL ? sk_CRYPTO_BUFFER_num(list) : 0;
+    n = MIN(n, ARRAY_LEN(certs));
+    // Settled by now on both sides: the client's hello or EncryptedExtensions came before.
+    if (!is_h2_selected(ssl)) {
+        return TLS_NO_ALPN;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const CRYPTO_BUFFER *cert = sk_CRYPTO_BUFFER_value(list, i);
+        certs[i] = slice_make(CRYPTO_BUFFER_data(cert), CRYPTO_BUFFER_len(cert));
+    }
+    struct tls_chain *chain = NULL;
+    struct slice identity;
+    enum tls_err err =
+        tls_verify_chain(hs->ctx, !hs->is_server, certs, n, hs->now_s, &chain, hs->detail);
+    if (err != TLS_OK) {
+        return err;
+    }
+    err = tls_verify_identity(hs->ctx, chain, hs->expected, hs->n_expected, &identity, hs->detail);
+    if (err != TLS_OK) {
+        tls_chain_unref(chain);
+        return err;
+    }
+    hs->peer.chain = chain;
+    hs->peer.identity = identity;
+    hs->peer.n_sans = chain->n_sans;
+    memcpy(hs->peer.sans, chain->sans, sizeof(hs->peer.sans));
+    hs->peer.not_after = chain->not_after;
+    memcpy(hs->peer.chain_hash, chain->hash, sizeof(hs->peer.chain_hash));
+    hs->peer.serials = chain->der;
+    hs->peer.is_server = chain->is_server;
+    return TLS_OK;
+}
+
+static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *ret_alert) {
+    struct tls_handshake *hs = hs_of(ssl);
+    CHECK(hs->peer.chain == NULL); // one Certificate message a handshake
+    hs->err = verify_peer(hs, ssl);
+    if (hs->err == TLS_OK) {
+        return ssl_verify_ok;
+    }
+    *ret_alert = (uint8_t)tls_err_alert(hs->err);
+    return ssl_verify_invalid;
+}
+
+static int hex_value(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+// "LABEL <client random> <secret>": the only way libssl hands out the traffic secrets of TLS 1.3.
+static void on_keylog(const SSL *ssl, const char *line) {
+    static const char client[] = "CLIENT_TRAFFIC_SECRET_0 ";
+    static const char server[] = "SERVER_TRAFFIC_SECRET_0 ";
+    struct tls_handshake *hs = hs_of(ssl);
+    struct secret *secret;
+    if (strncmp(line, client, sizeof(client) - 1) == 0) {
+        secret = &hs->client_secret;
+    } else if (strncmp(line, server, sizeof(server) - 1) == 0) {
+        secret = &hs->server_secret;
+    } else {
+        return;
+    }
+    const char *hex = strrchr(line, ' ') + 1;
+    size_t len = strlen(hex) / 2;
+    CHECK(len <= SECRET_MAX);
+    for (size_t i = 0; i < len; i++) {
+        secret->bytes[i] = (uint8_t)(hex_value(hex[2 * i]) << 4 | hex_value(hex[2 * i + 1]));
+    }
+    secret->len = len;
+}
+
+void tls_handshake_set_callbacks(SSL_CTX *ssl) {
+    SSL_CTX_set_custom_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
+    SSL_CTX_set_alpn_select_cb(ssl, on_alpn_select, NULL);
+    CHECK(SSL_CTX_set_alpn_protos(ssl, alpn_h2, sizeof(alpn_h2)) == 0);
+    SSL_CTX_set_keylog_callback(ssl, on_keylog);
+}
+
+// ---- Life
+
+static struct tls_handshake *hs_new(struct tls_ctx *ctx, bool is_server,
+                                    const struct slice *expected, size_t n_expected) {
+    size_t size = sizeof(struct tls_handshake) + n_expected * sizeof(*expected);
+    size_t texts = size;
+    for (size_t i = 0; i < n_expected; i++) {
+        size += expected[i].len;
+    }
+    struct tls_handshake *hs = xcalloc(1, size);
+    hs->ctx = tls_ctx_ref(ctx);
+    hs->is_server = is_server;
+    hs->n_expected = n_expected;
+    uint8_t *p = (uint8_t *)hs + texts;
+    for (size_t i = 0; i < n_expected; i++) {
+        hs->expected[i] = slice_make(p, expected[i].len);
+        memcpy(p, expected[i].ptr, expected[i].len);
+        p += expected[i].len;
+    }
+    hs->ssl = SSL_new(ctx->ssl);
+    CHECK(hs->ssl != NULL);
+    SSL_set_app_data(hs->ssl, hs);
+    BIO *bio = bio_new(hs);
+    SSL_set_bio(hs->ssl, bio, bio); // takes the one reference for both
+    if (is_server) {
+        SSL_set_accept_state(hs->ssl);
+    } else {
+        SSL_set_connect_state(hs->ssl);
+    }
+    return hs;
+}
+
+struct tls_handshake *tls_handshake_new_client(struct tls_ctx *ctx, const struct slice *expected,
+                                               size_t n_expected) {
+    return hs_new(ctx, false, expected, n_expected);
+}
+
+struct tls_handshake *tls_handshake_new_server(struct tls_ctx *ctx) {
+    return hs_new(ctx, true, NULL, 0);
+}
+
+void tls_handshake_free(struct tls_handshake *hs) {
+    if (hs == NULL) {
+        return;
+    }
+    SSL_free(hs->ssl);
+    tls_record_free(hs->record);
+    tls_chain_unref(hs->peer.chain);
+    tls_ctx_unref(hs->ctx);
+    free(hs->rest);
+    wipe(&hs->client_secret, sizeof(hs->client_secret));
+    wipe(&hs->server_secret, sizeof(hs->server_secret));
+    free(hs);
+}
+
+// ---- Steps
+
+static enum tls_err err_of_reason(int reason) {
+    if (reason > SSL_AD_REASON_OFFSET) {
+        return tls_err_from_peer_alert((uint8_t)(reason - SSL_AD_REASON_OFFSET));
+    }
+    switch (reason) {
+    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+        return TLS_NO_CERTIFICATE;
+    case SSL_R_NO_APPLICATION_PROTOCOL:
+    case SSL_R_INVALID_ALPN_PROTOCOL:
+        return TLS_NO_ALPN;
+    case SSL_R_UNSUPPORTED_PROTOCOL:
+    case SSL_R_UNKNOWN_PROTOCOL:
+    case SSL_R_WRONG_SSL_VERSION:
+        return TLS_VERSION;
+    case SSL_R_WRONG_VERSION_NUMBER:
+    case SSL_R_HTTP_REQUEST:
+    case SSL_R_HTTPS_PROXY_REQUEST:
+        return TLS_NOT_TLS;
+    case SSL_R_NO_SHARED_CIPHER:
+    case SSL_R_UNKNOWN_CIPHER_RETURNED:
+    case SSL_R_WRONG_CIPHER_RETURNED:
+        return TLS_NO_SUITE;
+    case SSL_R_NO_SHARED_GROUP:
+    case SSL_R_WRONG_CURVE:
+        return TLS_NO_GROUP;
+    case SSL_R_BAD_SIGNATURE:
+        return TLS_BAD_SIGNATURE;
+    case SSL_R_KEY_USAGE_BIT_INCORRECT:
+        return TLS_BAD_USAGE;
+    case SSL_R_CANNOT_PARSE_LEAF_CERT:
+    case SSL_R_ECC_CERT_NOT_FOR_SIGNING:
+        return TLS_BAD_CERTIFICATE;
+    case SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC:
+        return TLS_BAD_RECORD_MAC;
+    case SSL_R_ENCRYPTED_LENGTH_TOO_LONG:
+    case SSL_R_DATA_LENGTH_TOO_LONG:
+        return TLS_RECORD_OVERFLOW;
+    case SSL_R_EXCESSIVE_MESSAGE_SIZE:
+        return TLS_HANDSHAKE_TOO_LARGE;
+    case SSL_R_TOO_MANY_EMPTY_FRAGMENTS:
+    case SSL_R_TOO_MANY_WARNING_ALERTS:
+        return TLS_EMPTY_RECORD_FLOOD;
+    case SSL_R_UNEXPECTED_MESSAGE:
+    case SSL_R_UNEXPECTED_RECORD:
+    case SSL_R_INVALID_OUTER_RECORD_TYPE:
+    case SSL_R_APP_DATA_IN_HANDSHAKE:
+    case SSL_R_EXCESS_HANDSHAKE_DATA:
+    case SSL_R_BAD_CHANGE_CIPHER_SPEC:
+        return TLS_UNEXPECTED_MESSAGE;
+    case SSL_R_DECODE_ERROR:
+    case SSL_R_CLIENTHELLO_PARSE_FAILED:
+    case SSL_R_PARSE_TLSEXT:
+    case SSL_R_ERROR_PARSING_EXTENSION:
+    case SSL_R_BAD_ALERT:
+        return TLS_DECODE_ERROR;
+    default:
+        return TLS_HANDSHAKE_FAILURE;
+    }
+}
+
+// The first error of libssl in the queue names the cause; what lies on top are consequences.
+static void read_error_queue(struct tls_handshake *hs) {
+    uint32_t code;
+    hs->err = TLS_HANDSHAKE_FAILURE;
+    while ((code = ERR_get_error()) != 0) {
+        const char *text = ERR_reason_error_string(code);
+        if (hs->detail[0] == '\0' && text != NULL) {
+            snprintf(hs->detail, sizeof(hs->detail), "%s", text);
+        }
+        if (ERR_GET_LIB(code) == ERR_LIB_SSL) {
+            hs->err = err_of_reason(ERR_GET_REASON(code));
+            if (hs->err != TLS_HANDSHAKE_FAILURE) {
+                break;
+            }
+        }
+    }
+    ERR_clear_error();
+}
+
+static enum tls_step fail(struct tls_handshake *hs, enum tls_err err) {
+    hs->err = err;
+    SSL_free(hs->ssl);
+    hs->ssl = NULL;
+    return TLS_STEP_ERROR;
+}
+
+// libssl is done: its traffic secrets go to our record layer, and it is freed.
+static enum tls_step take_over(struct tls_handshake *hs) {
+    uint16_t suite = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(hs->ssl));
+    const struct secret *read = hs->is_server ? &hs->client_secret : &hs->server_secret;
+    const struct secret *write = hs->is_server ? &hs->server_secret : &hs->client_secret;
+    if (!is_h2_selected(hs->ssl) || hs->peer.chain == NULL) {
+        return fail(hs, TLS_INTERNAL); // on_verify refused both before
+    }
+    uint64_t read_seq = SSL_get_read_sequence(hs->ssl);
+    uint64_t write_seq = SSL_get_write_sequence(hs->ssl);
+    // No tickets, no early data: nothing can have gone under the application keys yet.
+    CHECK(read_seq == 0 && write_seq == 0);
+    hs->record = tls_record_new((enum tls_suite)suite, slice_make(read->bytes, read->len), read_seq,
+                                slice_make(write->bytes, write->len), write_seq);
+    if (hs->record == NULL) {
+        return fail(hs, TLS_NO_SUITE);
+    }
+    if (hs->is_server) {
+        tls_record_set_server(hs->record);
+    }
+    wipe(&hs->client_secret, sizeof(hs->client_secret));
+    wipe(&hs->server_secret, sizeof(hs->server_secret));
+    hs->peer.suite = (enum tls_suite)suite;
+    hs->peer.group = SSL_get_group_id(hs->ssl);
+    SSL_free(hs->ssl);
+    hs->ssl = NULL;
+    if (hs->in.len > 0) { // libssl reads record by record: what is left is not its own
+        hs->rest = xmalloc(hs->in.len);
+        hs->rest_len = hs->in.len;
+        memcpy(hs->rest, hs->in.ptr, hs->in.len);
+    }
+    return TLS_STEP_DONE;
+}
+
+static enum tls_step advance(struct tls_handshake *hs) {
+    ERR_clear_error();
+    int rc = SSL_do_handshake(hs->ssl);
+    if (rc == 1) {
+        return take_over(hs);
+    }
+    switch (SSL_get_error(hs->ssl, rc)) {
+    case SSL_ERROR_WANT_READ:
+        return TLS_STEP_MORE;
+    case SSL_ERROR_ZERO_RETURN:
+        return fail(hs, TLS_PEER_ALERT); // close_notify in the handshake
+    default:
+        break;
+    }
+    if (hs->err == TLS_OK) { // else on_verify said why
+        read_error_queue(hs);
+    }
+    ERR_clear_error();
+    return fail(hs, hs->err);
+}
+
+enum tls_step tls_handshake_recv(struct tls_handshake *hs, struct slice in, int64_t now_s,
+                                 struct chain *out) {
+    if (hs->step != TLS_STEP_MORE) {
+        CHECK(hs->step == TLS_STEP_ERROR); // DONE: take the record layer, feed that
+        return TLS_STEP_ERROR;
+    }
+    hs->in = in;
+    hs->out = out;
+    hs->now_s = now_s;
+    hs->step = advance(hs);
+    hs->n_input += in.len - hs->in.len;
+    if (hs->step == TLS_STEP_MORE && hs->n_input > INPUT_MAX) {
+        hs->step = fail(hs, TLS_HANDSHAKE_TOO_LARGE);
+    }
+    hs->in = slice_make(NULL, 0);
+    hs->out = NULL;
+    return hs->step;
+}
+
+enum tls_err tls_handshake_error(const struct tls_handshake *hs) {
+    return hs->err;
+}
+
+const char *tls_handshake_error_detail(const struct tls_handshake *hs) {
+    return hs->detail;
+}
+
+const struct tls_peer *tls_handshake_peer(const struct tls_handshake *hs) {
+    CHECK(hs->step == TLS_STEP_DONE);
+    return &hs->peer;
+}
+
+struct tls_record *tls_handshake_take(struct tls_handshake *hs, struct slice *ret_rest) {
+    CHECK(hs->record != NULL);
+    struct tls_record *record = hs->record;
+    hs->record = NULL;
+    *ret_rest = slice_make(hs->rest, hs->rest_len);
+    return record;
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Verification of a peer: chain to the trust bundle by BoringSSL's X.509, validity by the given
+// wall time, extended key usage by role, SPIFFE URI SANs, CRLs of the whole chain.
+#include "common/tls/tls_verify.h"
+
+#include <openssl/err.h>
+#include <openssl/mem.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/tls/tls_ctx_priv.h"
+#include "common/tls/tls_pem.h"
+#include "common/tls/tls_spiffe.h"
+#include "common/tls/tls_verify_priv.h"
+
+void tls_chain_unref(struct tls_chain *chain) {
+    if (chain != NULL && atomic_fetch_sub_explicit(&chain->refs, 1, memory_order_acq_rel) == 1) {
+        free(chain);
+    }
+}
+
+static enum tls_err err_of(int x509_err) {
+    switch (x509_err) {
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        return TLS_EXPIRED;
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return TLS_NOT_YET_VALID;
+    case X509_V_ERR_INVALID_PURPOSE:
+        return TLS_BAD_USAGE;
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_CERT_SIGNATURE_FAILURE:
+    case X509_V_ERR_CERT_UNTRUSTED:
+    case X509_V_ERR_CERT_REJECTED:
+    case X509_V_ERR_CERT_CHAIN_TOO_LONG:
+    case X509_V_ERR_INVALID_CA:
+    case X509_V_ERR_INVALID_NON_CA:
+    case X509_V_ERR_PATH_LENGTH_EXCEEDED:
+    case X509_V_ERR_KEYUSAGE_NO_CERTSIGN:
+        return TLS_UNTRUSTED;
+    default:
+        return TLS_BAD_CERTIFICATE;
+    }
+}
+
+// One run of the path builder; `only_root` limits the trust anchors to one. On success *ret_path is
+// the verified path, leaf first, anchor last.
+static int build_path(struct tls_trust *trust, bool is_server, STACK_OF(X509) * certs,
+                      int64_t now_s, X509 *only_root, STACK_OF(X509) * *ret_path) {
+    X509_STORE_CTX *run = X509_STORE_CTX_new();
+    STACK_OF(X509) *anchors = NULL;
+    CHECK(run != NULL);
+    CHECK(X509_STORE_CTX_init(run, tls_trust_store(trust), sk_X509_value(certs, 0), certs) == 1);
+    CHECK(X509_STORE_CTX_set_purpose(run, is_server ? X509_PURPOSE_SSL_SERVER
+                                                    : X509_PURPOSE_SSL_CLIENT) == 1);
+    X509_STORE_CTX_set_time_posix(run, 0, now_s);
+    X509_STORE_CTX_set_depth(run, TLS_CHAIN_MAX);
+    // Any certificate of the bundle is an anchor, also an intermediate (as in ztunnel).
+    X509_STORE_CTX_set_flags(run, X509_V_FLAG_PARTIAL_CHAIN);
+    if (only_root != NULL) {
+        anchors = sk_X509_new_null();
+        CHECK(anchors != NULL && sk_X509_push(anchors, only_root) > 0);
+        X509_STORE_CTX_set0_trusted_stack(run, anchors);
+    }
+    int err = X509_V_OK;
+    if (X509_verify_cert(run) == 1) {
+        *ret_path = X509_STORE_CTX_get1_chain(run);
+        CHECK(*ret_path != NULL);
+    } else {
+        err = X509_STORE_CTX_get_error(run);
+        err = err != X509_V_OK ? err : X509_V_ERR_UNSPECIFIED;
+    }
+    X509_STORE_CTX_free(run);
+    sk_X509_free(anchors);
+    ERR_clear_error();
+    return err;
+}
+
+// The builder takes the first root of a fitting name and does not come back for another. While a
+// root is being replaced, two have the same name and perhaps the same key; so after a failure each
+// is tried alone.
+static int find_path(struct tls_trust *trust, bool is_server, STACK_OF(X509) * certs, int64_t now_s,
+                     STACK_OF(X509) * *ret_path) {
+    int err = build_path(trust, is_server, certs, now_s, NULL, ret_path);
+    size_t n_roots = tls_trust_n_roots(trust);
+    X509_NAME *issuer = X509_get_issuer_name(sk_X509_value(certs, sk_X509_num(certs) - 1));
+    if (err == X509_V_OK || n_roots == 1) {
+        return err;
+    }
+    for (size_t i = 0; i < n_roots; i++) {
+        X509 *root = tls_trust_root(trust, i);
+        if (X509_NAME_cmp(X509_get_subject_name(root), issuer) == 0 &&
+            build_path(trust, is_server, certs, now_s, root, ret_path) == X509_V_OK) {
+            return X509_V_OK;
+        }
+    }
+    return err;
+}
+
+static STACK_OF(X509) * parse_certs(const struct slice *certs, size_t n_certs) {
+    STACK_OF(X509) *list = sk_X509_new_null();
+    CHECK(list != NULL);
+    for (size_t i = 0; i < n_certs; i++) {
+        const uint8_t *p = certs[i].ptr;
+        X509 *cert = d2i_X509(NULL, &p, (long)certs[i].len);
+        if (cert == NULL || p != certs[i].ptr + certs[i].len) {
+            X509_free(cert);
+            sk_X509_pop_free(list, X509_free);
+            ERR_clear_error();
+            return NULL;
+        }
+        CHECK(sk_X509_push(list, cert) > 0);
+    }
+    return list;
+}
+
+// SPIFFE URIs among the leaf's names; other names are passed over (as in ztunnel). The slices
+// borrow from *ret_names.
+static enum tls_err find_sans(X509 *leaf, GENERAL_NAMES **ret_names, struct slice *sans,
+                              size_t *ret_n) {
+    GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
+    size_t n = 0;
+    *ret_names = names;
+    for (size_t i = 0; names != NULL && i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        struct tls_spiffe id;
+        if (name->type != GEN_URI) {
+            continue;
+        }
+        const ASN1_IA5STRING *uri = name->d.uniformResourceIdentifier;
+        struct slice text = slice_make(ASN1_STRING_get0_data(uri), (size_t)ASN1_STRING_length(uri));
+        if (!tls_spiffe_parse(text, &id)) {
+            continue;
+        }
+        if (n == TLS_SANS_MAX) {
+            return TLS_BAD_SAN;
+        }
+        sans[n++] = text;
+    }
+    *ret_n = n;
+    return n > 0 ? TLS_OK : TLS_BAD_SAN;
+}
+
+static uint8_t *put(uint8_t *p, struct slice bytes) {
+    memcpy(p, bytes.ptr, bytes.len);
+    return p + bytes.len;
+}
+
+// The immutable result, all in one allocation.
+static struct tls_chain *chain_new(bool is_server, const struct slice *certs, size_t n_certs,
+                                   const struct slice *sans, size_t n_sans,
+                                   const STACK_OF(X509) * path) {
+    size_t size = sizeof(struct tls_chain);
+    for (size_t i = 0; i < n_certs; i++) {
+        size += sizeof(uint32_t) + certs[i].len;
+    }
+    for (size_t i = 0; i < n_sans; i++) {
+        size += sans[i].len;
+    }
+    struct tls_chain *chain = xcalloc(1, size);
+    uint8_t *p = (uint8_t *)(chain + 1);
+    atomic_init(&chain->refs, 1);
+    chain->size = (uint32_t)size;
+    chain->is_server = is_server;
+    chain->n_sans = n_sans;
+    for (size_t i = 0; i < n_sans; i++) {
+        chain->sans[i] = slice_make(p, sans[i].len);
+        p = put(p, sans[i]);
+    }
+    const uint8_t *der = p;
+    for (size_t i = 0; i < n_certs; i++) {
+        uint32_t len = (uint32_t)certs[i].len;
+        p = put(p, slice_make(&len, sizeof(len)));
+        p = put(p, certs[i]);
+    }
+    chain->der = slice_make(der, (size_t)(p - der));
+    tls_sha256(chain->der, chain->hash);
+    chain->not_before = INT64_MIN;
+    chain->not_after = INT64_MAX;
+    for (size_t i = 0; i < sk_X509_num(path); i++) {
+        const X509 *cert = sk_X509_value(path, i);
+        chain->not_before = MAX(chain->not_before, tls_posix(X509_get0_notBefore(cert)));
+        chain->not_after = MIN(chain->not_after, tls_posix(X509_get0_notAfter(cert)));
+    }
+    return chain;
+}
+
+static enum tls_err check_crls(const struct tls_trust *trust, const STACK_OF(X509) * path,
+                               char *detail) {
+    for (size_t i = 0; i + 1 < sk_X509_num(path); i++) {
+        if (tls_trust_is_revoked(trust, sk_X509_value(path, i), sk_X509_value(path, i + 1))) {
+            snprintf(detail, TLS_DETAIL_MAX, "certificate %zu of the chain is on the CRL", i);
+            return TLS_REVOKED;
+        }
+    }
+    return TLS_OK;
+}
+
+static enum tls_err verify_slow(struct tls_ctx *ctx, bool is_server, const struct slice *certs,
+                                size_t n_certs, int64_t now_s, struct tls_chain **ret_chain,
+                                char *detail) {
+    STACK_OF(X509) *list = parse_certs(certs, n_certs);
+    STACK_OF(X509) *path = NULL;
+    GENERAL_NAMES *names = NULL;
+    struct slice sans[TLS_SANS_MAX];
+    size_t n_sans;
+    enum tls_err err = TLS_BAD_CERTIFICATE;
+    if (list == NULL) {
+        snprintf(detail, TLS_DETAIL_MAX, "a certificate is not valid DER");
+        goto out;
+    }
+    int x509_err = find_path(ctx->trust, is_server, list, now_s, &path);
+    if (x509_err != X509_V_OK) {
+        err = err_of(x509_err);
+        snprintf(detail, TLS_DETAIL_MAX, "%s", X509_verify_cert_error_string(x509_err));
+        goto out;
+    }
+    err = check_crls(ctx->trust, path, detail);
+    if (err != TLS_OK) {
+        goto out;
+    }
+    err = find_sans(sk_X509_value(list, 0), &names, sans, &n_sans);
+    if (err == TLS_OK) {
+        *ret_chain = chain_new(is_server, certs, n_certs, sans, n_sans, path);
+    }
+out:
+    GENERAL_NAMES_free(names);
+    sk_X509_pop_free(path, X509_free);
+    sk_X509_pop_free(list, X509_free);
+    ERR_clear_error();
+    return err;
+}
+
+static void cache_key(const struct tls_ctx *ctx, bool is_server, const struct slice *certs,
+                      size_t n_certs, uint8_t *ret_key) {
+    struct slice pieces[TLS_CHAIN_MAX + 3];
+    uint8_t role = is_server;
+    memcpy(pieces, certs, n_certs * sizeof(*certs));
+    pieces[n_certs] = tls_trust_hash(ctx->trust);
+    pieces[n_certs + 1] = slice_make(&ctx->crl_generation, sizeof(ctx->crl_generation));
+    pieces[n_certs + 2] = slice_make(&role, 1);
+    tls_sha256_list(pieces, n_certs + 3, ret_key);
+}
+
+enum tls_err tls_verify_chain(struct tls_ctx *ctx, bool is_server, const struct slice *certs,
+                              size_t n_certs, int64_t now_s, struct tls_chain **ret_chain,
+                              char *detail) {
+    uint8_t key[TLS_SHA256_LEN];
+    if (n_certs == 0) {
+        return TLS_NO_CERTIFICATE;
+    }
+    if (n_certs > TLS_CHAIN_MAX) {
+        snprintf(detail, TLS_DETAIL_MAX, "more than %d certificates", TLS_CHAIN_MAX);
+        return TLS_BAD_CERTIFICATE;
+    }
+    cache_key(ctx, is_server, certs, n_certs, key);
+    struct tls_chain *chain = tls_cache_get(key, now_s);
+    if (chain != NULL) {
+        *ret_chain = chain;
+        return TLS_OK;
+    }
+    enum tls_err err = verify_slow(ctx, is_server, certs, n_certs, now_s, &chain, detail);
+    if (err == TLS_OK) {
+        tls_cache_put(key, chain);
+        *ret_chain = chain;
+    }
+    return err;
+}
+
+static bool is_own_trust_domain(const struct tls_ctx *ctx, struct slice uri) {
+    struct tls_spiffe id;
+    return tls_spiffe_parse(uri, &id) && slice_eq_str(id.trust_domain, ctx->trust_domain);
+}
+
+static bool is_in(struct slice uri, const struct slice *list, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (slice_eq(uri, list[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum tls_err tls_verify_identity(const struct tls_ctx *ctx, const struct tls_chain *chain,
+                                 const struct slice *expected, size_t n_expected,
+                                 struct slice *ret_identity, char *detail) {
+    // Of a client only the first counts, so that it cannot choose who it is by listing several.
+    size_t n = chain->is_server ? chain->n_sans : 1;
+    for (size_t i = 0; i < n; i++) {
+        bool is_match = chain->is_server && n_expected > 0
+                            ? is_in(chain->sans[i], expected, n_expected)
+                            : is_own_trust_domain(ctx, chain->sans[i]);
+        if (is_match) {
+            *ret_identity = chain->sans[i];
+            return TLS_OK;
+        }
+    }
+    if (chain->is_server && n_expected > 0) {
+        snprintf(detail, TLS_DETAIL_MAX, "expected %.*s%s, presented %.*s", SLICE_ARG(expected[0]),
+                 n_expected > 1 ? " or another" : "", SLICE_ARG(chain->sans[0]));
+        return TLS_IDENTITY_MISMATCH;
+    }
+    snprintf(detail, TLS_DETAIL_MAX, "presented %.*s, own trust domain is %s",
+             SLICE_ARG(chain->sans[0]), ctx->trust_domain);
+    return TLS_TRUST_DOMAIN_MISMATCH;
+}
+
+// ---- Verified peers of live tunnels
+
+struct tls_peer *tls_peer_dup(const struct tls_peer *peer) {
+    struct tls_peer *copy = xmalloc(sizeof(*copy));
+    *copy = *peer;
+    tls_chain_ref(copy->chain);
+    return copy;
+}
+
+void tls_peer_free(struct tls_peer *peer) {
+    if (peer != NULL) {
+        tls_chain_unref(peer->chain);
+        free(peer);
+    }
+}
+
+bool tls_peer_still_valid(struct tls_ctx *ctx, const struct tls_peer *peer, int64_t now_s,
+                          enum tls_err *ret_err) {
+    struct slice certs[TLS_CHAIN_MAX];
+    size_t n = 0;
+    char detail[TLS_DETAIL_MAX] = "";
+    struct tls_chain *chain = NULL;
+    struct slice identity;
+    for (struct slice rest = peer->serials; rest.len > 0 && n < TLS_CHAIN_MAX;) {
+        uint32_t len;
+        CHECK(rest.len >= sizeof(len));
+        memcpy(&len, rest.ptr, sizeof(len));
+        rest = slice_skip(rest, sizeof(len));
+        CHECK(rest.len >= len);
+        certs[n++] = slice_head(rest, len);
+        rest = slice_skip(rest, len);
+    }
+    enum tls_err err = tls_verify_chain(ctx, peer->is_server, certs, n, now_s, &chain, detail);
+    if (err == TLS_OK) {
+        err = tls_verify_identity(ctx, chain, &peer->identity, 1, &identity, detail);
+        tls_chain_unref(chain);
+    }
+    if (err != TLS_OK) {
+        *ret_err = err;
+    }
+    return err == TLS_OK;
+}
