@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A link: one connected TCP socket on a loop, with half-close, backpressure and a send queue.
+//
+// Reading has two modes, switched by the bytes seen:
+//   small: multishot receive from the shared buffer ring (an idle link holds no memory);
+//   bulk:  poll, then one receive into a hot bulk block: LINK_SLOTS fills up to BLK_BULK_SLOTS
+//          separate slots, each with head- and tailroom (payload that will be sealed);
+//          LINK_CONTIG fills contiguous memory (ciphertext), an unconsumed rest moved to the front.
+// A switch, a pause and a close of a multishot cancel it and wait for its last completion: two
+// receives on one socket would reorder bytes.
+//
+// Writing: link_write queues; the loop's flush phase gathers up to LINK_IOV segments into one
+// sendmsg (MSG_DONTWAIT first; what the socket does not take is copied to cold memory and sent by a
+// waiting op). One send in flight. on_sent reports bytes that the kernel took.
+//
+// Lifetime: embedded in its owner. After link_close/link_abort, or on_error, exactly one on_closed
+// follows when the last completion is in; only then the owner may free it. No other callback runs
+// after link_close/link_abort.
+#pragma once
+
+#include "common/base/chain.h"
+#include "common/rt/loop.h"
+
+enum {
+    LINK_IOV = 64, // segments of one send
+    LINK_BULK_AFTER = 64 * 1024, // bytes in full buffers before bulk mode
+};
+
+enum link_mode { LINK_SLOTS, LINK_CONTIG };
+
+struct link;
+
+struct link_handler {
+    // Bytes blk[off, off+len) arrived. head/tail: room in front and behind that belongs to these
+    // bytes alone. The block is borrowed: ref it to keep it. Returns the bytes consumed: LINK_SLOTS
+    // must consume all; LINK_CONTIG may leave an incomplete record and sets *ret_need to the bytes
+    // it needs in all (0 = unknown): it is called again with these bytes first. May call link_* of
+    // this link, also close.
+    uint32_t (*on_data)(struct link *link, struct blk *blk, uint32_t off, uint32_t len,
+                        uint16_t head, uint16_t tail, uint32_t *ret_need);
+    void (*on_eof)(struct link *link); // peer's FIN; writing goes on
+    void (*on_sent)(struct link *link, size_t len); // NULL ok
+    void (*on_error)(struct link *link, int err); // -ECONNRESET, -ETIMEDOUT, -EPIPE ...
+    void (*on_closed)(struct link *link);
+};
+
+struct link {
+    const struct link_handler *handler;
+    struct loop *loop;
+    int fd;
+    uint8_t mode; // enum link_mode
+    uint8_t read_state; // link.c
+    bool is_small_only; // never bulk (tests, measurements)
+    bool want_read : 1, got_eof : 1, want_fin : 1, sent_fin : 1, is_closing : 1, want_reset : 1,
+        is_dead : 1;
+    // private
+    bool is_bulk : 1, is_cancelling : 1, is_eof_held : 1, was_paused : 1;
+    uint8_t n_little; // short reads in a row, bulk mode
+    uint32_t run_bytes; // mode switch accounting
+    uint32_t need; // LINK_CONTIG: hint of the handler
+    struct blk *stash; // LINK_CONTIG: incomplete record; cold, or hot between two full reads
+    uint32_t stash_off, stash_len;
+    struct chain *held; // LINK_SLOTS: came after the pause, not yet delivered; cold
+    struct op read_op, send_op;
+    struct loop_flush flush;
+    struct list again; // in loop->again while more is readable
+    struct chain sendq; // not yet handed to the kernel
+    struct chain inflight; // under send_op
+    struct link_send *send_state; // iovec + msghdr while a send is in flight
+    uint64_t n_recv, n_sent; // bytes in all
+};
+
+// Takes over fd (connected, made by this loop's io). Nothing is read before link_read(link, true).
+void link_init(struct link *link, struct loop *loop, int fd, enum link_mode mode,
+               const struct link_handler *handler);
+// Pause and resume; idempotent. While paused neither on_data nor on_eof is called: what the kernel
+// had already handed over is held in cold memory and comes first after the resume.
+void link_read(struct link *link, bool on);
+// Moves all of data into the queue. Not after link_fin. On a link that is ending it is dropped.
+void link_write(struct link *link, struct chain *data);
+void link_fin(struct link *link); // FIN after the queue has left
+size_t link_queued(const struct link *link); // bytes that the kernel has not taken
+void link_close(
+    struct link *link); // orderly: what is queued is dropped; FIN (or RST by the kernel if
+                        // unread input is left). Call after on_sent emptied the queue.
+void link_abort(struct link *link); // RST (SO_LINGER 0)

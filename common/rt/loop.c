@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/rt/loop.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/rt/link_priv.h"
+
+static void on_awake(struct io *io, void *arg) {
+    struct loop *loop = arg;
+    loop->now = io->ops->now(io);
+    loop->awake_at = loop->now;
+    if (loop->after_wait != NULL) {
+        loop->after_wait(loop);
+    }
+}
+
+void loop_init(struct loop *loop, struct io *io, struct blk_pool *pool, void *owner) {
+    *loop = (struct loop){.io = io, .pool = pool, .owner = owner, .reserve_fd = -1};
+    loop->now = io->ops->now(io);
+    loop->awake_at = loop->now;
+    timer_wheel_init(&loop->timers, loop->now);
+    list_init(&loop->flushes);
+    list_init(&loop->again);
+    atomic_init(&loop->mailbox, NULL);
+    io->on_awake = on_awake;
+    io->on_awake_arg = loop;
+}
+
+void loop_fini(struct loop *loop) {
+    link_sends_free(loop);
+    if (loop->reserve_fd >= 0) {
+        close(loop->reserve_fd);
+        loop->reserve_fd = -1;
+    }
+    loop->io->on_awake = NULL;
+    CHECK(list_empty(&loop->flushes) && list_empty(&loop->again));
+    CHECK(atomic_load(&loop->mailbox) == NULL);
+}
+
+static void run_again(struct loop *loop) {
+    // Each link once: who puts itself back waits for the next turn, so bulk cannot starve the rest.
+    struct list links;
+    list_init(&links);
+    list_splice_back(&links, &loop->again);
+    for (struct list *node; (node = list_pop_front(&links)) != NULL;) {
+        link_again(node);
+    }
+}
+
+static void run_mail(struct loop *loop) {
+    if (atomic_load_explicit(&loop->mailbox, memory_order_relaxed) == NULL) {
+        return;
+    }
+    struct mail *newest = atomic_exchange_explicit(&loop->mailbox, NULL, memory_order_acquire);
+    struct mail *oldest = NULL;
+    while (newest != NULL) {
+        struct mail *next = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest != NULL) {
+        struct mail *next = oldest->next;
+        oldest->fn(oldest, loop->owner);
+        oldest = next;
+    }
+}
+
+static void run_flushes(struct loop *loop) {
+    for (struct list *node; (node = list_pop_front(&loop->flushes)) != NULL;) {
+        struct loop_flush *flush = LIST_ITEM(node, struct loop_flush, node);
+        flush->fn(flush);
+    }
+}
+
+void loop_turn(struct loop *loop, bool wait) {
+    struct io *io = loop->io;
+    bool has_work = !list_empty(&loop->again) || !list_empty(&loop->flushes);
+    bool may_block = wait && !has_work && !loop->stop;
+    uint64_t deadline = may_block ? timer_wheel_next(&loop->timers) : 0;
+
+    uint64_t busy_ns = io->ops->now(io) - loop->awake_at;
+    loop->stats.max_turn_ns = MAX(loop->stats.max_turn_ns, busy_ns);
+    loop->stats.n_turns++;
+
+    if (loop->before_wait != NULL) {
+        loop->before_wait(loop);
+    }
+    int rc = io->ops->turn(io, deadline, may_block);
+    CHECK(rc == 0);
+    loop->stats.n_completions = io->n_completions;
+
+    run_again(loop);
+    run_mail(loop);
+    timer_wheel_run(&loop->timers, loop->now);
+    run_flushes(loop);
+}
+
+void loop_run(struct loop *loop) {
+    while (!loop->stop) {
+        loop_turn(loop, true);
+    }
+    loop->stop = false;
+}
+
+void loop_stop(struct loop *loop) {
+    loop->stop = true;
+}
+
+void loop_send(struct loop *loop, struct mail *mail) {
+    struct mail *head = atomic_load_explicit(&loop->mailbox, memory_order_relaxed);
+    do {
+        mail->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&loop->mailbox, &head, mail,
+                                                    memory_order_release, memory_order_relaxed));
+    if (head == NULL) {
+        loop->io->ops->wake(loop->io);
+    }
+}
+
+void loop_flush_init(struct loop_flush *flush, void (*fn)(struct loop_flush *)) {
+    flush->fn = fn;
+    list_init(&flush->node);
+}
+
+void loop_flush_arm(struct loop *loop, struct loop_flush *flush) {
+    if (!list_linked(&flush->node)) {
+        list_push_back(&loop->flushes, &flush->node);
+    }
+}
+
+void loop_flush_disarm(struct loop_flush *flush) {
+    list_del(&flush->node);
+}

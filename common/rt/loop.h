@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The event loop of one thread. A turn: wait; dispatch completions; mailbox; due timers; flush
+// hooks (links queue their sends here, once a turn); end-of-turn hook (RCU quiescent state); then
+// submit and wait in one enter.
+#pragma once
+
+#include <stdatomic.h>
+
+#include "common/base/blk.h"
+#include "common/base/list.h"
+#include "common/rt/io.h"
+#include "common/rt/timer.h"
+
+// Something that wants to run in the next flush phase; embedded in its owner.
+struct loop_flush {
+    struct list node;
+    void (*fn)(struct loop_flush *flush);
+};
+
+// A message for a loop from any thread: embedded in a heap object; ownership passes to fn.
+struct mail {
+    struct mail *next;
+    void (*fn)(struct mail *mail, void *loop_owner);
+};
+
+struct loop_stats {
+    uint64_t n_turns;
+    uint64_t n_completions;
+    uint64_t max_turn_ns; // since last read
+};
+
+struct loop {
+    struct io *io;
+    struct blk_pool *pool;
+    struct timer_wheel timers;
+    uint64_t now; // monotonic ns, updated once a turn after the wait
+    struct list flushes;
+    struct list again; // links that have more to read at once
+    _Atomic(struct mail *) mailbox;
+    void *owner; // passed to mail
+    // Optional hooks for RCU: before a wait that may block, after it, and at the end of a turn.
+    void (*before_wait)(struct loop *loop);
+    void (*after_wait)(struct loop *loop);
+    bool stop;
+    struct loop_stats stats;
+    // private
+    uint64_t awake_at; // start of the working part of the turn
+    struct link_send *free_sends; // recycled iovec arrays (link.c)
+    uint32_t n_free_sends;
+    int reserve_fd; // given up for a moment when the process is out of descriptors (listener.c)
+};
+
+void loop_init(struct loop *loop, struct io *io, struct blk_pool *pool, void *owner);
+void loop_fini(struct loop *loop);
+void loop_run(struct loop *loop); // until loop_stop
+void loop_turn(struct loop *loop, bool wait); // one turn (tests, simulator)
+void loop_stop(struct loop *loop); // own thread; from others send a mail that does it
+void loop_send(struct loop *loop, struct mail *mail); // ANY thread; keeps order per sender
+
+void loop_flush_init(struct loop_flush *flush, void (*fn)(struct loop_flush *));
+// Runs flush->fn in this turn's flush phase (a flush that arms another one: same phase).
+void loop_flush_arm(struct loop *loop, struct loop_flush *flush);
+void loop_flush_disarm(struct loop_flush *flush);
