@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/net/hbone_client.h"
 
+#include <errno.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,7 +12,7 @@ enum tunnel_state { TUNNEL_DIALING, TUNNEL_SHAKING, TUNNEL_READY, TUNNEL_ENDING 
 
 struct hbone_tunnel {
     struct h2_drv drv;
-    struct dial dial;
+    struct dial *dial; // while DIALING
     struct hbone_key *key; // NULL once it is out of the pool
     struct hbone_client *client;
     struct list node; // key->tunnels
@@ -173,22 +175,16 @@ static enum flow_end dial_reason(int err) {
     return FLOW_CONNECT_FAILED;
 }
 
-static void on_dial(struct dial *dial, int fd_or_err) {
-    struct hbone_tunnel *tunnel = CONTAINER_OF(dial, struct hbone_tunnel, dial);
+static void on_dial(void *arg, int fd_or_err) {
+    struct hbone_tunnel *tunnel = arg;
     struct hbone_client *client = tunnel->client;
     struct hbone_key *key = tunnel->key;
+    tunnel->dial = NULL;
     if (fd_or_err < 0) {
         client->stats.n_dial_failed++;
         tunnel_retire(tunnel);
         tunnel_free(tunnel);
-        if (key != NULL) {
-            key_failed(key, dial_reason(fd_or_err), strerror(-fd_or_err));
-        }
-        return;
-    }
-    if (key == NULL) { // retired while dialing
-        client->loop->io->ops->close(client->loop->io, fd_or_err, true);
-        tunnel_free(tunnel);
+        key_failed(key, dial_reason(fd_or_err), strerror(-fd_or_err));
         return;
     }
     struct slice sans[HBONE_SANS_MAX];
@@ -210,8 +206,8 @@ static void tunnel_start(struct hbone_key *key) {
     key->n_tunnels++;
     key->n_connecting++;
     client->stats.n_tunnels++;
-    dial_start(&tunnel->dial, client->loop, &key->socket, &key->destination,
-               client->loop->now + client->config.dial_timeout_ns, on_dial);
+    tunnel->dial = dial_start(client->loop, &key->socket, &key->destination,
+                              client->config.dial_timeout_ns, on_dial, tunnel);
 }
 
 static bool tunnel_is_usable(struct hbone_tunnel *tunnel) {
@@ -244,10 +240,8 @@ static void tunnel_drain(struct hbone_tunnel *tunnel) {
         tunnel->client->stats.n_ready--;
         h2_drv_drain(&tunnel->drv);
     } else if (tunnel->state == TUNNEL_DIALING) {
-        tunnel->state = TUNNEL_ENDING;
-        if (dial_cancel(&tunnel->dial)) {
-            tunnel_free(tunnel);
-        }
+        dial_cancel(tunnel->dial);
+        tunnel_free(tunnel);
     } else if (tunnel->state == TUNNEL_SHAKING) {
         tunnel->state = TUNNEL_ENDING;
         h2_drv_abort(&tunnel->drv, FLOW_DRAIN);

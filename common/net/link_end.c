@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/net/link_end.h"
 
+#include <errno.h>
+
 static struct link_end *of_link(struct link *link) {
     return CONTAINER_OF(link, struct link_end, link);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/net/tls_link.h"
 
+#include <errno.h>
+
 static struct tls_link *of_link(struct link *link) {
     return CONTAINER_OF(link, struct tls_link, link);
 }

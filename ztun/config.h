@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Settings of the node proxy: flags, then ztunnel's environment names, then defaults.
+#pragma once
+
+#include "common/base/addr.h"
+#include "common/tls/tls_ctx.h"
+
+struct ztun_config {
+    // sources
+    const char *config_path, *ca_dir, *node_name, *crl_path;
+    const char *log_filter, *log_format;
+    // identity and mesh defaults (MeshConfig overrides trust domain and root namespace)
+    const char *trust_domain, *cluster_domain, *cluster_id, *network, *root_namespace;
+    uint32_t secret_ttl_s;
+    enum tls_compliance compliance;
+    bool prefer_aes_256;
+    // threads
+    uint32_t n_workers;
+    // in-pod sockets
+    uint16_t outbound_port, inbound_port, hbone_port, dns_port;
+    uint32_t mark;
+    bool redirect, dns_capture, ipv6;
+    int original_source; // 1 required, 0 never, -1 best effort
+    // servers
+    struct addr admin, metrics, readiness;
+    // HTTP/2 and pools
+    uint32_t stream_window, stream_window_max, conn_window, frame_size, max_streams;
+    uint64_t pool_idle_ns;
+    // TCP
+    bool keepalive, user_timeout;
+    uint32_t keepalive_s, keepalive_interval_s, keepalive_probes;
+    // end
+    uint32_t termination_ms; // drain deadline
+    // resources
+    uint64_t memory_limit; // bytes; 0 = 70 % of the cgroup's
+    bool uring_basic;      // only what Linux 6.1 has
+    bool response_baggage;
+};
+
+// Parses flags and environment. Returns 0; 1 when it printed help or the version (exit 0); 2 when it
+// printed a usage error (exit 2).
+int ztun_config_parse(struct ztun_config *config, int argc, char **argv);

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Inbound HBONE: tunnels that peers open to a pod's port 15008, and the CONNECT streams in them. Each
+// stream is checked (destination, policy), the application is dialled at the pod's own address, and
+// only then answered 200.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/mesh/rbac.h"
+#include "common/mesh/route.h"
+#include "common/net/link_end.h"
+#include "common/net/peer_copy.h"
+#include "ztun/flow.h"
+#include "ztun/ztun.h"
+
+enum { INBOUND_DIAL_MS = 10000, INBOUND_FIRST_CONNECT_MS = 10000, INBOUND_UNFINISHED_MAX = 64 };
+
+// A server tunnel. Lives until its transport is closed and its last flow is done.
+struct inbound_tunnel {
+    struct h2_drv drv;
+    struct list node; // zpod->tunnels
+    struct zpod *zpod;
+    struct tls_peer *peer; // after the handshake
+    struct addr src, dst;
+    struct timer first; // deadline of the first CONNECT
+    uint32_t n_flows;
+    bool is_closed;
+};
+
+struct inbound {
+    struct flow flow;
+    struct inbound_tunnel *tunnel;
+    struct hbone_stream down;
+    struct link_end up;
+    struct dial *dial;
+    struct addr upstream;
+};
+
+static struct inbound *of_flow(struct flow *flow) {
+    return CONTAINER_OF(flow, struct inbound, flow);
+}
+
+// ---- tunnels -----------------------------------------------------------------------------------
+
+static void tunnel_put(struct inbound_tunnel *tunnel) {
+    if (!tunnel->is_closed || tunnel->n_flows > 0) {
+        return;
+    }
+    struct zpod *zpod = tunnel->zpod;
+    list_del(&tunnel->node);
+    zpod->worker->n_server_tunnels--;
+    peer_copy_free(tunnel->peer);
+    free(tunnel);
+    zpod_check_drained(zpod);
+}
+
+static struct inbound_tunnel *of_drv(struct h2_drv *drv) {
+    return CONTAINER_OF(drv, struct inbound_tunnel, drv);
+}
+
+static void on_first_timeout(struct timer *timer, uint64_t now) {
+    (void)now;
+    struct inbound_tunnel *tunnel = CONTAINER_OF(timer, struct inbound_tunnel, first);
+    h2_drv_close(&tunnel->drv, FLOW_TIMEOUT); // a tunnel that asks for nothing
+}
+
+static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
+    struct inbound_tunnel *tunnel = of_drv(drv);
+    struct zworker *worker = tunnel->zpod->worker;
+    tunnel->peer = peer_copy(peer);
+    h2_conn_allow_growth(drv->h2, worker->allow_growth);
+    timer_set(&worker->loop->timers, &tunnel->first,
+              worker->loop->now + INBOUND_FIRST_CONNECT_MS * NS_PER_MS);
+    if (tunnel->zpod->is_closing) {
+        h2_drv_drain(drv);
+    }
+}
+
+static void on_end(struct h2_drv *drv, enum flow_end reason) {
+    struct inbound_tunnel *tunnel = of_drv(drv);
+    timer_clear(&drv->loop->timers, &tunnel->first);
+    if (tunnel->peer == NULL && reason != FLOW_OK) { // failed before any flow existed
+        const char *detail = drv->tl.err != TLS_OK      ? tls_err_text(drv->tl.err)
+                             : drv->tl.os_err != 0 ? strerror(-drv->tl.os_err)
+                                                   : "closed during the handshake";
+        report_tunnel_failed(tunnel->zpod, &tunnel->src, &tunnel->dst, reason, detail);
+    }
+}
+
+static void on_closed(struct h2_drv *drv) {
+    struct inbound_tunnel *tunnel = of_drv(drv);
+    tunnel->is_closed = true;
+    tunnel_put(tunnel);
+}
+
+// ---- answers -----------------------------------------------------------------------------------
+
+static void respond(struct inbound *in, enum hbone_err err) {
+    struct flow *flow = &in->flow;
+    struct hbone_head head;
+    struct hbone_baggage baggage, *with = NULL;
+    if (err == HBONE_OK && flow->destination != NULL && flow->zpod->worker->config->response_baggage) {
+        ztun_baggage(flow->destination, &baggage);
+        with = &baggage;
+    }
+    hbone_response_build(err, with, &head);
+    if (in->down.user.stream != NULL) {
+        h2_stream_send_headers(in->down.user.stream, head.fields, head.n_fields, err != HBONE_OK);
+        h2_drv_kick(in->down.user.drv);
+    }
+}
+
+// Refuses before the pipe has started: answers with the status; the stream needs no further care.
+static void refuse(struct inbound *in, enum hbone_err err, enum flow_end reason) {
+    struct flow *flow = &in->flow;
+    if (in->dial != NULL) {
+        dial_cancel(in->dial);
+        in->dial = NULL;
+    }
+    if (in->down.user.stream != NULL) {
+        respond(in, err);
+        // The response ends our side; the peer's is cut off without an error, as RFC 9113 8.1 has it.
+        hbone_stream_drop(&in->down, H2_NO_ERROR);
+    }
+    pipe_cut(&flow->pipe, reason);
+}
+
+static void cancel(struct flow *flow, enum flow_end reason) {
+    refuse(of_flow(flow), HBONE_CONNECT_FAILED, reason);
+}
+
+static void on_stream_lost(struct hbone_stream *stream, enum flow_end reason) {
+    struct inbound *in = CONTAINER_OF(stream, struct inbound, down);
+    refuse(in, HBONE_CONNECT_FAILED, reason); // the stream is detached: only the flow ends
+}
+
+static void inbound_free(struct flow *flow) {
+    struct inbound *in = of_flow(flow);
+    struct inbound_tunnel *tunnel = in->tunnel;
+    slab_free(&flow->zpod->worker->inbound_slab, in);
+    tunnel->n_flows--;
+    tunnel_put(tunnel);
+}
+
+static void pipe_done(struct pipe *pipe) {
+    flow_done(flow_of_pipe(pipe));
+}
+
+// ---- a stream ----------------------------------------------------------------------------------
+
+static void on_dial(void *arg, int fd_or_err) {
+    struct inbound *in = arg;
+    struct flow *flow = &in->flow;
+    in->dial = NULL;
+    if (fd_or_err < 0) {
+        snprintf(flow->detail, sizeof(flow->detail), "%s", strerror(-fd_or_err));
+        refuse(in, HBONE_CONNECT_FAILED,
+               fd_or_err == -EADDRNOTAVAIL ? FLOW_PORT_EXHAUSTED : FLOW_CONNECT_FAILED);
+        return;
+    }
+    link_end_init(&in->up, flow->zpod->worker->loop, fd_or_err);
+    respond(in, HBONE_OK);
+    pipe_attach(&flow->pipe, PIPE_DOWN, &in->down.duplex);
+    pipe_attach(&flow->pipe, PIPE_UP, &in->up.duplex);
+    flow_start(flow);
+}
+
+static bool check_policy(struct inbound *in, const struct snapshot *snap,
+                         const struct workload *local, struct rbac_verdict *ret_verdict) {
+    struct rbac_request request = {
+        .source_ip = in->flow.src.ip,
+        .source_identity = in->flow.peer_identity,
+        .destination = in->upstream,
+    };
+    rbac_check(snap, local, &request, ret_verdict);
+    return ret_verdict->is_allowed;
+}
+
+static void dial_application(struct inbound *in) {
+    struct flow *flow = &in->flow;
+    struct zworker *worker = flow->zpod->worker;
+    struct io_socket_params params;
+    ztun_socket_params(&params, flow->zpod, &in->upstream, false);
+    if (flow->zpod->pod->original_source && !ip_eq(&flow->src.ip, &in->upstream.ip) &&
+        flow->src.ip.family == in->upstream.ip.family) {
+        params.transparent = true;
+        params.bind = (struct addr){.ip = flow->src.ip};
+    }
+    in->dial = dial_start(worker->loop, &params, &in->upstream, INBOUND_DIAL_MS * NS_PER_MS,
+                          on_dial, in);
+}
+
+// Who the client is, for telemetry: the workload at its address, if the identity agrees.
+static struct workload *find_source(const struct snapshot *snap, const struct inbound *in,
+                                    const struct hbone_connect *connect) {
+    struct workload *source = snapshot_workload_by_ip(snap, &in->flow.src.ip);
+    if (source == NULL && ip_is_set(&connect->source.ip)) {
+        source = snapshot_workload_by_ip(snap, &connect->source.ip);
+    }
+    if (source != NULL && !slice_eq_str(in->flow.peer_identity, source->identity)) {
+        return NULL;
+    }
+    return source;
+}
+
+static void serve(struct inbound *in, const struct h2_event *event) {
+    struct flow *flow = &in->flow;
+    const struct snapshot *snap = snapshot_current();
+    struct workload *local = snapshot_workload_by_uid(snap, flow->zpod->pod->uid);
+    char scratch[HBONE_BAGGAGE_MAX];
+    struct hbone_connect connect = {0};
+    enum hbone_err err = hbone_connect_parse(event->fields, event->n_fields, scratch, &connect);
+    if (err != HBONE_OK) {
+        refuse(in, err, FLOW_CONNECT_REFUSED);
+        return;
+    }
+    if (local == NULL) {
+        refuse(in, HBONE_UNKNOWN_WORKLOAD, FLOW_UNKNOWN_SOURCE);
+        return;
+    }
+    struct slice authority = {0};
+    for (size_t i = 0; i < event->n_fields; i++) {
+        if (slice_eq_str(event->fields[i].name, ":authority")) {
+            authority = event->fields[i].value;
+        }
+    }
+    struct inbound_request request = {.local = local, .authority = authority};
+    struct inbound_target target;
+    route_inbound(snap, &request, &target);
+    if (target.status == 200) {
+        flow->dst = in->upstream = target.upstream;
+    } else if (ip_is_set(&connect.target.addr.ip)) {
+        flow->dst = connect.target.addr;
+    }
+    flow_set_ends(flow, find_source(snap, in, &connect), local, target.service);
+    if (target.status != 200) {
+        snprintf(flow->detail, sizeof(flow->detail), "%s", target.reason);
+        refuse(in, target.status == 400 ? HBONE_WRONG_DESTINATION : HBONE_UNKNOWN_SERVICE,
+               FLOW_CONNECT_REFUSED);
+        return;
+    }
+    struct rbac_verdict verdict;
+    if (!check_policy(in, snap, local, &verdict)) {
+        snprintf(flow->detail, sizeof(flow->detail), "%s", verdict.reason);
+        refuse(in, HBONE_DENIED, FLOW_DENIED);
+        return;
+    }
+    dial_application(in);
+}
+
+static void on_event(struct h2_drv *drv, const struct h2_event *event) {
+    struct inbound_tunnel *tunnel = of_drv(drv);
+    struct zpod *zpod = tunnel->zpod;
+    struct zworker *worker = zpod->worker;
+    if (event->type != H2_EV_HEADERS) {
+        return; // SETTINGS, GOAWAY of the client, rests of dropped streams
+    }
+    timer_clear(&worker->loop->timers, &tunnel->first);
+    struct inbound *in = slab_alloc(&worker->inbound_slab);
+    struct flow *flow = &in->flow;
+    flow_init(flow, zpod, FLOW_INBOUND_HBONE, pipe_done, inbound_free, cancel);
+    in->tunnel = tunnel;
+    in->dial = NULL;
+    tunnel->n_flows++;
+    flow->src = tunnel->src;
+    flow->dst = flow->hbone_addr = tunnel->dst;
+    flow->is_mtls = true;
+    flow->peer_identity = tunnel->peer->identity;
+    hbone_stream_init(&in->down, drv, event->stream);
+    in->down.on_lost = on_stream_lost;
+    if (!zworker_admits(worker)) {
+        refuse(in, HBONE_OVERLOADED, FLOW_OVERLOAD);
+        return;
+    }
+    serve(in, event);
+}
+
+static const struct h2_drv_handler drv_handler = {
+    .on_ready = on_ready, .on_event = on_event, .on_end = on_end, .on_closed = on_closed};
+
+// ---- interface ---------------------------------------------------------------------------------
+
+static void reset_fd(struct zworker *worker, int fd) {
+    worker->loop->io->ops->close(worker->loop->io, fd, true);
+}
+
+static uint32_t n_unfinished(const struct zpod *zpod) {
+    uint32_t n = 0;
+    LIST_EACH(node, &zpod->tunnels) {
+        n += LIST_ITEM(node, struct inbound_tunnel, node)->peer == NULL;
+    }
+    return n;
+}
+
+void inbound_accept(struct zpod *zpod, int fd) {
+    struct zworker *worker = zpod->worker;
+    struct io *io = worker->loop->io;
+    const struct snapshot *snap = snapshot_current();
+    struct workload *local = snapshot_workload_by_uid(snap, zpod->pod->uid);
+    struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
+    struct addr src, dst;
+    if (io->ops->peer_addr(io, fd, &src) < 0 || io->ops->local_addr(io, fd, &dst) < 0) {
+        reset_fd(worker, fd);
+        return;
+    }
+    // Attack: a flood of connections that never finish their handshake. Newest first to go: the
+    // legitimate ones before them get through.
+    if (!zworker_admits(worker) || worker->tls_queue.n_active >= INBOUND_UNFINISHED_MAX) {
+        if (!zworker_admits(worker) || n_unfinished(zpod) >= INBOUND_UNFINISHED_MAX) {
+            report_tunnel_failed(zpod, &src, &dst, FLOW_OVERLOAD, "");
+            reset_fd(worker, fd);
+            return;
+        }
+    }
+    if (identity == NULL || identity->tls == NULL) {
+        report_tunnel_failed(zpod, &src, &dst, FLOW_IDENTITY,
+                             identity != NULL ? identity->error : "own workload is unknown");
+        reset_fd(worker, fd);
+        return;
+    }
+    struct inbound_tunnel *tunnel = xcalloc(1, sizeof(*tunnel));
+    tunnel->zpod = zpod;
+    tunnel->src = src;
+    tunnel->dst = dst;
+    timer_init(&tunnel->first, on_first_timeout);
+    list_push_back(&zpod->tunnels, &tunnel->node);
+    worker->n_server_tunnels++;
+    h2_drv_init(&tunnel->drv, &worker->tls_queue, fd, tls_handshake_new_server(identity->tls), true,
+                &worker->server_h2, &drv_handler);
+}
+
+void inbound_drain_tunnels(struct zpod *zpod) {
+    LIST_EACH_SAFE(node, &zpod->tunnels) {
+        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
+        if (!tunnel->is_closed && tunnel->peer != NULL) {
+            h2_drv_drain(&tunnel->drv);
+        }
+    }
+}
+
+void inbound_end_tunnels(struct zpod *zpod, enum flow_end reason, bool orderly) {
+    LIST_EACH_SAFE(node, &zpod->tunnels) {
+        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
+        if (tunnel->is_closed) {
+            continue;
+        }
+        if (orderly) {
+            h2_drv_close(&tunnel->drv, reason);
+        } else {
+            h2_drv_abort(&tunnel->drv, reason);
+        }
+    }
+}
+
+void inbound_recheck_tunnels(struct zpod *zpod) {
+    const struct snapshot *snap = snapshot_current();
+    struct workload *local = snapshot_workload_by_uid(snap, zpod->pod->uid);
+    struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
+    if (identity == NULL || identity->tls == NULL) {
+        return;
+    }
+    LIST_EACH_SAFE(node, &zpod->tunnels) {
+        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
+        enum tls_err err = TLS_OK;
+        if (!tunnel->is_closed && tunnel->peer != NULL &&
+            !tls_peer_still_valid(identity->tls, tunnel->peer, clock_wall_s(), &err)) {
+            h2_drv_abort(&tunnel->drv, FLOW_REVOKED);
+        }
+    }
+}
+
+bool inbound_is_denied(struct flow *flow) {
+    if (flow->kind != FLOW_INBOUND_HBONE) {
+        return false;
+    }
+    struct inbound *in = of_flow(flow);
+    const struct snapshot *snap = snapshot_current();
+    struct workload *local = snapshot_workload_by_uid(snap, flow->zpod->pod->uid);
+    struct rbac_verdict verdict;
+    if (local == NULL || check_policy(in, snap, local, &verdict)) {
+        return false;
+    }
+    snprintf(flow->detail, sizeof(flow->detail), "%s", verdict.reason);
+    return true;
+}
+
+size_t inbound_size(void) {
+    return sizeof(struct inbound);
+}

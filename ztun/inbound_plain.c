@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Inbound plaintext, captured on 15006: the same policy with no identity (a STRICT PeerAuthentication
+// denies it), then plain TCP to the application at the original address.
+#include <errno.h>
+#include <stdio.h>
+
+#include "common/mesh/rbac.h"
+#include "common/mesh/route.h"
+#include "common/net/link_end.h"
+#include "ztun/flow.h"
+#include "ztun/ztun.h"
+
+enum { PLAIN_DIAL_MS = 10000 };
+
+struct plain {
+    struct flow flow;
+    struct link_end down, up;
+    struct dial *dial;
+};
+
+static struct plain *of_flow(struct flow *flow) {
+    return CONTAINER_OF(flow, struct plain, flow);
+}
+
+static void plain_free(struct flow *flow) {
+    slab_free(&flow->zpod->worker->plain_slab, of_flow(flow));
+}
+
+static void pipe_done(struct pipe *pipe) {
+    flow_done(flow_of_pipe(pipe));
+}
+
+static void cancel(struct flow *flow, enum flow_end reason) {
+    struct plain *plain = of_flow(flow);
+    if (plain->dial != NULL) {
+        dial_cancel(plain->dial);
+        plain->dial = NULL;
+    }
+    pipe_cut(&flow->pipe, reason);
+}
+
+static void on_dial(void *arg, int fd_or_err) {
+    struct plain *plain = arg;
+    struct flow *flow = &plain->flow;
+    plain->dial = NULL;
+    if (fd_or_err < 0) {
+        snprintf(flow->detail, sizeof(flow->detail), "%s", strerror(-fd_or_err));
+        cancel(flow, fd_or_err == -EADDRNOTAVAIL ? FLOW_PORT_EXHAUSTED : FLOW_CONNECT_FAILED);
+        return;
+    }
+    link_end_init(&plain->up, flow->zpod->worker->loop, fd_or_err);
+    pipe_attach(&flow->pipe, PIPE_UP, &plain->up.duplex);
+    flow_start(flow);
+}
+
+static bool is_allowed(struct flow *flow, const struct snapshot *snap,
+                       const struct workload *local) {
+    struct rbac_request request = {.source_ip = flow->src.ip, .destination = flow->dst};
+    struct rbac_verdict verdict;
+    rbac_check(snap, local, &request, &verdict);
+    if (!verdict.is_allowed) {
+        snprintf(flow->detail, sizeof(flow->detail), "%s", verdict.reason);
+    }
+    return verdict.is_allowed;
+}
+
+static void serve(struct plain *plain, const struct addr *local_addr) {
+    struct flow *flow = &plain->flow;
+    struct zpod *zpod = flow->zpod;
+    const struct snapshot *snap = snapshot_current();
+    struct workload *local = snapshot_workload_by_uid(snap, zpod->pod->uid);
+    flow_set_ends(flow, snapshot_workload_by_ip(snap, &flow->src.ip), local, NULL);
+    // Connected to the capture port itself, or to another port of the proxy: a loop.
+    if (addr_eq(&flow->dst, local_addr) || route_is_own_port(flow->dst.port)) {
+        cancel(flow, FLOW_ILLEGAL_DESTINATION);
+        return;
+    }
+    if (local == NULL) {
+        cancel(flow, FLOW_UNKNOWN_SOURCE);
+        return;
+    }
+    if (!is_allowed(flow, snap, local)) {
+        cancel(flow, FLOW_DENIED);
+        return;
+    }
+    struct io_socket_params params;
+    ztun_socket_params(&params, zpod, &flow->dst, false);
+    if (zpod->pod->original_source && !ip_eq(&flow->src.ip, &flow->dst.ip) &&
+        flow->src.ip.family == flow->dst.ip.family) {
+        params.transparent = true;
+        params.bind = (struct addr){.ip = flow->src.ip};
+    }
+    plain->dial = dial_start(zpod->worker->loop, &params, &flow->dst, PLAIN_DIAL_MS * NS_PER_MS,
+                             on_dial, plain);
+}
+
+void inbound_plain_accept(struct zpod *zpod, int fd) {
+    struct zworker *worker = zpod->worker;
+    struct io *io = worker->loop->io;
+    struct addr src, dst, local;
+    if (!zworker_admits(worker) || io->ops->peer_addr(io, fd, &src) < 0 ||
+        io->ops->local_addr(io, fd, &local) < 0) {
+        io->ops->close(io, fd, true);
+        return;
+    }
+    if (io->ops->original_dst(io, fd, &dst) < 0) {
+        dst = local;
+    }
+    struct plain *plain = slab_alloc(&worker->plain_slab);
+    flow_init(&plain->flow, zpod, FLOW_INBOUND_PLAIN, pipe_done, plain_free, cancel);
+    plain->flow.src = src;
+    plain->flow.dst = dst;
+    plain->dial = NULL;
+    link_end_init(&plain->down, worker->loop, fd);
+    pipe_attach(&plain->flow.pipe, PIPE_DOWN, &plain->down.duplex);
+    serve(plain, &local);
+}
+
+bool inbound_plain_is_denied(struct flow *flow) {
+    const struct snapshot *snap = snapshot_current();
+    struct workload *local = snapshot_workload_by_uid(snap, flow->zpod->pod->uid);
+    return flow->kind == FLOW_INBOUND_PLAIN && local != NULL && !is_allowed(flow, snap, local);
+}
+
+size_t inbound_plain_size(void) {
+    return sizeof(struct plain);
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Outbound: a connection that an application of the pod opened, captured on 15001. Decide where it
+// goes (route.h), reach it by a tunnel or plainly, join the two.
+#include <errno.h>
+#include <stdio.h>
+
+#include "common/base/slab.h"
+#include "common/mesh/route.h"
+#include "common/net/link_end.h"
+#include "ztun/flow.h"
+#include "ztun/ztun.h"
+
+enum {
+    OUTBOUND_ATTEMPTS = 3,           // the first endpoint and two more
+    OUTBOUND_RETRY_MS = 10000,       // no further attempt later than this
+    OUTBOUND_DIAL_MS = 10000,        // one TCP connect
+};
+
+struct outbound {
+    struct flow flow;
+    struct link_end down;
+    union {
+        struct hbone_request request;
+        struct link_end link;
+    } up;
+    struct dial *dial; // while connecting plainly
+    struct ip tried[OUTBOUND_ATTEMPTS];
+    uint8_t n_tried;
+    bool is_hbone;
+    bool is_requesting;
+    struct addr inner; // CONNECT authority
+    char authority[ADDR_TEXT_MAX];
+};
+
+static struct outbound *of_flow(struct flow *flow) {
+    return CONTAINER_OF(flow, struct outbound, flow);
+}
+
+static void outbound_free(struct flow *flow) {
+    slab_free(&flow->zpod->worker->outbound_slab, of_flow(flow));
+}
+
+static void pipe_done(struct pipe *pipe) {
+    flow_done(flow_of_pipe(pipe));
+}
+
+// Before the pipe has started: resets the application's connection; pipe_done follows.
+static void refuse(struct outbound *out, enum flow_end reason) {
+    if (out->dial != NULL) {
+        dial_cancel(out->dial);
+        out->dial = NULL;
+    }
+    if (out->is_requesting) {
+        out->is_requesting = false;
+        hbone_request_cancel(&out->up.request);
+    }
+    pipe_cut(&out->flow.pipe, reason);
+}
+
+static void cancel(struct flow *flow, enum flow_end reason) {
+    refuse(of_flow(flow), reason);
+}
+
+static void connect_next(struct outbound *out);
+
+// An attempt failed: the next endpoint, or the end.
+static void attempt_failed(struct outbound *out, enum flow_end reason, bool is_retryable) {
+    struct flow *flow = &out->flow;
+    uint64_t age = flow->zpod->worker->loop->now - flow->started_ns;
+    if (is_retryable && flow->service != NULL && out->n_tried < OUTBOUND_ATTEMPTS &&
+        age < OUTBOUND_RETRY_MS * NS_PER_MS && !flow->zpod->is_removed) {
+        flow->detail[0] = 0;
+        connect_next(out);
+        return;
+    }
+    refuse(out, reason);
+}
+
+// ---- plain TCP ---------------------------------------------------------------------------------
+
+static enum flow_end dial_reason(int err) {
+    switch (err) {
+    case -ETIMEDOUT:
+        return FLOW_TIMEOUT;
+    case -EADDRNOTAVAIL:
+        return FLOW_PORT_EXHAUSTED;
+    case -EMFILE:
+    case -ENFILE:
+        return FLOW_OVERLOAD;
+    default:
+        return FLOW_CONNECT_FAILED;
+    }
+}
+
+static void on_dial(void *arg, int fd_or_err) {
+    struct outbound *out = arg;
+    struct flow *flow = &out->flow;
+    out->dial = NULL;
+    if (fd_or_err < 0) {
+        snprintf(flow->detail, sizeof(flow->detail), "%s", strerror(-fd_or_err));
+        attempt_failed(out, dial_reason(fd_or_err), true);
+        return;
+    }
+    link_end_init(&out->up.link, flow->zpod->worker->loop, fd_or_err);
+    pipe_attach(&flow->pipe, PIPE_UP, &out->up.link.duplex);
+    flow_start(flow);
+}
+
+static void connect_plain(struct outbound *out, const struct route *route) {
+    struct zworker *worker = out->flow.zpod->worker;
+    struct io_socket_params params;
+    ztun_socket_params(&params, out->flow.zpod, &route->target, false);
+    out->is_hbone = false;
+    out->dial = dial_start(worker->loop, &params, &route->target, OUTBOUND_DIAL_MS * NS_PER_MS,
+                           on_dial, out);
+}
+
+// ---- tunnel ------------------------------------------------------------------------------------
+
+static struct outbound *of_request(struct hbone_request *request) {
+    return CONTAINER_OF(request, struct outbound, up.request);
+}
+
+static void build_head(struct hbone_request *request, struct hbone_head *ret_head) {
+    struct outbound *out = of_request(request);
+    struct flow *flow = &out->flow;
+    struct hbone_connect connect = {
+        .target = {.addr = out->inner},
+        .source = flow->src,
+        .host = slice_str(flow->hostname),
+        .has_trace = true,
+    };
+    if (flow->source != NULL) {
+        ztun_baggage(flow->source, &connect.baggage);
+    }
+    rand_bytes(&flow->zpod->worker->rand, connect.trace_id, sizeof(connect.trace_id));
+    rand_bytes(&flow->zpod->worker->rand, connect.span_id, sizeof(connect.span_id));
+    CHECK(hbone_connect_build(&connect, ret_head)); // the target is an address with a port
+}
+
+static void on_open(struct hbone_request *request, const struct h2_event *head) {
+    (void)head; // response baggage: the destination is known from the snapshot
+    struct outbound *out = of_request(request);
+    out->is_requesting = false;
+    pipe_attach(&out->flow.pipe, PIPE_UP, &request->stream.duplex);
+    flow_start(&out->flow);
+}
+
+static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
+                    bool is_retryable) {
+    struct outbound *out = of_request(request);
+    out->is_requesting = false;
+    snprintf(out->flow.detail, sizeof(out->flow.detail), "%s", request->detail);
+    if (status == 401) {
+        reason = FLOW_DENIED;
+    }
+    attempt_failed(out, reason, is_retryable);
+}
+
+static const struct hbone_request_ops request_ops = {
+    .build = build_head, .on_open = on_open, .on_fail = on_fail};
+
+static void connect_tunnel(struct outbound *out, const struct snapshot *snap,
+                           const struct route *route) {
+    struct flow *flow = &out->flow;
+    struct zworker *worker = flow->zpod->worker;
+    struct identity *identity =
+        route->source != NULL ? snapshot_identity(snap, route->source->identity) : NULL;
+    if (identity == NULL || identity->tls == NULL) {
+        snprintf(flow->detail, sizeof(flow->detail), "%s",
+                 identity != NULL && identity->error[0] != 0 ? identity->error
+                                                             : "not issued yet");
+        refuse(out, FLOW_IDENTITY);
+        return;
+    }
+    if (tls_ctx_not_after(identity->tls) < clock_wall_s()) {
+        snprintf(flow->detail, sizeof(flow->detail), "own certificate has expired");
+        refuse(out, FLOW_IDENTITY);
+        return;
+    }
+    out->is_hbone = out->is_requesting = flow->is_mtls = true;
+    out->inner = route->inner;
+    memcpy(out->authority, route->authority, sizeof(out->authority));
+    flow->hbone_addr = route->target;
+    struct hbone_route to = {
+        .pod_id = flow->zpod->pod->id,
+        .tls = identity->tls,
+        .destination = route->target,
+        .source_ip = flow->src.ip,
+        .sans = route->sans,
+        .n_sans = route->n_sans,
+    };
+    ztun_socket_params(&to.socket, flow->zpod, &route->target, true);
+    hbone_request_init(&out->up.request, &request_ops);
+    hbone_client_connect(&worker->client, &out->up.request, &to);
+}
+
+// ---- decision ----------------------------------------------------------------------------------
+
+static enum flow_end refusal_reason(uint8_t refusal) {
+    switch (refusal) {
+    case ROUTE_NO_SOURCE:
+        return FLOW_UNKNOWN_SOURCE;
+    case ROUTE_ILLEGAL_PORT:
+        return FLOW_ILLEGAL_DESTINATION;
+    default:
+        return FLOW_NO_UPSTREAM;
+    }
+}
+
+static void connect_next(struct outbound *out) {
+    struct flow *flow = &out->flow;
+    struct zworker *worker = flow->zpod->worker;
+    const struct snapshot *snap = snapshot_current();
+    struct route_request request = {
+        .source = snapshot_workload_by_uid(snap, flow->zpod->pod->uid),
+        .original_dst = flow->dst,
+        .rand = &worker->rand,
+        .n_tried = out->n_tried,
+    };
+    memcpy(request.tried, out->tried, out->n_tried * sizeof(out->tried[0]));
+    struct route route;
+    route_outbound(snap, &request, &route);
+    flow_set_ends(flow, route.source, route.destination, route.service);
+    flow->hbone_addr = (struct addr){0};
+    if (route.action == ROUTE_REFUSE) {
+        if (out->n_tried == 0 || flow->detail[0] == 0) {
+            snprintf(flow->detail, sizeof(flow->detail), "%s",
+                     route_refusal_text(route.refusal));
+        }
+        refuse(out, refusal_reason(route.refusal));
+        return;
+    }
+    if (out->n_tried < OUTBOUND_ATTEMPTS) {
+        out->tried[out->n_tried++] =
+            route.action == ROUTE_HBONE ? route.inner.ip : route.target.ip;
+    }
+    flow->is_mtls = false;
+    if (route.action == ROUTE_HBONE) {
+        connect_tunnel(out, snap, &route);
+    } else {
+        connect_plain(out, &route);
+    }
+}
+
+void outbound_accept(struct zpod *zpod, int fd) {
+    struct zworker *worker = zpod->worker;
+    struct io *io = worker->loop->io;
+    struct addr src, dst, local;
+    if (!zworker_admits(worker) || io->ops->peer_addr(io, fd, &src) < 0 ||
+        io->ops->local_addr(io, fd, &local) < 0) {
+        io->ops->close(io, fd, true);
+        return;
+    }
+    if (io->ops->original_dst(io, fd, &dst) < 0) {
+        dst = local;
+    }
+    struct outbound *out = slab_alloc(&worker->outbound_slab);
+    struct flow *flow = &out->flow;
+    flow_init(flow, zpod, FLOW_OUTBOUND, pipe_done, outbound_free, cancel);
+    flow->src = src;
+    flow->dst = dst;
+    out->n_tried = 0;
+    out->dial = NULL;
+    out->is_requesting = out->is_hbone = false;
+    link_end_init(&out->down, worker->loop, fd);
+    pipe_attach(&flow->pipe, PIPE_DOWN, &out->down.duplex);
+    // Connected to the capture port itself: answering would make a loop.
+    if (addr_eq(&dst, &local)) {
+        refuse(out, FLOW_ILLEGAL_DESTINATION);
+        return;
+    }
+    connect_next(out);
+}
+
+size_t outbound_size(void) {
+    return sizeof(struct outbound);
+}

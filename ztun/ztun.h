@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The node proxy as a whole: what the control thread owns, and what workers share with it.
+#pragma once
+
+#include "common/mesh/model.h"
+#include "common/proto/hbone.h"
+#include "common/rt/io.h"
+#include "ztun/config.h"
+#include "ztun/zworker.h"
+
+enum { ZTUN_WORKERS_MAX = 64 };
+
+struct control; // control.c: sources, identities, enrolment, admin
+
+struct ztun {
+    struct ztun_config config;
+    struct loop *control_loop; // mails from workers go here; owner = struct control
+    struct control *control;
+    struct zworker *workers[ZTUN_WORKERS_MAX];
+    uint32_t n_workers;
+    _Atomic uint64_t n_live_flows; // all workers, for drain and limits
+    _Atomic bool refuse_new;       // memory or descriptors are short
+};
+
+// Socket parameters of a connection from the pod's namespace to `to`.
+void ztun_socket_params(struct io_socket_params *ret_params, const struct zpod *zpod,
+                        const struct addr *to, bool is_tunnel);
+// Slices of the workload's texts: valid while its leaf is referenced.
+void ztun_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage);
+// Workers: an un-enrolled pod has no flow left on this worker.
+void ztun_pod_drained(struct ztun *ztun, uint64_t pod_id);

@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ztun/zworker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/mesh/snapshot.h"
+#include "ztun/flow.h"
+#include "ztun/flow_list.h"
+#include "ztun/ztun.h"
+
+enum { POD_REMOVED_CUT_MS = 900, RECHECK_BATCH = 256 };
+
+// ---- pods --------------------------------------------------------------------------------------
+
+struct zpod *zworker_pod(struct zworker *worker, uint64_t pod_id) {
+    LIST_EACH(node, &worker->pods) {
+        struct zpod *zpod = LIST_ITEM(node, struct zpod, node);
+        if (zpod->pod->id == pod_id) {
+            return zpod;
+        }
+    }
+    return NULL;
+}
+
+void zpod_check_drained(struct zpod *zpod) {
+    if (!zpod->is_closing || zpod->n_open > 0 || !list_empty(&zpod->flows) ||
+        !list_empty(&zpod->tunnels)) {
+        return;
+    }
+    struct zworker *worker = zpod->worker;
+    timer_clear(&worker->loop->timers, &zpod->cut_timer);
+    hbone_client_close_pod(&worker->client, zpod->pod->id, false, FLOW_POD_REMOVED);
+    if (zpod->tell_drained) {
+        ztun_pod_drained(worker->ztun, zpod->pod->id);
+    }
+    list_del(&zpod->node);
+    pod_unref(zpod->pod);
+    free(zpod);
+}
+
+static void zpod_part_closed(struct zpod *zpod) {
+    CHECK(zpod->n_open > 0);
+    zpod->n_open--;
+    zpod_check_drained(zpod);
+}
+
+static void on_outbound(struct listener *listener, int fd) {
+    outbound_accept(CONTAINER_OF(listener, struct zpod, outbound), fd);
+}
+static void on_inbound(struct listener *listener, int fd) {
+    inbound_plain_accept(CONTAINER_OF(listener, struct zpod, inbound), fd);
+}
+static void on_hbone(struct listener *listener, int fd) {
+    inbound_accept(CONTAINER_OF(listener, struct zpod, hbone), fd);
+}
+static void on_outbound_closed(struct listener *listener) {
+    zpod_part_closed(CONTAINER_OF(listener, struct zpod, outbound));
+}
+static void on_inbound_closed(struct listener *listener) {
+    zpod_part_closed(CONTAINER_OF(listener, struct zpod, inbound));
+}
+static void on_hbone_closed(struct listener *listener) {
+    zpod_part_closed(CONTAINER_OF(listener, struct zpod, hbone));
+}
+static void on_dns_closed(void *arg) {
+    zpod_part_closed(arg);
+}
+
+static const struct listener_handler outbound_handler = {.on_accept = on_outbound,
+                                                         .on_closed = on_outbound_closed};
+static const struct listener_handler inbound_handler = {.on_accept = on_inbound,
+                                                        .on_closed = on_inbound_closed};
+static const struct listener_handler hbone_handler = {.on_accept = on_hbone,
+                                                      .on_closed = on_hbone_closed};
+
+static void cut_flows(struct zpod *zpod, enum flow_end reason) {
+    LIST_EACH_SAFE(node, &zpod->flows) {
+        flow_cut(LIST_ITEM(node, struct flow, node), reason);
+    }
+}
+
+static void on_cut_timer(struct timer *timer, uint64_t now) {
+    (void)now;
+    struct zpod *zpod = CONTAINER_OF(timer, struct zpod, cut_timer);
+    zpod->n_open++; // keeps zpod alive through the cuts
+    cut_flows(zpod, FLOW_POD_REMOVED);
+    inbound_end_tunnels(zpod, FLOW_POD_REMOVED, false);
+    hbone_client_close_pod(&zpod->worker->client, zpod->pod->id, true, FLOW_POD_REMOVED);
+    zpod_part_closed(zpod);
+}
+
+static void zpod_stop_accepting(struct zpod *zpod, bool adopt) {
+    if (zpod->is_closing) {
+        return;
+    }
+    zpod->is_closing = true;
+    listener_close(&zpod->outbound, adopt);
+    listener_close(&zpod->inbound, adopt);
+    listener_close(&zpod->hbone, adopt);
+    if (zpod->dns != NULL) {
+        dns_proxy_close(zpod->dns, on_dns_closed, zpod);
+        zpod->dns = NULL;
+    }
+}
+
+struct pod_up_mail {
+    struct mail mail;
+    struct zworker *worker;
+    struct pod *pod;
+    struct pod_sockets sockets;
+    uint32_t n_dns_servers;
+    struct addr dns_servers[];
+};
+
+static void run_pod_up(struct mail *mail, void *owner) {
+    (void)owner;
+    struct pod_up_mail *up = CONTAINER_OF(mail, struct pod_up_mail, mail);
+    struct zworker *worker = up->worker;
+    struct zpod *zpod = xcalloc(1, sizeof(*zpod));
+    zpod->worker = worker;
+    zpod->pod = up->pod;
+    list_init(&zpod->flows);
+    list_init(&zpod->tunnels);
+    timer_init(&zpod->cut_timer, on_cut_timer);
+    list_push_back(&worker->pods, &zpod->node);
+    zpod->n_open = 3;
+    listener_init(&zpod->outbound, worker->loop, up->sockets.outbound, &outbound_handler);
+    listener_init(&zpod->inbound, worker->loop, up->sockets.inbound, &inbound_handler);
+    listener_init(&zpod->hbone, worker->loop, up->sockets.hbone, &hbone_handler);
+    if (up->sockets.dns_udp[0] >= 0 || up->sockets.dns_udp[1] >= 0) {
+        struct dns_proxy_config dns = {.servers = up->dns_servers,
+                                       .n_servers = up->n_dns_servers,
+                                       .mark = worker->config->mark};
+        zpod->dns = dns_proxy_new(worker->loop, up->pod, &up->sockets, &dns);
+        zpod->n_open++;
+    }
+    if (worker->is_draining) {
+        zpod_stop_accepting(zpod, false);
+    }
+    free(up);
+}
+
+void zworker_send_pod_up(struct zworker *worker, struct pod *pod, const struct pod_sockets *sockets,
+                         const struct addr *dns_servers, uint32_t n_dns_servers) {
+    struct pod_up_mail *up = xcalloc(1, sizeof(*up) + n_dns_servers * sizeof(struct addr));
+    up->mail.fn = run_pod_up;
+    up->worker = worker;
+    up->pod = pod_ref(pod);
+    up->sockets = *sockets;
+    up->n_dns_servers = n_dns_servers;
+    if (n_dns_servers > 0) {
+        memcpy(up->dns_servers, dns_servers, n_dns_servers * sizeof(struct addr));
+    }
+    loop_send(worker->loop, &up->mail);
+}
+
+// ---- simple messages ---------------------------------------------------------------------------
+
+struct order {
+    struct mail mail;
+    struct zworker *worker;
+    uint64_t id;
+    struct ip ip;
+    uint32_t ms;
+    bool flag, other;
+};
+
+static void send_order(struct zworker *worker, void (*fn)(struct mail *, void *),
+                       struct order order) {
+    struct order *heap = xmalloc(sizeof(*heap));
+    *heap = order;
+    heap->mail.fn = fn;
+    heap->worker = worker;
+    loop_send(worker->loop, &heap->mail);
+}
+
+static struct order take(struct mail *mail) {
+    struct order *heap = CONTAINER_OF(mail, struct order, mail);
+    struct order order = *heap;
+    free(heap);
+    return order;
+}
+
+static void run_pod_down(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    struct zworker *worker = order.worker;
+    struct zpod *zpod = zworker_pod(worker, order.id);
+    if (zpod == NULL) {
+        return;
+    }
+    zpod->n_open++; // alive through what follows
+    zpod->is_removed = order.flag;
+    zpod->tell_drained = !order.flag;
+    zpod_stop_accepting(zpod, !order.flag);
+    inbound_drain_tunnels(zpod);
+    if (order.flag) {
+        // The peers are told at once: flows are cut, then tunnels say goodbye in order.
+        cut_flows(zpod, FLOW_POD_REMOVED);
+        hbone_client_close_pod(&worker->client, zpod->pod->id, false, FLOW_POD_REMOVED);
+        timer_set(&worker->loop->timers, &zpod->cut_timer,
+                  worker->loop->now + POD_REMOVED_CUT_MS * NS_PER_MS);
+    }
+    zpod_part_closed(zpod);
+}
+
+void zworker_send_pod_down(struct zworker *worker, uint64_t pod_id, bool removed) {
+    send_order(worker, run_pod_down, (struct order){.id = pod_id, .flag = removed});
+}
+
+static void run_pod_leaving(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    struct zpod *zpod = zworker_pod(order.worker, order.id);
+    if (zpod != NULL) {
+        inbound_drain_tunnels(zpod);
+    }
+}
+
+void zworker_send_pod_leaving(struct zworker *worker, uint64_t pod_id) {
+    send_order(worker, run_pod_leaving, (struct order){.id = pod_id});
+}
+
+static void run_policy_changed(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    LIST_EACH_SAFE(pod_node, &order.worker->pods) {
+        struct zpod *zpod = LIST_ITEM(pod_node, struct zpod, node);
+        LIST_EACH_SAFE(node, &zpod->flows) {
+            struct flow *flow = LIST_ITEM(node, struct flow, node);
+            if (inbound_is_denied(flow) || inbound_plain_is_denied(flow)) {
+                flow_cut(flow, FLOW_DENIED);
+            }
+        }
+    }
+}
+
+void zworker_send_policy_changed(struct zworker *worker) {
+    send_order(worker, run_policy_changed, (struct order){0});
+}
+
+static bool peer_is_valid(void *arg, uint64_t pod_id, const struct tls_peer *peer) {
+    struct zworker *worker = arg;
+    struct zpod *zpod = zworker_pod(worker, pod_id);
+    const struct snapshot *snap = snapshot_current();
+    struct workload *local =
+        zpod != NULL ? snapshot_workload_by_uid(snap, zpod->pod->uid) : NULL;
+    struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
+    enum tls_err err = TLS_OK;
+    return identity == NULL || identity->tls == NULL ||
+           tls_peer_still_valid(identity->tls, peer, clock_wall_s(), &err);
+}
+
+static void run_trust_changed(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    hbone_client_recheck(&order.worker->client, peer_is_valid, order.worker);
+    LIST_EACH_SAFE(node, &order.worker->pods) {
+        inbound_recheck_tunnels(LIST_ITEM(node, struct zpod, node));
+    }
+}
+
+void zworker_send_trust_changed(struct zworker *worker) {
+    send_order(worker, run_trust_changed, (struct order){0});
+}
+
+static void run_workload_gone(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    hbone_client_drain_destination(&order.worker->client, &order.ip);
+}
+
+void zworker_send_workload_gone(struct zworker *worker, const struct ip *ip) {
+    send_order(worker, run_workload_gone, (struct order){.ip = *ip});
+}
+
+static void run_pressure(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    order.worker->refuse_new = order.other;
+    if (order.worker->allow_growth != order.flag) {
+        order.worker->allow_growth = order.flag;
+        hbone_client_allow_growth(&order.worker->client, order.flag);
+    }
+}
+
+void zworker_send_pressure(struct zworker *worker, bool allow_growth, bool refuse_new) {
+    send_order(worker, run_pressure, (struct order){.flag = allow_growth, .other = refuse_new});
+}
+
+// ---- drain -------------------------------------------------------------------------------------
+
+static void on_accept_end(struct timer *timer, uint64_t now) {
+    (void)now;
+    struct zworker *worker = CONTAINER_OF(timer, struct zworker, accept_timer);
+    LIST_EACH_SAFE(node, &worker->pods) {
+        struct zpod *zpod = LIST_ITEM(node, struct zpod, node);
+        zpod_stop_accepting(zpod, true); // what waits in the queue is still served
+        zpod_check_drained(zpod);
+    }
+}
+
+static void run_drain(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    struct zworker *worker = order.worker;
+    worker->is_draining = true;
+    LIST_EACH_SAFE(node, &worker->pods) {
+        inbound_drain_tunnels(LIST_ITEM(node, struct zpod, node));
+    }
+    timer_set(&worker->loop->timers, &worker->accept_timer,
+              worker->loop->now + order.ms * NS_PER_MS);
+}
+
+void zworker_send_drain(struct zworker *worker, uint32_t accept_ms) {
+    send_order(worker, run_drain, (struct order){.ms = accept_ms});
+}
+
+// Resets a share of the live flows each tick, so that their clients do not all return at once.
+static void on_cut_tick(struct timer *timer, uint64_t now) {
+    struct zworker *worker = CONTAINER_OF(timer, struct zworker, cut_timer);
+    uint64_t left_ms = worker->cut_end > now ? (worker->cut_end - now) / NS_PER_MS : 0;
+    uint32_t n_ticks = (uint32_t)(left_ms / 50) + 1, n = worker->n_flows / n_ticks + 1;
+    LIST_EACH_SAFE(pod_node, &worker->pods) {
+        struct zpod *zpod = LIST_ITEM(pod_node, struct zpod, node);
+        zpod->n_open++;
+        LIST_EACH_SAFE(node, &zpod->flows) {
+            if (n > 0) {
+                n--;
+                flow_cut(LIST_ITEM(node, struct flow, node), FLOW_DRAIN);
+            }
+        }
+        if (left_ms == 0) {
+            inbound_end_tunnels(zpod, FLOW_DRAIN, true);
+        }
+        zpod_part_closed(zpod);
+    }
+    if (left_ms > 0) {
+        timer_set(&worker->loop->timers, &worker->cut_timer, now + 50 * NS_PER_MS);
+    } else {
+        hbone_client_drain_all(&worker->client);
+    }
+}
+
+static void run_cut(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    struct zworker *worker = order.worker;
+    worker->cut_end = worker->loop->now + order.ms * NS_PER_MS;
+    timer_set(&worker->loop->timers, &worker->cut_timer, worker->loop->now);
+}
+
+void zworker_send_cut(struct zworker *worker, uint32_t spread_ms) {
+    send_order(worker, run_cut, (struct order){.ms = spread_ms});
+}
+
+// ---- listing -----------------------------------------------------------------------------------
+
+struct list_mail {
+    struct mail mail;
+    struct zworker *worker;
+    struct flow_list *into;
+    struct mail *done;
+};
+
+static void run_list(struct mail *mail, void *owner) {
+    (void)owner;
+    struct list_mail *list = CONTAINER_OF(mail, struct list_mail, mail);
+    LIST_EACH(pod_node, &list->worker->pods) {
+        LIST_EACH(node, &LIST_ITEM(pod_node, struct zpod, node)->flows) {
+            flow_list_add(list->into, LIST_ITEM(node, struct flow, node),
+                          list->worker->loop->now);
+        }
+    }
+    loop_send(list->worker->ztun->control_loop, list->done);
+    free(list);
+}
+
+void zworker_send_list(struct zworker *worker, struct mail *done, struct flow_list *into) {
+    struct list_mail *list = xcalloc(1, sizeof(*list));
+    list->mail.fn = run_list;
+    list->worker = worker;
+    list->into = into;
+    list->done = done;
+    loop_send(worker->loop, &list->mail);
+}
+
+// ---- the thread --------------------------------------------------------------------------------
+
+bool zworker_admits(struct zworker *worker) {
+    return !worker->refuse_new;
+}
+
+static void before_wait(struct loop *loop) {
+    (void)loop;
+    snapshot_thread_offline();
+}
+
+static void after_wait(struct loop *loop) {
+    (void)loop;
+    snapshot_thread_online();
+}
+
+static void init_h2(struct zworker *worker, struct h2_config *h2, bool is_server) {
+    const struct ztun_config *config = worker->config;
+    h2_config_init(h2, is_server);
+    h2->stream_window = config->stream_window;
+    h2->stream_window_max = config->stream_window_max;
+    h2->conn_window = config->conn_window;
+    h2->max_frame_size = config->frame_size;
+    h2->header_table_size = 0;
+    h2->send_frame_max = BLK_DATA_MAX;
+    h2->max_streams = 2 * config->max_streams;
+    h2->max_streams_local = config->max_streams;
+    h2->max_header_list = is_server ? 64 * 1024 : 16 * 1024;
+}
+
+static int on_start(struct worker *thread) {
+    struct zworker *worker = thread->arg;
+    worker->loop = &thread->loop;
+    worker->loop->before_wait = before_wait;
+    worker->loop->after_wait = after_wait;
+    snapshot_thread_register();
+    rand_seed_os(&worker->rand);
+    tls_queue_init(&worker->tls_queue, worker->loop);
+    struct hbone_client_config client;
+    hbone_client_config_init(&client);
+    init_h2(worker, &client.h2, false);
+    client.idle_ns = worker->config->pool_idle_ns;
+    hbone_client_init(&worker->client, worker->loop, &worker->tls_queue, &client);
+    init_h2(worker, &worker->server_h2, true);
+    slab_init(&worker->outbound_slab, outbound_size());
+    slab_init(&worker->inbound_slab, inbound_size());
+    slab_init(&worker->plain_slab, inbound_plain_size());
+    timer_init(&worker->accept_timer, on_accept_end);
+    timer_init(&worker->cut_timer, on_cut_tick);
+    return 0;
+}
+
+static bool is_idle(const struct zworker *worker) {
+    return list_empty(&worker->pods) && hbone_client_n_tunnels(&worker->client) == 0;
+}
+
+static void on_stop(struct worker *thread) {
+    struct zworker *worker = thread->arg;
+    LIST_EACH_SAFE(node, &worker->pods) {
+        struct zpod *zpod = LIST_ITEM(node, struct zpod, node);
+        zpod->n_open++;
+        zpod_stop_accepting(zpod, false);
+        cut_flows(zpod, FLOW_DRAIN);
+        inbound_end_tunnels(zpod, FLOW_DRAIN, false);
+        zpod_part_closed(zpod);
+    }
+    hbone_client_abort_all(&worker->client, FLOW_DRAIN);
+    timer_clear(&worker->loop->timers, &worker->accept_timer);
+    timer_clear(&worker->loop->timers, &worker->cut_timer);
+    uint64_t give_up = clock_mono_ns() + 3 * NS_PER_SEC;
+    while (!is_idle(worker) && clock_mono_ns() < give_up) {
+        loop_turn(worker->loop, true);
+    }
+    if (is_idle(worker)) {
+        hbone_client_fini(&worker->client);
+        tls_queue_fini(&worker->tls_queue);
+        slab_fini(&worker->outbound_slab);
+        slab_fini(&worker->inbound_slab);
+        slab_fini(&worker->plain_slab);
+    }
+    snapshot_thread_unregister();
+}
+
+struct zworker *zworker_new(struct ztun *ztun, uint32_t index, char **ret_error) {
+    struct zworker *worker = xcalloc(1, sizeof(*worker));
+    worker->ztun = ztun;
+    worker->config = &ztun->config;
+    worker->index = index;
+    worker->allow_growth = true;
+    list_init(&worker->pods);
+    char name[16], error[URING_ERROR_MAX];
+    snprintf(name, sizeof(name), "ztun-w%u", index);
+    struct worker_options options = {
+        .name = name, .cpu = -1, .arg = worker, .start = on_start, .stop = on_stop};
+    if (worker_start(&worker->thread, &options, error) < 0) {
+        *ret_error = xstrdup(error);
+        free(worker);
+        return NULL;
+    }
+    return worker;
+}
+
+void zworker_free(struct zworker *worker) {
+    worker_stop(&worker->thread);
+    free(worker);
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A worker of the node proxy: one thread with its own ring, buffers, tunnels and flows. Workers share
+// the snapshot and nothing else; the control thread talks to them by mail.
+#pragma once
+
+#include "common/base/hmap.h"
+#include "common/base/rand.h"
+#include "common/base/slab.h"
+#include "common/net/hbone_client.h"
+#include "common/rt/listener.h"
+#include "common/rt/worker.h"
+#include "ztun/config.h"
+#include "ztun/dns_proxy.h"
+#include "ztun/pod.h"
+
+struct ztun;
+struct flow_list;
+
+struct zworker {
+    struct worker thread;
+    struct ztun *ztun; // its config is constant; its other fields are the control thread's
+    const struct ztun_config *config;
+    struct loop *loop;
+    uint32_t index;
+    struct tls_queue tls_queue;
+    struct hbone_client client;
+    struct h2_config server_h2;
+    struct rand rand;
+    struct list pods;
+    struct slab outbound_slab, inbound_slab, plain_slab;
+    uint64_t last_flow_id;
+    uint32_t n_flows, n_server_tunnels;
+    bool is_draining;
+    bool refuse_new;   // memory or descriptors are short: new flows are reset
+    bool allow_growth; // stream windows may grow
+    struct timer accept_timer, cut_timer; // drain
+    uint64_t cut_end;
+};
+
+// A served pod on one worker.
+struct zpod {
+    struct list node; // zworker->pods
+    struct zworker *worker;
+    struct pod *pod;
+    struct listener outbound, inbound, hbone;
+    struct dns_proxy *dns;
+    struct list flows;   // flow.node
+    struct list tunnels; // server tunnels (inbound.c)
+    uint32_t n_open;     // listeners and DNS that are not closed yet
+    bool is_closing;     // listeners are being closed
+    bool is_removed;     // nothing may outlive the deadline
+    bool tell_drained;   // un-enrolled: control waits for the last flow
+    struct timer cut_timer;
+};
+
+// Messages from the control thread; each may be called on any thread, runs on the worker's.
+void zworker_send_pod_up(struct zworker *worker, struct pod *pod, const struct pod_sockets *sockets,
+                         const struct addr *dns_servers, uint32_t n_dns_servers);
+// removed: streams end, tunnels say goodbye, all is cut after 1 s. Else (un-enrolled): no new flows;
+// `ztun_pod_drained` is told when the last one ended.
+void zworker_send_pod_down(struct zworker *worker, uint64_t pod_id, bool removed);
+void zworker_send_policy_changed(struct zworker *worker); // re-check running inbound flows
+void zworker_send_trust_changed(struct zworker *worker);  // re-check running tunnels
+void zworker_send_workload_gone(struct zworker *worker, const struct ip *ip);
+void zworker_send_pod_leaving(struct zworker *worker, uint64_t pod_id); // deletionTimestamp: GOAWAY
+void zworker_send_pressure(struct zworker *worker, bool allow_growth, bool refuse_new);
+// Drain in two steps: GOAWAY now, accepting stops after accept_ms (a successor may need the time);
+// then (cut) what is left is reset, spread over spread_ms.
+void zworker_send_drain(struct zworker *worker, uint32_t accept_ms);
+void zworker_send_cut(struct zworker *worker, uint32_t spread_ms);
+// Appends the worker's live flows to `into` (flow_list.h), then mails `done` to the control loop.
+void zworker_send_list(struct zworker *worker, struct mail *done, struct flow_list *into);
+
+struct zworker *zworker_new(struct ztun *ztun, uint32_t index, char **ret_error);
+void zworker_free(struct zworker *worker); // stops and joins the thread; flows are cut
+
+// Inside the worker.
+void zpod_check_drained(struct zpod *zpod);
+struct zpod *zworker_pod(struct zworker *worker, uint64_t pod_id);
+// Reserve for a new flow: false when it must be refused (overload); the caller resets the fd.
+bool zworker_admits(struct zworker *worker);
+
+struct flow;
+
+// outbound.c, inbound.c, inbound_plain.c: flow object sizes for the slabs; take over an accepted fd.
+size_t outbound_size(void);
+size_t inbound_size(void);
+size_t inbound_plain_size(void);
+void outbound_accept(struct zpod *zpod, int fd);
+void inbound_accept(struct zpod *zpod, int fd);
+void inbound_plain_accept(struct zpod *zpod, int fd);
+// inbound.c: server tunnels of a pod.
+void inbound_drain_tunnels(struct zpod *zpod); // GOAWAY, streams go on
+// Ends them: in order (GOAWAY, close_notify, FIN) or by RST. Their flows are cut.
+void inbound_end_tunnels(struct zpod *zpod, enum flow_end reason, bool orderly);
+void inbound_recheck_tunnels(struct zpod *zpod); // trust changed
+// Policy changed: true when the running flow is no longer allowed (flow->detail says why).
+bool inbound_is_denied(struct flow *flow);
+bool inbound_plain_is_denied(struct flow *flow);
