@@ -60,10 +60,13 @@ struct h2_config {
     } guard;
 };
 
+// The profile of HBONE tunnels.
 void h2_config_init(struct h2_config *config, bool is_server);
+// The profile of ordinary HTTP: 16 KiB frames, a decoder table of 4096, extended CONNECT (server).
+void h2_config_init_http(struct h2_config *config, bool is_server);
 
-// A header field; for requests the pseudo fields come first. Slices are borrowed for the call (send)
-// or until the next h2_conn_next/recv (events). `sensitive`: never indexed.
+// A header field; for requests the pseudo fields come first. Slices are borrowed for the call
+// (send) or until the next h2_conn_next/recv (events). `sensitive`: never indexed.
 struct h2_field {
     struct slice name, value;
     bool sensitive;
@@ -78,7 +81,9 @@ enum h2_event_type {
     H2_EV_RESET, // stream ended abnormally: by the peer (`from_peer`) or by us for its error
     H2_EV_WRITABLE, // send queue fell below half of send_queue_max after having been full
     H2_EV_SENT, // all queued bytes of a stream, and END_STREAM, have been pulled
-    H2_EV_CLOSED, // both sides done; the stream pointer dies with the next h2_conn call
+    // Both sides done, and all received payload consumed (or the stream was reset): the stream
+    // pointer dies with the next recv, next, pull or tick.
+    H2_EV_CLOSED,
     H2_EV_SETTINGS, // peer settings arrived or changed (first: connection usable)
     H2_EV_GOAWAY, // peer will take no new streams; streams above last_id end with RESET/H2_REFUSED
     H2_EV_PING_ACK, // answer to h2_conn_ping
@@ -116,12 +121,14 @@ void h2_conn_free(struct h2_conn *conn); // NULL ok; streams die with it, withou
 void h2_conn_recv(struct h2_conn *conn, struct blk *blk, uint32_t off, uint32_t len, uint64_t now,
                   uint32_t *ret_used);
 MUST_USE bool h2_conn_next(struct h2_conn *conn, struct h2_event *ret_event);
+// pull, tick and the calls on streams make events too (SENT, WRITABLE, CLOSED, CONN_ERROR).
+bool h2_conn_has_events(const struct h2_conn *conn);
 
-// Appends frames to `out`, about `budget` bytes (one frame more at most). DATA payload is moved, not
-// copied: the 9-byte header goes into the segment's headroom where it has some, so that
-// header + payload is one segment with at least 5 bytes of headroom and 17 of tailroom left.
-// Small pieces (< 512 bytes) may be copied together with control frames into one segment.
-// Returns the bytes appended.
+// Appends frames to `out`, about `budget` bytes (one frame more at most). DATA payload is moved,
+// not copied: the 9-byte header goes into the segment's headroom where it has some, so that header
+// + payload is one segment with at least 5 bytes of headroom and 17 of tailroom left. Small pieces
+// (< 512 bytes) may be copied together with control frames into one segment. Returns the bytes
+// appended.
 size_t h2_conn_pull(struct h2_conn *conn, struct chain *out, size_t budget);
 bool h2_conn_wants_write(const struct h2_conn *conn);
 
@@ -137,25 +144,29 @@ void h2_conn_allow_growth(struct h2_conn *conn, bool is_allowed); // memory pres
 bool h2_conn_is_dead(const struct h2_conn *conn); // CONN_ERROR happened
 bool h2_conn_is_draining(const struct h2_conn *conn); // GOAWAY sent or received
 bool h2_conn_has_settings(const struct h2_conn *conn);
+bool h2_conn_peer_connect_protocol(const struct h2_conn *conn); // RFC 8441 announced by the server
 uint32_t h2_conn_n_streams(const struct h2_conn *conn); // open, both sides
-uint32_t h2_conn_n_free_streams(const struct h2_conn *conn); // client: how many more may be opened now
+uint32_t h2_conn_n_free_streams(
+    const struct h2_conn *conn); // client: how many more may be opened now
 size_t h2_conn_queued(const struct h2_conn *conn); // bytes waiting to be pulled (all streams)
 size_t h2_conn_parked(const struct h2_conn *conn); // received and not consumed (all streams)
 size_t h2_conn_memory(const struct h2_conn *conn); // own heap bytes, for tests and caps
 
 // Streams.
-// Client: opens a stream. NULL with *ret_err when the peer's limit, a GOAWAY or the id space forbids.
-struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct h2_field *fields, size_t n_fields,
-                                 bool end_stream, void *user, enum h2_err *ret_err);
+// Client: opens a stream. NULL with *ret_err when the peer's limit, a GOAWAY or the id space
+// forbids.
+struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct h2_field *fields,
+                                 size_t n_fields, bool end_stream, void *user,
+                                 enum h2_err *ret_err);
 // Server: response head (1xx may repeat); either side: trailers (always end the stream).
-void h2_stream_send_headers(struct h2_stream *stream, const struct h2_field *fields, size_t n_fields,
-                            bool end_stream);
+void h2_stream_send_headers(struct h2_stream *stream, const struct h2_field *fields,
+                            size_t n_fields, bool end_stream);
 void h2_stream_send_trailers(struct h2_stream *stream, const struct h2_field *fields,
                              size_t n_fields);
 // Moves all of `data` (may be empty) into the send queue. end_stream: nothing more will come.
 void h2_stream_send_data(struct h2_stream *stream, struct chain *data, bool end_stream);
-// Ends the stream at once: queued bytes are dropped, RST_STREAM is queued. The stream's CLOSED event
-// follows; no RESET event. Harmless when it is closed already.
+// Ends the stream at once: queued bytes are dropped, RST_STREAM is queued. The stream's CLOSED
+// event follows; no RESET event. Harmless when it is closed already.
 void h2_stream_reset(struct h2_stream *stream, enum h2_err err);
 // n bytes of received payload left the other side: returns their stream credit.
 void h2_stream_consumed(struct h2_stream *stream, size_t n);
