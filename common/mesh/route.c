@@ -270,6 +270,15 @@ static bool has_unresolved(const struct service *service) {
     return false;
 }
 
+static bool service_has_vip(const struct service *service, const struct ip *ip) {
+    for (size_t i = 0; i < service->n_vips; i++) {
+        if (ip_eq(&service->vips[i], ip)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // `port`: index of the service port, or -1. `node`: only endpoints there (node port, policy Local).
 static void to_service(const struct snapshot *snap, const struct route_request *request,
                        struct service *service, int port, const char *node, struct route *route) {
@@ -278,8 +287,8 @@ static void to_service(const struct snapshot *snap, const struct route_request *
     route->hostname = service->hostname;
     if (port >= 0) {
         route->service_port = &service->ports[port];
-        if (called.port != route->service_port->port && service->n_vips > 0) {
-            // A waypoint knows services by VIP, not by node port.
+        if (service->n_vips > 0 && !service_has_vip(service, &called.ip)) {
+            // Called by node port; a waypoint knows services by VIP.
             called = (struct addr){.ip = service->vips[0], .port = route->service_port->port};
         }
     }

@@ -37,8 +37,8 @@ struct root {
 static _Atomic(struct root *) current;
 static struct { struct root *first, **last; } retired;
 
-// ThreadSanitizer does not see liburcu's ordering between a reader's quiescent state and the end of
-// a grace period: it gets a plain release/acquire pair.
+// ThreadSanitizer does not see liburcu's ordering (quiescent state to end of the grace period,
+// call_rcu to callback): it gets plain release/acquire pairs.
 #if defined(__SANITIZE_THREAD__)
 #define SNAPSHOT_TSAN 1
 #elif defined(__has_feature)
@@ -196,6 +196,7 @@ static struct root *root_of(struct snapshot *snap) {
 }
 
 static void mark_idle(struct rcu_head *rcu) {
+    TSAN_ACQUIRE();
     struct root *root = CONTAINER_OF(rcu, struct root, rcu);
     atomic_store_explicit(&root->is_idle, true, memory_order_release);
 }
@@ -207,6 +208,7 @@ void snapshot_publish(struct snapshot *draft) {
     old->next = NULL;
     *retired.last = old;
     retired.last = &old->next;
+    TSAN_RELEASE();
     call_rcu(&old->rcu, mark_idle);
     snapshot_reclaim();
 }
