@@ -103,6 +103,63 @@ struct tls_ctx *fix_ctx(const struct fix_ca *ca, const char *spiffe_id,
     return ctx;
 }
 
+// ---- Leaves of any kind
+
+static void leaf_ext(X509 *cert, X509 *issuer, int nid, const char *value) {
+    X509V3_CTX ctx;
+    X509V3_set_ctx(&ctx, issuer, cert, NULL, NULL, 0);
+    X509_EXTENSION *ext = X509V3_EXT_nconf_nid(NULL, &ctx, nid, value);
+    CHECK(ext != NULL && X509_add_ext(cert, ext, -1) == 1);
+    X509_EXTENSION_free(ext);
+}
+
+static void *read_pem(const char *pem, bool is_key) {
+    BIO *bio = BIO_new_mem_buf(pem, -1);
+    void *obj = is_key ? (void *)PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL)
+                       : (void *)PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    CHECK(obj != NULL);
+    BIO_free(bio);
+    return obj;
+}
+
+void fix_leaf_init(struct fix_leaf *leaf, const struct fix_ca *ca, const char *sans,
+                   const char *ext_usage, int64_t not_before, int64_t not_after) {
+    X509 *issuer = read_pem(ca->cert_pem, false);
+    EVP_PKEY *issuer_key = read_pem(ca->key_pem, true);
+    leaf->key_pem = tls_key_new_pem();
+    EVP_PKEY *key = read_pem(leaf->key_pem, true);
+    X509 *cert = X509_new();
+    CHECK(cert != NULL && X509_set_version(cert, X509_VERSION_3) == 1);
+    CHECK(ASN1_INTEGER_set(X509_get_serialNumber(cert), 77) == 1);
+    CHECK(ASN1_TIME_set_posix(X509_getm_notBefore(cert), not_before) != NULL);
+    CHECK(ASN1_TIME_set_posix(X509_getm_notAfter(cert), not_after) != NULL);
+    CHECK(X509_set_issuer_name(cert, X509_get_subject_name(issuer)) == 1);
+    CHECK(X509_set_pubkey(cert, key) == 1);
+    leaf_ext(cert, issuer, NID_key_usage, "critical,digitalSignature");
+    if (ext_usage != NULL) {
+        leaf_ext(cert, issuer, NID_ext_key_usage, ext_usage);
+    }
+    if (sans != NULL) {
+        leaf_ext(cert, issuer, NID_subject_alt_name, sans);
+    }
+    CHECK(X509_sign(cert, issuer_key, EVP_sha256()) > 0);
+    BIO *out = BIO_new(BIO_s_mem());
+    const uint8_t *bytes;
+    size_t len;
+    CHECK(PEM_write_bio_X509(out, cert) == 1 && BIO_mem_contents(out, &bytes, &len) == 1);
+    leaf->cert_pem = slice_dup(slice_make(bytes, len));
+    BIO_free(out);
+    X509_free(cert);
+    X509_free(issuer);
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(issuer_key);
+}
+
+void fix_leaf_fini(struct fix_leaf *leaf) {
+    free(leaf->cert_pem);
+    tls_key_pem_free(leaf->key_pem);
+}
+
 // ---- Two of ours
 
 // Feeds up to `chunk` bytes of `from` to hs; returns whether anything happened.
@@ -173,6 +230,23 @@ static enum ssl_verify_result_t accept_any(SSL *ssl, uint8_t *ret_alert) {
     return ssl_verify_ok;
 }
 
+void fix_oracle_use_leaf(SSL_CTX *ctx, const struct fix_leaf *leaf) {
+    BIO *certs = BIO_new_mem_buf(leaf->cert_pem, -1);
+    BIO *keys = BIO_new_mem_buf(leaf->key_pem, -1);
+    X509 *cert = PEM_read_bio_X509(certs, NULL, NULL, NULL);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(keys, NULL, NULL, NULL);
+    CHECK(SSL_CTX_use_certificate(ctx, cert) == 1);
+    CHECK(SSL_CTX_use_PrivateKey(ctx, key) == 1);
+    X509_free(cert);
+    while ((cert = PEM_read_bio_X509(certs, NULL, NULL, NULL)) != NULL) {
+        CHECK(SSL_CTX_add0_chain_cert(ctx, cert) == 1);
+    }
+    ERR_clear_error();
+    EVP_PKEY_free(key);
+    BIO_free(certs);
+    BIO_free(keys);
+}
+
 SSL_CTX *fix_oracle_ctx(const struct fix_ca *ca, const char *spiffe_id) {
     SSL_CTX *ctx = SSL_CTX_new(TLS_method());
     CHECK(ctx != NULL);
@@ -183,20 +257,7 @@ SSL_CTX *fix_oracle_ctx(const struct fix_ca *ca, const char *spiffe_id) {
         struct tls_svid svid;
         char *error = NULL;
         CHECK(tls_ca_sign(ca->ca, slice_str(spiffe_id), FIX_NOW, FIX_DAY, &svid, &error));
-        BIO *certs = BIO_new_mem_buf(svid.cert_chain_pem, -1);
-        BIO *keys = BIO_new_mem_buf(svid.key_pem, -1);
-        X509 *cert = PEM_read_bio_X509(certs, NULL, NULL, NULL);
-        EVP_PKEY *key = PEM_read_bio_PrivateKey(keys, NULL, NULL, NULL);
-        CHECK(SSL_CTX_use_certificate(ctx, cert) == 1);
-        CHECK(SSL_CTX_use_PrivateKey(ctx, key) == 1);
-        X509_free(cert);
-        while ((cert = PEM_read_bio_X509(certs, NULL, NULL, NULL)) != NULL) {
-            CHECK(SSL_CTX_add0_chain_cert(ctx, cert) == 1);
-        }
-        ERR_clear_error();
-        EVP_PKEY_free(key);
-        BIO_free(certs);
-        BIO_free(keys);
+        fix_oracle_use_leaf(ctx, &(struct fix_leaf){svid.cert_chain_pem, svid.key_pem});
         tls_svid_fini(&svid);
     }
     return ctx;

@@ -33,6 +33,16 @@ void fix_ca_fini(struct fix_ca *ca);
 struct tls_ctx *fix_ctx(const struct fix_ca *ca, const char *spiffe_id,
                         const struct tls_ctx_params *preset, char **ret_serial_hex);
 
+// A leaf of any kind, signed by `ca` for a fresh key: SANs as in OpenSSL's configuration
+// ("URI:spiffe://...,DNS:x"; NULL: none) and extended key usage ("serverAuth"; NULL: none).
+struct fix_leaf {
+    char *cert_pem, *key_pem;
+};
+void fix_leaf_init(struct fix_leaf *leaf, const struct fix_ca *ca, const char *sans,
+                   const char *ext_usage, int64_t not_before, int64_t not_after);
+void fix_leaf_fini(struct fix_leaf *leaf);
+void fix_oracle_use_leaf(SSL_CTX *ctx, const struct fix_leaf *leaf);
+
 struct fix_pair {
     struct tls_handshake *client, *server;
     enum tls_step client_step, server_step;

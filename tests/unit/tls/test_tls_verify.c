@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who is let in: chains, usages, SPIFFE names, CRLs, the cache of verified chains, live tunnels.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/tls/tls_cert.h"
+#include "common/tls/tls_spiffe.h"
+#include "common/tls/tls_verify.h"
+#include "tests/unit/tls/tls_fixture.h"
+
+static struct fix_ca root;
+static struct tls_ctx *client_ctx, *server_ctx;
+
+static int setup(void **state) {
+    fix_pool_setup(state);
+    fix_ca_init(&root);
+    client_ctx = fix_ctx(&root, FIX_CLIENT, NULL, NULL);
+    server_ctx = fix_ctx(&root, FIX_SERVER, NULL, NULL);
+    return 0;
+}
+
+static int teardown(void **state) {
+    tls_ctx_unref(client_ctx);
+    tls_ctx_unref(server_ctx);
+    fix_ca_fini(&root);
+    return fix_pool_teardown(state);
+}
+
+static void check_pair(struct tls_ctx *client, struct tls_ctx *server, const char *expected,
+                       enum tls_err client_err, enum tls_err server_err) {
+    for (int round = 0; round < 2; round++) { // the second may find the chains in the cache
+        struct fix_pair pair;
+        fix_pair_run(&pair, client, server, expected, FIX_NOW, 0);
+        assert_string_equal(tls_err_label(tls_handshake_error(pair.client)),
+                            tls_err_label(client_err));
+        assert_string_equal(tls_err_label(tls_handshake_error(pair.server)),
+                            tls_err_label(server_err));
+        fix_pair_free(&pair);
+    }
+}
+
+static void test_spiffe(void **state) {
+    static const struct {
+        const char *uri;
+        bool ok;
+    } cases[] = {
+        {"spiffe://cluster.local/ns/default/sa/web", true},
+        {"spiffe://td/ns/n/sa/a.b-c_D9", true},
+        {"spiffe://td/ns/n/sa/", false},
+        {"spiffe://td/ns//sa/a", false},
+        {"spiffe:///ns/n/sa/a", false},
+        {"spiffe://td/ns/n/sa/a/b", false},
+        {"spiffe://td/ns/n/sa/a/", false},
+        {"spiffe://td/ns/n/sa", false},
+        {"spiffe://td/xs/n/sa/a", false},
+        {"spiffe://td/ns/n/sb/a", false},
+        {"spiffe://td/sa/n/ns/a", false},
+        {"Spiffe://td/ns/n/sa/a", false},
+        {"https://td/ns/n/sa/a", false},
+        {"spiffe://td:80/ns/n/sa/a", false},
+        {"spiffe://u@td/ns/n/sa/a", false},
+        {"spiffe://td/ns/n/sa/a?x", false},
+        {"spiffe://td/ns/n/sa/a#x", false},
+        {"spiffe://td/ns/n/sa/a%20", false},
+        {"spiffe://td/ns/n/sa/a b", false},
+        {"spiffe://td/ns/../sa/a", false},
+        {"spiffe://td/ns/n/sa/.", false},
+        {"spiffe://td/ns/n/sa/...", true},
+        {" spiffe://td/ns/n/sa/a", false},
+        {"spiffe://", false},
+        {"", false},
+    };
+    struct tls_spiffe id;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        if (tls_spiffe_parse(slice_str(cases[i].uri), &id) != cases[i].ok) {
+            fail_msg("%s", cases[i].uri);
+        }
+    }
+    assert_true(tls_spiffe_parse(slice_str("spiffe://td/ns/n/sa/a"), &id));
+    assert_true(slice_eq_str(id.trust_domain, "td"));
+    assert_true(slice_eq_str(id.ns, "n"));
+    assert_true(slice_eq_str(id.sa, "a"));
+    assert_false(tls_spiffe_parse(SLICE_LIT("spiffe://td/ns/n/sa/a\0b"), &id));
+    char *longest = xmalloc(TLS_SPIFFE_MAX + 2);
+    memset(longest, 'a', TLS_SPIFFE_MAX + 1);
+    longest[TLS_SPIFFE_MAX + 1] = '\0';
+    memcpy(longest, "spiffe://td/ns/n/sa/", 20);
+    assert_false(tls_spiffe_parse(slice_str(longest), &id));
+    longest[TLS_SPIFFE_MAX] = '\0';
+    assert_true(tls_spiffe_parse(slice_str(longest), &id));
+    free(longest);
+}
+
+// ---- Leaves
+
+static struct tls_ctx *leaf_ctx(const char *sans, const char *ext_usage) {
+    struct fix_leaf leaf;
+    char *error = NULL;
+    fix_leaf_init(&leaf, &root, sans, ext_usage, FIX_NOW - 100, FIX_NOW + FIX_DAY);
+    struct tls_ctx_params params = {
+        .cert_chain_pem = slice_str(leaf.cert_pem),
+        .key_pem = slice_str(leaf.key_pem),
+        .roots_pem = slice_str(root.cert_pem),
+        .trust_domain = SLICE_LIT("cluster.local"),
+    };
+    struct tls_ctx *ctx = tls_ctx_new(&params, &error);
+    if (ctx == NULL) {
+        assert_non_null(error);
+        free(error);
+    }
+    fix_leaf_fini(&leaf);
+    return ctx;
+}
+
+static void test_usage(void **state) {
+    static const struct {
+        const char *usage;
+        enum tls_err as_server_client_side, as_client_server_side;
+    } cases[] = {
+        {"serverAuth,clientAuth", TLS_OK, TLS_OK},     {NULL, TLS_OK, TLS_OK},
+        {"serverAuth", TLS_OK, TLS_BAD_USAGE},         {"clientAuth", TLS_BAD_USAGE, TLS_OK},
+        {"codeSigning", TLS_BAD_USAGE, TLS_BAD_USAGE},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct tls_ctx *ctx = leaf_ctx("URI:" FIX_SERVER, cases[i].usage);
+        enum tls_err err = cases[i].as_server_client_side;
+        check_pair(client_ctx, ctx, NULL, err,
+                   err == TLS_OK ? TLS_OK : TLS_PEER_UNSUPPORTED_CERTIFICATE);
+        check_pair(ctx, server_ctx, NULL, TLS_OK, cases[i].as_client_server_side);
+        tls_ctx_unref(ctx);
+    }
+}
+
+static void test_sans(void **state) {
+    // Any matching name counts for a server; the first one is who a client is.
+    struct tls_ctx *two = leaf_ctx("DNS:x.y,URI:https://a/b,URI:" FIX_SERVER ",URI:spiffe://other/"
+                                   "ns/a/sa/b,URI:" FIX_CLIENT,
+                                   NULL);
+    check_pair(client_ctx, two, FIX_SERVER, TLS_OK, TLS_OK);
+    check_pair(client_ctx, two, FIX_CLIENT, TLS_OK, TLS_OK);
+    check_pair(client_ctx, two, "spiffe://other/ns/a/sa/b", TLS_OK, TLS_OK);
+    check_pair(client_ctx, two, "https://a/b", TLS_IDENTITY_MISMATCH, TLS_PEER_CERTIFICATE_UNKNOWN);
+    struct fix_pair pair;
+    fix_pair_run(&pair, two, server_ctx, NULL, FIX_NOW, 0);
+    const struct tls_peer *peer = tls_handshake_peer(pair.server);
+    assert_true(slice_eq_str(peer->identity, FIX_SERVER));
+    assert_int_equal(peer->n_sans, 3);
+    fix_pair_free(&pair);
+    tls_ctx_unref(two);
+
+    two = leaf_ctx("URI:spiffe://other/ns/a/sa/b,URI:" FIX_CLIENT, NULL);
+    check_pair(client_ctx, two, NULL, TLS_OK, TLS_OK);
+    check_pair(two, server_ctx, NULL, TLS_OK, TLS_TRUST_DOMAIN_MISMATCH);
+    tls_ctx_unref(two);
+    // Without a SPIFFE URI there is no identity of our own.
+    assert_null(leaf_ctx("DNS:x.y", NULL));
+    assert_null(leaf_ctx("URI:spiffe://td/x", NULL));
+    assert_null(leaf_ctx(NULL, NULL));
+}
+
+// A peer of another make without a usable name.
+static void test_peer_without_san(void **state) {
+    static const char *const sans[] = {NULL, "DNS:cluster.local", "URI:spiffe://cluster.local/a"};
+    for (size_t i = 0; i < ARRAY_LEN(sans); i++) {
+        struct fix_leaf leaf;
+        fix_leaf_init(&leaf, &root, sans[i], NULL, FIX_NOW - 100, FIX_NOW + FIX_DAY);
+        SSL_CTX *oracle = fix_oracle_ctx(&root, NULL);
+        fix_oracle_use_leaf(oracle, &leaf);
+        struct tls_record *record;
+        uint8_t *rest;
+        size_t rest_len;
+        for (int is_server = 0; is_server < 2; is_server++) {
+            SSL *ssl = fix_oracle_new(oracle, is_server);
+            struct tls_handshake *hs = is_server ? tls_handshake_new_client(client_ctx, NULL, 0)
+                                                 : tls_handshake_new_server(server_ctx);
+            assert_false(fix_oracle_run(ssl, hs, 0, &record, &rest, &rest_len));
+            assert_int_equal(tls_handshake_error(hs), TLS_BAD_SAN);
+            tls_handshake_free(hs);
+            SSL_free(ssl);
+        }
+        SSL_CTX_free(oracle);
+        fix_leaf_fini(&leaf);
+    }
+}
+
+// ---- Chains
+
+static void test_intermediate(void **state) {
+    struct fix_ca mid;
+    fix_ca_init_below(&mid, &root);
+    struct tls_ctx *ctx = fix_ctx(&mid, FIX_SERVER, NULL, NULL);
+    check_pair(client_ctx, ctx, FIX_SERVER, TLS_OK, TLS_OK);
+    tls_ctx_unref(ctx);
+    // The intermediate itself may be the anchor.
+    struct tls_ctx_params params = {.roots_pem = slice_str(mid.cert_pem)};
+    struct tls_ctx *client = fix_ctx(&root, FIX_CLIENT, &params, NULL);
+    ctx = fix_ctx(&mid, FIX_SERVER, NULL, NULL);
+    check_pair(client, ctx, FIX_SERVER, TLS_OK, TLS_OK);
+    tls_ctx_unref(client);
+    tls_ctx_unref(ctx);
+    // Left out, the path cannot be built.
+    struct fix_leaf leaf;
+    char *error = NULL;
+    fix_leaf_init(&leaf, &mid, "URI:" FIX_SERVER, NULL, FIX_NOW - 100, FIX_NOW + FIX_DAY);
+    params = (struct tls_ctx_params){
+        .cert_chain_pem = slice_str(leaf.cert_pem),
+        .key_pem = slice_str(leaf.key_pem),
+        .roots_pem = slice_str(root.cert_pem),
+    };
+    ctx = tls_ctx_new(&params, &error);
+    check_pair(client_ctx, ctx, NULL, TLS_UNTRUSTED, TLS_PEER_UNKNOWN_CA);
+    tls_ctx_unref(ctx);
+    // A leaf signs no others.
+    struct fix_ca fake = {.cert_pem = leaf.cert_pem, .key_pem = leaf.key_pem};
+    struct fix_leaf below;
+    fix_leaf_init(&below, &fake, "URI:" FIX_SERVER, NULL, FIX_NOW - 100, FIX_NOW + FIX_DAY);
+    char *chain = xasprintf("%s%s%s", below.cert_pem, leaf.cert_pem, mid.cert_pem);
+    params.cert_chain_pem = slice_str(chain);
+    params.key_pem = slice_str(below.key_pem);
+    ctx = tls_ctx_new(&params, &error);
+    check_pair(client_ctx, ctx, NULL, TLS_UNTRUSTED, TLS_PEER_UNKNOWN_CA);
+    tls_ctx_unref(ctx);
+    free(chain);
+    fix_leaf_fini(&below);
+    fix_leaf_fini(&leaf);
+    fix_ca_fini(&mid);
+}
+
+// Several roots of one name, in either order: the right one is found.
+static void test_roots_of_one_name(void **state) {
+    struct fix_ca others[3];
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        fix_ca_init(&others[i]);
+    }
+    for (int order = 0; order < 2; order++) {
+        char *bundle =
+            xasprintf("%s%s%s%s", order ? root.cert_pem : others[0].cert_pem, others[1].cert_pem,
+                      others[2].cert_pem, order ? others[0].cert_pem : root.cert_pem);
+        struct tls_ctx_params params = {.roots_pem = slice_str(bundle)};
+        struct tls_ctx *client = fix_ctx(&root, FIX_CLIENT, &params, NULL);
+        check_pair(client, server_ctx, FIX_SERVER, TLS_OK, TLS_OK);
+        tls_ctx_unref(client);
+        free(bundle);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        fix_ca_fini(&others[i]);
+    }
+}
+
+// ---- CRLs
+
+static void test_crl(void **state) {
+    struct fix_ca mid, stranger;
+    char *leaf_serial, *error = NULL;
+    fix_ca_init_below(&mid, &root);
+    fix_ca_init(&stranger); // the root's name, another key
+    struct tls_ctx *server = fix_ctx(&mid, FIX_SERVER, NULL, &leaf_serial);
+    struct tls_cert_info *mid_info;
+    assert_int_equal(tls_cert_parse(slice_str(mid.cert_pem), &mid_info, &error), 1);
+    struct slice serials[] = {slice_str(leaf_serial), slice_str(mid_info[0].serial_hex)};
+    // Expired long ago: still believed (as ztunnel does).
+    char *by_mid = tls_ca_make_crl(mid.ca, &serials[0], 1, FIX_NOW - 10 * FIX_DAY, FIX_DAY);
+    char *by_root = tls_ca_make_crl(root.ca, &serials[1], 1, FIX_NOW, FIX_DAY);
+    char *by_stranger = tls_ca_make_crl(stranger.ca, serials, 2, FIX_NOW, FIX_DAY);
+    char *wrong_issuer = tls_ca_make_crl(root.ca, &serials[0], 1, FIX_NOW, FIX_DAY);
+    char *empty = tls_ca_make_crl(root.ca, NULL, 0, FIX_NOW, FIX_DAY);
+    char *both = xasprintf("%s%s", empty, by_mid);
+    const struct {
+        const char *crl;
+        enum tls_err err;
+    } cases[] = {
+        {by_mid, TLS_REVOKED}, {by_root, TLS_REVOKED}, // the intermediate
+        {by_stranger, TLS_OK}, {wrong_issuer, TLS_OK}, {empty, TLS_OK}, {both, TLS_REVOKED},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct tls_ctx_params params = {.crl_pem = slice_str(cases[i].crl), .crl_generation = i};
+        struct tls_ctx *client = fix_ctx(&root, FIX_CLIENT, &params, NULL);
+        check_pair(client, server, FIX_SERVER, cases[i].err,
+                   cases[i].err == TLS_OK ? TLS_OK : TLS_PEER_CERTIFICATE_REVOKED);
+        // The same for a client's chain at the server.
+        struct tls_ctx *refusing = fix_ctx(&root, FIX_SERVER, &params, NULL);
+        check_pair(server, refusing, NULL, TLS_OK, cases[i].err);
+        tls_ctx_unref(refusing);
+        tls_ctx_unref(client);
+    }
+    free(by_mid);
+    free(by_root);
+    free(by_stranger);
+    free(wrong_issuer);
+    free(empty);
+    free(both);
+    free(leaf_serial);
+    tls_cert_infos_free(mid_info, 1);
+    tls_ctx_unref(server);
+    fix_ca_fini(&mid);
+    fix_ca_fini(&stranger);
+}
+
+// ---- Live tunnels
+
+static void test_still_valid(void **state) {
+    struct fix_pair pair;
+    char *serial;
+    struct tls_ctx *server = fix_ctx(&root, FIX_SERVER, NULL, &serial);
+    fix_pair_run(&pair, client_ctx, server, FIX_SERVER, FIX_NOW, 0);
+    struct tls_peer *seen_by_client = tls_peer_dup(tls_handshake_peer(pair.client));
+    struct tls_peer *seen_by_server = tls_peer_dup(tls_handshake_peer(pair.server));
+    fix_pair_free(&pair);
+    enum tls_err err = TLS_OK;
+    assert_true(slice_eq_str(seen_by_client->identity, FIX_SERVER));
+    assert_true(tls_peer_still_valid(client_ctx, seen_by_client, FIX_NOW, &err));
+    assert_true(tls_peer_still_valid(server, seen_by_server, FIX_NOW, &err));
+    assert_false(tls_peer_still_valid(client_ctx, seen_by_client, FIX_NOW + FIX_DAY, &err));
+    assert_int_equal(err, TLS_EXPIRED);
+    assert_false(tls_peer_still_valid(client_ctx, seen_by_client, FIX_NOW - FIX_DAY, &err));
+    assert_int_equal(err, TLS_NOT_YET_VALID);
+
+    struct slice serials[] = {slice_str(serial)};
+    char *crl = tls_ca_make_crl(root.ca, serials, 1, FIX_NOW, FIX_DAY);
+    struct tls_ctx_params params = {.crl_pem = slice_str(crl), .crl_generation = 1};
+    struct tls_ctx *after = fix_ctx(&root, FIX_CLIENT, &params, NULL);
+    assert_false(tls_peer_still_valid(after, seen_by_client, FIX_NOW, &err));
+    assert_int_equal(err, TLS_REVOKED);
+    assert_true(tls_peer_still_valid(after, seen_by_server, FIX_NOW, &err));
+    tls_ctx_unref(after);
+
+    struct fix_ca other;
+    fix_ca_init(&other);
+    params = (struct tls_ctx_params){.roots_pem = slice_str(other.cert_pem)};
+    after = fix_ctx(&root, FIX_CLIENT, &params, NULL);
+    assert_false(tls_peer_still_valid(after, seen_by_client, FIX_NOW, &err));
+    assert_int_equal(err, TLS_UNTRUSTED);
+    tls_ctx_unref(after);
+    params = (struct tls_ctx_params){.trust_domain = SLICE_LIT("elsewhere")};
+    after = fix_ctx(&root, FIX_SERVER, &params, NULL);
+    assert_false(tls_peer_still_valid(after, seen_by_server, FIX_NOW, &err));
+    assert_int_equal(err, TLS_TRUST_DOMAIN_MISMATCH);
+    tls_ctx_unref(after);
+    fix_ca_fini(&other);
+    free(crl);
+    free(serial);
+    tls_peer_free(seen_by_client);
+    tls_peer_free(seen_by_server);
+    tls_peer_free(NULL);
+    tls_ctx_unref(server);
+}
+
+// ---- Cache
+
+static void handshake(struct tls_ctx *client, struct tls_ctx *server, int64_t now_s) {
+    struct fix_pair pair;
+    fix_pair_run(&pair, client, server, NULL, now_s, 0);
+    fix_pair_free(&pair);
+}
+
+static void check_stats(uint64_t hits, uint64_t misses, uint64_t n_entries) {
+    static struct tls_verify_stats last;
+    struct tls_verify_stats now;
+    tls_verify_stats(&now);
+    assert_int_equal(now.hits - last.hits, hits);
+    assert_int_equal(now.misses - last.misses, misses);
+    assert_int_equal(now.n_entries, n_entries);
+    last = now;
+}
+
+static void test_cache(void **state) {
+    struct tls_verify_stats stats;
+    tls_verify_cache_clear();
+    tls_verify_stats(&stats);
+    assert_int_equal(stats.bytes, 0);
+    check_stats(stats.hits, stats.misses, 0);
+    handshake(client_ctx, server_ctx, FIX_NOW);
+    check_stats(0, 2, 2); // each side verified the other
+    for (int i = 0; i < 5; i++) {
+        handshake(client_ctx, server_ctx, FIX_NOW);
+    }
+    check_stats(10, 0, 2);
+    handshake(server_ctx, server_ctx, FIX_NOW); // known as a server, not yet as a client
+    check_stats(1, 1, 3);
+    handshake(client_ctx, server_ctx, FIX_NOW + FIX_DAY); // kept, but its time is over
+    check_stats(0, 1, 3);
+    handshake(client_ctx, server_ctx, FIX_NOW + FIX_DAY - 1);
+    check_stats(2, 0, 3);
+    // Another bundle or CRL generation: other keys.
+    struct tls_ctx_params params = {.crl_generation = 7};
+    struct tls_ctx *later = fix_ctx(&root, FIX_CLIENT, &params, NULL);
+    handshake(later, server_ctx, FIX_NOW);
+    check_stats(0, 2, 5);
+    tls_ctx_unref(later);
+    tls_verify_stats(&stats);
+    assert_true(stats.bytes > 5 * 400 && stats.bytes < 5 * 1200);
+    print_message("a cached chain of one certificate: %zu bytes\n", (size_t)stats.bytes / 5);
+    tls_verify_cache_clear();
+    check_stats(0, 0, 0);
+}
+
+// ---- Contexts
+
+static void expect_bad_ctx(struct tls_ctx_params params, const char *reason) {
+    char *error = NULL;
+    struct tls_ctx *ctx = tls_ctx_new(&params, &error);
+    assert_null(ctx);
+    assert_non_null(error);
+    if (strstr(error, reason) == NULL) {
+        fail_msg("'%s' does not say '%s'", error, reason);
+    }
+    free(error);
+}
+
+static void test_bad_ctx(void **state) {
+    struct tls_svid svid, other;
+    char *error = NULL;
+    assert_true(tls_ca_sign(root.ca, slice_str(FIX_CLIENT), FIX_NOW, FIX_DAY, &svid, &error));
+    assert_true(tls_ca_sign(root.ca, slice_str(FIX_CLIENT), FIX_NOW, FIX_DAY, &other, &error));
+    const struct tls_ctx_params good = {
+        .cert_chain_pem = slice_str(svid.cert_chain_pem),
+        .key_pem = slice_str(svid.key_pem),
+        .roots_pem = slice_str(svid.roots_pem),
+    };
+    struct tls_ctx *ctx = tls_ctx_new(&good, &error);
+    assert_true(slice_eq_str(tls_ctx_identity(ctx), FIX_CLIENT));
+    assert_true(slice_eq_str(tls_ctx_trust_domain(ctx), "cluster.local"));
+    assert_int_equal(tls_ctx_not_before(ctx), FIX_NOW - TLS_CA_BACKDATE_S);
+    assert_int_equal(tls_ctx_not_after(ctx), FIX_NOW + FIX_DAY);
+    assert_int_not_equal(tls_ctx_generation(ctx), tls_ctx_generation(client_ctx));
+    tls_ctx_unref(tls_ctx_ref(ctx));
+    tls_ctx_unref(ctx);
+
+    struct tls_ctx_params p = good;
+    p.cert_chain_pem = slice_make(NULL, 0);
+    expect_bad_ctx(p, "certificate chain: no certificate");
+    p.cert_chain_pem = slice_head(good.cert_chain_pem, good.cert_chain_pem.len - 40);
+    expect_bad_ctx(p, "certificate chain");
+    p = good;
+    p.key_pem = SLICE_LIT("nothing");
+    expect_bad_ctx(p, "private key");
+    p.key_pem = slice_str(other.key_pem);
+    expect_bad_ctx(p, "private key and certificate");
+    p = good;
+    p.roots_pem = SLICE_LIT("");
+    expect_bad_ctx(p, "trust bundle: no certificate");
+    p = good;
+    p.crl_pem = SLICE_LIT("not a CRL");
+    expect_bad_ctx(p, "CRL");
+    p.crl_pem = SLICE_LIT("0\x03xyz");
+    expect_bad_ctx(p, "CRL");
+    tls_svid_fini(&svid);
+    tls_svid_fini(&other);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_spiffe),       cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_sans),         cmocka_unit_test(test_peer_without_san),
+        cmocka_unit_test(test_intermediate), cmocka_unit_test(test_roots_of_one_name),
+        cmocka_unit_test(test_crl),          cmocka_unit_test(test_still_valid),
+        cmocka_unit_test(test_cache),        cmocka_unit_test(test_bad_ctx),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
