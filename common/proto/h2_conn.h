@@ -130,6 +130,8 @@ bool h2_conn_has_events(const struct h2_conn *conn);
 // (< 512 bytes) may be copied together with control frames into one segment. Returns the bytes
 // appended.
 size_t h2_conn_pull(struct h2_conn *conn, struct chain *out, size_t budget);
+// A flush is due: pull, then next. Also true while only events of streams wait (one that
+// h2_stream_consumed or h2_stream_reset completed), when pull has nothing.
 bool h2_conn_wants_write(const struct h2_conn *conn);
 
 uint64_t h2_conn_deadline(const struct h2_conn *conn); // TIME_NEVER when none

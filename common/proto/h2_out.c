@@ -299,5 +299,6 @@ size_t h2_conn_pull(struct h2_conn *conn, struct chain *out, size_t budget) {
 
 bool h2_conn_wants_write(const struct h2_conn *conn) {
     // A stream that meets the connection's closed window leaves `sendable` at the next pull.
-    return !chain_empty(&conn->ctrl) || (!conn->is_dead && !list_empty(&conn->sendable));
+    bool has_data = !conn->is_dead && !list_empty(&conn->sendable);
+    return has_data || !chain_empty(&conn->ctrl) || !list_empty(&conn->ready);
 }

@@ -40,7 +40,8 @@ enum {
     HBONE_AUTHORITY_MAX = HBONE_HOST_MAX + 6,
     HBONE_BAGGAGE_MAX = 1024, // longer: items at the end are left out (write), ignored (read)
     HBONE_TRACEPARENT_LEN = 55,
-    HBONE_HEAD_TEXT_MAX = 2 * HBONE_AUTHORITY_MAX + HBONE_BAGGAGE_MAX + 256,
+    // :authority, host= and x-forwarded-network, each a host at most
+    HBONE_HEAD_TEXT_MAX = 3 * HBONE_AUTHORITY_MAX + HBONE_BAGGAGE_MAX + 256,
     HBONE_FIELDS_MAX = 6,
 };
 
@@ -71,7 +72,7 @@ struct hbone_head {
 };
 
 // Client: writes the request head. False: target without port, or a host name that is too long or
-// has forbidden characters. A `host` or `network` that is not printable is left out.
+// has forbidden characters. A `host` or `network` with such characters is left out.
 MUST_USE bool hbone_connect_build(const struct hbone_connect *connect, struct hbone_head *ret_head);
 // Server: checks and reads a request head. HBONE_OK, or NOT_CONNECT, BAD_AUTHORITY, BAD_HEAD (two
 // authorities, extended CONNECT). What is only informative and malformed (forwarded, baggage,
@@ -98,6 +99,7 @@ static inline bool hbone_status_is_retryable(uint16_t status) {
 // "1.2.3.4:80", "[::1]:80", "svc.ns.svc.cluster.local:80".
 MUST_USE bool hbone_target_parse(struct slice authority, struct hbone_target *ret_target);
 // Adds the items of one baggage value to *baggage; unknown keys are ignored. Percent-encoded values
-// are decoded into scratch[*used..HBONE_BAGGAGE_MAX).
+// are decoded into scratch[*used..HBONE_BAGGAGE_MAX). Items that are not printable ASCII are
+// ignored.
 void hbone_baggage_parse(struct slice value, char scratch[HBONE_BAGGAGE_MAX], size_t *used,
                          struct hbone_baggage *baggage);
