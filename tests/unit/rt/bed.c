@@ -30,10 +30,17 @@ void bed_init(struct bed *bed, enum bed_kind kind, const struct uring_options *u
         options.disable_registered_fd = true;
         options.disable_poll_first = true;
     }
-    char error[URING_ERROR_MAX];
-    int rc = uring_new(&options, &bed->pool, error, &bed->io);
-    if (rc < 0) {
-        fail_msg("%s", error);
+    if (kind == BED_FAKE || kind == BED_FAKE_CALM) {
+        struct fake_options fake =
+            kind == BED_FAKE ? fake_chaos(seed) : (struct fake_options){.seed = seed};
+        bed->net = fake_net_new(&fake);
+        bed->io = fake_io_new(bed->net, &bed->pool);
+    } else {
+        char error[URING_ERROR_MAX];
+        int rc = uring_new(&options, &bed->pool, error, &bed->io);
+        if (rc < 0) {
+            fail_msg("%s", error);
+        }
     }
     loop_init(&bed->loop, bed->io, &bed->pool, bed);
 }
@@ -43,14 +50,23 @@ void bed_fini(struct bed *bed) {
         loop_turn(&bed->loop, false);
     }
     assert_int_equal(bed->io->n_ops, 0);
+    if (bed->net != NULL) {
+        fake_print_open(bed->net, stderr);
+        assert_int_equal(fake_open_fds(bed->net), 0);
+    }
     assert_int_equal(bed->loop.timers.n_armed, 0);
     loop_fini(&bed->loop);
     bed->io->ops->free(bed->io);
+    fake_net_free(bed->net);
     blk_pool_fini(&bed->pool);
     assert_int_equal(count_fds(), bed->n_fds);
 }
 
 void bed_pair(struct bed *bed, int ret_fds[2]) {
+    if (bed->net != NULL) {
+        assert_int_equal(fake_pair(bed->net, ret_fds), 0);
+        return;
+    }
     struct sock_listen_params params = {.netns_fd = -1};
     assert_true(addr_parse(SLICE_LIT("127.0.0.1:0"), &params.bind));
     int listen_fd = sock_listen(&params);

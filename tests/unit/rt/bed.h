@@ -10,14 +10,21 @@
 // after the four that it needs
 #include <cmocka.h>
 
+#include "common/rt/fake.h"
 #include "common/rt/loop.h"
 #include "common/rt/uring.h"
 
-enum bed_kind { BED_URING, BED_URING_PLAIN, BED_FAKE };
+enum bed_kind {
+    BED_URING,
+    BED_URING_PLAIN, // without the newer features
+    BED_FAKE, // the simulator, with the faults of fake_chaos(seed)
+    BED_FAKE_CALM, // without faults
+};
 
 struct bed {
     enum bed_kind kind;
     struct blk_pool pool;
+    struct fake_net *net; // BED_FAKE
     struct io *io;
     struct loop loop;
     int n_fds; // open descriptors of the process at the start
@@ -28,6 +35,9 @@ void bed_init(struct bed *bed, enum bed_kind kind, const struct uring_options *u
               uint64_t seed);
 void bed_fini(struct bed *bed); // checks that nothing is left: ops, blocks, descriptors
 void bed_pair(struct bed *bed, int ret_fds[2]); // connected TCP sockets
+static inline bool bed_is_fake(const struct bed *bed) {
+    return bed->net != NULL;
+}
 // Runs turns until *done; fails the test after limit_s seconds of the loop's time.
 void bed_run(struct bed *bed, const bool *done, unsigned limit_s);
 void bed_run_ms(struct bed *bed, unsigned ms); // for a while

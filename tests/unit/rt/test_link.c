@@ -217,7 +217,7 @@ static void transfer(struct bed *bed, struct end ends[2], uint64_t n0, uint64_t 
     }
 }
 
-static const enum bed_kind kinds[] = {BED_URING, BED_URING_PLAIN};
+static const enum bed_kind kinds[] = {BED_URING, BED_URING_PLAIN, BED_FAKE_CALM};
 
 static void test_integrity(void **state) {
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
@@ -227,37 +227,55 @@ static void test_integrity(void **state) {
             struct end ends[2];
             pair_init(&bed, ends, modes & 1 ? LINK_CONTIG : LINK_SLOTS,
                       modes & 2 ? LINK_CONTIG : LINK_SLOTS);
-            transfer(&bed, ends, 60 << 20, 40 << 20);
+            uint64_t n = bed_is_fake(&bed) ? 4 << 20 : 60 << 20;
+            transfer(&bed, ends, n, n / 2);
             bed_fini(&bed);
         }
     }
 }
 
-static void test_pauses(void **state) {
-    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
-        for (int variant = 0; variant < 8; variant++) {
-            struct bed bed;
-            bed_init(&bed, kinds[k], NULL, (uint64_t)variant);
-            struct end ends[2];
-            pair_init(&bed, ends, variant & 1 ? LINK_CONTIG : LINK_SLOTS,
-                      variant & 1 ? LINK_SLOTS : LINK_CONTIG);
-            for (int i = 0; i < 2; i++) {
-                ends[i].pause_percent = 20;
-                ends[i].hides_need = (variant & 2) != 0;
-                ends[i].keeps_blocks = true;
-                ends[i].max_chunk = variant & 4 ? 2000 : 100000;
-            }
-            transfer(&bed, ends, 4 << 20, 3 << 20);
-            assert_true(ends[0].n_pauses > 0 && ends[1].n_pauses > 0);
-            bed_fini(&bed);
-        }
+// One bed with everything drawn from `seed`.
+static void run_mixed(enum bed_kind kind, uint64_t seed, uint64_t n_bytes) {
+    struct bed bed;
+    bed_init(&bed, kind, NULL, seed);
+    struct end ends[2];
+    uint64_t rng = seed;
+    pair_init(&bed, ends, rng_below(&rng, 2) ? LINK_CONTIG : LINK_SLOTS,
+              rng_below(&rng, 2) ? LINK_CONTIG : LINK_SLOTS);
+    for (int i = 0; i < 2; i++) {
+        ends[i].pause_percent = (unsigned)rng_below(&rng, 3) * 10;
+        ends[i].hides_need = rng_below(&rng, 2) != 0;
+        ends[i].keeps_blocks = rng_below(&rng, 2) != 0;
+        ends[i].max_chunk = (uint32_t)(1000u << rng_below(&rng, 8));
+        ends[i].link.is_small_only = rng_below(&rng, 8) == 0;
     }
+    uint64_t n0 = rng_below(&rng, n_bytes), n1 = rng_below(&rng, n_bytes);
+    transfer(&bed, ends, n0, n1);
+    bed_fini(&bed);
+}
+
+static void test_mixed(void **state) {
+    for (uint64_t seed = 0; seed < 30; seed++) {
+        run_mixed(seed % 2 ? BED_URING : BED_URING_PLAIN, seed, 4 << 20);
+    }
+}
+
+static void test_simulated(void **state) {
+    const char *only = getenv("SEED");
+    uint64_t first = only != NULL ? strtoull(only, NULL, 10) : 0;
+    uint64_t n = only != NULL ? 1 : 300;
+    for (uint64_t seed = first; seed < first + n; seed++) {
+        print_message("\rseed %lu", (unsigned long)seed);
+        run_mixed(BED_FAKE, seed, 400000);
+    }
+    print_message("\n");
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_integrity),
-        cmocka_unit_test(test_pauses),
+        cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_simulated),
     };
     return cmocka_run_group_tests(tests, make_pattern, drop_pattern);
 }
