@@ -13,6 +13,8 @@
 
 enum flow_kind { FLOW_OUTBOUND, FLOW_INBOUND_HBONE, FLOW_INBOUND_PLAIN };
 
+struct metric_series;
+
 struct flow {
     struct pipe pipe;
     struct list node; // zpod->flows
@@ -26,7 +28,7 @@ struct flow {
     struct service *service;               // reference or NULL
     const char *hostname;                  // dst.service, "" = none; lives in `service`
     struct slice peer_identity;            // verified by TLS; lives in the tunnel or the workload
-    struct metric_flow *metrics;           // counters of this flow's labels, or NULL
+    struct metric_series *metrics;         // counters of this flow's labels; NULL before opened
     uint8_t kind;
     bool is_mtls;
     bool is_counted; // "opened" was reported

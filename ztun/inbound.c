@@ -12,6 +12,7 @@
 #include "common/net/link_end.h"
 #include "common/net/peer_copy.h"
 #include "ztun/flow.h"
+#include "ztun/report.h"
 #include "ztun/ztun.h"
 
 enum { INBOUND_DIAL_MS = 10000, INBOUND_FIRST_CONNECT_MS = 10000, INBOUND_UNFINISHED_MAX = 64 };

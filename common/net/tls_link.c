@@ -154,6 +154,17 @@ static uint32_t finish_rest(struct tls_link *tl, const uint8_t *in, uint32_t len
     return taken;
 }
 
+// Records in memory that is not ours to write: copied, one after the other.
+static void feed(struct tls_link *tl, struct slice in) {
+    while (in.len > 0 && !tl->is_closing) {
+        if (tl->rest == NULL) {
+            tl->rest = blk_new_cold(tl->link.sendq.pool, 5);
+            tl->rest_len = 0;
+        }
+        in = slice_skip(in, finish_rest(tl, in.ptr, (uint32_t)in.len));
+    }
+}
+
 // ---- handshake ---------------------------------------------------------------------------------
 
 static void handshake_failed(struct tls_link *tl) {
@@ -174,24 +185,15 @@ static void handshake_done(struct tls_link *tl) {
     timer_clear(&loop_of(tl)->timers, &tl->timer);
     struct tls_handshake *hs = tl->hs;
     tl->hs = NULL;
-    struct blk *blk = NULL;
-    if (rest.len > 0) {
-        blk = blk_new_cold(tl->link.sendq.pool, rest.len);
-        memcpy(blk->base, rest.ptr, rest.len);
-    }
-    uint32_t blk_len = (uint32_t)rest.len;
     tl->handler->on_ready(tl, tls_handshake_peer(hs));
+    // What came behind the last handshake message: read by the handshake, then still queued.
+    feed(tl, rest);
     tls_handshake_free(hs);
-    if (blk != NULL && !tl->is_closing) {
-        uint32_t need = 0;
-        uint32_t used = open_records(tl, blk, 0, blk_len, &need);
-        if (used < blk_len && !tl->is_closing) {
-            tl->rest_len = blk_len - used;
-            tl->rest = blk_new_cold(tl->link.sendq.pool, MAX(tl->rest_len, need));
-            memcpy(tl->rest->base, blk->base + used, tl->rest_len);
-        }
+    struct seg seg;
+    while (chain_pop(&tl->hs_in, &seg)) {
+        feed(tl, seg_slice(&seg));
+        blk_unref(seg.blk);
     }
-    blk_unref(blk);
 }
 
 static void handshake_step(struct tls_link *tl) {
@@ -207,14 +209,6 @@ static void handshake_step(struct tls_link *tl) {
             blk_unref(seg.blk);
         }
     } while (step == TLS_STEP_MORE && !chain_empty(&tl->hs_in));
-    // Input behind the last handshake message stays in the handshake object (tls_handshake_take);
-    // more segments that wait here are fed to it as well.
-    while (step == TLS_STEP_DONE && !chain_empty(&tl->hs_in)) {
-        struct seg seg;
-        (void)chain_pop(&tl->hs_in, &seg);
-        step = tls_handshake_recv(tl->hs, seg_slice(&seg), clock_wall_s(), &out);
-        blk_unref(seg.blk);
-    }
     link_write(&tl->link, &out);
     if (step == TLS_STEP_ERROR) {
         handshake_failed(tl);

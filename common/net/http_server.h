@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A small HTTP/1.1 server for the operator's endpoints (admin, metrics, readiness): requests without
+// a body worth keeping, answers that are built whole. Not on the data path.
+//
+// Limits: HTTP_SERVER_HEAD_MAX bytes of request head, HTTP_SERVER_CONNS_MAX connections, 30 s for a
+// request to arrive. Thread: the loop's (control).
+#pragma once
+
+#include "common/base/buf.h"
+#include "common/rt/link.h"
+#include "common/rt/listener.h"
+
+enum {
+    HTTP_SERVER_HEAD_MAX = 8192,
+    HTTP_SERVER_CONNS_MAX = 64,
+    HTTP_SERVER_BODY_MAX = 64 * 1024, // request bodies are read and dropped
+    HTTP_SERVER_TIMEOUT_MS = 30000,
+};
+
+struct http_exchange;
+
+struct http_query {
+    struct slice method, path, query; // path without '?'; as received, not decoded
+    struct slice accept, accept_encoding;
+};
+
+struct http_server {
+    struct loop *loop;
+    struct listener listener;
+    struct list conns;
+    uint32_t n_conns;
+    bool is_closing;
+    // Answers now or later, exactly once, with http_reply. `query` is valid until then.
+    void (*handle)(void *arg, struct http_exchange *exchange, const struct http_query *query);
+    void (*on_closed)(void *arg);
+    void *arg;
+};
+
+// Listens on `address` (SO_REUSEPORT: an old and a new process may overlap). 0 or -errno.
+MUST_USE int http_server_open(struct http_server *server, struct loop *loop,
+                              const struct addr *address,
+                              void (*handle)(void *arg, struct http_exchange *exchange,
+                                             const struct http_query *query),
+                              void *arg);
+void http_server_close(struct http_server *server, void (*on_closed)(void *arg));
+// Bytes are copied. content_type is a literal.
+void http_reply(struct http_exchange *exchange, int status, const char *content_type,
+                struct slice body);
+// The value of key in "a=b&c=d"; false when it is not there. Percent-encoding is not decoded.
+bool http_query_get(struct slice query, const char *key, struct slice *ret_value);

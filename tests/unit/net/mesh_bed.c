@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/net/mesh_bed.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "common/rt/sock.h"
+
+static const char client_id[] = "spiffe://cluster.local/ns/a/sa/client";
+static const char server_id[] = "spiffe://cluster.local/ns/b/sa/server";
+
+// ---- outbound side -----------------------------------------------------------------------------
+
+struct out_flow {
+    struct pipe pipe;
+    struct link_end down;
+    struct hbone_request request;
+    struct bed *bed;
+};
+
+static void out_done(struct pipe *pipe) {
+    struct out_flow *flow = CONTAINER_OF(pipe, struct out_flow, pipe);
+    flow->bed->last_end = pipe->end;
+    flow->bed->n_done++;
+    flow->bed->n_flows--;
+    free(flow);
+}
+
+static void out_build(struct hbone_request *request, struct hbone_head *ret_head) {
+    struct out_flow *flow = CONTAINER_OF(request, struct out_flow, request);
+    struct hbone_connect connect = {.target = {.addr = flow->bed->app_addr}};
+    assert_true(hbone_connect_build(&connect, ret_head));
+}
+
+static void out_open(struct hbone_request *request, const struct h2_event *head) {
+    (void)head;
+    struct out_flow *flow = CONTAINER_OF(request, struct out_flow, request);
+    flow->bed->n_opened++;
+    pipe_attach(&flow->pipe, PIPE_UP, &request->stream.duplex);
+    pipe_start(&flow->pipe);
+}
+
+static void out_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
+                     bool is_retryable) {
+    (void)is_retryable;
+    struct out_flow *flow = CONTAINER_OF(request, struct out_flow, request);
+    flow->bed->n_failed++;
+    flow->bed->last_fail = reason;
+    flow->bed->last_status = status;
+    pipe_cut(&flow->pipe, reason);
+}
+
+static const struct hbone_request_ops out_ops = {
+    .build = out_build, .on_open = out_open, .on_fail = out_fail};
+
+static void out_accept(struct listener *listener, int fd) {
+    struct bed *bed = CONTAINER_OF(listener, struct bed, out_listener);
+    struct out_flow *flow = calloc(1, sizeof(*flow));
+    flow->bed = bed;
+    bed->n_flows++;
+    pipe_init(&flow->pipe, &bed->pool, out_done);
+    link_end_init(&flow->down, &bed->loop, fd);
+    pipe_attach(&flow->pipe, PIPE_DOWN, &flow->down.duplex);
+    struct hbone_route route = {.pod_id = 1,
+                                .tls = bed->client_ctx,
+                                .socket = {.netns_fd = -1, .family = 4, .is_tunnel = true},
+                                .destination = bed->in_addr,
+                                .sans = &bed->expected_san,
+                                .n_sans = 1};
+    hbone_request_init(&flow->request, &out_ops);
+    hbone_client_connect(&bed->client, &flow->request, &route);
+}
+
+// ---- inbound side ------------------------------------------------------------------------------
+
+struct in_tunnel {
+    struct h2_drv drv;
+    struct list node;
+    struct bed *bed;
+    bool is_ended;
+};
+
+struct in_flow {
+    struct pipe pipe;
+    struct hbone_stream down;
+    struct link_end up;
+    struct dial *dial;
+    struct bed *bed;
+};
+
+static void in_done(struct pipe *pipe) {
+    struct in_flow *flow = CONTAINER_OF(pipe, struct in_flow, pipe);
+    flow->bed->n_flows--;
+    free(flow);
+}
+
+static void in_answer(struct in_flow *flow, uint16_t status) {
+    char text[8];
+    int n = snprintf(text, sizeof(text), "%u", status);
+    struct h2_field field = {.name = SLICE_LIT(":status"), .value = slice_make(text, (size_t)n)};
+    h2_stream_send_headers(flow->down.user.stream, &field, 1, status != 200);
+    h2_drv_kick(flow->down.user.drv);
+}
+
+static void in_dialed(void *arg, int res) {
+    struct in_flow *flow = arg;
+    flow->dial = NULL;
+    if (res < 0) {
+        in_answer(flow, 503);
+        hbone_stream_drop(&flow->down, H2_NO_ERROR);
+        pipe_cut(&flow->pipe, FLOW_CONNECT_FAILED);
+        return;
+    }
+    link_end_init(&flow->up, &flow->bed->loop, res);
+    in_answer(flow, 200);
+    pipe_attach(&flow->pipe, PIPE_DOWN, &flow->down.duplex);
+    pipe_attach(&flow->pipe, PIPE_UP, &flow->up.duplex);
+    pipe_start(&flow->pipe);
+}
+
+static void in_lost(struct hbone_stream *stream, enum flow_end reason) {
+    struct in_flow *flow = CONTAINER_OF(stream, struct in_flow, down);
+    if (flow->dial != NULL) {
+        dial_cancel(flow->dial);
+        flow->dial = NULL;
+    }
+    pipe_cut(&flow->pipe, reason);
+}
+
+static void in_ready(struct h2_drv *drv, const struct tls_peer *peer) {
+    (void)drv;
+    assert_true(slice_eq_str(peer->identity, client_id));
+}
+
+static void in_event(struct h2_drv *drv, const struct h2_event *event) {
+    struct in_tunnel *tunnel = CONTAINER_OF(drv, struct in_tunnel, drv);
+    if (event->type != H2_EV_HEADERS) {
+        return;
+    }
+    struct in_flow *flow = calloc(1, sizeof(*flow));
+    flow->bed = tunnel->bed;
+    flow->bed->n_flows++;
+    pipe_init(&flow->pipe, &flow->bed->pool, in_done);
+    hbone_stream_init(&flow->down, drv, event->stream);
+    flow->down.on_lost = in_lost;
+    if (flow->bed->refuse_status != 0) {
+        in_answer(flow, flow->bed->refuse_status);
+        hbone_stream_drop(&flow->down, H2_NO_ERROR);
+        pipe_cut(&flow->pipe, FLOW_DENIED);
+        return;
+    }
+    struct io_socket_params params = {.netns_fd = -1, .family = 4};
+    flow->dial = dial_start(&flow->bed->loop, &params, &flow->bed->app_addr, 5 * NS_PER_SEC,
+                            in_dialed, flow);
+}
+
+static void in_end(struct h2_drv *drv, enum flow_end reason) {
+    (void)reason;
+    CONTAINER_OF(drv, struct in_tunnel, drv)->is_ended = true;
+}
+
+static void in_closed(struct h2_drv *drv) {
+    struct in_tunnel *tunnel = CONTAINER_OF(drv, struct in_tunnel, drv);
+    list_del(&tunnel->node);
+    tunnel->bed->n_server_tunnels--;
+    free(tunnel);
+}
+
+static const struct h2_drv_handler in_handler = {
+    .on_ready = in_ready, .on_event = in_event, .on_end = in_end, .on_closed = in_closed};
+
+static void in_accept(struct listener *listener, int fd) {
+    struct bed *bed = CONTAINER_OF(listener, struct bed, in_listener);
+    struct in_tunnel *tunnel = calloc(1, sizeof(*tunnel));
+    tunnel->bed = bed;
+    list_push_back(&bed->tunnels, &tunnel->node);
+    bed->n_server_tunnels++;
+    h2_drv_init(&tunnel->drv, &bed->queue, fd, tls_handshake_new_server(bed->server_ctx), true,
+                &bed->server_h2, &in_handler);
+}
+
+void bed_drain_servers(struct bed *bed) {
+    LIST_EACH_SAFE(node, &bed->tunnels) {
+        h2_drv_drain(&LIST_ITEM(node, struct in_tunnel, node)->drv);
+    }
+}
+
+void bed_abort_servers(struct bed *bed) {
+    LIST_EACH_SAFE(node, &bed->tunnels) {
+        h2_drv_abort(&LIST_ITEM(node, struct in_tunnel, node)->drv, FLOW_DRAIN);
+    }
+}
+
+// ---- the bed -----------------------------------------------------------------------------------
+
+static struct tls_ctx *make_ctx(const struct tls_ca *ca, const char *id) {
+    struct tls_svid svid;
+    char *error = NULL;
+    assert_true(tls_ca_sign(ca, slice_str(id), clock_wall_s(), 3600, &svid, &error));
+    struct tls_ctx_params params = {.cert_chain_pem = slice_str(svid.cert_chain_pem),
+                                    .key_pem = slice_str(svid.key_pem),
+                                    .roots_pem = slice_str(svid.roots_pem),
+                                    .trust_domain = SLICE_LIT("cluster.local")};
+    struct tls_ctx *ctx = tls_ctx_new(&params, &error);
+    assert_non_null(ctx);
+    tls_svid_fini(&svid);
+    return ctx;
+}
+
+static void make_identities(struct bed *bed) {
+    char *cert = NULL, *key = NULL, *error = NULL;
+    tls_ca_make_root(SLICE_LIT("cluster.local"), clock_wall_s(), &cert, &key);
+    struct tls_ca_params params = {
+        .ca_cert_pem = slice_str(cert), .ca_key_pem = slice_str(key), .now_s = clock_wall_s()};
+    struct tls_ca *ca = tls_ca_new(&params, &error);
+    assert_non_null(ca);
+    bed->client_ctx = make_ctx(ca, client_id);
+    bed->server_ctx = make_ctx(ca, server_id);
+    tls_ca_free(ca);
+    free(cert);
+    free(key);
+}
+
+static void listener_gone(struct listener *listener) {
+    (void)listener;
+}
+
+static const struct listener_handler out_handler = {.on_accept = out_accept,
+                                                    .on_closed = listener_gone};
+static const struct listener_handler in_listen_handler = {.on_accept = in_accept,
+                                                          .on_closed = listener_gone};
+
+static int listen_any(struct addr *ret_addr) {
+    struct sock_listen_params params = {.netns_fd = -1};
+    assert_true(addr_parse(SLICE_LIT("127.0.0.1:0"), &params.bind));
+    int fd = sock_listen(&params);
+    assert_true(fd >= 0);
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof(sa);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    assert_true(addr_from_sockaddr((struct sockaddr *)&sa, ret_addr));
+    return fd;
+}
+
+void bed_init(struct bed *bed, const struct addr *app_addr) {
+    *bed = (struct bed){.app_addr = *app_addr, .expected_san = slice_str(server_id)};
+    list_init(&bed->tunnels);
+    blk_pool_init(&bed->pool, 4);
+    char error[URING_ERROR_MAX];
+    struct uring_options options = {0};
+    assert_int_equal(uring_new(&options, &bed->pool, error, &bed->io), 0);
+    loop_init(&bed->loop, bed->io, &bed->pool, bed);
+    make_identities(bed);
+    tls_queue_init(&bed->queue, &bed->loop);
+    struct hbone_client_config config;
+    hbone_client_config_init(&config);
+    config.h2.header_table_size = 0;
+    hbone_client_init(&bed->client, &bed->loop, &bed->queue, &config);
+    h2_config_init(&bed->server_h2, true);
+    bed->server_h2.header_table_size = 0;
+    listener_init(&bed->out_listener, &bed->loop, listen_any(&bed->out_addr), &out_handler);
+    listener_init(&bed->in_listener, &bed->loop, listen_any(&bed->in_addr), &in_listen_handler);
+}
+
+void bed_run_until(struct bed *bed, const bool *flag, uint32_t timeout_ms) {
+    uint64_t end = clock_mono_ns() + timeout_ms * NS_PER_MS;
+    struct timer tick;
+    timer_init(&tick, NULL);
+    while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE) && clock_mono_ns() < end) {
+        loop_turn(&bed->loop, false);
+    }
+    assert_true(__atomic_load_n(flag, __ATOMIC_ACQUIRE));
+}
+
+void bed_fini(struct bed *bed) {
+    listener_close(&bed->out_listener, false);
+    listener_close(&bed->in_listener, false);
+    hbone_client_drain_all(&bed->client);
+    bed_drain_servers(bed);
+    uint64_t end = clock_mono_ns() + 5 * NS_PER_SEC;
+    while ((bed->n_flows > 0 || bed->n_server_tunnels > 0 ||
+            hbone_client_n_tunnels(&bed->client) > 0) &&
+           clock_mono_ns() < end) {
+        loop_turn(&bed->loop, false);
+    }
+    for (int i = 0; i < 20; i++) {
+        loop_turn(&bed->loop, false);
+    }
+    assert_int_equal(bed->n_flows, 0);
+    assert_int_equal(bed->n_server_tunnels, 0);
+    assert_int_equal(hbone_client_n_tunnels(&bed->client), 0);
+    hbone_client_fini(&bed->client);
+    tls_queue_fini(&bed->queue);
+    loop_fini(&bed->loop);
+    bed->io->ops->free(bed->io);
+    assert_int_equal(bed->pool.stats.n_cold, 0);
+    blk_pool_fini(&bed->pool);
+    tls_ctx_unref(bed->client_ctx);
+    tls_ctx_unref(bed->server_ctx);
+}

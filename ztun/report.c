@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ztun/report.h"
+
+#include <stdio.h>
+
+#include "common/obs/access_log.h"
+#include "common/obs/metrics.h"
+#include "ztun/ztun.h"
+
+static const char *direction_of(const struct flow *flow) {
+    return flow->kind == FLOW_OUTBOUND ? "outbound" : "inbound";
+}
+
+// Without the scheme: what Istio calls a principal in labels starts with spiffe://, as ztunnel's.
+static struct slice source_identity(const struct flow *flow) {
+    if (flow->kind == FLOW_INBOUND_HBONE) {
+        return flow->peer_identity;
+    }
+    if (flow->kind == FLOW_OUTBOUND && flow->is_mtls && flow->source != NULL) {
+        return slice_str(flow->source->identity);
+    }
+    return slice_make(NULL, 0);
+}
+
+static struct slice destination_identity(const struct flow *flow) {
+    if (!flow->is_mtls || flow->destination == NULL) {
+        return slice_make(NULL, 0);
+    }
+    return slice_str(flow->destination->identity);
+}
+
+// ---- metrics -----------------------------------------------------------------------------------
+
+static void label_source(struct slice *labels, const struct workload *workload) {
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_WORKLOAD)] = slice_str(workload->owner_name);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_CANONICAL_SERVICE)] = slice_str(workload->canonical_name);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_CANONICAL_REVISION)] =
+        slice_str(workload->canonical_revision);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_APP)] = slice_str(workload->app);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_VERSION)] = slice_str(workload->version);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_CLUSTER)] = slice_str(workload->cluster);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_REGION)] = slice_str(workload->locality.region);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_ZONE)] = slice_str(workload->locality.zone);
+}
+
+static void label_destination(struct slice *labels, const struct workload *workload) {
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_WORKLOAD)] = slice_str(workload->owner_name);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CANONICAL_SERVICE)] =
+        slice_str(workload->canonical_name);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CANONICAL_REVISION)] =
+        slice_str(workload->canonical_revision);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_APP)] = slice_str(workload->app);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_VERSION)] = slice_str(workload->version);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CLUSTER)] = slice_str(workload->cluster);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_REGION)] = slice_str(workload->locality.region);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_ZONE)] = slice_str(workload->locality.zone);
+}
+
+static struct metric_series *series_of(const struct flow *flow) {
+    struct slice labels[METRIC_N_LABELS(TRAFFIC)] = {0};
+    labels[METRIC_LABEL(TRAFFIC, REPORTER)] =
+        flow->kind == FLOW_OUTBOUND ? SLICE_LIT("source") : SLICE_LIT("destination");
+    if (flow->source != NULL) {
+        label_source(labels, flow->source);
+    }
+    if (flow->destination != NULL) {
+        label_destination(labels, flow->destination);
+    }
+    if (flow->service != NULL) {
+        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE)] = slice_str(flow->service->hostname);
+        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAMESPACE)] =
+            slice_str(flow->service->ns);
+        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAME)] = slice_str(flow->service->name);
+    }
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_PRINCIPAL)] = source_identity(flow);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_PRINCIPAL)] = destination_identity(flow);
+    labels[METRIC_LABEL(TRAFFIC, REQUEST_PROTOCOL)] = SLICE_LIT("tcp");
+    labels[METRIC_LABEL(TRAFFIC, RESPONSE_FLAGS)] = slice_str(flow_end_label(flow->pipe.end));
+    labels[METRIC_LABEL(TRAFFIC, CONNECTION_SECURITY_POLICY)] =
+        flow->is_mtls ? SLICE_LIT("mutual_tls") : SLICE_LIT("unknown");
+    return metric_series_get(METRIC_LABELS_TRAFFIC, labels);
+}
+
+static void count_closed(struct flow *flow) {
+    uint64_t now = flow->zpod->worker->loop->now;
+    if (!flow->is_counted) {
+        struct metric_series *series = series_of(flow);
+        metric_series_add(series, METRIC_TCP_FAILED, 1);
+        metric_series_put(series, now);
+        return;
+    }
+    struct metric_series *series = flow->metrics;
+    if (flow_end_label(flow->pipe.end)[0] != '-') { // ended with a flag: its own series, as ztunnel
+        series = series_of(flow);
+    }
+    metric_series_add(series, METRIC_TCP_CLOSED, 1);
+    metric_series_add(series, METRIC_TCP_RECEIVED_BYTES, flow->pipe.n_bytes[PIPE_DOWN]);
+    metric_series_add(series, METRIC_TCP_SENT_BYTES, flow->pipe.n_bytes[PIPE_UP]);
+    if (series != flow->metrics) {
+        metric_series_put(series, now);
+    }
+    metric_series_put(flow->metrics, now);
+    flow->metrics = NULL;
+}
+
+// ---- log ---------------------------------------------------------------------------------------
+
+static void log_flow(const struct flow *flow, enum access_event event) {
+    if (!access_log_enabled(event, flow->pipe.end != FLOW_OK)) {
+        return;
+    }
+    char error[256];
+    struct access_record record = {
+        .src_addr = &flow->src,
+        .src_identity = source_identity(flow),
+        .dst_addr = &flow->dst,
+        .dst_hbone_addr = ip_is_set(&flow->hbone_addr.ip) ? &flow->hbone_addr : NULL,
+        .dst_service = slice_str(flow->hostname),
+        .dst_identity = destination_identity(flow),
+        .direction = slice_str(direction_of(flow)),
+        .bytes_sent = flow->pipe.n_bytes[PIPE_UP],
+        .bytes_recv = flow->pipe.n_bytes[PIPE_DOWN],
+        .duration_ms = (flow->zpod->worker->loop->now - flow->started_ns) / NS_PER_MS,
+        .error = slice_str(flow_error_text(flow, error)),
+    };
+    if (flow->source != NULL) {
+        record.src_workload = slice_str(flow->source->name);
+        record.src_namespace = slice_str(flow->source->ns);
+        record.src_cluster = slice_str(flow->source->cluster);
+    }
+    if (flow->destination != NULL) {
+        record.dst_workload = slice_str(flow->destination->name);
+        record.dst_namespace = slice_str(flow->destination->ns);
+        record.dst_cluster = slice_str(flow->destination->cluster);
+    }
+    access_log_write(event, &record);
+}
+
+void report_opened(struct flow *flow) {
+    flow->is_counted = true;
+    flow->metrics = series_of(flow);
+    metric_series_add(flow->metrics, METRIC_TCP_OPENED, 1);
+    log_flow(flow, ACCESS_OPENED);
+}
+
+void report_closed(struct flow *flow) {
+    bool was_open = flow->is_counted;
+    count_closed(flow);
+    // A flow that was known well enough to have a destination is "complete" with its error, as
+    // ztunnel logs it; what was refused before that has addresses only.
+    log_flow(flow, was_open || flow->destination != NULL || flow->service != NULL ? ACCESS_COMPLETE
+                                                                                  : ACCESS_FAILED);
+}
+
+void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,
+                          enum flow_end reason, const char *detail) {
+    (void)zpod;
+    struct slice labels[METRIC_N_LABELS(TRAFFIC)] = {0};
+    labels[METRIC_LABEL(TRAFFIC, REPORTER)] = SLICE_LIT("destination");
+    labels[METRIC_LABEL(TRAFFIC, REQUEST_PROTOCOL)] = SLICE_LIT("tcp");
+    labels[METRIC_LABEL(TRAFFIC, RESPONSE_FLAGS)] = slice_str(flow_end_label(reason));
+    metric_count(METRIC_TCP_FAILED, labels, 1, zpod->worker->loop->now);
+    char error[256];
+    snprintf(error, sizeof(error), "%s%s%s", flow_end_text(reason), detail[0] != 0 ? ": " : "",
+             detail);
+    struct access_record record = {
+        .src_addr = src,
+        .dst_addr = dst,
+        .direction = SLICE_LIT("inbound"),
+        .error = slice_str(error),
+    };
+    access_log_write(ACCESS_FAILED, &record);
+}
