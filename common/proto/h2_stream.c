@@ -221,6 +221,9 @@ static void abort_stream(struct h2_stream *stream, bool by_us) {
     drop_output(stream);
     h2_flow_unpark(stream, stream->parked);
     stream->pending &= (uint8_t) ~(H2_PEND_END | H2_PEND_WRITABLE | H2_PEND_SENT);
+    if (stream->pending == 0) {
+        list_del(&stream->event_node); // nothing left to tell before the end
+    }
     if (stream->state == H2_STATE_CLOSED) {
         h2_stream_pend(stream, H2_PEND_CLOSED); // it only waited for the consumer
     } else {
