@@ -2,10 +2,17 @@
 #include "common/base/check.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+static void (*_Atomic failure_hook)(void);
+
+void check_set_hook(void (*hook)(void)) {
+    atomic_store(&failure_hook, hook);
+}
 
 _Noreturn void check_failed(const char *file, int line, const char *what) {
     // One write, without stdio buffers: their locks may be held by the thread that failed.
@@ -15,6 +22,10 @@ _Noreturn void check_failed(const char *file, int line, const char *what) {
         size_t n_bytes = (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1;
         ssize_t ignored = write(STDERR_FILENO, text, n_bytes);
         (void)ignored;
+    }
+    void (*hook)(void) = atomic_exchange(&failure_hook, NULL);
+    if (hook != NULL) {
+        hook();
     }
     abort();
 }

@@ -30,6 +30,9 @@
     } while (0)
 
 _Noreturn void check_failed(const char *file, int line, const char *what);
+// `hook` runs once, between the line on stderr and the abort: the log writes what it has queued. It
+// must not block or CHECK. NULL: none.
+void check_set_hook(void (*hook)(void));
 
 // Allocation that aborts instead of returning NULL: memory that a peer can make us ask for is
 // bounded by caps elsewhere, so running out here is not a state we can serve from.

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/utf8.h"
+
 void json_out_init(struct json_out *out, struct buf *buf, bool is_pretty) {
     *out = (struct json_out){.buf = buf, .is_pretty = is_pretty};
 }
@@ -77,39 +79,6 @@ void json_out_key(struct json_out *out, struct slice key) {
     json_out_quote(out->buf, key);
     buf_append(out->buf, out->is_pretty ? SLICE_LIT(": ") : SLICE_LIT(":"));
     out->has_key = true;
-}
-
-// Bytes of the UTF-8 sequence at the start of `text` (RFC 3629: no overlong forms, surrogates, or
-// code points above U+10FFFF); 0 when there is none.
-static size_t utf8_len(struct slice text) {
-    uint8_t first = text.ptr[0];
-    uint8_t low = 0x80;
-    uint8_t high = 0xbf;
-    size_t len;
-    if (first < 0x80) {
-        return 1;
-    } else if (first >= 0xc2 && first <= 0xdf) {
-        len = 2;
-    } else if (first >= 0xe0 && first <= 0xef) {
-        len = 3;
-        low = first == 0xe0 ? 0xa0 : low;
-        high = first == 0xed ? 0x9f : high;
-    } else if (first >= 0xf0 && first <= 0xf4) {
-        len = 4;
-        low = first == 0xf0 ? 0x90 : low;
-        high = first == 0xf4 ? 0x8f : high;
-    } else {
-        return 0;
-    }
-    if (text.len < len || text.ptr[1] < low || text.ptr[1] > high) {
-        return 0;
-    }
-    for (size_t i = 2; i < len; i++) {
-        if ((text.ptr[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    return len;
 }
 
 static void append_escape(struct buf *buf, uint8_t byte) {

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A bounded queue of log lines from one thread to another, without locks. A line that does not fit
+// is refused.
+//
+// Thread: log_ring_push by one producer, log_ring_peek and log_ring_pop by one consumer.
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/slice.h"
+
+struct log_ring {
+    uint8_t *bytes;
+    size_t size; // a power of two
+    // Positions grow for ever; the index is the position modulo the size. Each on a cache line that
+    // only its writer dirties.
+    _Alignas(64) _Atomic size_t head; // producer's
+    size_t cached_tail; // producer's last look at `tail`
+    _Alignas(64) _Atomic size_t tail; // consumer's
+};
+
+void log_ring_init(struct log_ring *ring, size_t size);
+void log_ring_fini(struct log_ring *ring);
+// False: no room.
+bool log_ring_push(struct log_ring *ring, uint64_t time_ns, struct slice line);
+// The oldest line, valid until log_ring_pop. False: empty.
+bool log_ring_peek(struct log_ring *ring, uint64_t *ret_time_ns, struct slice *ret_line);
+void log_ring_pop(struct log_ring *ring);
