@@ -154,8 +154,12 @@ out:
 
 // ---- Loading
 
+// By its own key, not only in its own name: an intermediate may have its issuer's name.
 static bool is_self_signed(X509 *cert) {
-    return (X509_get_extension_flags(cert) & EXFLAG_SS) != 0;
+    bool ok = X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) == 0 &&
+              X509_verify(cert, X509_get0_pubkey(cert)) == 1;
+    ERR_clear_error();
+    return ok;
 }
 
 // Does the CA's certificate lead to one of the roots at that time, over the chain?
