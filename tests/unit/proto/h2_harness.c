@@ -220,6 +220,12 @@ static void on_event(struct h2_end *end, const struct h2_event *ev) {
     if (id / 2 < ARRAY_LEN(end->streams) && ev->stream != NULL) {
         end->streams[id / 2] = ev->type == H2_EV_CLOSED ? NULL : ev->stream;
     }
+    if (end->hook != NULL) {
+        end->hook(end, ev);
+    }
+    if (end->is_quiet) {
+        return;
+    }
     if (ev->type == H2_EV_DATA) {
         on_data(end, ev);
         return;

@@ -50,7 +50,9 @@ struct h2_end {
     uint32_t data_id; // DATA line that is open, 0 = none
     uint64_t data_len, data_hash;
     bool auto_consume; // h2_stream_consumed at once
-    bool keep_streams; // remember them by id
+    bool is_quiet; // no log
+    void (*hook)(struct h2_end *end, const struct h2_event *ev); // sees each event, may be NULL
+    void *hook_arg;
     struct h2_stream *streams[64]; // by id / 2
     size_t max_chunk; // input is cut in pieces of up to this; 0 = whole
     uint64_t seed; // random piece lengths when not 0
