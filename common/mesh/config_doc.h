@@ -71,6 +71,7 @@ enum config_format { CONFIG_AUTO, CONFIG_YAML, CONFIG_JSON }; // AUTO: by name, 
 
 struct config_doc_reader {
     const char *file; // borrowed
+    const char *object; // for messages, NULL = not known
     struct slice text; // borrowed
     const struct config_doc_limits *limits;
     size_t pos;

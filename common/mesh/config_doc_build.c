@@ -24,6 +24,7 @@ void doc_builder_error(struct doc_builder *b, uint32_t line, uint32_t col, const
     va_end(args);
     config_errors_add(b->errors, &(struct config_error){.severity = CONFIG_ERROR,
                                                         .file = b->reader->file,
+                                                        .object = b->reader->object,
                                                         .line = line,
                                                         .col = col,
                                                         .text = text});

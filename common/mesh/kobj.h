@@ -216,6 +216,7 @@ enum projection_type {
 struct kobj_projection { // one source of a volume
     uint8_t type;
     const char *name; // of the ConfigMap or Secret
+    int32_t default_mode; // -1 = absent
     const struct kobj_key_to_path *items; // NULL = all keys
     const struct kobj_downward_file *files;
     uint32_t n_items, n_files;
@@ -522,7 +523,6 @@ struct mesh_proxy_config { // defaultConfig, and PROXY_CONFIG of the environment
     bool has_concurrency;
     struct kobj_map proxy_metadata;
     int64_t termination_drain_ms, drain_ms; // -1 = absent
-    const char *private_key_provider, *ca_certificates_pem;
 };
 enum access_log_encoding { ACCESS_LOG_TEXT, ACCESS_LOG_JSON };
 struct mesh_config {
@@ -537,7 +537,8 @@ struct mesh_config {
     const struct mesh_locality_lb *locality_lb;
     struct mesh_proxy_config defaults;
     int64_t connect_timeout_ms; // -1 = absent
-    const char *default_service_export; // first of defaultServiceExportTo, ""
+    const char *const *default_service_export_to;
+    uint32_t n_default_service_export_to;
 };
 
 struct kobj {

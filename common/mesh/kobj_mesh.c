@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// MeshConfig: the text `mesh` in the ConfigMap istio, a YAML document of its own. What concerns
+// sidecars, gateways and the control plane is known by name.
+#include "common/mesh/kobj_priv.h"
+
+static const struct schema_name outbound_modes[] = {
+    {"ALLOW_ANY", OUTBOUND_ALLOW_ANY},
+    {"REGISTRY_ONLY", OUTBOUND_REGISTRY_ONLY},
+    {"ALLOW_ANY_DYNAMIC_DNS", OUTBOUND_ALLOW_ANY_DYNAMIC_DNS},
+    {NULL, 0}};
+static const struct schema_name encodings[] = {
+    {"TEXT", ACCESS_LOG_TEXT}, {"JSON", ACCESS_LOG_JSON}, {NULL, 0}};
+
+static const struct schema_field outbound_fields[] = {
+    F_ENUM(struct mesh_config, outbound_mode, "mode", outbound_modes,
+           F_TAG(struct mesh_config, has_outbound_mode, 1)),
+};
+static const struct schema_msg outbound_msg = {
+    SCHEMA_MSG(struct mesh_config, outbound_fields),
+    .known = "tls",
+    .is_snake_ok = true,
+};
+
+static const struct schema_field failover_fields[] = {
+    F_STR(struct locality_failover, from, "from"),
+    F_STR(struct locality_failover, to, "to"),
+};
+static const struct schema_msg failover_msg = {
+    SCHEMA_MSG(struct locality_failover, failover_fields)};
+static const struct schema_field weight_fields[] = {
+    F_STR(struct locality_weight, key, "<key>"),
+    F_INT(struct locality_weight, weight, "<value>", 0, UINT32_MAX),
+};
+static const struct schema_msg weight_msg = {SCHEMA_MSG(struct locality_weight, weight_fields)};
+static const struct schema_field distribute_fields[] = {
+    F_STR(struct locality_distribute, from, "from"),
+    F_KEYED(struct locality_distribute, to, "to", &weight_msg),
+};
+static const struct schema_msg distribute_msg = {
+    SCHEMA_MSG(struct locality_distribute, distribute_fields)};
+static const struct schema_field locality_fields[] = {
+    F_TRI(struct mesh_locality_lb, enabled, "enabled"),
+    F_LIST(struct mesh_locality_lb, failover, "failover", &failover_msg),
+    F_LIST(struct mesh_locality_lb, distribute, "distribute", &distribute_msg),
+    F_STRS(struct mesh_locality_lb, failover_priority, "failoverPriority"),
+};
+static const struct schema_msg locality_msg = {
+    SCHEMA_MSG(struct mesh_locality_lb, locality_fields),
+    .is_snake_ok = true,
+};
+
+static const struct schema_field proxy_fields[] = {
+    F_STR(struct mesh_proxy_config, discovery_address, "discoveryAddress"),
+    F_INT(struct mesh_proxy_config, proxy_admin_port, "proxyAdminPort", 0, 65535),
+    F_INT(struct mesh_proxy_config, status_port, "statusPort", 0, 65535),
+    F_INT(struct mesh_proxy_config, stats_port, "statsPort", 0, 65535),
+    F_INT(struct mesh_proxy_config, concurrency, "concurrency", 0, 4096,
+          F_TAG(struct mesh_proxy_config, has_concurrency, 1)),
+    F_MAP(struct mesh_proxy_config, proxy_metadata, "proxyMetadata"),
+    F_DURATION(struct mesh_proxy_config, termination_drain_ms, "terminationDrainDuration"),
+    F_DURATION(struct mesh_proxy_config, drain_ms, "drainDuration"),
+};
+static const struct schema_msg proxy_msg = {
+    SCHEMA_MSG(struct mesh_proxy_config, proxy_fields),
+    .known = "configPath binaryPath serviceCluster tracingServiceName discoveryRefreshDelay "
+             "zipkinAddress statsdUdpAddress envoyMetricsServiceAddress availabilityZone "
+             "controlPlaneAuthPolicy customConfigFile statNameLength proxyBootstrapTemplatePath "
+             "interceptionMode tracing sds envoyAccessLogService envoyMetricsService "
+             "runtimeValues extraStatTags gatewayTopology meshId readinessProbe "
+             "proxyStatsMatcher holdApplicationUntilProxyStarts caCertificatesPem image "
+             "privateKeyProvider proxyHeaders fileFlushInterval fileFlushMinSizeKb "
+             "statsCompression connectionSettings parentShutdownDuration connectTimeout",
+    .is_snake_ok = true,
+};
+
+static const struct schema_field mesh_fields[] = {
+    F_STR(struct mesh_config, trust_domain, "trustDomain"),
+    F_STRS(struct mesh_config, trust_domain_aliases, "trustDomainAliases"),
+    F_STR(struct mesh_config, root_namespace, "rootNamespace", .check = schema_check_dns_label),
+    F_FLAT("outboundTrafficPolicy", &outbound_msg),
+    F_STR(struct mesh_config, access_log_file, "accessLogFile"),
+    F_STR(struct mesh_config, access_log_format, "accessLogFormat"),
+    F_ENUM(struct mesh_config, access_log_encoding, "accessLogEncoding", encodings),
+    F_TRI(struct mesh_config, enable_auto_mtls, "enableAutoMtls"),
+    F_PTR(struct mesh_config, locality_lb, "localityLbSetting", &locality_msg),
+    F_MSG(struct mesh_config, defaults, "defaultConfig", &proxy_msg),
+    F_DURATION(struct mesh_config, connect_timeout_ms, "connectTimeout"),
+    F_STRS(struct mesh_config, default_service_export_to, "defaultServiceExportTo"),
+};
+const struct schema_msg mesh_config_msg = {
+    SCHEMA_MSG(struct mesh_config, mesh_fields),
+    .known = "proxyListenPort proxyInboundListenPort proxyHttpPort hboneIdleTimeout "
+             "protocolDetectionTimeout tcpKeepalive ingressClass ingressService "
+             "ingressControllerMode ingressSelector enableTracing enableEnvoyAccessLogService "
+             "disableEnvoyListenerLog inboundTrafficPolicy configSources caCertificates "
+             "defaultVirtualServiceExportTo defaultDestinationRuleExportTo zoneAwareLbSetting "
+             "dnsRefreshRate h2UpgradePolicy inboundClusterStatName outboundClusterStatName "
+             "certificates serviceSettings serviceScopeConfigs enablePrometheusMerge "
+             "verifyCertificateAtClient ca extensionProviders defaultProviders "
+             "discoverySelectors pathNormalization defaultHttpRetryPolicy meshMTLS tlsDefaults "
+             "defaultTrafficPolicy serviceEntryVisibility sdsUdsPath authPolicy "
+             "mixerCheckServer mixerReportServer disablePolicyChecks policyCheckFailOpen "
+             "sidecarToTelemetrySessionAffinity thriftConfig disableMixerHttpReports",
+    .is_snake_ok = true,
+};
+
+// The text is indented by two more than its key when it is a block; positions inside of it then
+// are those of the file.
+const struct cfg_node *mesh_config_parse(struct schema_ctx *ctx, const struct cfg_pair *pair,
+                                         struct arena *arena) {
+    const struct cfg_node *text = &pair->value;
+    struct config_doc_reader reader;
+    struct cfg_node *root = arena_zalloc(arena, sizeof(*root));
+
+    if (root == NULL || text->type != CFG_STRING) {
+        return NULL;
+    }
+    config_doc_reader_init(&reader, ctx->file, slice_make(text->text, text->n), CONFIG_YAML, NULL);
+    reader.object = ctx->object;
+    reader.line = text->is_block ? text->line : text->line - 1;
+    reader.col_offset = text->is_block ? pair->key.col + 1 : text->col - 1;
+    int r = config_doc_next(&reader, arena, ctx->errors, root);
+    if (r < 0 || root->is_bad) {
+        ctx->n_errors++;
+        return NULL;
+    }
+    if (r == 0) { // all empty: the defaults
+        *root = (struct cfg_node){.line = text->line, .col = text->col, .type = CFG_MAP};
+    }
+    return root;
+}

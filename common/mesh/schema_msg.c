@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <ctype.h>
+#include <stdio.h>
+
+#include "common/mesh/kobj.h"
+#include "common/mesh/schema_priv.h"
+
+void schema_defaults(const struct schema_msg *msg, char *base) {
+    static const char *const empty = "";
+
+    for (uint16_t i = 0; i < msg->n_fields; i++) {
+        const struct schema_field *f = &msg->fields[i];
+        char *at = base + f->off;
+        if (f->name_off != 0) {
+            memcpy(base + f->name_off - 1, &empty, sizeof(empty));
+        }
+        switch ((enum schema_type)f->type) {
+        case SCHEMA_STRING:
+        case SCHEMA_QUANTITY:
+            memcpy(at, &empty, sizeof(empty));
+            break;
+        case SCHEMA_INT_OR_STRING:
+            ((struct kobj_int_or_string *)at)->text = empty;
+            break;
+        case SCHEMA_INT:
+            if (f->absent != 0 && f->size == 4) {
+                *(int32_t *)at = (int32_t)f->absent;
+            } else if (f->absent != 0 && f->size == 8) {
+                *(int64_t *)at = f->absent;
+            }
+            break;
+        case SCHEMA_DURATION:
+            *(int64_t *)at = f->absent;
+            break;
+        case SCHEMA_MESSAGE:
+            schema_defaults(f->msg, at);
+            break;
+        case SCHEMA_FLAT:
+            schema_defaults(f->msg, base);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+bool schema_is_number(const struct cfg_node *key) {
+    uint64_t value;
+    return slice_to_u64(slice_make(key->text, key->n), INT64_MAX, &value);
+}
+
+// "not_principals" names the field notPrincipals.
+static bool is_snake_of(const char *snake, const char *camel) {
+    while (*snake != '\0' && *camel != '\0') {
+        if (*snake == '_') {
+            snake++;
+            if (*camel != toupper((unsigned char)*snake)) {
+                return false;
+            }
+        } else if (*camel != *snake) {
+            return false;
+        }
+        snake++;
+        camel++;
+    }
+    return *snake == *camel;
+}
+
+static bool is_named(const struct schema_msg *msg, const struct cfg_node *key, const char *name) {
+    return strcmp(key->text, name) == 0 || (msg->is_snake_ok && is_snake_of(key->text, name));
+}
+
+static const struct schema_field *find_field(const struct schema_msg *msg,
+                                             const struct cfg_node *key) {
+    for (uint16_t i = 0; i < msg->n_fields; i++) {
+        if (is_named(msg, key, msg->fields[i].name)) {
+            return &msg->fields[i];
+        }
+    }
+    return NULL;
+}
+
+// Takes the next name off a list of names with a space between each.
+static bool next_known(const char **list, char name[64]) {
+    if (*list == NULL || **list == '\0') {
+        return false;
+    }
+    size_t len = strcspn(*list, " ");
+    CHECK(len > 0 && len < 64);
+    memcpy(name, *list, len);
+    name[len] = '\0';
+    *list += len + ((*list)[len] == ' ');
+    return true;
+}
+
+static bool is_known(const struct schema_msg *msg, const struct cfg_node *key) {
+    const char *list = msg->known;
+    char name[64];
+
+    while (next_known(&list, name)) {
+        if (is_named(msg, key, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void unknown_field(struct schema_ctx *ctx, const struct schema_msg *msg,
+                          const struct cfg_node *key) {
+    struct schema_path frame = {.parent = ctx->path, .name = key->text};
+    unsigned best = schema_max_distance(key->text) + 1;
+    const char *list = msg->known;
+    char name[64], hint[64] = "";
+
+    if (ctx->is_final) {
+        return;
+    }
+    for (uint16_t i = 0; i < msg->n_fields; i++) {
+        const char *field = msg->fields[i].name;
+        unsigned distance = schema_distance(key->text, field, best);
+        if (distance < best && field[0] != '<') {
+            best = distance;
+            snprintf(hint, sizeof(hint), "%s", field);
+        }
+    }
+    while (next_known(&list, name)) {
+        unsigned distance = schema_distance(key->text, name, best);
+        if (distance < best) {
+            best = distance;
+            snprintf(hint, sizeof(hint), "%s", name);
+        }
+    }
+    ctx->path = &frame;
+    schema_report(ctx, CONFIG_ERROR, key, "", "unknown field", hint);
+    ctx->path = frame.parent;
+}
+
+static bool is_empty(const struct cfg_node *node) {
+    return (node->type == CFG_LIST || node->type == CFG_MAP || node->type == CFG_STRING) &&
+           node->n == 0;
+}
+
+static bool is_list_type(uint8_t type) {
+    return type == SCHEMA_LIST || type == SCHEMA_STRINGS || type == SCHEMA_STRINGS_POS ||
+           type == SCHEMA_KEYED;
+}
+
+static void one_field(struct schema_ctx *ctx, const struct schema_field *f,
+                      const struct cfg_pair *pair, char *base) {
+    struct schema_path frame = {.parent = ctx->path, .name = pair->key.text};
+    bool is_dropped = ctx->is_lean && (f->flags & SCHEMA_LAUNCH) != 0;
+    size_t n_structs = ctx->n_structs, n_texts = ctx->n_texts;
+
+    if (is_dropped && ctx->is_final) {
+        return;
+    }
+    ctx->path = &frame;
+    if ((f->flags & (SCHEMA_REQUIRED | SCHEMA_NONEMPTY)) != 0 && is_list_type(f->type) &&
+        is_empty(&pair->value)) {
+        schema_error(ctx, &pair->value, "", "must not be empty");
+    }
+    schema_decode_field(ctx, f, &pair->value, base);
+    ctx->path = frame.parent;
+    if (is_dropped) {
+        ctx->n_structs = n_structs;
+        ctx->n_texts = n_texts;
+    }
+}
+
+static void check_required(struct schema_ctx *ctx, const struct schema_msg *msg,
+                           const struct cfg_node *node, uint64_t seen) {
+    for (uint16_t i = 0; i < msg->n_fields; i++) {
+        const struct schema_field *f = &msg->fields[i];
+        if ((f->flags & SCHEMA_REQUIRED) != 0 && (seen & 1ull << i) == 0 && f->name[0] != '<') {
+            schema_error(ctx, node, f->name, "is required");
+        }
+    }
+}
+
+static void check_oneofs(struct schema_ctx *ctx, const struct schema_msg *msg,
+                         const struct cfg_node *node, uint64_t seen) {
+    const struct schema_field *first[8] = {0};
+
+    for (uint16_t i = 0; i < msg->n_fields; i++) {
+        const struct schema_field *f = &msg->fields[i];
+        if (f->oneof == 0 || (seen & 1ull << i) == 0) {
+            continue;
+        }
+        CHECK(f->oneof < ARRAY_LEN(first));
+        if (first[f->oneof] != NULL) {
+            schema_error(ctx, cfg_get(node, f->name) != NULL ? cfg_get(node, f->name) : node,
+                         f->name, "excludes `%s`: only one of them may be set",
+                         first[f->oneof]->name);
+        } else {
+            first[f->oneof] = f;
+        }
+    }
+}
+
+void schema_decode_fields(struct schema_ctx *ctx, const struct schema_msg *msg,
+                          const struct cfg_node *node, char *base) {
+    uint64_t seen = 0;
+
+    CHECK(msg->n_fields <= 64);
+    if (node->type != CFG_MAP) {
+        schema_error(ctx, node, "", "expected a map, found %s", cfg_type_text(node->type));
+        return;
+    }
+    for (uint32_t i = 0; i < node->n; i++) {
+        const struct cfg_pair *pair = &node->pairs[i];
+        const struct schema_field *f = find_field(msg, &pair->key);
+        if (f == NULL) {
+            if (!ctx->is_final && !is_known(msg, &pair->key)) {
+                unknown_field(ctx, msg, &pair->key);
+            }
+            continue;
+        }
+        if (pair->value.type == CFG_NULL) {
+            continue;
+        }
+        if ((seen & 1ull << (f - msg->fields)) != 0) { // camelCase and snake_case of one field
+            schema_error(ctx, &pair->key, pair->key.text, "is set twice");
+            continue;
+        }
+        seen |= 1ull << (f - msg->fields);
+        one_field(ctx, f, pair, base);
+    }
+    if (ctx->is_final) {
+        return;
+    }
+    check_required(ctx, msg, node, seen);
+    check_oneofs(ctx, msg, node, seen);
+    if (msg->check != NULL) {
+        msg->check(ctx, node, base);
+    }
+}
+
+void schema_decode(struct schema_ctx *ctx, const struct schema_msg *msg,
+                   const struct cfg_node *node, char *base) {
+    if (ctx->is_final) {
+        memset(base, 0, msg->size);
+    }
+    schema_defaults(msg, base);
+    if (msg->pos_off != 0) {
+        *(struct kobj_pos *)(base + msg->pos_off - 1) = (struct kobj_pos){node->line, node->col};
+    }
+    schema_decode_fields(ctx, msg, node, base);
+}
+
+static void *decode_root(struct schema_ctx *ctx, const struct schema_msg *msg,
+                         const struct cfg_node *node) {
+    size_t size = (msg->size + 7) & ~(size_t)7;
+    void *out = ctx->is_final ? ctx->structs + ctx->n_structs : arena_zalloc(ctx->scratch, size);
+
+    ctx->n_structs += size;
+    if (out == NULL) {
+        ctx->is_full = true;
+        return NULL;
+    }
+    schema_decode(ctx, msg, node, out);
+    return out;
+}
+
+const void *schema_check(struct schema_ctx *ctx, const struct schema_msg *msg,
+                         const struct cfg_node *node) {
+    ctx->is_final = false;
+    const void *out = decode_root(ctx, msg, node);
+    if (ctx->is_full) {
+        schema_error(ctx, node, "", "the object is too large");
+        return NULL;
+    }
+    return out;
+}
+
+const void *schema_fill(struct schema_ctx *ctx, const struct schema_msg *msg,
+                        const struct cfg_node *node) {
+    ctx->is_final = true;
+    return decode_root(ctx, msg, node);
+}
+
+void schema_check_at(struct schema_ctx *ctx, const struct schema_msg *msg,
+                     const struct cfg_node *node, void *out) {
+    ctx->is_final = false;
+    memset(out, 0, msg->size);
+    schema_decode(ctx, msg, node, out);
+}
+
+void schema_fill_at(struct schema_ctx *ctx, const struct schema_msg *msg,
+                    const struct cfg_node *node, void *out) {
+    ctx->is_final = true;
+    schema_decode(ctx, msg, node, out);
+}
