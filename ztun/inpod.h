@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Enrolment of pods (control thread) with a helper thread that does what may block: entering network
-// namespaces, making sockets, committing nftables rules and routes.
+// Enrolment of pods (control thread) with a helper thread that does what may block: entering
+// network namespaces, making sockets, committing nftables rules and routes.
 //
-// Order (hard-cases.md): enrol = sockets, then rules. Un-enrol = nat rules, then the workers let the
-// flows drain, then mangle rules and routes, then sockets. SIGTERM leaves the rules (fail closed).
-// A pod that cannot be served is pending with a reason and retried; the same uid with another
-// namespace inode is a new pod.
+// Order (hard-cases.md): enrol = sockets, then rules. Un-enrol = nat rules, then the workers let
+// the flows drain, then mangle rules and routes, then sockets. SIGTERM leaves the rules (fail
+// closed). A pod that cannot be served is pending with a reason and retried; the same uid with
+// another namespace inode is a new pod.
 #pragma once
 
 #include "common/mesh/model.h"
@@ -16,7 +16,7 @@
 struct inpod;
 
 enum pod_down_reason {
-    POD_DOWN_REMOVED,    // the pod is gone: cut within 1 s
+    POD_DOWN_REMOVED, // the pod is gone: cut within 1 s
     POD_DOWN_UNENROLLED, // label taken away: flows run on, then inpod_pod_drained
 };
 
@@ -32,6 +32,7 @@ struct inpod_config {
     struct ip probe_v4, probe_v6; // kubelet probe addresses that are never captured
     // Called on the control thread. sockets: n_sets of them; ownership passes.
     void (*on_up)(void *arg, struct pod *pod, struct pod_sockets *sets, uint32_t n_sets);
+    // A pod that is removed while its flows drain after un-enrolment goes down a second time.
     void (*on_down)(void *arg, struct pod *pod, enum pod_down_reason reason);
     void *arg;
 };
@@ -42,11 +43,14 @@ struct inpod_status { // for admin and readiness
 };
 
 struct inpod *inpod_new(const struct inpod_config *config);
-void inpod_free(struct inpod *inpod); // leaves rules in place; sockets belong to the workers
+// Leaves rules in place; sockets belong to the workers. One mail may still be on its way to the
+// loop, which harmlessly runs later.
+void inpod_free(struct inpod *inpod);
 // The workload should be served (is local, enrolled, has a netns), has changed, or no longer.
 void inpod_want(struct inpod *inpod, const struct workload *workload);
 void inpod_unwant(struct inpod *inpod, const char *uid, enum pod_down_reason reason);
-// All workers have let go of an un-enrolled pod: takes the rest of its rules away.
+// All workers have let go of an un-enrolled pod: takes the rest of its rules away. (After the
+// removal of a pod that happens by itself when its flows have been cut.)
 void inpod_pod_drained(struct inpod *inpod, uint64_t pod_id);
 void inpod_get_status(const struct inpod *inpod, struct inpod_status *ret_status);
 // Visits pending pods with their reasons.

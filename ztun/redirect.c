@@ -15,6 +15,7 @@
 
 enum {
     ATTEMPTS_MAX = 5, // another process may be at it, too
+    SPEC_REMOVED = 0, // the specification after the first stage of removal
     LISTING_MAX = 1 << 20, // of our table; nobody puts that much into it in good faith
 };
 
@@ -267,9 +268,19 @@ static void script_unsign(struct buf *buf, const struct rules_state *state) {
     }
 }
 
-static bool is_intact(const struct rules_state *state, uint64_t spec) {
-    return state->exists && state->owner_handle != 0 && state->spec == spec &&
-           state->signed_listing == state->listing;
+// The table is as the process that signed it left it.
+static bool is_intact(const struct rules_state *state) {
+    return state->owner_handle != 0 && state->signed_listing == state->listing;
+}
+
+static enum redirect_status status_of(const struct rules_state *state, uint64_t spec) {
+    if (!state->exists) {
+        return REDIRECT_INSTALLED;
+    }
+    if (!is_intact(state)) {
+        return REDIRECT_REPAIRED;
+    }
+    return state->spec == spec ? REDIRECT_KEPT : REDIRECT_CHANGED;
 }
 
 static int sign(const struct rules_state *state, uint64_t owner, uint64_t spec,
@@ -283,14 +294,13 @@ static int sign(const struct rules_state *state, uint64_t owner, uint64_t spec,
     return rc;
 }
 
-// Replaces the table, whatever it was, and signs it with the listing that results.
-static int replace(const struct rules_state *state, uint64_t owner, uint64_t spec,
-                   struct slice script, char error[REDIRECT_ERROR_MAX]) {
+// Runs commands on a table in the state that was read, and signs it with the listing that results.
+static int edit(const struct rules_state *state, uint64_t owner, uint64_t spec,
+                struct slice commands, char error[REDIRECT_ERROR_MAX]) {
     struct buf buf;
     buf_init(&buf, LISTING_MAX);
     script_unsign(&buf, state);
-    buf_append_str(&buf, state->exists ? "delete table " TABLE "\n" : "create table " TABLE "\n");
-    buf_append(&buf, script);
+    buf_append(&buf, commands);
     script_sign(&buf, owner, spec, 0);
     int rc = nft_run(buf_cstr(&buf), 0, NULL, error);
     buf_fini(&buf);
@@ -301,6 +311,18 @@ static int replace(const struct rules_state *state, uint64_t owner, uint64_t spe
             rc = sign(&made, owner, spec, error);
         }
     }
+    return rc;
+}
+
+static int replace(const struct rules_state *state, uint64_t owner, uint64_t spec,
+                   struct slice script, char error[REDIRECT_ERROR_MAX]) {
+    struct buf buf;
+    buf_init(&buf, LISTING_MAX);
+    // `create` fails when another process has made the table meanwhile.
+    buf_append_str(&buf, state->exists ? "delete table " TABLE "\n" : "create table " TABLE "\n");
+    buf_append(&buf, script);
+    int rc = edit(state, owner, spec, buf_slice(&buf), error);
+    buf_fini(&buf);
     return rc;
 }
 
@@ -323,11 +345,10 @@ static int install_rules(uint64_t owner, struct slice script, struct redirect_re
             ret->status = REDIRECT_FOREIGN;
             return 0;
         }
-        if (is_intact(&state, spec)) {
-            ret->status = REDIRECT_KEPT;
+        ret->status = status_of(&state, spec);
+        if (ret->status == REDIRECT_KEPT) {
             rc = state.owner == owner ? 0 : sign(&state, owner, spec, ret->error);
         } else {
-            ret->status = state.exists ? REDIRECT_REPAIRED : REDIRECT_INSTALLED;
             if (!state.exists) {
                 ret->n_old_flows = count_old_flows();
             }
@@ -371,7 +392,21 @@ int redirect_install(const struct redirect_params *params, uint64_t owner,
     return rc;
 }
 
+static int delete_table(const struct rules_state *state, char error[REDIRECT_ERROR_MAX]) {
+    struct buf buf;
+    buf_init(&buf, LISTING_MAX);
+    script_unsign(&buf, state);
+    buf_append_str(&buf, "delete table " TABLE "\n");
+    int rc = nft_run(buf_cstr(&buf), 0, NULL, error);
+    buf_fini(&buf);
+    return rc;
+}
+
 static int remove_stage(uint64_t owner, bool nat_only, struct redirect_result *ret) {
+    // The empty chains stay: with a namespace's last one the kernel stops to translate the flows
+    // that are running, too.
+    static const struct slice nat_off =
+        SLICE_LIT("flush chain " TABLE " nat_pre\nflush chain " TABLE " nat_out\n");
     *ret = (struct redirect_result){.status = REDIRECT_KEPT};
     int rc = 0;
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
@@ -387,19 +422,8 @@ static int remove_stage(uint64_t owner, bool nat_only, struct redirect_result *r
         if (!state.exists || (nat_only && !state.has_nat)) {
             return 0;
         }
-        struct buf buf;
-        buf_init(&buf, LISTING_MAX);
-        script_unsign(&buf, &state);
-        if (nat_only) {
-            // The empty chains stay: with a namespace's last one the kernel stops to translate
-            // also the flows that are running.
-            buf_append_str(&buf, "flush chain " TABLE " nat_pre\nflush chain " TABLE " nat_out\n");
-            script_sign(&buf, owner, 0, 0);
-        } else {
-            buf_append_str(&buf, "delete table " TABLE "\n");
-        }
-        rc = nft_run(buf_cstr(&buf), 0, NULL, ret->error);
-        buf_fini(&buf);
+        rc = nat_only ? edit(&state, owner, SPEC_REMOVED, nat_off, ret->error)
+                      : delete_table(&state, ret->error);
         if (rc == 0) {
             return 0;
         }

@@ -34,7 +34,8 @@ struct redirect_params {
 enum redirect_status {
     REDIRECT_INSTALLED, // there was nothing
     REDIRECT_KEPT, // all was as it should be
-    REDIRECT_REPAIRED, // there was a table, but another one
+    REDIRECT_CHANGED, // replaced what was made from other parameters
+    REDIRECT_REPAIRED, // somebody else had changed the table
     REDIRECT_FOREIGN, // a newer process owns the rules; nothing was changed
 };
 

@@ -221,7 +221,7 @@ static void test_repair(void **state) {
     netlab_sh("ip -n %s route show table 100 | grep -q 'local default dev lo'", lab.pod_name);
     // Another specification.
     params.outbound_port = 15011;
-    assert_int_equal(install(&lab, &params, 110).status, REDIRECT_REPAIRED);
+    assert_int_equal(install(&lab, &params, 110).status, REDIRECT_CHANGED);
     assert_int_equal(install(&lab, &params, 110).status, REDIRECT_KEPT);
     close(outbound);
     netlab_down(&lab);
@@ -319,7 +319,7 @@ static void test_options(void **state) {
     expect_direct(lab.peer, app, NULL, "10.99.0.1", 8080, 0);
     params.bypass_inbound = false;
     params.virtual_interfaces = "eth0";
-    assert_int_equal(install(&lab, &params, 100).status, REDIRECT_REPAIRED);
+    assert_int_equal(install(&lab, &params, 100).status, REDIRECT_CHANGED);
     int outbound = netlab_listen(lab.pod, "0.0.0.0", 15001, MARK);
     expect_captured(lab.peer, outbound, NULL, "10.99.0.1", 8080);
     close(outbound);

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+// Enrolment against real namespaces: order of the steps, pending pods, replacement, restart.
+#include "ztun/inpod.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/rt/netns.h"
+#include "common/rt/sock.h"
+#include "common/rt/uring.h"
+#include "tests/unit/ztun/netlab.h"
+
+enum { MARK = 0x539, WAIT_MS = 8000, PODS_MAX = 8 };
+
+struct bed {
+    struct blk_pool pool;
+    struct loop loop;
+    struct inpod *inpod;
+    int n_up, n_down, n_removed;
+    struct pod *pod; // the last one that came up, while it is up
+    struct pod_sockets sets[POD_LISTENERS_MAX];
+    uint32_t n_sets;
+    uint64_t last_down_id;
+    char pending[256];
+};
+
+static void on_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32_t n_sets) {
+    struct bed *bed = arg;
+    bed->n_up++;
+    bed->pod = pod_ref(pod);
+    bed->n_sets = n_sets;
+    memcpy(bed->sets, sets, n_sets * sizeof(sets[0]));
+}
+
+static void close_sockets(struct bed *bed) {
+    for (uint32_t i = 0; i < bed->n_sets; i++) {
+        pod_sockets_close(&bed->sets[i]);
+    }
+    bed->n_sets = 0;
+}
+
+static void on_down(void *arg, struct pod *pod, enum pod_down_reason reason) {
+    struct bed *bed = arg;
+    bed->n_down++;
+    bed->n_removed += reason == POD_DOWN_REMOVED;
+    bed->last_down_id = pod->id;
+    if (bed->pod == pod) {
+        close_sockets(bed);
+        pod_unref(bed->pod);
+        bed->pod = NULL;
+    }
+}
+
+static struct inpod_config config_for(struct bed *bed) {
+    return (struct inpod_config){
+        .loop = &bed->loop,
+        .n_workers = 2,
+        .outbound_port = 15001,
+        .inbound_port = 15006,
+        .hbone_port = 15008,
+        .dns_port = 15053,
+        .mark = MARK,
+        .dns_capture = true,
+        .redirect = true,
+        .ipv6 = true,
+        .original_source = -1,
+        .on_up = on_up,
+        .on_down = on_down,
+        .arg = bed,
+    };
+}
+
+static void bed_up(struct bed *bed) {
+    char error[URING_ERROR_MAX];
+    struct io *io;
+    *bed = (struct bed){0};
+    blk_pool_init(&bed->pool, 4);
+    assert_int_equal(uring_new(&(struct uring_options){0}, &bed->pool, error, &io), 0);
+    loop_init(&bed->loop, io, &bed->pool, NULL);
+    struct inpod_config config = config_for(bed);
+    bed->inpod = inpod_new(&config);
+}
+
+static void bed_down(struct bed *bed) {
+    inpod_free(bed->inpod);
+    close_sockets(bed);
+    pod_unref(bed->pod);
+    loop_turn(&bed->loop, false);
+    loop_fini(&bed->loop);
+    bed->loop.io->ops->free(bed->loop.io);
+    blk_pool_fini(&bed->pool);
+}
+
+static void turns_ms(struct bed *bed, uint64_t ms) {
+    uint64_t end = clock_mono_ns() + ms * NS_PER_MS;
+    while (clock_mono_ns() < end) {
+        loop_turn(&bed->loop, false);
+        usleep(1000);
+    }
+}
+
+// Turns the loop until status and calls are as expected.
+static void expect(struct bed *bed, uint32_t n_active, uint32_t n_pending, int n_up, int n_down) {
+    struct inpod_status status = {0};
+    for (int i = 0; i < WAIT_MS; i++) {
+        loop_turn(&bed->loop, false);
+        inpod_get_status(bed->inpod, &status);
+        if (status.n_active == n_active && status.n_pending == n_pending && bed->n_up == n_up &&
+            bed->n_down == n_down) {
+            return;
+        }
+        usleep(1000);
+    }
+    fail_msg("active %u pending %u up %d down %d", status.n_active, status.n_pending, bed->n_up,
+             bed->n_down);
+}
+
+static void keep_pending(void *arg, const char *uid, const char *reason) {
+    struct bed *bed = arg;
+    snprintf(bed->pending, sizeof(bed->pending), "%s: %s", uid, reason);
+}
+
+static void expect_pending(struct bed *bed, const char *part) {
+    bed->pending[0] = '\0';
+    inpod_each_pending(bed->inpod, keep_pending, bed);
+    if (strstr(bed->pending, part) == NULL) {
+        fail_msg("pending '%s' lacks '%s'", bed->pending, part);
+    }
+}
+
+static struct workload *workload_in(const char *uid, const char *netns) {
+    struct workload spec = {
+        .leaf.key = slice_str(uid),
+        .name = "web",
+        .ns = "demo",
+        .netns = netns,
+        .is_enrolled = true,
+    };
+    return workload_new(&spec);
+}
+
+static bool has_rules(const struct netlab *lab, const char *what) {
+    char command[256];
+    snprintf(command, sizeof(command), "ip netns exec %s nft list ruleset | grep -q '%s'",
+             lab->pod_name, what);
+    return system(command) == 0;
+}
+
+static void test_life(void **state) {
+    struct netlab lab;
+    struct bed bed;
+    netlab_up(&lab, NETLAB_V4 | NETLAB_V6);
+    bed_up(&bed);
+    struct workload *web = workload_in("c//Pod/demo/web", lab.pod_name);
+    inpod_want(bed.inpod, web);
+    expect(&bed, 1, 0, 1, 0);
+    assert_int_equal(bed.n_sets, 2);
+    assert_true(bed.pod->has_v6 && bed.pod->original_source && bed.pod->dns_v4 && bed.pod->dns_v6);
+    assert_true(bed.sets[1].outbound >= 0 && bed.sets[1].inbound >= 0 && bed.sets[1].hbone >= 0);
+    assert_true(bed.sets[1].dns_udp[0] >= 0 && bed.sets[1].dns_tcp[1] >= 0);
+    assert_true(has_rules(&lab, "redirect to :15001"));
+    // Captured, by one of the two listeners.
+    for (int i = 0; i < 2; i++) {
+        int fd = netlab_connect(lab.pod, NULL, i == 0 ? "10.7.7.7" : "fd77::7", 80, 0);
+        assert_true(fd >= 0);
+        int accepted = netlab_accept(bed.sets[0].outbound);
+        accepted = accepted >= 0 ? accepted : netlab_accept(bed.sets[1].outbound);
+        assert_true(accepted >= 0);
+        close(accepted);
+        close(fd);
+    }
+    // The same again changes nothing.
+    inpod_want(bed.inpod, web);
+    turns_ms(&bed, 50);
+    expect(&bed, 1, 0, 1, 0);
+
+    inpod_unwant(bed.inpod, "c//Pod/demo/web", POD_DOWN_UNENROLLED);
+    expect(&bed, 0, 0, 1, 1);
+    assert_int_equal(bed.n_removed, 0);
+    assert_false(has_rules(&lab, "redirect to"));
+    assert_true(has_rules(&lab, "mangle_pre"));
+    inpod_pod_drained(bed.inpod, bed.last_down_id);
+    turns_ms(&bed, 100);
+    assert_false(has_rules(&lab, "ztun"));
+    leaf_unref(web);
+    bed_down(&bed);
+    netlab_down(&lab);
+}
+
+// A label that comes and goes quickly ends in the last state.
+static void test_flapping(void **state) {
+    struct netlab lab;
+    struct bed bed;
+    netlab_up(&lab, NETLAB_V4);
+    bed_up(&bed);
+    struct workload *web = workload_in("uid", lab.pod_name);
+    for (int i = 0; i < 20; i++) {
+        inpod_want(bed.inpod, web);
+        if (i % 3 == 0) {
+            turns_ms(&bed, (uint64_t)i);
+        }
+        inpod_unwant(bed.inpod, "uid", i % 2 == 0 ? POD_DOWN_UNENROLLED : POD_DOWN_REMOVED);
+        if (i % 2 == 0) {
+            turns_ms(&bed, (uint64_t)i);
+        }
+    }
+    inpod_want(bed.inpod, web);
+    turns_ms(&bed, 300);
+    struct inpod_status status;
+    inpod_get_status(bed.inpod, &status);
+    assert_int_equal(status.n_active, 1);
+    assert_int_equal(status.n_started, status.n_stopped + 1);
+    assert_int_equal(bed.n_up, bed.n_down + 1);
+    assert_true(has_rules(&lab, "redirect to :15001"));
+    leaf_unref(web);
+    bed_down(&bed);
+    netlab_down(&lab);
+}
+
+static void test_pending(void **state) {
+    struct bed bed;
+    bed_up(&bed);
+    struct workload *web = workload_in("uid", "ztt-no-such-name");
+    inpod_want(bed.inpod, web);
+    turns_ms(&bed, 20);
+    expect(&bed, 0, 1, 0, 0);
+    expect_pending(&bed, "uid: cannot open the network namespace: No such file");
+    // The loopback interface comes up late: the rules have to wait.
+    netlab_sh("ip netns add ztt-no-such-name");
+    struct netlab lab = {.pod_name = "ztt-no-such-name"};
+    expect(&bed, 0, 1, 1, 0);
+    turns_ms(&bed, 100);
+    expect_pending(&bed, "is the loopback interface up?");
+    netlab_sh("ip -n ztt-no-such-name link set lo up");
+    expect(&bed, 1, 0, 1, 0);
+    assert_true(has_rules(&lab, "redirect to :15001"));
+    // A second pod that claims the same namespace.
+    struct workload *other = workload_in("other", "ztt-no-such-name");
+    inpod_want(bed.inpod, other);
+    turns_ms(&bed, 20);
+    expect_pending(&bed, "other: its network namespace is that of pod uid");
+    inpod_unwant(bed.inpod, "uid", POD_DOWN_REMOVED);
+    expect(&bed, 1, 0, 2, 1);
+    turns_ms(&bed, 1700);
+    assert_true(has_rules(&lab, "redirect to :15001"));
+    netlab_sh("ip netns del ztt-no-such-name");
+    leaf_unref(web);
+    leaf_unref(other);
+    bed_down(&bed);
+}
+
+static void test_port_taken(void **state) {
+    struct netlab lab;
+    struct bed bed;
+    netlab_up(&lab, NETLAB_V4);
+    int app = netlab_listen(lab.pod, "0.0.0.0", 15006, 0);
+    bed_up(&bed);
+    struct workload *web = workload_in("uid", lab.pod_name);
+    inpod_want(bed.inpod, web);
+    turns_ms(&bed, 20);
+    expect_pending(&bed, "cannot listen on port 15006: Address already in use");
+    close(app);
+    expect(&bed, 1, 0, 1, 0);
+    assert_false(bed.pod->dns_v6); // IPv6 is off
+    leaf_unref(web);
+    bed_down(&bed);
+    netlab_down(&lab);
+}
+
+// Another namespace under the same name is another pod; the old one is let go of.
+static void test_replaced(void **state) {
+    struct netlab lab;
+    struct bed bed;
+    netlab_up(&lab, NETLAB_V4);
+    bed_up(&bed);
+    struct workload *web = workload_in("uid", lab.pod_name);
+    inpod_want(bed.inpod, web);
+    expect(&bed, 1, 0, 1, 0);
+    uint64_t id = bed.pod->id;
+    netlab_sh("ip netns del %s && ip netns add %s && ip -n %s link set lo up", lab.pod_name,
+              lab.pod_name, lab.pod_name);
+    inpod_want(bed.inpod, web);
+    expect(&bed, 1, 0, 2, 1);
+    assert_int_equal(bed.n_removed, 1);
+    assert_int_equal(bed.last_down_id, id);
+    assert_true(has_rules(&lab, "redirect to :15001"));
+    // Gone without a word: noticed by the sweep.
+    netlab_sh("ip netns del %s", lab.pod_name);
+    expect(&bed, 0, 1, 2, 2);
+    leaf_unref(web);
+    bed_down(&bed);
+    netlab_down(&lab);
+}
+
+// 2 s after the removal no descriptor of ours refers to the namespace: the kernel frees it, and
+// with it the veth pair.
+static void test_removed(void **state) {
+    struct netlab lab;
+    struct bed bed;
+    netlab_up(&lab, NETLAB_V4);
+    bed_up(&bed);
+    struct workload *web = workload_in("uid", lab.pod_name);
+    inpod_want(bed.inpod, web);
+    expect(&bed, 1, 0, 1, 0);
+    close(lab.pod);
+    lab.pod = dup(lab.peer);
+    netlab_sh("ip netns del %s", lab.pod_name);
+    inpod_unwant(bed.inpod, "uid", POD_DOWN_REMOVED);
+    turns_ms(&bed, 1900);
+    netlab_sh("! ip -n %s link show eth0 2>/dev/null", lab.peer_name);
+    leaf_unref(web);
+    bed_down(&bed);
+    netlab_down(&lab);
+}
+
+// SIGTERM, crash: the rules stay, the next process takes them over, the old one keeps off.
+static void test_restart(void **state) {
+    struct netlab lab;
+    struct bed bed, next;
+    netlab_up(&lab, NETLAB_V4);
+    bed_up(&bed);
+    struct workload *web = workload_in("uid", lab.pod_name);
+    inpod_want(bed.inpod, web);
+    expect(&bed, 1, 0, 1, 0);
+    bed_up(&next); // beside the first one
+    inpod_want(next.inpod, web);
+    expect(&next, 1, 0, 1, 0);
+    inpod_unwant(bed.inpod, "uid", POD_DOWN_UNENROLLED);
+    expect(&bed, 0, 0, 1, 1);
+    inpod_pod_drained(bed.inpod, bed.last_down_id);
+    turns_ms(&bed, 100);
+    assert_true(has_rules(&lab, "redirect to :15001"));
+    bed_down(&bed);
+    bed_down(&next);
+    assert_true(has_rules(&lab, "redirect to :15001"));
+    int fd = netlab_connect(lab.pod, NULL, "10.7.7.7", 80, 0); // refused, never bypassed
+    assert_int_equal(fd, -ECONNREFUSED);
+    netlab_sh("ip netns exec %s nft flush chain inet ztun nat_out", lab.pod_name);
+    bed_up(&bed);
+    inpod_want(bed.inpod, web);
+    expect(&bed, 1, 0, 1, 0);
+    assert_true(has_rules(&lab, "redirect to :15001"));
+    leaf_unref(web);
+    bed_down(&bed);
+    netlab_down(&lab);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_life),     cmocka_unit_test(test_flapping),
+        cmocka_unit_test(test_pending),  cmocka_unit_test(test_port_taken),
+        cmocka_unit_test(test_replaced), cmocka_unit_test(test_removed),
+        cmocka_unit_test(test_restart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
