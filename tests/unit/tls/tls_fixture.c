@@ -9,7 +9,7 @@
 #include "common/tls/tls_cert.h"
 #include "common/tls/tls_verify.h"
 
-struct blk_pool fix_pool;
+_Thread_local struct blk_pool fix_pool;
 
 int fix_pool_setup(void **state) {
     blk_pool_init(&fix_pool, 4);

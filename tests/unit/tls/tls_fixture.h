@@ -70,7 +70,7 @@ bool fix_oracle_run(SSL *ssl, struct tls_handshake *hs, size_t chunk,
                     struct tls_record **ret_record, uint8_t **ret_rest, size_t *ret_rest_len);
 
 // The pool of the tests (checked for leaks by fix_pool_fini).
-extern struct blk_pool fix_pool;
+extern _Thread_local struct blk_pool fix_pool; // each thread sets up its own
 int fix_pool_setup(void **state);
 int fix_pool_teardown(void **state);
 
