@@ -271,11 +271,328 @@ static void test_simulated(void **state) {
     print_message("\n");
 }
 
+// ---- Endings ----
+
+static void test_half_close(void **state) {
+    // One side ends at once and the other sends for long; and the other way round.
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        for (int who = 0; who < 2; who++) {
+            struct bed bed;
+            bed_init(&bed, kinds[k], NULL, 7);
+            struct end ends[2];
+            pair_init(&bed, ends, LINK_SLOTS, LINK_CONTIG);
+            transfer(&bed, ends, who ? 0 : 3 << 20, who ? 3 << 20 : 0);
+            bed_fini(&bed);
+        }
+    }
+}
+
+static void start(struct end ends[2], uint64_t n) {
+    for (int i = 0; i < 2; i++) {
+        ends[i].to_send = n;
+        link_read(&ends[i].link, true);
+        refill(&ends[i]);
+    }
+}
+
+enum ending { END_ABORT, END_CLOSE, END_NET_RESET, END_VANISH, N_ENDINGS };
+
+static void end_somehow(struct bed *bed, struct end *end, enum ending how) {
+    if (end->is_closed) {
+        return;
+    }
+    switch (how) {
+    case END_ABORT:
+        link_abort(&end->link);
+        break;
+    case END_CLOSE:
+        link_close(&end->link);
+        break;
+    case END_NET_RESET:
+        bed_is_fake(bed) ? fake_reset(bed->net, end->link.fd) : link_abort(&end->link);
+        break;
+    default:
+        bed_is_fake(bed) ? fake_vanish(bed->net, end->link.fd, NS_PER_SEC) : link_abort(&end->link);
+        break;
+    }
+}
+
+// At a random moment of a transfer both ways.
+static void run_ending(enum bed_kind kind, uint64_t seed) {
+    struct bed bed;
+    bed_init(&bed, kind, NULL, seed);
+    uint64_t rng = seed + 1000;
+    struct end ends[2];
+    pair_init(&bed, ends, rng_below(&rng, 2) ? LINK_CONTIG : LINK_SLOTS,
+              rng_below(&rng, 2) ? LINK_CONTIG : LINK_SLOTS);
+    for (int i = 0; i < 2; i++) {
+        ends[i].pause_percent = (unsigned)rng_below(&rng, 2) * 20;
+        ends[i].keeps_blocks = rng_below(&rng, 2) != 0;
+        ends[i].max_chunk = (uint32_t)(1000u << rng_below(&rng, 8));
+    }
+    start(ends, 1 + rng_below(&rng, 2 << 20));
+    for (uint64_t n = rng_below(&rng, 200); n > 0 && !ends[0].is_closed; n--) {
+        loop_turn(&bed.loop, bed_is_fake(&bed));
+    }
+    enum ending how = (enum ending)rng_below(&rng, N_ENDINGS);
+    end_somehow(&bed, &ends[0], how);
+    if (rng_below(&rng, 4) == 0) {
+        end_somehow(&bed, &ends[1], END_ABORT);
+    }
+    // A paused or a stalled link does not notice a peer's end; its owner ends it some day.
+    for (int i = 0; i < 3000 && !(ends[0].is_closed && ends[1].is_closed); i++) {
+        loop_turn(&bed.loop, false);
+        if (bed_is_fake(&bed)) {
+            fake_skip(bed.net, NS_PER_MS);
+        }
+        maybe_close(&ends[0]);
+        maybe_close(&ends[1]);
+    }
+    if (how != END_CLOSE && ends[1].is_closed && ends[1].has_eof) {
+        // A flow that was cut never looks complete.
+        assert_int_equal(ends[1].received, ends[0].to_send);
+    }
+    link_abort(&ends[1].link);
+    bed_run(&bed, &ends[1].is_closed, 10);
+    bed_run(&bed, &ends[0].is_closed, 10);
+    bed_fini(&bed);
+}
+
+static void test_endings(void **state) {
+    const char *only = getenv("SEED");
+    if (only != NULL) {
+        run_ending(BED_FAKE, strtoull(only, NULL, 10));
+        return;
+    }
+    for (uint64_t seed = 0; seed < 1000; seed++) {
+        print_message("\rseed %lu", (unsigned long)seed);
+        run_ending(BED_FAKE, seed);
+    }
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        run_ending(seed % 2 ? BED_URING : BED_URING_PLAIN, seed);
+    }
+    print_message("\n");
+}
+
+static void test_reset_seen(void **state) {
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        for (int is_bulk = 0; is_bulk < 2; is_bulk++) {
+            struct bed bed;
+            bed_init(&bed, kinds[k], NULL, 3);
+            struct end ends[2];
+            pair_init(&bed, ends, LINK_SLOTS, LINK_SLOTS);
+            ends[1].link.is_bulk = is_bulk;
+            link_read(&ends[0].link, true);
+            link_read(&ends[1].link, true);
+            bed_run_ms(&bed, 5);
+            link_abort(&ends[0].link);
+            bed_run(&bed, &ends[1].is_closed, 5);
+            assert_true(ends[0].is_closed);
+            assert_int_equal(ends[0].err, 0);
+            assert_int_equal(ends[1].err, -ECONNRESET);
+            assert_false(ends[1].has_eof);
+            bed_fini(&bed);
+        }
+    }
+}
+
+static void test_close_unstarted(void **state) {
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct bed bed;
+        bed_init(&bed, kinds[k], NULL, 3);
+        struct end ends[2];
+        pair_init(&bed, ends, LINK_SLOTS, LINK_SLOTS);
+        link_close(&ends[0].link);
+        link_close(&ends[0].link); // twice is once
+        link_abort(&ends[1].link);
+        assert_false(ends[0].is_closed); // never from inside the call
+        bed_run(&bed, &ends[0].is_closed, 5);
+        bed_run(&bed, &ends[1].is_closed, 5);
+        bed_fini(&bed);
+    }
+}
+
+// ---- Memory and modes ----
+
+static void test_slow_reader(void **state) {
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct bed bed;
+        bed_init(&bed, kinds[k], NULL, 9);
+        struct end ends[2];
+        pair_init(&bed, ends, LINK_SLOTS, LINK_SLOTS);
+        ends[0].to_send = 64 << 20;
+        refill(&ends[0]); // ends[1] reads nothing
+        bed_run_ms(&bed, 200);
+        assert_true(ends[0].queued < ends[0].to_send);
+        assert_true(link_queued(&ends[0].link) > 0);
+        // What waits is cold and as large as its bytes.
+        assert_int_equal(bed.pool.stats.n_bulk, 0);
+        assert_true(bed.pool.stats.cold_bytes < 2 * (ends[0].max_queue + ends[0].max_chunk));
+        ends[1].to_send = 0;
+        link_read(&ends[0].link, true);
+        link_read(&ends[1].link, true);
+        refill(&ends[1]);
+        if (bed_is_fake(&bed)) {
+            link_abort(&ends[0].link);
+            link_abort(&ends[1].link);
+        }
+        run_until_closed(&bed, ends, 60);
+        bed_fini(&bed);
+    }
+}
+
+// A sender's hot blocks must not stay hot while they wait for a full socket.
+static void test_hot_to_cold(void **state) {
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct bed bed;
+        bed_init(&bed, kinds[k], NULL, 9);
+        struct end ends[2];
+        pair_init(&bed, ends, LINK_SLOTS, LINK_SLOTS);
+        ends[0].to_send = UINT64_MAX; // no FIN
+        ends[0].max_queue = 0;
+        for (int i = 0; i < 400; i++) {
+            struct chain data;
+            chain_init(&data, &bed.pool);
+            struct blk *blk = blk_new_bulk(&bed.pool);
+            memset(blk->base, 1, 60000);
+            chain_give(&data, blk, 0, 60000);
+            link_write(&ends[0].link, &data);
+            loop_turn(&bed.loop, false);
+            loop_turn(&bed.loop, false);
+        }
+        bed_run_ms(&bed, 50);
+        assert_true(link_queued(&ends[0].link) > 0);
+        assert_int_equal(bed.pool.stats.n_bulk, 0);
+        link_abort(&ends[0].link);
+        link_abort(&ends[1].link);
+        run_until_closed(&bed, ends, 10);
+        bed_fini(&bed);
+    }
+}
+
+static void test_idle_memory(void **state) {
+    assert_true(sizeof(struct link) <= 288);
+    struct bed bed;
+    bed_init(&bed, BED_URING, NULL, 0);
+    enum { N = 50 };
+    static struct end ends[2 * N];
+    for (int i = 0; i < N; i++) {
+        pair_init(&bed, &ends[2 * i], LINK_CONTIG, LINK_CONTIG);
+        start(&ends[2 * i], 100000);
+        ends[2 * i].link.want_fin = ends[2 * i + 1].link.want_fin = false; // stay open
+    }
+    bed_run_ms(&bed, 500);
+    for (int i = 0; i < 2 * N; i++) {
+        assert_int_equal(ends[i].received, 100000);
+        assert_null(ends[i].link.send_state);
+        assert_null(ends[i].link.stash);
+        assert_null(ends[i].link.held);
+    }
+    assert_int_equal(bed.pool.stats.n_cold, 0);
+    assert_int_equal(bed.pool.stats.n_bulk, 0);
+    assert_int_equal(bed.pool.live_segs, 0);
+    struct uring_stats stats;
+    uring_get_stats(bed.io, &stats);
+    assert_int_equal(stats.n_buffers_out, 0);
+    for (int i = 0; i < 2 * N; i++) {
+        link_close(&ends[i].link);
+    }
+    bed_run_ms(&bed, 50);
+    bed_fini(&bed);
+}
+
+static void test_mode_switch(void **state) {
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        for (int mode = 0; mode < 2; mode++) {
+            struct bed bed;
+            bed_init(&bed, kinds[k], NULL, 9);
+            struct end ends[2];
+            pair_init(&bed, ends, LINK_SLOTS, mode ? LINK_CONTIG : LINK_SLOTS);
+            ends[1].to_send = 0;
+            ends[0].to_send = UINT64_MAX; // no FIN
+            ends[0].max_queue = 0; // nothing by itself
+            link_read(&ends[1].link, true);
+            for (int round = 0; round < 3; round++) {
+                ends[0].max_queue = 1 << 20;
+                for (int i = 0; i < 10; i++) {
+                    refill(&ends[0]);
+                    bed_run_ms(&bed, 1);
+                }
+                assert_true(bed_is_fake(&bed) || ends[1].link.is_bulk);
+                ends[0].max_queue = 1;
+                bed_run_ms(&bed, bed_is_fake(&bed) ? 300 : 20);
+                ends[0].max_chunk = 100;
+                for (int i = 0; i < 20; i++) {
+                    refill(&ends[0]);
+                    bed_run_ms(&bed, 2);
+                }
+                assert_false(ends[1].link.is_bulk);
+                ends[0].max_chunk = 40000;
+            }
+            ends[0].to_send = ends[0].queued;
+            refill(&ends[0]);
+            refill(&ends[1]);
+            link_read(&ends[0].link, true);
+            run_until_closed(&bed, ends, 10);
+            // The record that the end cut short was never whole.
+            uint64_t missing = ends[0].queued - ends[1].received;
+            assert_true(mode ? missing < 16406 : missing == 0);
+            bed_fini(&bed);
+        }
+    }
+}
+
+// Many links and two ring blocks, some of which their readers keep.
+static void test_no_buffers(void **state) {
+    struct bed bed;
+    bed_init(&bed, BED_URING, &(struct uring_options){.n_buffers = 2}, 0);
+    enum { N = 20 };
+    static struct end ends[2 * N];
+    for (int i = 0; i < N; i++) {
+        pair_init(&bed, &ends[2 * i], i % 2 ? LINK_CONTIG : LINK_SLOTS, LINK_SLOTS);
+        ends[2 * i].keeps_blocks = ends[2 * i + 1].keeps_blocks = true;
+        ends[2 * i].max_chunk = ends[2 * i + 1].max_chunk = 3000;
+        start(&ends[2 * i], 1 << 20);
+    }
+    for (int i = 0; i < N; i++) {
+        run_until_closed(&bed, &ends[2 * i], 30);
+        assert_int_equal(ends[2 * i].received, 1 << 20);
+        assert_int_equal(ends[2 * i + 1].received, 1 << 20);
+    }
+    struct uring_stats stats;
+    uring_get_stats(bed.io, &stats);
+    assert_true(stats.n_no_buffers > 0);
+    assert_int_equal(stats.n_overflows, 0);
+    bed_fini(&bed);
+}
+
+// A completion queue that is far too small loses nothing.
+static void test_overflow(void **state) {
+    struct bed bed;
+    bed_init(&bed, BED_URING, &(struct uring_options){.entries = 2, .cq_entries = 4}, 0);
+    enum { N = 20 };
+    static struct end ends[2 * N];
+    for (int i = 0; i < N; i++) {
+        pair_init(&bed, &ends[2 * i], LINK_SLOTS, LINK_SLOTS);
+        start(&ends[2 * i], 1 << 20);
+    }
+    for (int i = 0; i < N; i++) {
+        run_until_closed(&bed, &ends[2 * i], 30);
+        assert_int_equal(ends[2 * i].received, 1 << 20);
+        assert_int_equal(ends[2 * i + 1].received, 1 << 20);
+    }
+    bed_fini(&bed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_integrity),
-        cmocka_unit_test(test_mixed),
-        cmocka_unit_test(test_simulated),
+        cmocka_unit_test(test_integrity),       cmocka_unit_test(test_mixed),
+        cmocka_unit_test(test_simulated),       cmocka_unit_test(test_half_close),
+        cmocka_unit_test(test_endings),         cmocka_unit_test(test_reset_seen),
+        cmocka_unit_test(test_close_unstarted), cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_hot_to_cold),     cmocka_unit_test(test_idle_memory),
+        cmocka_unit_test(test_mode_switch),     cmocka_unit_test(test_no_buffers),
+        cmocka_unit_test(test_overflow),
     };
     return cmocka_run_group_tests(tests, make_pattern, drop_pattern);
 }

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Loops, mail and workers across threads (run under TSan), watches and signals.
+#include "common/rt/loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/rt/signals.h"
+#include "common/rt/watch.h"
+#include "common/rt/worker.h"
+#include "tests/unit/rt/bed.h"
+
+// ---- Mail ----
+
+enum { N_SENDERS = 3, N_MAILS = 20000 };
+
+struct number {
+    struct mail mail;
+    int sender;
+    int value;
+};
+
+static int last_value[N_SENDERS];
+static atomic_int n_received;
+
+static void on_number(struct mail *mail, void *owner) {
+    struct number *number = CONTAINER_OF(mail, struct number, mail);
+    assert_ptr_equal(owner, &n_received);
+    assert_int_equal(number->value, last_value[number->sender] + 1); // in order per sender
+    last_value[number->sender] = number->value;
+    free(number);
+    atomic_fetch_add(&n_received, 1);
+}
+
+struct sender {
+    struct worker *worker;
+    int id;
+};
+
+static void *send_numbers(void *arg) {
+    struct sender *sender = arg;
+    for (int i = 1; i <= N_MAILS; i++) {
+        struct number *number = malloc(sizeof(*number));
+        *number = (struct number){.mail.fn = on_number, .sender = sender->id, .value = i};
+        loop_send(&sender->worker->loop, &number->mail);
+        if (i % 1000 == 0) {
+            usleep(100); // so that the loop goes to sleep in between
+        }
+    }
+    return NULL;
+}
+
+static void run_mail(bool plain) {
+    struct worker worker;
+    char error[URING_ERROR_MAX];
+    struct worker_options options = {
+        .name = "test", .cpu = 0, .arg = &n_received, .uring.disable_single_issuer = plain};
+    assert_int_equal(worker_start(&worker, &options, error), 0);
+    atomic_store(&n_received, 0);
+    pthread_t threads[N_SENDERS];
+    struct sender senders[N_SENDERS];
+    for (int i = 0; i < N_SENDERS; i++) {
+        last_value[i] = 0;
+        senders[i] = (struct sender){.worker = &worker, .id = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, send_numbers, &senders[i]), 0);
+    }
+    for (int i = 0; i < N_SENDERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    for (int i = 0; i < 5000 && atomic_load(&n_received) < N_SENDERS * N_MAILS; i++) {
+        usleep(1000);
+    }
+    assert_int_equal(atomic_load(&n_received), N_SENDERS * N_MAILS); // no wake-up was lost
+    worker_stop(&worker);
+}
+
+static void test_mail(void **state) {
+    run_mail(false);
+    run_mail(true);
+}
+
+// One message at a time into a loop that sleeps: each needs a wake-up that is not lost.
+static void test_wake(void **state) {
+    struct worker worker;
+    char error[URING_ERROR_MAX];
+    struct worker_options options = {.cpu = -1, .arg = &n_received};
+    assert_int_equal(worker_start(&worker, &options, error), 0);
+    atomic_store(&n_received, 0);
+    last_value[0] = 0;
+    for (int i = 1; i <= 2000; i++) {
+        struct number *number = malloc(sizeof(*number));
+        *number = (struct number){.mail.fn = on_number, .value = i};
+        loop_send(&worker.loop, &number->mail);
+        for (int spins = 0; atomic_load(&n_received) < i; spins++) {
+            assert_true(spins < 1000000);
+            if (spins > 100) {
+                usleep(10);
+            }
+        }
+    }
+    worker_stop(&worker);
+}
+
+// ---- Workers ----
+
+static int refuse(struct worker *worker) {
+    return -EACCES;
+}
+
+static void test_worker_errors(void **state) {
+    int n_fds = count_fds();
+    struct worker worker;
+    char error[URING_ERROR_MAX];
+    struct worker_options options = {.cpu = 99999, .start = refuse};
+    assert_int_equal(worker_start(&worker, &options, error), -EACCES);
+    assert_non_null(strstr(error, "Permission denied"));
+    assert_int_equal(count_fds(), n_fds);
+}
+
+static atomic_int n_hooks;
+
+static void hook(struct loop *loop) {
+    atomic_fetch_add(&n_hooks, 1);
+}
+
+static int set_hooks(struct worker *worker) {
+    worker->loop.before_wait = hook;
+    worker->loop.after_wait = hook;
+    return 0;
+}
+
+static void test_worker_hooks(void **state) {
+    struct worker worker;
+    char error[URING_ERROR_MAX];
+    struct worker_options options = {.cpu = -1, .start = set_hooks};
+    assert_int_equal(worker_start(&worker, &options, error), 0);
+    worker_stop(&worker);
+    assert_true(atomic_load(&n_hooks) >= 2 && atomic_load(&n_hooks) % 2 == 0);
+}
+
+// ---- Phases ----
+
+static int order[8], n_order;
+static struct loop_flush first_flush, second_flush;
+static struct bed *phase_bed;
+
+static void on_second(struct loop_flush *flush) {
+    order[n_order++] = 3;
+}
+
+static void on_first(struct loop_flush *flush) {
+    order[n_order++] = 2;
+    loop_flush_arm(&phase_bed->loop, &second_flush); // same phase
+}
+
+static void on_phase_timer(struct timer *timer, uint64_t now) {
+    order[n_order++] = 1;
+    loop_flush_arm(&phase_bed->loop, &first_flush);
+    loop_flush_arm(&phase_bed->loop, &first_flush); // twice is once
+}
+
+static void test_phases(void **state) {
+    const enum bed_kind kinds[] = {BED_URING, BED_FAKE};
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct bed bed;
+        bed_init(&bed, kinds[k], NULL, 0);
+        phase_bed = &bed;
+        n_order = 0;
+        loop_flush_init(&first_flush, on_first);
+        loop_flush_init(&second_flush, on_second);
+        struct timer timer;
+        timer_init(&timer, on_phase_timer);
+        uint64_t due = bed.loop.now + 5 * NS_PER_MS;
+        timer_set(&bed.loop.timers, &timer, due);
+        while (n_order == 0) {
+            loop_turn(&bed.loop, true);
+        }
+        assert_true(bed.loop.now >= due && bed.loop.now < due + 500 * NS_PER_MS);
+        assert_int_equal(n_order, 3);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(order[i], i + 1);
+        }
+        bed_fini(&bed);
+    }
+}
+
+// ---- Watches and signals ----
+
+static unsigned n_ready;
+static bool is_stopped;
+
+static void on_ready(struct watch *watch, uint32_t ready) {
+    uint64_t value;
+    assert_true((ready & POLLIN) != 0);
+    assert_int_equal(read(watch->fd, &value, sizeof(value)), sizeof(value));
+    n_ready += (unsigned)value;
+}
+
+static void on_watch_stopped(struct watch *watch) {
+    is_stopped = true;
+}
+
+static void test_watch(void **state) {
+    struct bed bed;
+    bed_init(&bed, BED_URING, NULL, 0);
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    struct watch watch;
+    watch_init(&watch, &bed.loop, fd, POLLIN, on_ready);
+    for (unsigned i = 1; i <= 10; i++) {
+        uint64_t one = 1;
+        assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+        bed_run_ms(&bed, 2);
+        assert_int_equal(n_ready, i);
+    }
+    watch_stop(&watch, on_watch_stopped);
+    assert_false(is_stopped);
+    bed_run(&bed, &is_stopped, 5);
+    close(fd);
+    bed_fini(&bed);
+}
+
+static int last_signal;
+
+static void on_signal(struct signals *signals, int signo) {
+    last_signal = signo;
+}
+
+static void on_signals_stopped(struct signals *signals) {
+    is_stopped = true;
+}
+
+static void test_signals(void **state) {
+    struct bed bed;
+    bed_init(&bed, BED_URING, NULL, 0);
+    sigset_t set, old;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, NULL, &old);
+    int fd;
+    assert_int_equal(signals_block(&set, &fd), 0);
+    struct signals signals;
+    signals_init(&signals, &bed.loop, fd, on_signal);
+    kill(getpid(), SIGUSR1);
+    bed_run_ms(&bed, 5);
+    assert_int_equal(last_signal, SIGUSR1);
+    is_stopped = false;
+    signals_stop(&signals, on_signals_stopped);
+    bed_run(&bed, &is_stopped, 5);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    bed_fini(&bed);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_mail),          cmocka_unit_test(test_wake),
+        cmocka_unit_test(test_worker_errors), cmocka_unit_test(test_worker_hooks),
+        cmocka_unit_test(test_phases),        cmocka_unit_test(test_watch),
+        cmocka_unit_test(test_signals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
