@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A bounded queue of log lines from one thread to another, without locks. A line that does not fit
-// is refused.
+// is refused. An empty ring takes every line of up to half its size minus 16 bytes.
 //
 // Thread: log_ring_push by one producer, log_ring_peek and log_ring_pop by one consumer.
 #pragma once
