@@ -288,12 +288,21 @@ static void deliver_held(struct link *link) {
         blk_unref(seg.blk);
     }
     if (link->is_eof_held && link->held == NULL && can_deliver(link)) {
-        give_eof(link);
+        // A socket reports its error once. If a send under way was told of a reset, this end is no
+        // FIN, and its completion says so by the next turn: a cut flow must not look complete.
+        if (op_is_pending(&link->send_op) &&
+            link->eof_turn == (uint32_t)link->loop->stats.n_turns) {
+            list_push_back(&link->loop->again, &link->again);
+        } else {
+            give_eof(link);
+        }
     }
 }
 
+// The order of completions tells an EOF from what is left of a socket after its error was reported.
 static void on_eof(struct link *link) {
     link->is_eof_held = true;
+    link->eof_turn = (uint32_t)link->loop->stats.n_turns - 1;
     if (can_deliver(link) && !has_held_data(link)) {
         give_eof(link);
     }
@@ -418,7 +427,8 @@ static void bulk_read(struct link *link) {
         }
     } else if (n == 0) {
         stash_to_cold(link);
-        on_eof(link);
+        link->is_eof_held = true;
+        link->eof_turn = (uint32_t)link->loop->stats.n_turns;
     } else if (n == -EAGAIN) {
         stash_to_cold(link);
     } else {

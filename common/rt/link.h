@@ -61,6 +61,7 @@ struct link {
     uint32_t need; // LINK_CONTIG: hint of the handler
     struct blk *stash; // LINK_CONTIG: incomplete record; cold, or hot between two full reads
     uint32_t stash_off, stash_len;
+    uint32_t eof_turn; // number of the turn that read an end
     struct chain *held; // LINK_SLOTS: came after the pause, not yet delivered; cold
     struct op read_op, send_op;
     struct loop_flush flush;

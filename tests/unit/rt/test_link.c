@@ -260,15 +260,29 @@ static void test_mixed(void **state) {
     }
 }
 
-static void test_simulated(void **state) {
-    const char *only = getenv("SEED");
-    uint64_t first = only != NULL ? strtoull(only, NULL, 10) : 0;
-    uint64_t n = only != NULL ? 1 : 300;
+static uint64_t env_number(const char *name, uint64_t fallback) {
+    const char *text = getenv(name);
+    return text != NULL ? strtoull(text, NULL, 10) : fallback;
+}
+
+// Runs fn for a range of seeds; SEED=n in the environment: that one (TRACE=1: with its events),
+// SEEDS=n: so many. The seed is the last line before a failure.
+static void for_seeds(uint64_t n, void (*fn)(uint64_t seed)) {
+    uint64_t first = env_number("SEED", 0);
+    n = getenv("SEED") != NULL ? 1 : env_number("SEEDS", n);
     for (uint64_t seed = first; seed < first + n; seed++) {
         print_message("\rseed %lu", (unsigned long)seed);
-        run_mixed(BED_FAKE, seed, 400000);
+        fn(seed);
     }
     print_message("\n");
+}
+
+static void run_simulated(uint64_t seed) {
+    run_mixed(BED_FAKE, seed, 400000);
+}
+
+static void test_simulated(void **state) {
+    for_seeds(300, run_simulated);
 }
 
 // ---- Endings ----
@@ -335,6 +349,9 @@ static void run_ending(enum bed_kind kind, uint64_t seed) {
         loop_turn(&bed.loop, bed_is_fake(&bed));
     }
     enum ending how = (enum ending)rng_below(&rng, N_ENDINGS);
+    if (getenv("TRACE") != NULL && bed_is_fake(&bed)) {
+        fake_set_trace(bed.net, stderr);
+    }
     end_somehow(&bed, &ends[0], how);
     if (rng_below(&rng, 4) == 0) {
         end_somehow(&bed, &ends[1], END_ABORT);
@@ -358,20 +375,15 @@ static void run_ending(enum bed_kind kind, uint64_t seed) {
     bed_fini(&bed);
 }
 
+static void run_simulated_ending(uint64_t seed) {
+    run_ending(BED_FAKE, seed);
+}
+
 static void test_endings(void **state) {
-    const char *only = getenv("SEED");
-    if (only != NULL) {
-        run_ending(BED_FAKE, strtoull(only, NULL, 10));
-        return;
-    }
-    for (uint64_t seed = 0; seed < 1000; seed++) {
-        print_message("\rseed %lu", (unsigned long)seed);
-        run_ending(BED_FAKE, seed);
-    }
+    for_seeds(1000, run_simulated_ending);
     for (uint64_t seed = 0; seed < 100; seed++) {
         run_ending(seed % 2 ? BED_URING : BED_URING_PLAIN, seed);
     }
-    print_message("\n");
 }
 
 static void test_reset_seen(void **state) {
