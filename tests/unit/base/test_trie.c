@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/base/trie.h"
 
+#include "common/base/buf.h"
 #include "common/base/rand.h"
 #include "tests/unit/base/unit.h"
 
@@ -66,7 +67,7 @@ static void test_match(void **state) {
 static bool collect(void *arg, const struct cidr *cidr, void *value) {
     char text[CIDR_TEXT_MAX];
     assert_string_equal(cidr_text(cidr, text), value);
-    strcat(strcat(arg, text), " ");
+    buf_printf(arg, "%s ", text);
     return true;
 }
 
@@ -83,13 +84,15 @@ static void test_walks(void **state) {
     set(&trie, "10.0.0.0/8");
     set(&trie, "10.1.3.0/24");
     set(&trie, "9.0.0.0/8");
-    char text[256] = "";
-    trie_each(&trie, collect, text);
-    assert_string_equal(text, "9.0.0.0/8 10.0.0.0/8 10.1.2.0/24 10.1.3.0/24 ::/0 ");
-    text[0] = '\0';
+    struct buf text;
+    buf_init(&text, 256);
+    trie_each(&trie, collect, &text);
+    assert_string_equal(buf_cstr(&text), "9.0.0.0/8 10.0.0.0/8 10.1.2.0/24 10.1.3.0/24 ::/0 ");
+    buf_clear(&text);
     struct ip ip = cidr_of("10.1.3.7").ip;
-    trie_match_each(&trie, &ip, collect, text);
-    assert_string_equal(text, "10.0.0.0/8 10.1.3.0/24 ");
+    trie_match_each(&trie, &ip, collect, &text);
+    assert_string_equal(buf_cstr(&text), "10.0.0.0/8 10.1.3.0/24 ");
+    buf_fini(&text);
     int n = 0;
     trie_each(&trie, only_first, &n);
     trie_match_each(&trie, &ip, only_first, &n);

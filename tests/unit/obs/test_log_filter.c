@@ -76,7 +76,7 @@ static void test_caps(void **state) {
     for (size_t len = LOG_FILTER_MAX_NAME - 2; len < LOG_FILTER_MAX_NAME + 2; len++) {
         char text[200];
         memset(text, 'x', len);
-        strcpy(text + len, "=info");
+        snprintf(text + len, sizeof(text) - len, "=info");
         log_filter_init(&filter);
         assert_int_equal(log_filter_parse(&filter, slice_str(text), &error),
                          len < LOG_FILTER_MAX_NAME);

@@ -138,6 +138,7 @@ static void test_caps(void **state) {
     }
     // A message of control bytes, and one that is far too long.
     memset(big, 1, sizeof(big) - 1);
+    big[sizeof(big) - 1] = '\0';
     struct log_line line = {.level = LOG_LEVEL_WARN, .scope = "s", .message = big};
     struct buf buf;
     buf_init(&buf, LOG_LINE_MAX);
