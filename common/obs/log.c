@@ -83,9 +83,7 @@ static void make_thread_key(void) {
 static struct log_thread *thread_here(void) {
     if (self == NULL) {
         pthread_once(&thread_key_once, make_thread_key);
-        struct log_thread *thread = aligned_alloc(64, sizeof(*thread));
-        CHECK(thread != NULL);
-        *thread = (struct log_thread){0};
+        struct log_thread *thread = xcalloc(1, sizeof(*thread));
         buf_init(&thread->line, LOG_LINE_MAX + 1024);
         pthread_setspecific(thread_key, thread);
         self = thread;

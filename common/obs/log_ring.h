@@ -15,11 +15,14 @@
 struct log_ring {
     uint8_t *bytes;
     size_t size; // a power of two
-    // Positions grow for ever; the index is the position modulo the size. Each on a cache line that
-    // only its writer dirties.
-    _Alignas(64) _Atomic size_t head; // producer's
+    // Positions grow for ever; the index is the position modulo the size. The padding keeps what
+    // one side writes off the cache line that the other writes.
+    uint8_t pad1[64];
+    _Atomic size_t head; // producer's
     size_t cached_tail; // producer's last look at `tail`
-    _Alignas(64) _Atomic size_t tail; // consumer's
+    uint8_t pad2[64];
+    _Atomic size_t tail; // consumer's
+    uint8_t pad3[64];
 };
 
 void log_ring_init(struct log_ring *ring, size_t size);
