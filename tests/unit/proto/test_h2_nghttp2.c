@@ -124,7 +124,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 }
 
 static void server_respond(struct talk *talk, struct exchange *ex, int32_t id) {
-    nghttp2_nv head[] = {nv(":status", "200"), nv("server", "oracle"), nv("x-long", "aaaaaaaaaaaaa")};
+    nghttp2_nv head[] = {nv(":status", "200"), nv("server", "oracle"),
+                         nv("x-long", "aaaaaaaaaaaaa")};
     nghttp2_data_provider provider = {.source.ptr = ex, .read_callback = read_source};
     assert_int_equal(nghttp2_submit_response(talk->session, id, head, 3, &provider), 0);
 }
@@ -298,9 +299,9 @@ static void client_event(struct h2_end *end, const struct h2_event *ev) {
 
 static void open_theirs(struct talk *talk, struct exchange *ex) {
     fill_body(talk, &ex->sent);
-    nghttp2_nv head[] = {nv(":method", "POST"), nv(":scheme", "https"), nv(":path", "/echo/a?b=c"),
-                         nv(":authority", "echo.example"), nv("user-agent", "oracle"),
-                         nv("cookie", "a=b; c=d")};
+    nghttp2_nv head[] = {nv(":method", "POST"),      nv(":scheme", "https"),
+                         nv(":path", "/echo/a?b=c"), nv(":authority", "echo.example"),
+                         nv("user-agent", "oracle"), nv("cookie", "a=b; c=d")};
     nghttp2_data_provider provider = {.source.ptr = ex, .read_callback = read_source};
     ex->id = nghttp2_submit_request(talk->session, NULL, head, ARRAY_LEN(head), &provider, NULL);
     assert_true(ex->id > 0);
@@ -310,11 +311,12 @@ static void open_ours(struct talk *talk, struct exchange *ex) {
     fill_body(talk, &ex->plan);
     struct body body = ex->plan;
     struct h2_field fields[16];
-    size_t n = fields_of(":method=POST|:scheme=https|:path=/x|:authority=e.f|x-a=b|x-wants-trailers=1",
-                         fields, 16);
+    size_t n =
+        fields_of(":method=POST|:scheme=https|:path=/x|:authority=e.f|x-a=b|x-wants-trailers=1",
+                  fields, 16);
     enum h2_err err;
-    ex->stream = h2_stream_open(talk->end.conn, fields, ex->wants_trailers ? n : n - 1, false, NULL,
-                                &err);
+    ex->stream =
+        h2_stream_open(talk->end.conn, fields, ex->wants_trailers ? n : n - 1, false, NULL, &err);
     assert_non_null(ex->stream);
     for (size_t at = 0; at < body.len;) {
         size_t len = 1 + rnd(&talk->seed) % MIN(body.len - at, (size_t)20000);
@@ -363,7 +365,7 @@ static void random_act(struct talk *talk) {
         nghttp2_submit_settings(talk->session, 0, &entry, 1);
     } else if (what == 4 && talk->n_open > 0) {
         struct exchange *ex = &talk->exchanges[rnd(&talk->seed) % talk->n_open];
-        if (talk->is_our_server && !ex->is_done) {
+        if (talk->is_our_server && !ex->is_done && !ex->is_reset) {
             ex->is_reset = true;
             nghttp2_submit_rst_stream(talk->session, 0, ex->id, NGHTTP2_CANCEL);
         } else if (!talk->is_our_server && ex->stream != NULL) {
