@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/hash.h"
 #include "common/mesh/config_doc.h"
 #include "common/mesh/kobj_kind.h"
 
@@ -149,13 +150,15 @@ static void check_meta(struct schema_ctx *ctx, const struct cfg_node *doc, const
 
     ctx->path = &path;
     schema_check_at(ctx, &kobj_meta_msg, node, ret_meta);
-    if (node->type == CFG_MAP && ret_meta->name[0] == '\0') {
+    const struct cfg_node *name = cfg_get(node, "name");
+    bool has_name = name != NULL && name->type != CFG_NULL && (name->type != CFG_STRING || name->n);
+    if (node->type == CFG_MAP && !has_name) {
         schema_error(ctx, head->metadata != NULL ? head->metadata : doc, "name", "is required");
     }
     bool is_label = head->kind == KOBJ_SERVICE || head->kind == KOBJ_NAMESPACE;
     if (is_label && ret_meta->name[0] != '\0' && schema_check_dns_name(ret_meta->name) == NULL &&
         schema_check_dns_label(ret_meta->name) != NULL) {
-        schema_error(ctx, cfg_get(node, "name"), "name", "`%.60s` %s", ret_meta->name,
+        schema_error(ctx, name, "name", "`%.60s` %s", ret_meta->name,
                      schema_check_dns_label(ret_meta->name));
     }
     ctx->path = NULL;
@@ -303,6 +306,40 @@ struct kobj *kobj_decode(const struct cfg_node *doc, const char *file, unsigned 
         obj->tree = cfg_clone(doc);
     }
     return obj;
+}
+
+bool kobj_id_of(const struct cfg_node *doc, struct kobj_id *ret_id) {
+    const struct cfg_node *metadata = cfg_get(doc, "metadata");
+    struct slice version;
+    struct kobj_id id = {.kind = cfg_str(cfg_get(doc, "kind"), ""),
+                         .ns = cfg_str(cfg_get(metadata, "namespace"), ""),
+                         .name = cfg_str(cfg_get(metadata, "name"), "")};
+
+    slice_split(slice_str(cfg_str(cfg_get(doc, "apiVersion"), "")), '/', &id.group, &version);
+    if (id.kind[0] == '\0' || id.name[0] == '\0') {
+        return false;
+    }
+    const struct kobj_type *type = kobj_type_find(id.group, id.kind);
+    if (id.ns[0] == '\0' && type != NULL && type->is_namespaced) {
+        id.ns = "default";
+    }
+    *ret_id = id;
+    return true;
+}
+
+struct kobj_id kobj_id(const struct kobj *obj) {
+    return (struct kobj_id){slice_str(obj->group), obj->kind_name, obj->meta.ns, obj->meta.name};
+}
+
+uint64_t kobj_id_hash(const struct kobj_id *id) {
+    uint64_t parts[4] = {hash_bytes(id->group), hash_bytes(slice_str(id->kind)),
+                         hash_bytes(slice_str(id->ns)), hash_bytes(slice_str(id->name))};
+    return hash_bytes(slice_make(parts, sizeof(parts)));
+}
+
+bool kobj_id_eq(const struct kobj_id *a, const struct kobj_id *b) {
+    return strcmp(a->name, b->name) == 0 && strcmp(a->ns, b->ns) == 0 &&
+           strcmp(a->kind, b->kind) == 0 && slice_eq(a->group, b->group);
 }
 
 struct kobj *kobj_ref(struct kobj *obj) {

@@ -588,6 +588,18 @@ struct kobj *kobj_decode(const struct cfg_node *doc, const char *file, unsigned 
 struct kobj *kobj_ref(struct kobj *obj);
 void kobj_unref(struct kobj *obj); // NULL ok
 
+// What makes an object one: its kind without the API's version, namespace and name. Borrows from
+// the object or the tree.
+struct kobj_id {
+    struct slice group;
+    const char *kind, *ns, *name;
+};
+struct kobj_id kobj_id(const struct kobj *obj);
+// As far as a document that may be wrong tells; false when it has no kind or name.
+bool kobj_id_of(const struct cfg_node *doc, struct kobj_id *ret_id);
+uint64_t kobj_id_hash(const struct kobj_id *id);
+bool kobj_id_eq(const struct kobj_id *a, const struct kobj_id *b);
+
 const char *kobj_kind_text(enum kobj_kind kind); // "Pod"; "" for the three without a type
 bool kobj_is_namespaced(enum kobj_kind kind);
 // Position of a field, as "spec.ports[1].targetPort"; the deepest part of the path that is there.

@@ -395,10 +395,12 @@ static void decode_keyed_item(struct schema_ctx *ctx, const struct schema_field 
     check_text(ctx, &pair->key, f->check_key);
     if (key->type == SCHEMA_INT) {
         struct cfg_node number = pair->key;
+        number.type = CFG_INT;
         if (schema_is_number(&pair->key)) {
-            number.type = CFG_INT;
+            decode_int(ctx, key, &number, item + key->off);
+        } else if (f->check_key == NULL) {
+            type_error(ctx, &pair->key, "an integer");
         }
-        decode_int(ctx, key, &number, item + key->off);
     } else {
         decode_string(ctx, key, &pair->key, item + key->off);
     }

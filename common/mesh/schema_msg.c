@@ -219,7 +219,9 @@ void schema_decode_fields(struct schema_ctx *ctx, const struct schema_msg *msg,
             continue;
         }
         if ((seen & 1ull << (f - msg->fields)) != 0) { // camelCase and snake_case of one field
-            schema_error(ctx, &pair->key, pair->key.text, "is set twice");
+            if (msg->is_snake_ok) { // else a duplicate key, which was reported
+                schema_error(ctx, &pair->key, pair->key.text, "is set twice");
+            }
             continue;
         }
         seen |= 1ull << (f - msg->fields);
