@@ -232,6 +232,52 @@ static void workload_fini(struct workload *w) {
     unref_list(w->nameservers, list_len(w->nameservers));
 }
 
+static bool lists_equal(const char *const *a, const char *const *b) {
+    size_t n = list_len(a);
+    if ((a == NULL) != (b == NULL) || n != list_len(b)) {
+        return false;
+    }
+    return n == 0 || memcmp(a, b, n * sizeof(*a)) == 0;
+}
+
+static bool ports_equal(const struct workload *a, const struct workload *b) {
+    for (size_t i = 0; a->n_ports == b->n_ports && i < a->n_ports; i++) {
+        if (a->ports[i].name != b->ports[i].name || a->ports[i].port != b->ports[i].port) {
+            return false;
+        }
+    }
+    return a->n_ports == b->n_ports;
+}
+
+static bool arrays_equal(const void *a, size_t n_a, const void *b, size_t n_b, size_t size) {
+    return n_a == n_b && (n_a == 0 || memcmp(a, b, n_a * size) == 0);
+}
+
+// Shared texts are interned: equal texts have equal pointers.
+bool workload_equal(const struct workload *a, const struct workload *b) {
+    return slice_eq(a->leaf.key, b->leaf.key) && strcmp(a->name, b->name) == 0 && a->ns == b->ns &&
+           a->service_account == b->service_account && a->trust_domain == b->trust_domain &&
+           a->cluster == b->cluster && a->network == b->network && a->node == b->node &&
+           a->canonical_name == b->canonical_name &&
+           a->canonical_revision == b->canonical_revision && a->app == b->app &&
+           a->version == b->version && a->owner_name == b->owner_name &&
+           a->owner_type == b->owner_type && a->identity == b->identity &&
+           a->hostname == b->hostname && a->netns == b->netns &&
+           a->virtual_interfaces == b->virtual_interfaces && a->waypoint == b->waypoint &&
+           memcmp(&a->locality, &b->locality, sizeof(a->locality)) == 0 &&
+           arrays_equal(a->labels, a->n_labels, b->labels, b->n_labels, sizeof(*a->labels)) &&
+           arrays_equal(a->ips, a->n_ips, b->ips, b->n_ips, sizeof(*a->ips)) &&
+           arrays_equal(a->policies, a->n_policies, b->policies, b->n_policies,
+                        sizeof(*a->policies)) &&
+           ports_equal(a, b) && lists_equal(a->dns_search, b->dns_search) &&
+           lists_equal(a->nameservers, b->nameservers) && a->capacity == b->capacity &&
+           a->protocol == b->protocol && a->is_healthy == b->is_healthy &&
+           a->is_ready == b->is_ready && a->is_host_network == b->is_host_network &&
+           a->is_enrolled == b->is_enrolled && a->is_terminating == b->is_terminating &&
+           a->is_pod == b->is_pod && a->no_dns_capture == b->no_dns_capture &&
+           a->bypass_inbound_capture == b->bypass_inbound_capture;
+}
+
 // Endpoints of one service mostly have the same target ports: one array for a run of equals.
 static const struct endpoint *pack_endpoints(struct pack *pack, const struct service *spec) {
     size_t n = spec->n_endpoints;

@@ -59,7 +59,9 @@ struct workload {
     const struct ip *ips;
     const struct named_port *ports;
     const char *const *policies; // "ns/name" of selector policies that select it
-    const char *const *dns_search; // pod's own search domains, NULL-terminated or NULL
+    // The pod's whole search list when its dnsPolicy or dnsConfig sets one, NULL-terminated; NULL:
+    // the usual NS.svc.DOMAIN, svc.DOMAIN, DOMAIN.
+    const char *const *dns_search;
     const char *const *nameservers; // annotation ztun.io/nameservers, NULL-terminated or NULL
     const char *virtual_interfaces; // istio.io/reroute-virtual-interfaces, as written
     uint16_t n_labels, n_ips, n_ports, n_policies;
@@ -108,6 +110,7 @@ struct service {
     const struct endpoint *endpoints; // all that are published (not only ready when allow_all)
     uint32_t n_endpoints;
     uint16_t n_vips, n_ports, n_sans;
+    uint16_t n_cluster_vips; // the first so many VIPs are the service's own: what DNS answers
     uint8_t lb_mode, n_scopes, scopes[6];
     bool is_headless, is_external, allow_not_ready, has_node_ports, is_waypoint;
     bool is_canonical; // preferred among services of one host name (a Kubernetes Service)
@@ -184,6 +187,9 @@ struct service *service_new(const struct service *spec); // references the endpo
 struct policy *policy_new(const struct policy *spec);
 struct identity *identity_new(const struct identity *spec); // references spec->tls
 struct node *node_new(const struct node *spec);
+
+// Same content (leaf keys, texts, lists).
+bool workload_equal(const struct workload *a, const struct workload *b);
 
 size_t leaf_size(const void *leaf); // bytes of the allocation, without interned texts
 size_t leaf_count(void); // leaves alive in the process, for tests and gauges

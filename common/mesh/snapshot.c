@@ -352,8 +352,11 @@ static void index_ips(struct snapshot *draft, struct pmap *map, const struct ip 
     }
 }
 
+// Not by the node's addresses, nor by what an external host name resolves to.
 static size_t n_indexed_ips(const struct workload *workload) {
-    return workload == NULL || workload->is_host_network ? 0 : workload->n_ips;
+    bool is_indexed =
+        workload != NULL && !workload->is_host_network && workload->hostname[0] == '\0';
+    return is_indexed ? workload->n_ips : 0;
 }
 
 static void edit_workload(struct snapshot *draft, struct slice key, struct workload *workload) {

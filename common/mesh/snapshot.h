@@ -21,7 +21,8 @@ struct snapshot {
     uint64_t generation; // grows by one per publication
     const struct mesh_settings *mesh; // shared, immutable
     struct pmap workloads; // uid -> workload
-    struct pmap workloads_by_ip; // ip bytes (ip_key) -> workload (not host-network ones)
+    struct pmap workloads_by_ip; // ip bytes (ip_key) -> workload (not host-network ones,
+    // not those that are a host name)
     struct pmap services; // "ns/hostname" -> service
     struct pmap services_by_vip; // ip bytes -> service
     struct pmap services_by_host; // hostname -> service list in preference order, see snapshot.c

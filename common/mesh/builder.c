@@ -1,0 +1,563 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/mesh/builder.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/mesh/builder_priv.h"
+#include "common/mesh/config_store.h"
+
+static uint64_t record_hash(uint8_t kind, const char *ns, const char *name) {
+    char text[640];
+    int len = snprintf(text, sizeof(text), "%u/%s/%s", kind, ns, name);
+    return hash_bytes(slice_make(text, MIN((size_t)len, sizeof(text) - 1)));
+}
+
+static const char *ns_of(const struct kobj *obj) {
+    bool is_cluster_wide = obj->kind == KOBJ_NAMESPACE || obj->kind == KOBJ_NODE;
+    return is_cluster_wide ? "" : obj->meta.ns;
+}
+
+struct record *builder_find(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
+                            const char *name) {
+    HMAP_EACH_WITH_HASH(pos, &b->records, record_hash((uint8_t)kind, ns, name)) {
+        struct record *record = HMAP_ITEM(pos, struct record, by_key);
+        if (record->kind == kind && strcmp(record->name, name) == 0 &&
+            strcmp(record->ns->name, ns) == 0) {
+            return record;
+        }
+    }
+    return NULL;
+}
+
+struct bns *builder_ns(struct mesh_builder *b, const char *name, bool create) {
+    uint64_t hash = hash_bytes(slice_str(name));
+    HMAP_EACH_WITH_HASH(pos, &b->namespaces, hash) {
+        struct bns *ns = HMAP_ITEM(pos, struct bns, by_name);
+        if (strcmp(ns->name, name) == 0) {
+            return ns;
+        }
+    }
+    if (!create) {
+        return NULL;
+    }
+    struct bns *ns = xcalloc(1, sizeof(*ns));
+    ns->name = xstrdup(name);
+    for (size_t i = 0; i < KOBJ_N_KINDS; i++) {
+        list_init(&ns->records[i]);
+    }
+    hmap_insert(&b->namespaces, &ns->by_name, hash);
+    return ns;
+}
+
+const struct kobj *builder_ns_obj(struct mesh_builder *b, const char *ns) {
+    const struct record *record = builder_find(b, KOBJ_NAMESPACE, "", ns);
+    return record != NULL ? record->obj : NULL;
+}
+
+static int class_of(uint8_t kind) {
+    switch ((enum kobj_kind)kind) {
+    case KOBJ_NODE:
+        return DIRTY_NODES;
+    case KOBJ_AUTHORIZATION_POLICY:
+    case KOBJ_PEER_AUTHENTICATION:
+        return DIRTY_POLICIES;
+    case KOBJ_POD:
+    case KOBJ_WORKLOAD_ENTRY:
+        return DIRTY_WORKLOADS;
+    case KOBJ_SERVICE:
+    case KOBJ_SERVICE_ENTRY:
+        return DIRTY_SERVICES;
+    default:
+        return -1; // has no leaf of its own
+    }
+}
+
+void builder_mark(struct mesh_builder *b, struct record *record) {
+    int class = class_of(record->kind);
+    if (class >= 0 && !record->is_dirty) {
+        record->is_dirty = true;
+        list_push_back(&b->dirty[class], &record->in_dirty);
+    }
+}
+
+void builder_problem(struct record *record, const char *fmt, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    for (size_t i = 0; i < record->n_problems; i++) {
+        if (strcmp(record->problems[i], text) == 0) {
+            return;
+        }
+    }
+    record->problems =
+        xrealloc(record->problems, (record->n_problems + 1) * sizeof(*record->problems));
+    record->problems[record->n_problems++] = xstrdup(text);
+}
+
+static void clear_problems(struct record *record) {
+    for (size_t i = 0; i < record->n_problems; i++) {
+        free(record->problems[i]);
+    }
+    free(record->problems);
+    record->problems = NULL;
+    record->n_problems = 0;
+}
+
+bool builder_selects(bool has_selector, const struct kobj_map *selector,
+                     const struct kobj_map *labels) {
+    return !has_selector || selector->n == 0 || kobj_map_matches(selector, labels);
+}
+
+// Records
+
+// A WorkloadEntry has labels in its metadata and in its spec; the spec's win.
+static struct kobj_map labels_of(const struct kobj *obj) {
+    if (obj == NULL) {
+        return (struct kobj_map){0};
+    }
+    if (obj->kind != KOBJ_WORKLOAD_ENTRY) {
+        return obj->meta.labels;
+    }
+    const struct kobj_map *spec = &obj->workload_entry->labels;
+    struct kobj_kv *items = xcalloc(spec->n + obj->meta.labels.n + 1, sizeof(*items));
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < spec->n; i++) {
+        items[n++] = spec->items[i];
+    }
+    for (uint32_t i = 0; i < obj->meta.labels.n; i++) {
+        if (kobj_map_get(spec, obj->meta.labels.items[i].key) == NULL) {
+            items[n++] = obj->meta.labels.items[i];
+        }
+    }
+    return (struct kobj_map){.items = items, .n = n};
+}
+
+static void labels_free(uint8_t kind, struct kobj_map *labels) {
+    if (kind == KOBJ_WORKLOAD_ENTRY) {
+        free((void *)labels->items);
+    }
+    *labels = (struct kobj_map){0};
+}
+
+static bool is_relevant(const struct kobj *obj) {
+    switch ((enum kobj_kind)obj->kind) {
+    case KOBJ_NAMESPACE:
+    case KOBJ_ENDPOINT_SLICE:
+    case KOBJ_ENDPOINTS:
+        return true;
+    case KOBJ_CONFIG_MAP:
+        return obj->config_map->mesh != NULL;
+    case KOBJ_WAYPOINT:
+        return strcmp(obj->kind_name, "Gateway") == 0 &&
+               strcmp(obj->group, "gateway.networking.k8s.io") == 0;
+    default:
+        return class_of(obj->kind) >= 0;
+    }
+}
+
+static struct record *record_new(struct mesh_builder *b, const struct kobj *obj) {
+    struct record *record = xcalloc(1, sizeof(*record));
+    record->kind = obj->kind;
+    record->name = xstrdup(obj->meta.name);
+    record->ns = builder_ns(b, ns_of(obj), true);
+    record->ns->n_records++;
+    list_push_back(&record->ns->records[record->kind], &record->in_ns);
+    list_init(&record->in_dirty);
+    list_init(&record->workloads);
+    list_init(&record->services);
+    hmap_insert(&b->records, &record->by_key,
+                record_hash(record->kind, record->ns->name, record->name));
+    return record;
+}
+
+static void record_free(struct mesh_builder *b, struct record *record) {
+    struct bns *ns = record->ns;
+    hmap_remove(&b->records, &record->by_key);
+    list_del(&record->in_ns);
+    list_del(&record->in_dirty);
+    clear_problems(record);
+    labels_free(record->kind, &record->labels);
+    kobj_unref(record->obj);
+    free(record->policy);
+    free(record->name);
+    free(record);
+    if (--ns->n_records == 0) {
+        hmap_remove(&b->namespaces, &ns->by_name);
+        free(ns->name);
+        free(ns);
+    }
+}
+
+static void record_replace(struct mesh_builder *b, struct record *record, struct kobj *obj) {
+    struct kobj *old = record->obj;
+    struct kobj_map old_labels = record->labels;
+    record->obj = obj != NULL ? kobj_ref(obj) : NULL;
+    record->labels = labels_of(obj);
+    builder_mark_dependents(b, record, old, &old_labels);
+    builder_mark(b, record);
+    labels_free(record->kind, &old_labels);
+    kobj_unref(old);
+    if (obj == NULL && class_of(record->kind) < 0) {
+        record_free(b, record);
+    }
+}
+
+void builder_set(struct mesh_builder *b, struct kobj *obj) {
+    struct record *record = builder_find(b, (enum kobj_kind)obj->kind, ns_of(obj), obj->meta.name);
+    if (!is_relevant(obj)) {
+        if (record != NULL) { // a ConfigMap that lost its mesh key
+            record_replace(b, record, NULL);
+        }
+        return;
+    }
+    if (record == NULL) {
+        record = record_new(b, obj);
+    }
+    record_replace(b, record, obj);
+}
+
+void builder_del(struct mesh_builder *b, const struct kobj *obj) {
+    struct record *record = builder_find(b, (enum kobj_kind)obj->kind, ns_of(obj), obj->meta.name);
+    bool is_same = record != NULL && record->obj != NULL &&
+                   strcmp(record->obj->kind_name, obj->kind_name) == 0;
+    if (is_same) {
+        record_replace(b, record, NULL);
+    }
+}
+
+// Workload leaves
+
+struct bwl *builder_workload(struct mesh_builder *b, struct slice uid) {
+    HMAP_EACH_WITH_HASH(pos, &b->workloads, hash_bytes(uid)) {
+        struct bwl *wl = HMAP_ITEM(pos, struct bwl, by_uid);
+        if (slice_eq(wl->leaf->leaf.key, uid)) {
+            return wl;
+        }
+    }
+    return NULL;
+}
+
+struct bwl *builder_workload_by_ip(struct mesh_builder *b, const struct ip *ip) {
+    const struct workload *leaf = snapshot_workload_by_ip(b->draft, ip);
+    struct bwl *wl = leaf != NULL ? builder_workload(b, leaf->leaf.key) : NULL;
+    bool is_own = wl != NULL && class_of(wl->record->kind) == DIRTY_WORKLOADS;
+    return is_own ? wl : NULL;
+}
+
+bool builder_is_node_ip(const struct mesh_builder *b, const struct ip *ip) {
+    return snapshot_node_by_ip(b->draft, ip) != NULL;
+}
+
+static bool is_local(const struct mesh_builder *b, const struct workload *w) {
+    return w != NULL && w->is_pod && b->node[0] != '\0' && strcmp(w->node, b->node) == 0;
+}
+
+static bool same_policies(const struct workload *a, const struct workload *b) {
+    for (size_t i = 0; a->n_policies == b->n_policies && i < a->n_policies; i++) {
+        if (a->policies[i] != b->policies[i]) { // interned
+            return false;
+        }
+    }
+    return a->n_policies == b->n_policies;
+}
+
+// Writes the change down for the caller of commit.
+static void note_change(struct mesh_builder *b, struct workload *old, struct workload *leaf) {
+    b->has_changes = b->workloads_changed = true;
+    if (old != NULL && leaf != NULL && !same_policies(old, leaf)) {
+        b->policies_changed = true;
+    }
+    bool was_local = is_local(b, old);
+    bool is_local_now = is_local(b, leaf);
+    if (!was_local && !is_local_now) {
+        return;
+    }
+    if (b->n_locals == b->locals_cap) {
+        b->locals_cap = MAX(16, b->locals_cap * 2);
+        b->locals = xrealloc(b->locals, b->locals_cap * sizeof(*b->locals));
+    }
+    struct builder_local *local = &b->locals[b->n_locals++];
+    *local = (struct builder_local){.event = BUILDER_CHANGED, .workload = leaf, .old = old};
+    if (!was_local) {
+        *local = (struct builder_local){.event = BUILDER_ADDED, .workload = leaf};
+    } else if (!is_local_now) {
+        *local = (struct builder_local){.event = BUILDER_REMOVED, .workload = old};
+    }
+    leaf_ref(local->workload);
+    if (local->old != NULL) {
+        leaf_ref(local->old);
+    }
+}
+
+struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
+                                 struct workload *leaf) {
+    struct bwl *wl = builder_workload(b, leaf->leaf.key);
+    if (wl != NULL && wl->record == record && workload_equal(wl->leaf, leaf)) {
+        wl->is_stale = false;
+        leaf_unref(leaf);
+        return wl;
+    }
+    if (wl == NULL) {
+        wl = xcalloc(1, sizeof(*wl));
+        list_init(&wl->members);
+        list_init(&wl->in_record);
+        hmap_insert(&b->workloads, &wl->by_uid, hash_bytes(leaf->leaf.key));
+    }
+    if (wl->record != record) {
+        list_del(&wl->in_record);
+        list_push_back(&record->workloads, &wl->in_record);
+        wl->record = record;
+    }
+    note_change(b, wl->leaf, leaf);
+    builder_mark_workload_users(b, wl);
+    leaf_unref(wl->leaf);
+    wl->leaf = leaf;
+    wl->is_stale = false;
+    leaf_ref(leaf);
+    snapshot_set_workload(b->draft, leaf);
+    return wl;
+}
+
+void builder_drop_workload(struct mesh_builder *b, struct bwl *wl) {
+    note_change(b, wl->leaf, NULL);
+    builder_mark_workload_users(b, wl);
+    LIST_EACH_SAFE(pos, &wl->members) {
+        list_del(pos); // the services are dirty: they drop their side
+    }
+    snapshot_del_workload(b->draft, (const char *)wl->leaf->leaf.key.ptr);
+    hmap_remove(&b->workloads, &wl->by_uid);
+    list_del(&wl->in_record);
+    leaf_unref(wl->leaf);
+    free(wl);
+}
+
+// Building
+
+static void build_node(struct mesh_builder *b, struct record *record) {
+    if (record->obj == NULL) {
+        if (record->has_node) {
+            snapshot_del_node(b->draft, record->name);
+            b->has_changes = true;
+        }
+        return;
+    }
+    const struct kobj_node *src = record->obj->node;
+    const struct kobj_map *labels = &record->obj->meta.labels;
+    struct ip *ips = xcalloc(src->n_addresses + 1, sizeof(*ips));
+    struct node spec = {.leaf.key = slice_str(record->name), .ips = ips};
+    for (uint32_t i = 0; i < src->n_addresses; i++) {
+        const char *type = src->addresses[i].type;
+        bool is_ip = strcmp(type, "InternalIP") == 0 || strcmp(type, "ExternalIP") == 0;
+        if (is_ip && ip_parse(slice_str(src->addresses[i].address), &ips[spec.n_ips])) {
+            spec.n_ips++;
+        }
+    }
+    spec.locality.region = kobj_map_get(labels, "topology.kubernetes.io/region");
+    spec.locality.zone = kobj_map_get(labels, "topology.kubernetes.io/zone");
+    spec.locality.subzone = kobj_map_get(labels, "topology.istio.io/subzone");
+    snapshot_set_node(b->draft, node_new(&spec));
+    record->has_node = b->has_changes = true;
+    free(ips);
+}
+
+static void build(struct mesh_builder *b, struct record *record) {
+    static void (*const builders[KOBJ_N_KINDS])(struct mesh_builder *, struct record *) = {
+        [KOBJ_NODE] = build_node,
+        [KOBJ_AUTHORIZATION_POLICY] = builder_build_policy,
+        [KOBJ_PEER_AUTHENTICATION] = builder_build_peer,
+        [KOBJ_POD] = builder_build_pod,
+        [KOBJ_WORKLOAD_ENTRY] = builder_build_entry,
+        [KOBJ_SERVICE] = builder_build_service,
+        [KOBJ_SERVICE_ENTRY] = builder_build_service_entry,
+    };
+    clear_problems(record);
+    record->is_unresolved = false;
+    builders[record->kind](b, record);
+    if (record->obj == NULL) {
+        record_free(b, record);
+    }
+}
+
+// The MeshConfig of the root namespace, else any.
+static const struct mesh_config *find_mesh_config(struct mesh_builder *b) {
+    const struct record *best = NULL;
+    HMAP_EACH_SAFE(pos, &b->records) {
+        const struct record *record = HMAP_ITEM(pos, struct record, by_key);
+        if (record->kind != KOBJ_CONFIG_MAP || record->obj == NULL) {
+            continue;
+        }
+        bool is_root = strcmp(record->ns->name, b->defaults.root_namespace) == 0;
+        bool is_best_root = best != NULL && strcmp(best->ns->name, b->defaults.root_namespace) == 0;
+        bool is_first = best == NULL || strcmp(record->name, best->name) < 0;
+        if (is_root != is_best_root ? is_root : is_first) {
+            best = record;
+        }
+    }
+    return best != NULL ? best->obj->config_map->mesh : NULL;
+}
+
+static void copy_text(char *dst, size_t size, const char *src) {
+    if (src[0] != '\0' && strlen(src) < size) {
+        memcpy(dst, src, strlen(src) + 1);
+    }
+}
+
+static void update_mesh(struct mesh_builder *b) {
+    struct mesh_settings mesh = b->defaults;
+    const struct mesh_config *config = find_mesh_config(b);
+    if (config != NULL) {
+        copy_text(mesh.trust_domain, sizeof(mesh.trust_domain), config->trust_domain);
+        copy_text(mesh.root_namespace, sizeof(mesh.root_namespace), config->root_namespace);
+        if (config->has_outbound_mode) {
+            mesh.outbound_registry_only = config->outbound_mode == OUTBOUND_REGISTRY_ONLY;
+        }
+    }
+    const char *old_root = b->mesh.root_namespace;
+    bool is_new_root = strcmp(old_root, mesh.root_namespace) != 0;
+    b->is_mesh_dirty = false;
+    if (memcmp(&mesh, &b->mesh, sizeof(mesh)) == 0) {
+        return;
+    }
+    struct mesh_settings old = b->mesh;
+    b->mesh = mesh;
+    snapshot_set_mesh(b->draft, &mesh);
+    if (is_new_root) {
+        builder_publish_static_strict(b, old.root_namespace);
+    }
+    builder_mark_all(b);
+    b->has_changes = b->mesh_changed = true;
+}
+
+void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes) {
+    b->draft = snapshot_draft();
+    if (b->is_mesh_dirty) {
+        update_mesh(b);
+    }
+    for (size_t i = 0; i < N_DIRTY; i++) {
+        while (!list_empty(&b->dirty[i])) {
+            struct record *record = LIST_ITEM(b->dirty[i].next, struct record, in_dirty);
+            list_del(&record->in_dirty);
+            record->is_dirty = false;
+            build(b, record);
+        }
+    }
+    *ret_changes = (struct builder_changes){
+        .locals = b->locals,
+        .n_locals = b->n_locals,
+        .policies_changed = b->policies_changed,
+        .workloads_changed = b->workloads_changed,
+        .services_changed = b->services_changed,
+        .mesh_changed = b->mesh_changed,
+    };
+    if (b->has_changes) {
+        struct snapshot *draft = b->draft;
+        snapshot_publish(draft);
+        ret_changes->generation = draft->generation;
+    } else {
+        snapshot_drop(b->draft);
+    }
+    b->draft = NULL;
+    b->locals = NULL;
+    b->n_locals = b->locals_cap = 0;
+    b->has_changes = b->policies_changed = b->workloads_changed = b->services_changed =
+        b->mesh_changed = false;
+}
+
+void builder_changes_fini(struct builder_changes *changes) {
+    for (size_t i = 0; i < changes->n_locals; i++) {
+        leaf_unref(changes->locals[i].workload);
+        leaf_unref(changes->locals[i].old);
+    }
+    free(changes->locals);
+    *changes = (struct builder_changes){0};
+}
+
+struct mesh_builder *builder_new(const struct builder_options *options) {
+    struct mesh_builder *b = xcalloc(1, sizeof(*b));
+    b->defaults = options->mesh;
+    b->node = xstrdup(options->node != NULL ? options->node : "");
+    b->is_mesh_dirty = true;
+    hmap_init(&b->records);
+    hmap_init(&b->namespaces);
+    hmap_init(&b->workloads);
+    hmap_init(&b->resolved);
+    hmap_init(&b->allocated);
+    for (size_t i = 0; i < N_DIRTY; i++) {
+        list_init(&b->dirty[i]);
+    }
+    return b;
+}
+
+void builder_free(struct mesh_builder *b) {
+    if (b == NULL) {
+        return;
+    }
+    HMAP_EACH_SAFE(pos, &b->records) {
+        struct record *record = HMAP_ITEM(pos, struct record, by_key);
+        LIST_EACH_SAFE(svc, &record->services) {
+            struct bsvc *service = LIST_ITEM(svc, struct bsvc, in_record);
+            free(service->members);
+            free(service->key);
+            free(service);
+        }
+        LIST_EACH_SAFE(workload, &record->workloads) {
+            struct bwl *wl = LIST_ITEM(workload, struct bwl, in_record);
+            leaf_unref(wl->leaf);
+            free(wl);
+        }
+        record_free(b, record);
+    }
+    builder_resolve_fini(b);
+    hmap_fini(&b->records);
+    hmap_fini(&b->namespaces);
+    hmap_fini(&b->workloads);
+    free(b->node);
+    free(b);
+}
+
+const struct mesh_settings *builder_mesh(const struct mesh_builder *b) {
+    return &b->mesh;
+}
+
+void builder_each_problem(struct mesh_builder *b,
+                          bool (*fn)(void *arg, const struct builder_problem *problem), void *arg) {
+    HMAP_EACH_SAFE(pos, &b->records) {
+        const struct record *record = HMAP_ITEM(pos, struct record, by_key);
+        for (size_t i = 0; i < record->n_problems; i++) {
+            struct builder_problem problem = {.obj = record->obj, .text = record->problems[i]};
+            if (!fn(arg, &problem)) {
+                return;
+            }
+        }
+    }
+}
+
+void builder_each_waypoint_policy(struct mesh_builder *b,
+                                  bool (*fn)(void *arg, const struct kobj *policy), void *arg) {
+    HMAP_EACH_SAFE(pos, &b->records) {
+        const struct record *record = HMAP_ITEM(pos, struct record, by_key);
+        if (record->kind == KOBJ_AUTHORIZATION_POLICY && record->obj != NULL &&
+            record->obj->authz->n_targets > 0 && !fn(arg, record->obj)) {
+            return;
+        }
+    }
+}
+
+void builder_apply(struct mesh_builder *b, const struct config_diff *diff,
+                   struct builder_changes *ret_changes) {
+    for (uint32_t i = 0; i < diff->n_changes; i++) {
+        const struct config_change *change = &diff->changes[i];
+        if (change->after != NULL) {
+            // The store hands out objects as const; keeping one takes a reference.
+            builder_set(b, (struct kobj *)change->after);
+        } else {
+            builder_del(b, change->before);
+        }
+    }
+    builder_commit(b, ret_changes);
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Inside the builder: records of objects, and which leaves they have.
+#pragma once
+
+#include "common/base/hmap.h"
+#include "common/base/list.h"
+#include "common/mesh/builder.h"
+#include "common/mesh/kobj.h"
+
+struct record;
+
+// A workload leaf and the services that list it.
+struct bwl {
+    struct hmap_node by_uid;
+    struct list in_record;
+    struct list members; // struct member.in_workload
+    struct record *record;
+    struct workload *leaf;
+    uint64_t seen_by; // serial of the last endpoint_set that took it
+    bool is_stale; // not seen again in the rebuild of its record
+};
+
+// A service leaf (a ServiceEntry has one for each host).
+struct bsvc {
+    struct list in_record;
+    struct record *record;
+    char *key;
+    struct member *members;
+    size_t n_members;
+    bool is_stale;
+};
+
+struct member {
+    struct list in_workload;
+    struct bsvc *service;
+};
+
+struct bns { // a namespace in which there are objects
+    struct hmap_node by_name;
+    char *name;
+    struct list records[KOBJ_N_KINDS]; // struct record.in_ns
+    size_t n_records;
+};
+
+struct record {
+    struct hmap_node by_key;
+    struct list in_ns, in_dirty;
+    struct bns *ns;
+    uint8_t kind;
+    struct kobj *obj; // NULL: deleted, goes at the next commit
+    char *name;
+    struct kobj_map labels; // the object's; a WorkloadEntry's are merged and owned by the record
+    struct list workloads, services; // struct bwl, bsvc
+    char *policy; // key of the policy leaf, NULL = none
+    bool has_node; // node leaf
+    bool is_dirty, is_unresolved; // is_unresolved: has endpoints without a pod
+    char **problems;
+    size_t n_problems;
+};
+
+// Order of rebuilding: later classes look at the results of earlier ones.
+enum dirty_class { DIRTY_NODES, DIRTY_POLICIES, DIRTY_WORKLOADS, DIRTY_SERVICES, N_DIRTY };
+
+struct mesh_builder {
+    struct mesh_settings defaults, mesh;
+    char *node;
+    struct hmap records, namespaces, workloads, resolved, allocated;
+    struct list dirty[N_DIRTY];
+    bool is_mesh_dirty, has_changes, policies_changed, workloads_changed, services_changed,
+        mesh_changed;
+    struct snapshot *draft; // while committing
+    uint64_t n_sets;
+    struct builder_local *locals; // of the commit that runs
+    size_t n_locals, locals_cap;
+};
+
+// builder.c
+struct record *builder_find(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
+                            const char *name);
+struct bns *builder_ns(struct mesh_builder *b, const char *name, bool create);
+const struct kobj *builder_ns_obj(struct mesh_builder *b, const char *ns); // or NULL
+void builder_mark(struct mesh_builder *b, struct record *record);
+void builder_problem(struct record *record, const char *fmt, ...) PRINTF_LIKE(2, 3);
+bool builder_selects(bool has_selector, const struct kobj_map *selector,
+                     const struct kobj_map *labels); // an absent or empty selector selects all
+// The service key of the waypoint that is bound to the object, or "". `type`: "service" or
+// "workload", as in istio.io/waypoint-for.
+const char *builder_waypoint(struct mesh_builder *b, struct record *record, const char *type,
+                             char key[512]);
+// Puts the leaf (its reference is taken) in place of the record's workload with that uid.
+struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
+                                 struct workload *leaf);
+void builder_drop_workload(struct mesh_builder *b, struct bwl *wl);
+struct bwl *builder_workload(struct mesh_builder *b, struct slice uid);
+// The pod or WorkloadEntry with this address, or NULL.
+struct bwl *builder_workload_by_ip(struct mesh_builder *b, const struct ip *ip);
+bool builder_is_node_ip(const struct mesh_builder *b, const struct ip *ip);
+
+// builder_workload.c
+void builder_build_pod(struct mesh_builder *b, struct record *record);
+void builder_build_entry(struct mesh_builder *b, struct record *record);
+// The leaf of a WorkloadEntry's spec, of its own object or inline in a ServiceEntry.
+struct workload *builder_entry_leaf(struct mesh_builder *b, struct record *record,
+                                    const struct kobj_workload_entry *entry, const char *uid,
+                                    const char *name, const struct kobj_map *labels);
+struct builder_bare { // an endpoint that is no pod
+    const char *uid, *name, *ns, *node, *zone;
+    struct ip ip;
+};
+struct workload *builder_bare_leaf(struct mesh_builder *b, const struct builder_bare *bare);
+
+// builder_resolve.c
+size_t builder_resolved(struct mesh_builder *b, const char *hostname, const struct ip **ret_ips);
+// VIPs from 240.240.0.0/16 and 2001:2::f0f0:0/112 for a host without addresses.
+void builder_allocate(struct mesh_builder *b, const char *key, struct ip ret_ips[2]);
+void builder_unallocate(struct mesh_builder *b, const char *key);
+void builder_resolve_fini(struct mesh_builder *b);
+
+// builder_endpoints.c: collects the endpoints of a service leaf.
+struct endpoint_set {
+    struct mesh_builder *b;
+    struct record *record;
+    const struct service *spec; // its ports
+    uint64_t serial;
+    struct endpoint *items;
+    struct bwl **workloads; // one for each item
+    uint16_t *target_ports; // n_ports for each item
+    size_t n, cap;
+};
+void endpoint_set_init(struct endpoint_set *set, struct mesh_builder *b, struct record *record,
+                       const struct service *spec);
+void endpoint_set_fini(struct endpoint_set *set);
+// Fails quietly when the workload is there already; then *ret_ports is NULL. Else the caller fills
+// the target ports.
+void endpoint_set_add(struct endpoint_set *set, struct bwl *wl, const struct ip *ip, bool is_ready,
+                      uint16_t **ret_ports);
+// Pods and WorkloadEntries of the record's namespace that the selector matches.
+void endpoint_set_select(struct endpoint_set *set, const struct kobj_map *selector,
+                         bool without_pods);
+// EndpointSlices or Endpoints of a Kubernetes Service; false: there are none.
+bool endpoint_set_from_slices(struct endpoint_set *set, const char *service_name);
+// Publishes the leaf of `spec` with these endpoints.
+void endpoint_set_publish(struct endpoint_set *set, struct service *spec);
+
+// builder_service.c, builder_entry.c
+void builder_build_service(struct mesh_builder *b, struct record *record);
+void builder_build_service_entry(struct mesh_builder *b, struct record *record);
+void builder_begin_services(struct record *record); // all leaves stale ...
+void builder_end_services(struct mesh_builder *b, struct record *record); // ... the rest goes
+uint8_t builder_app_protocol(const char *app_protocol, const char *port_name);
+
+// builder_policy.c, builder_peer.c
+void builder_build_policy(struct mesh_builder *b, struct record *record);
+void builder_build_peer(struct mesh_builder *b, struct record *record);
+void builder_put_policy(struct mesh_builder *b, struct record *record, struct policy *policy);
+void builder_publish_static_strict(struct mesh_builder *b, const char *old_root);
+// Keys of the policies that select a workload, heap texts appended to a list.
+struct key_list {
+    char **items;
+    size_t n, cap;
+};
+void key_list_add(struct key_list *list, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void key_list_fini(struct key_list *list);
+void builder_policies_of(struct mesh_builder *b, const char *ns, const struct kobj_map *labels,
+                         struct key_list *ret_keys);
+void builder_peers_of(struct mesh_builder *b, const char *ns, const struct kobj_map *labels,
+                      struct key_list *ret_keys);
+
+// builder_mark.c: what a change of one object touches.
+void builder_mark_dependents(struct mesh_builder *b, const struct record *record,
+                             const struct kobj *old, const struct kobj_map *old_labels);
+void builder_mark_workload_users(struct mesh_builder *b, struct bwl *wl);
+void builder_mark_unresolved(struct mesh_builder *b);
+void builder_mark_all(struct mesh_builder *b);
