@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// YAML and JSON files as lists of JSON trees: documents, and the items of Lists.
+#pragma once
+
+#include <jansson.h>
+
+#include "common/base/check.h"
+
+// Reads a file, or all *.yaml, *.yml and *.json files of a directory in the order of their names.
+// "-" is stdin. 0 and a new array; else -errno, and *ret_error says where and what (caller frees).
+MUST_USE int lab_docs_load(const char *path, json_t **ret_docs, char **ret_error);
