@@ -65,23 +65,12 @@ char *buf_take(struct buf *buf, size_t *ret_len) {
     return text;
 }
 
-void buf_append(struct buf *buf, struct slice bytes) {
-    if (bytes.len == 0) {
-        return;
-    }
+void buf_append_slow(struct buf *buf, struct slice bytes) {
     uint8_t *at = buf_reserve(buf, bytes.len);
     if (at != NULL) {
-        memcpy(at, bytes.ptr, bytes.len);
+        slice_copy(at, bytes);
         buf->len += bytes.len;
     }
-}
-
-void buf_append_str(struct buf *buf, const char *text) {
-    buf_append(buf, slice_str(text));
-}
-
-void buf_append_byte(struct buf *buf, uint8_t byte) {
-    buf_append(buf, slice_make(&byte, 1));
 }
 
 void buf_append_u64(struct buf *buf, uint64_t value) {

@@ -47,9 +47,22 @@ char *buf_take(struct buf *buf, size_t *ret_len);
 uint8_t *buf_reserve(struct buf *buf, size_t len);
 void buf_commit(struct buf *buf, size_t len);
 
-void buf_append(struct buf *buf, struct slice bytes);
-void buf_append_str(struct buf *buf, const char *text);
-void buf_append_byte(struct buf *buf, uint8_t byte);
+void buf_append_slow(struct buf *buf, struct slice bytes);
+static inline void buf_append(struct buf *buf, struct slice bytes) {
+    bool has_room = bytes.len <= buf->cap - buf->len && bytes.len <= buf->max - buf->len;
+    if (LIKELY(has_room && !buf->is_overflowed)) {
+        slice_copy(buf->ptr + buf->len, bytes);
+        buf->len += bytes.len;
+    } else {
+        buf_append_slow(buf, bytes);
+    }
+}
+static inline void buf_append_str(struct buf *buf, const char *text) {
+    buf_append(buf, slice_str(text));
+}
+static inline void buf_append_byte(struct buf *buf, uint8_t byte) {
+    buf_append(buf, slice_make(&byte, 1));
+}
 void buf_append_u64(struct buf *buf, uint64_t value); // decimal text
 void buf_append_i64(struct buf *buf, int64_t value); // decimal text
 void buf_printf(struct buf *buf, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -119,7 +119,7 @@ void chain_copy(struct chain *chain, struct slice bytes) {
     }
     if (fits_in_tail(chain, bytes.len)) {
         struct seg *tail = chain->tail;
-        memcpy(seg_ptr(tail) + tail->len, bytes.ptr, bytes.len);
+        slice_copy(seg_ptr(tail) + tail->len, bytes);
         tail->len += (uint32_t)bytes.len;
         tail->tailroom = room_behind(tail);
         chain->len += bytes.len;
@@ -135,7 +135,7 @@ void chain_copy(struct chain *chain, struct slice bytes) {
             .headroom = BLK_HEADROOM,
         };
         seg.tailroom = room_behind(&seg);
-        memcpy(seg_ptr(&seg), bytes.ptr, len);
+        slice_copy(seg_ptr(&seg), slice_head(bytes, len));
         chain_push(chain, &seg);
         bytes = slice_skip(bytes, len);
     }
@@ -235,7 +235,7 @@ static void merge_to_cold(struct chain *chain, struct seg *first) {
     uint8_t *at = cold->base + BLK_HEADROOM;
     for (struct seg *seg = first; seg != end;) {
         struct seg *next = seg->next;
-        memcpy(at, seg_ptr(seg), seg->len);
+        slice_copy(at, seg_slice(seg));
         at += seg->len;
         blk_unref(seg->blk);
         if (seg != first) {

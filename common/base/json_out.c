@@ -94,14 +94,43 @@ static void append_escape(struct buf *buf, uint8_t byte) {
     }
 }
 
+// Bytes that are copied as they are: printable ASCII without quote and backslash.
+static bool is_plain(uint8_t byte) {
+    static const uint64_t plain[4] = {
+        UINT64_C(0xfffffffb00000000), // 0x20 to 0x3f without "
+        UINT64_C(0x7fffffffefffffff), // 0x40 to 0x7e without backslash
+        0,
+        0,
+    };
+    return plain[byte >> 6] >> (byte & 63) & 1;
+}
+
+// The same for 8 bytes at once; may say no to some that are.
+static bool are_plain(const uint8_t *bytes) {
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t x;
+    memcpy(&x, bytes, sizeof(x));
+    uint64_t quote = x ^ ones * '"';
+    uint64_t backslash = x ^ ones * '\\';
+    uint64_t is_odd = x | (x + ones) | (x - ones * 0x20) | (quote - ones) | (backslash - ones);
+    return (is_odd & ones * 0x80) == 0;
+}
+
 void json_out_quote(struct buf *buf, struct slice text) {
     buf_append_byte(buf, '"');
     // Runs of bytes that need no escape are appended at once.
     size_t run = 0;
     while (run < text.len) {
+        if (run + 8 <= text.len && are_plain(text.ptr + run)) {
+            run += 8;
+            continue;
+        }
         uint8_t byte = text.ptr[run];
-        bool is_plain = byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\';
-        size_t len = is_plain ? 1 : byte < 0x80 ? 0 : utf8_len(slice_skip(text, run));
+        if (is_plain(byte)) {
+            run++;
+            continue;
+        }
+        size_t len = byte < 0x80 ? 0 : utf8_len(slice_skip(text, run));
         if (len != 0) {
             run += len;
             continue;

@@ -210,7 +210,7 @@ static bool fill_staging(void) {
     staging_written = 0;
     pthread_mutex_lock(&threads_lock);
     uint64_t time_ns = 0;
-    struct slice line;
+    struct slice line = {0};
     struct log_ring *ring;
     while ((ring = oldest_ring(&time_ns, &line)) != NULL && staging.len + line.len <= staging.max) {
         buf_append(&staging, line);

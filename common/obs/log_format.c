@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/obs/log_format.h"
 
-#include <stdio.h>
 #include <time.h>
 
 #include "common/base/clock.h"
@@ -12,28 +11,38 @@ static const char truncated_text[] = " truncated=true";
 static const char truncated_json[] = ",\"truncated\":true";
 enum {
     LINE_END = sizeof(truncated_json) + 2, // room kept for the mark, "}" and newline
+    SECONDS_TEXT_MAX = 24,
     MESSAGE_MAX = 1024, // escaped it is at most 6 times that
 };
 
 void log_format_time(uint64_t wall_ns, char ret_text[LOG_TIME_MAX]) {
     // The date changes once a second; lines come in thousands.
     static _Thread_local time_t cached_s = -1;
-    static _Thread_local char cached[24];
+    static _Thread_local char cached[SECONDS_TEXT_MAX];
+    static _Thread_local size_t cached_len;
     time_t now_s = (time_t)(wall_ns / NS_PER_SEC);
     if (now_s != cached_s) {
         struct tm tm;
         gmtime_r(&now_s, &tm);
-        strftime(cached, sizeof(cached), "%Y-%m-%dT%H:%M:%S", &tm);
+        cached_len = strftime(cached, sizeof(cached), "%Y-%m-%dT%H:%M:%S.", &tm);
         cached_s = now_s;
     }
+    memcpy(ret_text, cached, sizeof(cached));
+    char *at = ret_text + cached_len;
     unsigned micros = (unsigned)(wall_ns % NS_PER_SEC / 1000);
-    snprintf(ret_text, LOG_TIME_MAX, "%s.%06uZ", cached, micros);
+    for (unsigned unit = 100000; unit > 0; unit /= 10) {
+        *at++ = (char)('0' + micros / unit % 10);
+    }
+    *at++ = 'Z';
+    *at = '\0';
 }
 
 // The message is ours, but a control byte in it must not break the line.
 static void append_message(struct buf *buf, struct slice message) {
-    for (size_t i = 0; i < message.len; i++) {
-        buf_append_byte(buf, message.ptr[i] < 0x20 ? (uint8_t)' ' : message.ptr[i]);
+    size_t from = buf->len;
+    buf_append(buf, message);
+    for (; from < buf->len; from++) {
+        buf->ptr[from] = buf->ptr[from] < 0x20 ? (uint8_t)' ' : buf->ptr[from];
     }
 }
 

@@ -22,7 +22,7 @@ size_t series_pack(enum metric_label_set set, const struct slice *values,
         value = slice_head(value, METRIC_LABEL_VALUE_MAX);
         packed[len++] = (uint8_t)(value.len >> 8);
         packed[len++] = (uint8_t)value.len;
-        memcpy(packed + len, value.ptr, value.len);
+        slice_copy(packed + len, value);
         len += value.len;
     }
     return len;

@@ -40,6 +40,24 @@ static void test_quote(void **state) {
     buf_fini(&buf);
 }
 
+// Every byte at every place of a text: escaped or not, as the rules say.
+static void test_quote_places(void **state) {
+    for (int byte = 1; byte < 256; byte++) {
+        bool is_plain = byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\';
+        for (size_t at = 0; at < 20; at++) {
+            char text[21] = "abcdefghijklmnopqrst";
+            text[at] = (char)byte;
+            struct buf buf;
+            buf_init(&buf, 200);
+            json_out_quote(&buf, slice_make(text, 20));
+            assert_int_equal(buf.len == 22, is_plain);
+            assert_memory_equal(buf.ptr + 1, text, at + (is_plain ? 1 : 0));
+            assert_memory_equal(buf.ptr + buf.len - 1 - (19 - at), text + at + 1, 19 - at);
+            buf_fini(&buf);
+        }
+    }
+}
+
 static void write_sample(struct json_out *out) {
     json_out_begin_object(out);
     json_out_kv_str(out, "s", "x");
@@ -154,9 +172,10 @@ static void test_caps(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quote),  cmocka_unit_test(test_compact),
-        cmocka_unit_test(test_pretty), cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_depth),  cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_quote),   cmocka_unit_test(test_quote_places),
+        cmocka_unit_test(test_compact), cmocka_unit_test(test_pretty),
+        cmocka_unit_test(test_numbers), cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_caps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
