@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The cluster DNS: a small responder on the DNS address in every node's namespace, UDP and TCP.
-// Services (A, AAAA, SRV of named ports), headless services and their pods, pod addresses, and the
+// Services (A, AAAA; no SRV), headless services and their pods, pod addresses, and the
 // records of `up --dns NAME=IP`. Nothing else exists: other names are NXDOMAIN.
 #pragma once
 

@@ -163,6 +163,12 @@ static int build(const char *stage, char *error, size_t error_len) {
         snprintf(error, error_len, "sysfs: %m");
         return -1;
     }
+    // Without the mounts the names below /run/netns mean nothing, and only confuse `ip`.
+    snprintf(path, sizeof(path), "%s/root" NETNS_DIR, stage);
+    if (mount("lab", path, "tmpfs", MS_RDONLY, "size=4k,mode=0755") < 0 && errno != ENOENT) {
+        snprintf(error, error_len, NETNS_DIR ": %m");
+        return -1;
+    }
     snprintf(path, sizeof(path), "%s/root/dev", stage);
     if (mount("/dev", path, NULL, MS_BIND | MS_REC, NULL) < 0) {
         snprintf(error, error_len, "dev: %m");
