@@ -27,6 +27,15 @@ static void report(struct worker *worker, int rc) {
     pthread_mutex_unlock(&worker->lock);
 }
 
+// The message that ended the loop may have been read before its sender was through with wake().
+static void wait_for_stopper(struct worker *worker) {
+    pthread_mutex_lock(&worker->lock);
+    while (!worker->is_stop_sent) {
+        pthread_cond_wait(&worker->cond, &worker->lock);
+    }
+    pthread_mutex_unlock(&worker->lock);
+}
+
 static void *thread_main(void *arg) {
     struct worker *worker = arg;
     const struct worker_options *options = &worker->options;
@@ -51,6 +60,7 @@ static void *thread_main(void *arg) {
     } else {
         report(worker, 0);
         loop_run(&worker->loop);
+        wait_for_stopper(worker);
         if (options->stop != NULL) {
             options->stop(worker);
         }
@@ -116,6 +126,10 @@ void worker_stop(struct worker *worker) {
     struct stop_mail *stop = xmalloc(sizeof(*stop));
     *stop = (struct stop_mail){.mail.fn = on_stop, .worker = worker};
     loop_send(&worker->loop, &stop->mail);
+    pthread_mutex_lock(&worker->lock);
+    worker->is_stop_sent = true;
+    pthread_cond_signal(&worker->cond);
+    pthread_mutex_unlock(&worker->lock);
     pthread_join(worker->thread, NULL);
     pthread_mutex_destroy(&worker->lock);
     pthread_cond_destroy(&worker->cond);

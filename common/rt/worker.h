@@ -37,6 +37,7 @@ struct worker {
     pthread_mutex_t lock;
     pthread_cond_t cond;
     bool is_started; // the thread said how starting went
+    bool is_stop_sent;
     int start_rc;
     char error[URING_ERROR_MAX];
 };
@@ -44,5 +45,6 @@ struct worker {
 // Starts the thread and waits until its loop runs. 0, or -errno and a text in `error`.
 MUST_USE int worker_start(struct worker *worker, const struct worker_options *options,
                           char error[URING_ERROR_MAX]);
-// Ends the loop and joins the thread. Not from the worker itself.
+// Ends the loop and joins the thread: the only way to end it. Not from the worker itself, and no
+// other thread may send it mail any more. Mail that came before is run first.
 void worker_stop(struct worker *worker);
