@@ -94,6 +94,7 @@ struct tls_ctx *tls_ctx_new(const struct tls_ctx_params *params, char **ret_erro
     struct tls_spiffe id;
     char *error = NULL;
     atomic_init(&ctx->refs, 1);
+    ctx->compliance = params->compliance;
     ctx->crl_generation = params->crl_generation;
     ctx->generation = atomic_fetch_add(&next_generation, 1);
     chain = tls_pem_certs(params->cert_chain_pem, OWN_CHAIN_MAX, "certificate chain", &error);

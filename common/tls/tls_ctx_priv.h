@@ -18,6 +18,11 @@ struct tls_ctx {
     char *identity;
     char *trust_domain;
     int64_t not_before, not_after;
+    enum tls_compliance compliance;
+    // Client key shares, see tls_handshake.c: the group that servers chose instead of the first,
+    // and for how many more handshakes a share for it is sent along.
+    atomic_uint_fast16_t second_group;
+    atomic_int second_group_left;
 };
 
 // tls_handshake.c: the callbacks that tie an SSL_CTX to the handshake object.

@@ -33,7 +33,11 @@ struct tls_peer { // verified peer, filled at DONE; texts live as long as the ha
 // A copy that lives on its own: one small allocation and a reference on the shared chain, whatever
 // the number of tunnels to the same peer. Any thread may free it.
 struct tls_peer *tls_peer_dup(const struct tls_peer *peer);
-void tls_peer_free(struct tls_peer *peer); // NULL ok; only for what tls_peer_dup gave
+void tls_peer_free(struct tls_peer *peer); // NULL ok; only for what tls_peer_dup or _import gave
+
+// Hand-over to a successor process, beside tls_record_export. False when `out` is full.
+MUST_USE bool tls_peer_export(const struct tls_peer *peer, struct buf *out);
+struct tls_peer *tls_peer_import(struct slice bytes); // NULL: malformed
 
 struct tls_handshake;
 

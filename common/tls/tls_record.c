@@ -176,6 +176,7 @@ static enum tls_err open_key_update(struct tls_record *record, uint8_t request, 
         return TLS_UNEXPECTED_MESSAGE; // section 5.1: no message may follow under the old key
     }
     rec_keys_update(&record->read, record->suite);
+    record->is_update_asked = false;
     // Requests that come while an update waits to be sent are all answered by that one.
     if (request == 1 && !record->is_write_closed) {
         record->is_update_due = true;
@@ -311,7 +312,9 @@ static enum tls_open open_control(struct tls_record *record, uint8_t type, const
 
 // The peer sent many records under one key: ask for a new one, once a key.
 static void request_update(struct tls_record *record) {
-    if (record->read.seq == record->update_limit && !record->is_write_closed) {
+    if (UNLIKELY(record->read.seq >= record->update_limit) && !record->is_update_asked &&
+        !record->is_write_closed) {
+        record->is_update_asked = true;
         record->is_update_due = record->is_update_request = true;
     }
 }

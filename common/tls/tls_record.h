@@ -19,6 +19,12 @@ enum tls_err {
 #include "common/tls/tls_err.def"
 #undef TLS_ERR
 };
+enum { // how many there are, for tables
+    TLS_N_ERRS = 0
+#define TLS_ERR(name, alert, label, text) +1
+#include "common/tls/tls_err.def"
+#undef TLS_ERR
+};
 const char *tls_err_label(enum tls_err err);
 const char *tls_err_text(enum tls_err err);
 int tls_err_alert(enum tls_err err); // alert description to send, -1 = none

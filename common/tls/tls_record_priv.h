@@ -46,6 +46,7 @@ struct tls_record {
     bool is_server;
     bool is_read_closed, is_write_closed;
     bool is_update_due, is_update_request; // a KeyUpdate waits; it asks the peer for one
+    bool is_update_asked; // the peer was asked under its present key
     uint8_t n_idle; // records without data in a row
     uint8_t msg_have; // bytes of msg_header seen
     uint8_t msg_header[4]; // handshake message that is under way

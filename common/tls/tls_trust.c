@@ -12,7 +12,7 @@
 #include "common/tls/tls_pem.h"
 
 struct tls_trust {
-    struct list node; // in `all`
+    struct list node; // in `all`, under `lock`
     size_t refs; // under `lock`
     uint8_t hash[TLS_SHA256_LEN];
     X509_STORE *store;
@@ -98,21 +98,27 @@ struct tls_trust *tls_trust_get(struct slice roots_pem, struct slice crl, char *
     tls_sha256_list(pieces, ARRAY_LEN(pieces), hash);
     pthread_mutex_lock(&lock);
     struct tls_trust *trust = find_ref(hash);
+    pthread_mutex_unlock(&lock);
+    if (trust != NULL) {
+        return trust;
+    }
+    // Parsed without the lock: workers that drop a context must not wait for it.
+    struct tls_trust *fresh = trust_new(roots_pem, crl, ret_error);
+    if (fresh == NULL) {
+        return NULL;
+    }
+    memcpy(fresh->hash, hash, sizeof(hash));
+    pthread_mutex_lock(&lock);
+    trust = find_ref(hash);
     if (trust == NULL) {
-        trust = trust_new(roots_pem, crl, ret_error);
-        if (trust != NULL) {
-            memcpy(trust->hash, hash, sizeof(hash));
-            list_push_back(&all, &trust->node);
-        }
+        list_push_back(&all, &fresh->node);
+        trust = fresh;
+        fresh = NULL;
     }
     pthread_mutex_unlock(&lock);
-    return trust;
-}
-
-struct tls_trust *tls_trust_ref(struct tls_trust *trust) {
-    pthread_mutex_lock(&lock);
-    trust->refs++;
-    pthread_mutex_unlock(&lock);
+    if (fresh != NULL) { // another thread was faster
+        trust_free(fresh);
+    }
     return trust;
 }
 

@@ -12,9 +12,9 @@ enum { TLS_ROOTS_MAX = 64, TLS_CRLS_MAX = 64 };
 
 struct tls_trust;
 
-// NULL with a heap-allocated reason in *ret_error. crl: PEM list or one DER, may be empty.
+// A reference for the caller. NULL with a heap-allocated reason in *ret_error. crl: PEM list or one
+// DER, may be empty.
 struct tls_trust *tls_trust_get(struct slice roots_pem, struct slice crl, char **ret_error);
-struct tls_trust *tls_trust_ref(struct tls_trust *trust);
 void tls_trust_unref(struct tls_trust *trust);
 
 // SHA-256 over bundle and CRLs: part of the verified-chain cache's key.

@@ -152,10 +152,9 @@ static uint8_t *put(uint8_t *p, struct slice bytes) {
     return p + bytes.len;
 }
 
-// The immutable result, all in one allocation.
-static struct tls_chain *chain_new(bool is_server, const struct slice *certs, size_t n_certs,
-                                   const struct slice *sans, size_t n_sans,
-                                   const STACK_OF(X509) * path) {
+// All in one allocation.
+struct tls_chain *tls_chain_new(bool is_server, const struct slice *certs, size_t n_certs,
+                                const struct slice *sans, size_t n_sans) {
     size_t size = sizeof(struct tls_chain);
     for (size_t i = 0; i < n_certs; i++) {
         size += sizeof(uint32_t) + certs[i].len;
@@ -183,12 +182,27 @@ static struct tls_chain *chain_new(bool is_server, const struct slice *certs, si
     tls_sha256(chain->der, chain->hash);
     chain->not_before = INT64_MIN;
     chain->not_after = INT64_MAX;
+    return chain;
+}
+
+static void set_validity(struct tls_chain *chain, const STACK_OF(X509) * path) {
     for (size_t i = 0; i < sk_X509_num(path); i++) {
         const X509 *cert = sk_X509_value(path, i);
         chain->not_before = MAX(chain->not_before, tls_posix(X509_get0_notBefore(cert)));
         chain->not_after = MIN(chain->not_after, tls_posix(X509_get0_notAfter(cert)));
     }
-    return chain;
+}
+
+void tls_chain_fill_peer(struct tls_chain *chain, struct slice identity,
+                         struct tls_peer *ret_peer) {
+    ret_peer->chain = chain;
+    ret_peer->identity = identity;
+    ret_peer->n_sans = chain->n_sans;
+    memcpy(ret_peer->sans, chain->sans, sizeof(ret_peer->sans));
+    ret_peer->not_after = chain->not_after;
+    memcpy(ret_peer->chain_hash, chain->hash, sizeof(ret_peer->chain_hash));
+    ret_peer->serials = chain->der;
+    ret_peer->is_server = chain->is_server;
 }
 
 static enum tls_err check_crls(const struct tls_trust *trust, const STACK_OF(X509) * path,
@@ -227,7 +241,8 @@ static enum tls_err verify_slow(struct tls_ctx *ctx, bool is_server, const struc
     }
     err = find_sans(sk_X509_value(list, 0), &names, sans, &n_sans);
     if (err == TLS_OK) {
-        *ret_chain = chain_new(is_server, certs, n_certs, sans, n_sans, path);
+        *ret_chain = tls_chain_new(is_server, certs, n_certs, sans, n_sans);
+        set_validity(*ret_chain, path);
     }
 out:
     GENERAL_NAMES_free(names);
@@ -309,47 +324,4 @@ enum tls_err tls_verify_identity(const struct tls_ctx *ctx, const struct tls_cha
     snprintf(detail, TLS_DETAIL_MAX, "presented %.*s, own trust domain is %s",
              SLICE_ARG(chain->sans[0]), ctx->trust_domain);
     return TLS_TRUST_DOMAIN_MISMATCH;
-}
-
-// ---- Verified peers of live tunnels
-
-struct tls_peer *tls_peer_dup(const struct tls_peer *peer) {
-    struct tls_peer *copy = xmalloc(sizeof(*copy));
-    *copy = *peer;
-    tls_chain_ref(copy->chain);
-    return copy;
-}
-
-void tls_peer_free(struct tls_peer *peer) {
-    if (peer != NULL) {
-        tls_chain_unref(peer->chain);
-        free(peer);
-    }
-}
-
-bool tls_peer_still_valid(struct tls_ctx *ctx, const struct tls_peer *peer, int64_t now_s,
-                          enum tls_err *ret_err) {
-    struct slice certs[TLS_CHAIN_MAX];
-    size_t n = 0;
-    char detail[TLS_DETAIL_MAX] = "";
-    struct tls_chain *chain = NULL;
-    struct slice identity;
-    for (struct slice rest = peer->serials; rest.len > 0 && n < TLS_CHAIN_MAX;) {
-        uint32_t len;
-        CHECK(rest.len >= sizeof(len));
-        memcpy(&len, rest.ptr, sizeof(len));
-        rest = slice_skip(rest, sizeof(len));
-        CHECK(rest.len >= len);
-        certs[n++] = slice_head(rest, len);
-        rest = slice_skip(rest, len);
-    }
-    enum tls_err err = tls_verify_chain(ctx, peer->is_server, certs, n, now_s, &chain, detail);
-    if (err == TLS_OK) {
-        err = tls_verify_identity(ctx, chain, &peer->identity, 1, &identity, detail);
-        tls_chain_unref(chain);
-    }
-    if (err != TLS_OK) {
-        *ret_err = err;
-    }
-    return err == TLS_OK;
 }

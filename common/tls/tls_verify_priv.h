@@ -30,6 +30,12 @@ static inline struct tls_chain *tls_chain_ref(struct tls_chain *chain) {
     return chain;
 }
 
+// A chain object of these texts and certificates; its validity is to be set by the caller.
+struct tls_chain *tls_chain_new(bool is_server, const struct slice *certs, size_t n_certs,
+                                const struct slice *sans, size_t n_sans);
+// Sets everything in `peer` that comes from the chain, to which it takes over the reference.
+void tls_chain_fill_peer(struct tls_chain *chain, struct slice identity, struct tls_peer *ret_peer);
+
 // Chain, validity, usage, CRLs; certs are DER, leaf first. On TLS_OK *ret_chain holds a reference
 // for the caller; else *detail (TLS_DETAIL_MAX bytes) says more.
 MUST_USE enum tls_err tls_verify_chain(struct tls_ctx *ctx, bool is_server,

@@ -172,6 +172,39 @@ static void test_choices(void **state) {
     check_choice(&pqc, &fips, s128, 0);
 }
 
+// Bytes of the next ClientHello of ctx.
+static size_t hello_len(struct tls_ctx *ctx) {
+    struct chain out;
+    chain_init(&out, &fix_pool);
+    struct tls_handshake *hs = tls_handshake_new_client(ctx, NULL, 0);
+    assert_int_equal(tls_handshake_recv(hs, slice_make(NULL, 0), FIX_NOW, &out), TLS_STEP_MORE);
+    size_t len = out.len;
+    chain_clear(&out);
+    tls_handshake_free(hs);
+    return len;
+}
+
+// One key share while servers take it; after a server that did not, two for a while.
+static void test_key_shares(void **state) {
+    const struct tls_ctx_params fips = {.compliance = TLS_COMPLIANCE_FIPS};
+    struct tls_ctx *client = fix_ctx(&root, FIX_CLIENT, NULL, NULL);
+    struct tls_ctx *p256 = fix_ctx(&root, FIX_SERVER, &fips, NULL);
+    struct fix_pair pair;
+    size_t one = hello_len(client);
+    for (int i = 0; i < 2; i++) { // with a retry, then without
+        fix_pair_run(&pair, client, p256, NULL, FIX_NOW, 0);
+        assert_int_equal(pair.client_step, TLS_STEP_DONE);
+        fix_pair_free(&pair);
+        assert_int_equal(hello_len(client), one + 4 + 65);
+    }
+    for (int i = 0; i < 80; i++) {
+        hello_len(client);
+    }
+    assert_int_equal(hello_len(client), one);
+    tls_ctx_unref(client);
+    tls_ctx_unref(p256);
+}
+
 // Requests of a client that come in the same piece as its Finished belong to the record layer.
 static void test_early_requests(void **state) {
     SSL_CTX *oracle = fix_oracle_ctx(&root, FIX_CLIENT);
@@ -288,10 +321,10 @@ static void test_abandoned(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_we_serve),  cmocka_unit_test(test_we_connect),
-        cmocka_unit_test(test_choices),   cmocka_unit_test(test_early_requests),
-        cmocka_unit_test(test_garbage),   cmocka_unit_test(test_input_cap),
-        cmocka_unit_test(test_abandoned),
+        cmocka_unit_test(test_we_serve),       cmocka_unit_test(test_we_connect),
+        cmocka_unit_test(test_choices),        cmocka_unit_test(test_key_shares),
+        cmocka_unit_test(test_early_requests), cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_input_cap),      cmocka_unit_test(test_abandoned),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "common/base/buf.h"
 #include "common/tls/tls_cert.h"
 #include "common/tls/tls_spiffe.h"
 #include "common/tls/tls_verify.h"
@@ -352,6 +353,40 @@ static void test_still_valid(void **state) {
     tls_ctx_unref(server);
 }
 
+static void test_peer_export(void **state) {
+    struct tls_ctx *two = leaf_ctx("URI:spiffe://other/ns/a/sa/b,URI:" FIX_SERVER, NULL);
+    struct fix_pair pair;
+    struct buf bytes, again;
+    enum tls_err err = TLS_OK;
+    fix_pair_run(&pair, client_ctx, two, FIX_SERVER, FIX_NOW, 0);
+    buf_init(&bytes, 65536);
+    buf_init(&again, 65536);
+    assert_true(tls_peer_export(tls_handshake_peer(pair.client), &bytes));
+    fix_pair_free(&pair);
+    struct tls_peer *peer = tls_peer_import(buf_slice(&bytes));
+    assert_non_null(peer);
+    assert_true(slice_eq_str(peer->identity, FIX_SERVER));
+    assert_int_equal(peer->n_sans, 2);
+    assert_true(peer->is_server);
+    assert_int_equal(peer->not_after, FIX_NOW + FIX_DAY);
+    assert_true(tls_peer_still_valid(client_ctx, peer, FIX_NOW, &err));
+    assert_true(tls_peer_export(peer, &again));
+    assert_true(slice_eq(buf_slice(&bytes), buf_slice(&again)));
+    tls_peer_free(peer);
+    for (size_t len = 0; len < bytes.len; len++) {
+        assert_null(tls_peer_import(slice_make(bytes.ptr, len)));
+    }
+    for (size_t i = 0; i < bytes.len; i++) { // any byte may be wrong: no crash, no trust
+        bytes.ptr[i] ^= 0x80;
+        peer = tls_peer_import(buf_slice(&bytes));
+        bytes.ptr[i] ^= 0x80;
+        tls_peer_free(peer);
+    }
+    buf_fini(&bytes);
+    buf_fini(&again);
+    tls_ctx_unref(two);
+}
+
 // ---- Cache
 
 static void handshake(struct tls_ctx *client, struct tls_ctx *server, int64_t now_s) {
@@ -461,7 +496,8 @@ int main(void) {
         cmocka_unit_test(test_sans),         cmocka_unit_test(test_peer_without_san),
         cmocka_unit_test(test_intermediate), cmocka_unit_test(test_roots_of_one_name),
         cmocka_unit_test(test_crl),          cmocka_unit_test(test_still_valid),
-        cmocka_unit_test(test_cache),        cmocka_unit_test(test_bad_ctx),
+        cmocka_unit_test(test_peer_export),  cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_bad_ctx),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
