@@ -25,18 +25,19 @@ const struct metric_info metric_infos[N_METRICS] = {
 #include "common/obs/metrics.def"
 };
 
-// All label names in one array, a NULL in front of each set.
+// All label names, at their metric_label_position.
 static const char *const flat_label_names[] = {
 #define LABEL_SET(set) NULL,
 #define LABEL(set, id, name) name,
+#define LABEL_SET_END(set) NULL,
 #include "common/obs/metrics.def"
-    NULL,
 };
 
-static const size_t label_starts[N_METRIC_LABEL_SETS + 1] = {
-#define LABEL_SET(set) [METRIC_LABELS_##set] = METRIC_LABEL_START_##set,
+static const struct {
+    uint16_t first, n;
+} label_ranges[N_METRIC_LABEL_SETS] = {
+#define LABEL_SET(set) [METRIC_LABELS_##set] = {METRIC_LABEL_START_##set + 1, METRIC_N_LABELS(set)},
 #include "common/obs/metrics.def"
-    [N_METRIC_LABEL_SETS] = ARRAY_LEN(flat_label_names) - 1,
 };
 
 struct metric_place metric_places[N_METRICS];
@@ -44,8 +45,8 @@ struct label_set_info label_set_infos[N_METRIC_LABEL_SETS];
 
 struct metric_label_names metric_label_names(enum metric_label_set set) {
     return (struct metric_label_names){
-        .names = &flat_label_names[label_starts[set] + 1],
-        .n_labels = (unsigned)(label_starts[set + 1] - label_starts[set] - 1),
+        .names = &flat_label_names[label_ranges[set].first],
+        .n_labels = label_ranges[set].n,
     };
 }
 

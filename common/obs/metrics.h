@@ -5,7 +5,7 @@
 //
 //     metric_add(METRIC_LOG_DROPPED, 1);                       // no labels
 //
-//     struct slice labels[] = {SLICE_LIT("source")};
+//     struct slice labels[METRIC_N_LABELS(REPORTER)] = {SLICE_LIT("source")};
 //     struct metric_series *series = metric_series_get(METRIC_LABELS_REPORTER, labels);
 //     metric_series_add(series, METRIC_TCP_SOCKETS_OPEN, 1);
 //     metric_series_put(series, now_ns);
@@ -40,12 +40,15 @@ enum metric_label_set {
     N_METRIC_LABEL_SETS
 };
 
-// METRIC_LABEL(TRAFFIC, REPORTER) is the index of that label's value in the array of its set.
+// METRIC_LABEL(TRAFFIC, REPORTER) is the index of that label's value in the array of its set, which
+// has METRIC_N_LABELS(TRAFFIC) values.
 #define METRIC_LABEL(set, id) (METRIC_LABEL_##set##_##id - METRIC_LABEL_START_##set - 1)
+#define METRIC_N_LABELS(set) (METRIC_LABEL_END_##set - METRIC_LABEL_START_##set - 1)
 
 enum metric_label_position {
 #define LABEL_SET(set) METRIC_LABEL_START_##set,
 #define LABEL(set, id, name) METRIC_LABEL_##set##_##id,
+#define LABEL_SET_END(set) METRIC_LABEL_END_##set,
 #include "common/obs/metrics.def"
 };
 

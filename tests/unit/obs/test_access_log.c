@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "common/base/clock.h"
+#include "common/obs/log.h"
 #include "tests/unit/base/unit.h"
 
 static int pipe_fds[2];
@@ -38,26 +38,30 @@ static void stop(void) {
     close(pipe_fds[1]);
 }
 
+static struct addr src, dst, hbone;
+
 static struct access_record sample(void) {
-    struct access_record record = {
+    assert_true(addr_parse(SLICE_LIT("10.42.0.9:33772"), &src));
+    assert_true(addr_parse(SLICE_LIT("10.42.0.5:15008"), &dst));
+    assert_true(addr_parse(SLICE_LIT("10.42.0.5:9080"), &hbone));
+    return (struct access_record){
         .src_workload = SLICE_LIT("curl-1"),
         .src_namespace = SLICE_LIT("default"),
         .src_identity = SLICE_LIT("spiffe://cluster.local/ns/default/sa/curl"),
         .src_cluster = SLICE_LIT("Kubernetes"),
-        .dst_hbone_addr = SLICE_LIT("10.42.0.5:9080"),
+        .src_addr = &src,
+        .dst_addr = &dst,
+        .dst_hbone_addr = &hbone,
         .dst_service = SLICE_LIT("details.default.svc.cluster.local"),
         .dst_workload = SLICE_LIT("details-1"),
         .dst_namespace = SLICE_LIT("default"),
         .dst_identity = SLICE_LIT("spiffe://cluster.local/ns/default/sa/details"),
         .dst_cluster = SLICE_LIT("Kubernetes"),
-        .direction = ACCESS_OUTBOUND,
+        .direction = SLICE_LIT("outbound"),
         .bytes_sent = 84,
         .bytes_recv = 358,
-        .duration_ns = 15 * NS_PER_MS + 999999,
+        .duration_ms = 15,
     };
-    assert_true(addr_parse(SLICE_LIT("10.42.0.9:33772"), &record.src_addr));
-    assert_true(addr_parse(SLICE_LIT("10.42.0.5:15008"), &record.dst_addr));
-    return record;
 }
 
 #define PEERS                                                                                      \
@@ -71,16 +75,18 @@ static struct access_record sample(void) {
 static void test_text(void **state) {
     start(LOG_FORMAT_TEXT, "debug");
     struct access_record record = sample();
-    access_log_opened(&record);
+    access_log_write(ACCESS_OPENED, &record);
     expect("debug\taccess\tconnection opened\t" PEERS "\n");
-    access_log_complete(&record);
+    access_log_write(ACCESS_COMPLETE, &record);
     expect("info\taccess\tconnection complete\t" PEERS
            " bytes_sent=84 bytes_recv=358 duration=\"15ms\"\n");
     record.error = SLICE_LIT("io error: reset");
-    access_log_complete(&record);
+    access_log_write(ACCESS_COMPLETE, &record);
     expect("error\taccess\tconnection complete\t" PEERS
            " bytes_sent=84 bytes_recv=358 duration=\"15ms\" error=\"io error: reset\"\n");
-    access_log_failed(&record.src_addr, &record.dst_addr, ACCESS_INBOUND, SLICE_LIT("no workload"));
+    record.error = SLICE_LIT("no workload");
+    record.direction = SLICE_LIT("inbound");
+    access_log_write(ACCESS_FAILED, &record);
     expect("warn\taccess\tconnection failed\tsrc.addr=10.42.0.9:33772 dst.addr=10.42.0.5:15008 "
            "direction=\"inbound\" error=\"no workload\"\n");
     stop();
@@ -88,10 +94,11 @@ static void test_text(void **state) {
 
 static void test_json(void **state) {
     start(LOG_FORMAT_JSON, "info");
-    struct access_record record = {.direction = ACCESS_INBOUND, .bytes_sent = 1};
-    assert_true(addr_parse(SLICE_LIT("[fd00::9]:1"), &record.src_addr));
-    record.dst_addr = record.src_addr;
-    access_log_complete(&record);
+    struct addr addr;
+    assert_true(addr_parse(SLICE_LIT("[fd00::9]:1"), &addr));
+    struct access_record record = {
+        .src_addr = &addr, .dst_addr = &addr, .direction = SLICE_LIT("inbound"), .bytes_sent = 1};
+    access_log_write(ACCESS_COMPLETE, &record);
     char text[1000];
     ssize_t n = read(pipe_fds[0], text, sizeof(text) - 1);
     assert_true(n > 0);
@@ -106,13 +113,16 @@ static void test_json(void **state) {
 static void test_levels(void **state) {
     struct access_record record = sample();
     start(LOG_FORMAT_TEXT, "debug,access=error");
-    access_log_opened(&record);
-    access_log_complete(&record);
-    access_log_failed(&record.src_addr, &record.dst_addr, ACCESS_INBOUND, SLICE_LIT("x"));
+    access_log_write(ACCESS_OPENED, &record);
+    access_log_write(ACCESS_COMPLETE, &record);
+    access_log_write(ACCESS_FAILED, &record);
     expect("");
-    assert_false(access_log_wants(ACCESS_COMPLETE_LEVEL));
+    assert_false(access_log_enabled(ACCESS_OPENED, false));
+    assert_false(access_log_enabled(ACCESS_COMPLETE, false));
+    assert_true(access_log_enabled(ACCESS_COMPLETE, true));
+    assert_false(access_log_enabled(ACCESS_FAILED, true));
     record.error = SLICE_LIT("x");
-    access_log_complete(&record);
+    access_log_write(ACCESS_COMPLETE, &record);
     char text[4096];
     assert_true(read(pipe_fds[0], text, sizeof(text)) > 0);
     stop();
@@ -121,9 +131,9 @@ static void test_levels(void **state) {
 // The CONNECT authority is the peer's text.
 static void test_hostile_authority(void **state) {
     start(LOG_FORMAT_TEXT, "info");
-    struct access_record record = {.direction = ACCESS_INBOUND,
-                                   .dst_hbone_addr = SLICE_LIT("x:1\n2024 info access forged")};
-    access_log_complete(&record);
+    struct access_record record = {.direction = SLICE_LIT("inbound"),
+                                   .dst_hbone_host = SLICE_LIT("x:1\n2024 info access forged")};
+    access_log_write(ACCESS_COMPLETE, &record);
     expect("info\taccess\tconnection complete\tdst.hbone_addr=\"x:1\\n2024 info access forged\" "
            "direction=\"inbound\" bytes_sent=0 bytes_recv=0 duration=\"0ms\"\n");
     stop();
