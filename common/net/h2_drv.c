@@ -93,15 +93,21 @@ static void arm_timer(struct h2_drv *drv) {
     }
 }
 
-static void push_output(struct h2_drv *drv) {
+// There is output, and the link is not too far behind to take it (on_tls_sent kicks when it is).
+static bool can_push(const struct h2_drv *drv) {
+    return h2_conn_wants_write(drv->h2) && tls_link_queued(&drv->tl) < H2_DRV_HIGH;
+}
+
+// False: nothing was there to push.
+static bool push_output(struct h2_drv *drv) {
     struct chain out;
     chain_init(&out, drv->loop->pool);
-    while (h2_conn_wants_write(drv->h2) && tls_link_queued(&drv->tl) < H2_DRV_HIGH) {
-        if (h2_conn_pull(drv->h2, &out, H2_DRV_PULL) == 0) {
-            break;
-        }
+    bool has_pushed = false;
+    while (can_push(drv) && h2_conn_pull(drv->h2, &out, H2_DRV_PULL) > 0) {
         tls_link_write(&drv->tl, &out);
+        has_pushed = true;
     }
+    return has_pushed;
 }
 
 static void drain_events(struct h2_drv *drv);
@@ -111,8 +117,14 @@ static void on_flush(struct loop_flush *flush) {
     if (drv->is_ended) {
         return;
     }
-    push_output(drv);
-    drain_events(drv); // WRITABLE, SENT, CLOSED
+    drv->in_flush = true;
+    while (push_output(drv) && !drv->is_ended) {
+        drain_events(drv); // WRITABLE, SENT, CLOSED: users may send more
+    }
+    if (!drv->is_ended) {
+        drain_events(drv);
+    }
+    drv->in_flush = false;
     if (drv->is_ended) {
         return;
     }
@@ -158,7 +170,7 @@ void h2_drv_close(struct h2_drv *drv, enum flow_end reason) {
         return;
     }
     h2_conn_goaway(drv->h2, H2_NO_ERROR);
-    push_output(drv);
+    (void)push_output(drv);
     tls_link_close(&drv->tl);
     end_drv(drv, reason);
 }
@@ -192,7 +204,8 @@ static void drain_events(struct h2_drv *drv) {
     if (drv->is_ended) {
         return;
     }
-    if (h2_conn_wants_write(drv->h2) || (drv->close_when_idle && h2_conn_n_streams(drv->h2) == 0)) {
+    bool is_last = drv->close_when_idle && h2_conn_n_streams(drv->h2) == 0;
+    if (!drv->in_flush && (can_push(drv) || is_last)) {
         loop_flush_arm(drv->loop, &drv->flush);
     }
 }

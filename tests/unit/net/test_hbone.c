@@ -20,7 +20,7 @@ struct app {
     int listen_fd;
     pthread_t server, client;
     size_t n_up, n_down; // bytes client -> server, server -> client
-    bool done, server_resets, client_resets;
+    bool done, client_done, server_resets, client_resets;
     uint64_t up_sum, down_sum, up_seen, down_seen; // order-sensitive checksums
     bool client_saw_reset, client_saw_eof, server_saw_reset, server_saw_eof;
     uint32_t n_conns;
@@ -77,6 +77,13 @@ static void set_reset(int fd) {
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
 
+// Both applications have seen the end: the loop may stop.
+static void finish(struct app *app) {
+    if (__atomic_exchange_n(&app->client_done, true, __ATOMIC_ACQ_REL)) {
+        __atomic_store_n(&app->done, true, __ATOMIC_RELEASE);
+    }
+}
+
 struct sender {
     int fd;
     size_t n;
@@ -95,7 +102,7 @@ static void *run_server(void *arg) {
     for (uint32_t i = 0; i < app->n_conns; i++) {
         int fd = accept(app->listen_fd, NULL, NULL);
         if (fd < 0) {
-            return NULL;
+            break;
         }
         if (app->server_resets) {
             char byte;
@@ -112,6 +119,7 @@ static void *run_server(void *arg) {
         app->down_sum = sender.sum;
         close(fd);
     }
+    finish(app);
     return NULL;
 }
 
@@ -144,7 +152,7 @@ static void *run_client(void *arg) {
         app->up_sum = sender.sum;
         close(fd);
     }
-    __atomic_store_n(&app->done, true, __ATOMIC_RELEASE);
+    finish(app);
     return NULL;
 }
 
@@ -173,12 +181,6 @@ static void app_stop(struct app *app) {
 static void run_app(struct app *app, struct bed *bed) {
     app_start(app, bed);
     bed_run_until(bed, &app->done, 60000);
-    // Let the far side hear the end too.
-    bool never = false;
-    uint64_t end = clock_mono_ns() + 200 * NS_PER_MS;
-    while (!never && clock_mono_ns() < end) {
-        loop_turn(&bed->loop, false);
-    }
     app_stop(app);
 }
 
@@ -246,7 +248,7 @@ static void refused_with(uint16_t status) {
     struct app app = {.n_up = 10, .n_conns = 1};
     app_start(&app, &bed);
     bed.refuse_status = status;
-    bed_run_until(&bed, &app.done, 10000);
+    bed_run_until(&bed, &app.client_done, 10000);
     app_stop(&app);
     assert_int_equal(bed.last_status, status);
     assert_int_equal(bed.last_fail, FLOW_CONNECT_REFUSED);
@@ -266,7 +268,7 @@ static void test_wrong_identity(void **state) {
     struct app app = {.n_up = 10, .n_conns = 1};
     app_start(&app, &bed);
     bed.expected_san = SLICE_LIT("spiffe://cluster.local/ns/b/sa/other");
-    bed_run_until(&bed, &app.done, 10000);
+    bed_run_until(&bed, &app.client_done, 10000);
     app_stop(&app);
     assert_int_equal(bed.last_fail, FLOW_TLS_FAILURE);
     bed_fini(&bed);
