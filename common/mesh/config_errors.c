@@ -107,7 +107,8 @@ char *config_error_text(const struct config_error *error) {
     if (error->line != 0) {
         snprintf(place, sizeof(place), ":%u:%u", error->line, error->col);
     }
-    return xasprintf("%s%s: %s%s%s%s%s%s%s%s", error->file, place, error->object,
+    return xasprintf("%s%s: %s%s%s%s%s%s%s%s%s", error->file, place,
+                     error->severity == CONFIG_WARNING ? "warning: " : "", error->object,
                      error->object[0] != '\0' ? ": " : "", error->path,
                      error->path[0] != '\0' ? ": " : "", error->text,
                      has_hint ? " (did you mean `" : "", error->hint, has_hint ? "`?)" : "");

@@ -39,5 +39,5 @@ void config_errors_add(struct config_errors *errors, const struct config_error *
 void config_errors_sort(struct config_errors *errors);
 
 // "file:line:col: Kind ns/name: field.path: what is wrong (did you mean `x`?)"; parts that are not
-// known are left out. Caller frees.
+// known are left out, and a warning says so before its object. Caller frees.
 char *config_error_text(const struct config_error *error);

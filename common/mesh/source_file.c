@@ -187,6 +187,7 @@ static void count_load(struct source_file *s, uint64_t started_us) {
 
 const struct config_diff *source_file_load(struct source_file *s) {
     uint64_t started_us = now_us();
+    bool has_writer = false;
 
     config_errors_clear(&s->news);
     s->batch_since_ms = 0;
@@ -206,8 +207,12 @@ const struct config_diff *source_file_load(struct source_file *s) {
     for (uint32_t i = 0; i < s->n_entries; i++) {
         s->entries[i]->is_forced = s->entries[i]->is_forced || s->is_force_all;
         if (s->entries[i]->is_seen) {
-            source_read(s, s->entries[i]);
+            source_read(s, s->entries[i], started_us / 1000);
         }
+        has_writer = has_writer || s->entries[i]->writing_since_ms != 0;
+    }
+    if (has_writer) {
+        set_timer(s, RETRY_MS);
     }
     s->is_force_all = false;
     const struct config_diff *diff = config_store_commit(s->store);
@@ -228,10 +233,10 @@ static void mark(struct source_file *s, const char *dir, const struct inotify_ev
         source_entry_get(s, path, is_new_file || (event->mask & IN_MODIFY) != 0);
 
     if (entry != NULL && (is_new_file || (event->mask & IN_MODIFY) != 0)) {
-        entry->is_writing = true;
+        entry->writing_since_ms = now_us() / 1000;
     } else if (entry != NULL) {
         entry->is_forced = true;
-        entry->is_writing = entry->is_writing && (event->mask & IN_ATTRIB) != 0;
+        entry->writing_since_ms = (event->mask & IN_ATTRIB) != 0 ? entry->writing_since_ms : 0;
     }
     free(path);
 }
@@ -241,7 +246,7 @@ static bool on_event(struct source_file *s, const struct inotify_event *event) {
     if ((event->mask & IN_Q_OVERFLOW) != 0) {
         s->is_force_all = true;
         for (uint32_t i = 0; i < s->n_entries; i++) {
-            s->entries[i]->is_writing = false;
+            s->entries[i]->writing_since_ms = 0;
         }
         return true;
     }

@@ -9,6 +9,8 @@
 #include "common/base/arena.h"
 #include "common/mesh/source_file.h"
 
+// A close that never comes (or that we cannot see) must not hide a file for ever.
+enum { SOURCE_WRITING_MAX_MS = 3000 };
 enum { SOURCE_MAX_DEPTH = 4, SOURCE_MAX_FILES = 20000, SOURCE_MAX_DIRS = 4096 };
 
 struct file_stamp { // what changes when a file does
@@ -22,7 +24,7 @@ struct source_entry {
     bool is_read; // stamp and hash are set
     bool is_seen; // by this scan
     bool is_forced; // an event named it: read it whatever its stamp says
-    bool is_writing; // someone has written to it and not closed it yet
+    uint64_t writing_since_ms; // someone writes to it and has not closed it yet; 0 = no one
     int error; // -errno
     uint32_t n_objects;
     struct config_errors errors, duplicates;
@@ -66,6 +68,6 @@ void source_watch_forget(struct source_file *s, int wd);
 // Walks the tree: marks and adds entries, watches directories. 0 or -errno of the top.
 int source_scan(struct source_file *s);
 // Reads one entry when it changed and puts it into the store (a transaction is open).
-void source_read(struct source_file *s, struct source_entry *entry);
+void source_read(struct source_file *s, struct source_entry *entry, uint64_t now_ms);
 // Adds the entry's errors that are new to s->news.
 void source_collect_news(struct source_file *s, struct source_entry *entry);

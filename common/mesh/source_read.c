@@ -113,15 +113,16 @@ static void unreadable(struct source_entry *entry, int error) {
     config_errors_add(&entry->errors, &(struct config_error){.file = entry->path, .text = text});
 }
 
-void source_read(struct source_file *s, struct source_entry *entry) {
+void source_read(struct source_file *s, struct source_entry *entry, uint64_t now_ms) {
     struct reading r = {.source = s, .entry = entry};
     struct stat st;
     char *text;
     size_t len;
 
-    if (entry->is_writing) {
+    if (entry->writing_since_ms != 0 && now_ms - entry->writing_since_ms < SOURCE_WRITING_MAX_MS) {
         return; // its close is another event
     }
+    entry->writing_since_ms = 0;
     if (stat(entry->path, &st) < 0) {
         unreadable(entry, -errno);
         return;
