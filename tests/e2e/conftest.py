@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the end-to-end tests.
+
+ZTUN_BIN_DIR (default build/bin) has the programs under test. Root is needed; without it, or without
+a program, tests fail and are not skipped. scripts/e2e.sh runs them in namespaces of their own.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from lablib import BIN_DIR, ZTUNCTL, Lab, leftovers  # noqa: E402
+
+counter = itertools.count(1)
+
+
+def lab_prefix():
+    return f"t{os.getpid()}-"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs():
+    assert os.geteuid() == 0, "the end-to-end tests need root"
+    assert ZTUNCTL.exists(), f"no ztunctl in {BIN_DIR}: make build, or set ZTUN_BIN_DIR"
+    yield
+    left = leftovers(lab_prefix())
+    assert not left, "labs left behind:\n" + "\n".join(left)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and report.when in ("setup", "call"):
+        for lab in getattr(item, "labs", []) + module_labs.get(item.module.__name__, []):
+            try:
+                report.sections.append((f"lab {lab.name}", lab.dump()))
+            except (OSError, subprocess.SubprocessError) as e:
+                report.sections.append((f"lab {lab.name}", f"cannot be shown: {e}"))
+
+
+def take_down(labs):
+    for lab in labs:
+        lab.local("down", check=False)
+    left = [x for lab in labs for x in leftovers(lab.name + ".")]
+    assert not left, "\n".join(left)
+
+
+@pytest.fixture
+def make_lab(request):
+    """make_lab(objects, *options, mesh=True, host=False, wait=30): a lab that is up."""
+    labs = request.node.labs = []
+
+    def make(objects=(), *args, **kw):
+        lab = Lab(f"{lab_prefix()}{next(counter)}")
+        labs.append(lab)
+        return lab.up(objects, *args, **kw)
+
+    yield make
+    take_down(labs)
+
+
+module_labs = {}
+
+
+@pytest.fixture(scope="module")
+def make_module_lab(request):
+    """As make_lab, for a fixture of a module's own that several tests share."""
+    labs = module_labs.setdefault(request.module.__name__, [])
+
+    def make(objects=(), *args, **kw):
+        lab = Lab(f"{lab_prefix()}{next(counter)}")
+        labs.append(lab)
+        return lab.up(objects, *args, **kw)
+
+    yield make
+    take_down(labs)
+    labs.clear()
