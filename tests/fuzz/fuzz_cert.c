@@ -19,7 +19,17 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-enum { MODE_PEM, MODE_CTX, MODE_CRL, MODE_CA, MODE_SPIFFE, MODE_DER, MODE_CHANGED, N_MODES };
+enum {
+    MODE_PEM,
+    MODE_CTX,
+    MODE_CRL,
+    MODE_CA,
+    MODE_SPIFFE,
+    MODE_DER,
+    MODE_CHANGED,
+    MODE_PEER,
+    N_MODES
+};
 static const int64_t now_s = INT64_C(1700000000);
 
 static char *ca_cert_pem, *ca_key_pem;
@@ -144,6 +154,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     case MODE_DER:
         try_chain(&in, 1, true);
         try_chain((struct slice[]){slice_make(leaf, leaf_len), in}, 2, false);
+        break;
+    case MODE_PEER: // the opaque form of a hand-over
+        tls_peer_free(tls_peer_import(in));
         break;
     default:
         try_changed(in);
