@@ -110,8 +110,9 @@ static int probe(const struct inpod_helper *h, struct pod *pod, uint16_t port) {
     return fd;
 }
 
-// Bound to the loopback interface, too: an address of 127/8 alone does not keep other pods out when
-// route_localnet is set.
+// IPv4: bound to the loopback interface, too, since an address of 127/8 alone does not keep other
+// pods out when route_localnet is set. For ::1 the kernel always does (and a socket bound to lo
+// could not answer to the pod's own addresses, whose routes are on other interfaces).
 static int dns_socket(const struct inpod_helper *h, int family, int type) {
     int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
@@ -125,7 +126,7 @@ static int dns_socket(const struct inpod_helper *h, int family, int type) {
     bool ok = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
               setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) == 0 &&
               setsockopt(fd, SOL_SOCKET, SO_MARK, &h->config.mark, sizeof(uint32_t)) == 0 &&
-              setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2) == 0 &&
+              (family != AF_INET || setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2) == 0) &&
               bind(fd, (struct sockaddr *)&sa, len) == 0 &&
               (type != SOCK_STREAM || listen(fd, DNS_BACKLOG) == 0);
     if (!ok) {
