@@ -41,9 +41,8 @@ static void enter_mounts(const struct lab_spawn *s) {
         }
         return;
     }
-    int fd = (int)syscall(SYS_pidfd_open, s->join, 0);
-    if (fd < 0 || setns(fd, CLONE_NEWNS) < 0) {
-        snprintf(error, sizeof(error), "mount namespace of %d: %s", s->join, strerror(errno));
+    if (setns(s->join_fd, CLONE_NEWNS) < 0) {
+        snprintf(error, sizeof(error), "mount namespace: %s", strerror(errno));
         spawn_fail(s, error);
     }
 }
@@ -176,6 +175,7 @@ static int spawn_ctr(struct lab_ctr *ctr, const struct rootfs *rootfs, char *con
     struct lab_spawn spawn = {
         .pod = ctr->pod,
         .rootfs = rootfs,
+        .join_fd = -1,
         .argv = argv,
         .env = ctr->env,
         .cwd = ctr->cwd,
@@ -240,9 +240,15 @@ pid_t lab_ctr_exec(struct lab_ctr *ctr, const json_t *command) {
         strv_free(&argv);
         return -EINVAL;
     }
+    int join_fd = (int)syscall(SYS_pidfd_open, ctr->pid, 0);
+    if (join_fd < 0) {
+        int rc = -errno;
+        strv_free(&argv);
+        return rc;
+    }
     struct lab_spawn spawn = {
         .pod = ctr->pod,
-        .join = ctr->pid,
+        .join_fd = join_fd,
         .argv = argv.items,
         .env = ctr->env,
         .cwd = ctr->cwd,
@@ -252,6 +258,7 @@ pid_t lab_ctr_exec(struct lab_ctr *ctr, const json_t *command) {
         .gid = user_of(ctr, "runAsGroup"),
     };
     pid_t pid = lab_spawn(&spawn);
+    close(join_fd);
     strv_free(&argv);
     return pid;
 }

@@ -9,8 +9,8 @@
 // What a child process of the supervisor becomes before it runs its program.
 struct lab_spawn {
     struct lab_pod *pod;
-    const struct rootfs *rootfs; // NULL: enter the mount namespace of `join` instead
-    pid_t join;
+    const struct rootfs *rootfs; // NULL: enter the mount namespace of join_fd's process instead
+    int join_fd; // pidfd
     char *const *argv, *const *env;
     const char *cwd; // NULL = /
     int out_fd; // stdout and stderr

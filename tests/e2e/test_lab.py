@@ -284,7 +284,8 @@ def test_probe_kinds(make_lab):
             startupProbe={"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1,
                           "failureThreshold": 10}),
         pod("live", command=["sh", "-c", "touch /tmp/live; sleep 100"],
-            livenessProbe={"exec": {"command": ["test", "-e", "/tmp/live"]}, **once}),
+            livenessProbe={"exec": {"command": ["test", "-e", "/tmp/live"]},
+                           "initialDelaySeconds": 1, **once}),
     ], mesh=False, wait=None)
     wait_until(lambda: lab.pod("tcp")["ready"] and lab.pod("live")["ready"])
     assert not lab.pod("exec")["ready"] and not lab.pod("startup")["ready"]
