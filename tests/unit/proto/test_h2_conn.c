@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#include "common/proto/h2_priv.h"
+
 static struct h2_stream *open_stream(struct h2_end *client, const char *text, bool end) {
     struct h2_field fields[32];
     size_t n = fields_of(text, fields, 32);
@@ -75,10 +77,539 @@ static void test_bulk_both_ways(void **state) {
     end_fini(&s);
 }
 
+static void pair_init(struct h2_end *c, struct h2_end *s) {
+    end_init(c, false);
+    end_init(s, true);
+    pair_open(c, s);
+}
+
+static void pair_fini(struct h2_end *c, struct h2_end *s) {
+    end_fini(c);
+    end_fini(s);
+}
+
+// ---- endings
+
+// Half-close both ways: each side's END comes on its own, CLOSED after both.
+static void test_half_close(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    struct h2_stream *a = open_stream(&c, REQ_CONNECT, false);
+    send_data(&c, a, 5, true);
+    pump(&c, &s);
+    assert_non_null(strstr(end_log(&s), "END s1\n"));
+    struct h2_stream *peer = end_stream_of(&s, 1);
+    assert_true(h2_stream_recv_ended(peer) && !h2_stream_send_ended(peer));
+    respond(peer, ":status=200", false);
+    send_data(&s, peer, 1000, false);
+    pump(&c, &s);
+    assert_int_equal(c.n_events[H2_EV_END] + c.n_events[H2_EV_CLOSED], 0);
+    assert_true(h2_stream_send_ended(a) && !h2_stream_recv_ended(a));
+    send_data(&s, peer, 0, true);
+    pump(&c, &s);
+    assert_non_null(strstr(end_log(&c), "len=1000"));
+    assert_int_equal(c.n_events[H2_EV_CLOSED], 1);
+    assert_int_equal(s.n_events[H2_EV_CLOSED], 1);
+    assert_int_equal(s.n_events[H2_EV_RESET] + c.n_events[H2_EV_RESET], 0);
+    pair_fini(&c, &s);
+}
+
+static void test_reset_drops_queue(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    struct h2_stream *a = open_stream(&c, REQ_CONNECT, false);
+    send_data(&c, a, 1 << 20, true);
+    assert_true(h2_conn_queued(c.conn) >= 1 << 20);
+    h2_stream_reset(a, H2_CONNECT_ERROR);
+    h2_stream_reset(a, H2_CANCEL); // harmless
+    assert_true(h2_conn_queued(c.conn) < 1000);
+    end_events(&c);
+    assert_string_equal(end_log(&c), "CLOSED s1\n"); // no RESET of one's own
+    pump(&c, &s);
+    assert_non_null(strstr(end_log(&s), "RESET s1 connect_error peer\nCLOSED s1\n"));
+    assert_int_equal(s.n_events[H2_EV_END], 0);
+    pair_fini(&c, &s);
+}
+
+// Calls on a stream that the peer just ended, before its events were taken, do no harm.
+static void hook_after_reset(struct h2_end *end, const struct h2_event *ev) {
+    if (ev->type != H2_EV_RESET && ev->type != H2_EV_CLOSED) {
+        return;
+    }
+    struct chain data;
+    make_data(&data, &end->pool, 100, 100);
+    h2_stream_send_data(ev->stream, &data, true);
+    assert_true(chain_empty(&data));
+    respond(ev->stream, ":status=200", false);
+    h2_stream_send_trailers(ev->stream, NULL, 0);
+    h2_stream_consumed(ev->stream, 10);
+    h2_stream_reset(ev->stream, H2_CANCEL);
+    h2_stream_to_cold(ev->stream);
+    assert_false(h2_stream_can_send(ev->stream));
+    assert_int_equal(h2_stream_queued(ev->stream), 0);
+    assert_int_equal(h2_stream_id(ev->stream), 1);
+}
+
+static void test_calls_after_reset(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    s.hook = hook_after_reset;
+    s.auto_consume = false;
+    struct h2_stream *a = open_stream(&c, REQ_CONNECT, false);
+    send_data(&c, a, 1000, false);
+    pump(&c, &s);
+    h2_stream_reset(a, H2_CANCEL);
+    pump(&c, &s);
+    assert_non_null(strstr(end_log(&s), "RESET s1 cancel peer\nCLOSED s1\n"));
+    assert_int_equal(h2_conn_parked(s.conn), 0);
+    struct wire out = {0};
+    end_pull(&s, &out, 0);
+    assert_int_equal(out.len, 0);
+    wire_free(&out);
+    pair_fini(&c, &s);
+}
+
+// A consumer that resets in the middle of a frame gets no more of it.
+static void hook_reset_on_data(struct h2_end *end, const struct h2_event *ev) {
+    (void)end;
+    if (ev->type == H2_EV_DATA) {
+        h2_stream_reset(ev->stream, H2_CONNECT_ERROR);
+    }
+}
+
+static void test_reset_within_frame(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    s.hook = hook_reset_on_data;
+    s.auto_consume = false;
+    s.max_chunk = 1000;
+    struct h2_stream *a = open_stream(&c, REQ_CONNECT, false);
+    send_data(&c, a, 16000, true);
+    pump(&c, &s);
+    assert_int_equal(s.n_events[H2_EV_DATA], 1);
+    assert_int_equal(s.n_events[H2_EV_END], 0);
+    assert_int_equal(s.n_events[H2_EV_CLOSED], 1);
+    assert_false(h2_conn_is_dead(s.conn) || h2_conn_is_dead(c.conn));
+    assert_int_equal(h2_conn_parked(s.conn), 0);
+    pair_fini(&c, &s);
+}
+
+// A complete response and RST_STREAM(NO_ERROR): the server wants no more of the request.
+static void test_reset_is_clean(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    struct h2_stream *a = open_stream(&c, REQ_CONNECT, false);
+    send_data(&c, a, 1000, false);
+    pump(&c, &s);
+    struct h2_stream *peer = end_stream_of(&s, 1);
+    respond(peer, ":status=403", true);
+    struct wire out = {0};
+    end_pull(&s, &out, 0);
+    end_feed(&c, out.bytes, out.len);
+    h2_stream_reset(peer, H2_NO_ERROR);
+    pump(&c, &s);
+    assert_non_null(strstr(end_log(&c), "END s1\nRESET s1 no_error peer clean\nCLOSED s1\n"));
+    wire_free(&out);
+    pair_fini(&c, &s);
+}
+
+// ---- connection
+
+static void test_goaway_two_steps(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    struct h2_stream *first = open_stream(&c, REQ_CONNECT, false);
+    pump(&c, &s);
+    h2_conn_goaway_start(s.conn, s.now);
+    assert_true(h2_conn_is_draining(s.conn));
+    assert_int_equal(h2_conn_deadline(s.conn), s.now + NS_PER_SEC);
+    // A stream that crosses the announcement is served.
+    struct h2_stream *second = open_stream(&c, REQ_CONNECT, false);
+    struct wire out = {0};
+    end_pull(&c, &out, 0);
+    end_feed(&s, out.bytes, out.len);
+    assert_int_equal(s.n_events[H2_EV_HEADERS], 2);
+    out.len = 0;
+    end_pull(&s, &out, 0);
+    char *text = wire_text(&out, false);
+    assert_string_equal(text, "GOAWAY f0 s0 last=2147483647 code=0\nPING f0 s0\n");
+    free(text);
+    end_feed(&c, out.bytes, out.len);
+    assert_true(h2_conn_is_draining(c.conn));
+    enum h2_err err;
+    struct h2_field fields[8];
+    size_t n = fields_of(REQ_GET, fields, 8);
+    assert_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
+    assert_int_equal(err, H2_DRAINING);
+    assert_int_equal(h2_conn_n_free_streams(c.conn), 0);
+    // The answer to the PING brings the final one; running streams go on.
+    pump(&c, &s);
+    assert_non_null(strstr(end_log(&c),
+                           "GOAWAY last=2147483647 no_error\nGOAWAY last=3 no_error\n"));
+    assert_int_equal(c.n_events[H2_EV_RESET], 0);
+    send_data(&c, first, 1000, true);
+    send_data(&c, second, 1000, true);
+    pump(&c, &s);
+    assert_int_equal(s.n_events[H2_EV_END], 2);
+    h2_conn_goaway(s.conn, H2_NO_ERROR); // nothing new to say
+    assert_false(h2_conn_wants_write(s.conn));
+    wire_free(&out);
+    pair_fini(&c, &s);
+}
+
+// Without the PING's answer the final GOAWAY leaves after a second; later streams are ignored, with
+// their DATA, and their HPACK blocks are still decoded.
+static void test_goaway_by_time(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    open_stream(&c, REQ_CONNECT, false);
+    pump(&c, &s);
+    h2_conn_goaway_start(s.conn, s.now);
+    struct wire out = {0};
+    end_pull(&s, &out, 0);
+    s.now += NS_PER_SEC;
+    h2_conn_tick(s.conn, s.now);
+    out.len = 0;
+    end_pull(&s, &out, 0);
+    char *text = wire_text(&out, false);
+    assert_string_equal(text, "GOAWAY f0 s0 last=1 code=0\n");
+    free(text);
+    struct h2_stream *late = open_stream(&c, REQ_CONNECT, false); // the client has not seen it
+    send_data(&c, late, 50000, true);
+    struct wire in = {0};
+    end_pull(&c, &in, 0);
+    end_feed(&s, in.bytes, in.len);
+    assert_int_equal(s.n_events[H2_EV_HEADERS], 1);
+    assert_false(h2_conn_is_dead(s.conn));
+    assert_false(h2_conn_wants_write(s.conn)); // ignored: no RST_STREAM either
+    end_feed(&c, out.bytes, out.len);
+    end_log_reset(&c);
+    end_events(&c);
+    assert_int_equal(c.n_events[H2_EV_RESET], 1);
+    assert_int_equal(c.last_err, H2_REFUSED);
+    assert_int_equal(h2_conn_n_streams(c.conn), 1);
+    wire_free(&in);
+    wire_free(&out);
+    pair_fini(&c, &s);
+}
+
+static void test_goaway_error(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    open_stream(&c, REQ_CONNECT, false);
+    pump(&c, &s);
+    h2_conn_goaway(s.conn, H2_ENHANCE_YOUR_CALM);
+    pump(&c, &s);
+    assert_non_null(strstr(end_log(&c), "GOAWAY last=1 enhance_your_calm\n"));
+    h2_conn_goaway_start(c.conn, c.now); // of a client: at once
+    pump(&c, &s);
+    assert_non_null(strstr(end_log(&s), "GOAWAY last=0 no_error\n"));
+    pair_fini(&c, &s);
+}
+
+static void test_liveness(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    uint64_t start = c.now;
+    assert_int_equal(h2_conn_deadline(c.conn), start + 10 * NS_PER_SEC);
+    c.now = start + 10 * NS_PER_SEC - 1;
+    h2_conn_tick(c.conn, c.now);
+    assert_false(h2_conn_wants_write(c.conn));
+    c.now = s.now = start + 10 * NS_PER_SEC;
+    h2_conn_tick(c.conn, c.now);
+    assert_true(h2_conn_wants_write(c.conn));
+    assert_int_equal(h2_conn_deadline(c.conn), c.now + 20 * NS_PER_SEC);
+    c.now += NS_PER_MS;
+    pump(&c, &s); // answered
+    assert_int_equal(h2_conn_deadline(c.conn), c.now + 10 * NS_PER_SEC);
+    assert_int_equal(c.n_events[H2_EV_PING_ACK], 0); // our own are no events
+    c.now += 10 * NS_PER_SEC;
+    h2_conn_tick(c.conn, c.now);
+    struct wire out = {0};
+    end_pull(&c, &out, 0);
+    c.now += 20 * NS_PER_SEC;
+    h2_conn_tick(c.conn, c.now);
+    end_events(&c);
+    assert_int_equal(c.n_events[H2_EV_CONN_ERROR], 1);
+    assert_int_equal(c.last_err, H2_PING_TIMEOUT);
+    assert_true(h2_conn_is_dead(c.conn));
+    out.len = 0;
+    end_pull(&c, &out, 0);
+    char *text = wire_text(&out, false);
+    assert_string_equal(text, "GOAWAY f0 s0 last=0 code=0\n");
+    free(text);
+    wire_free(&out);
+    pair_fini(&c, &s);
+}
+
+static void test_ping(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    h2_conn_ping(c.conn, 0x1122334455667788, c.now);
+    struct wire out = {0};
+    end_pull(&c, &out, 0);
+    end_feed(&s, out.bytes, out.len);
+    out.len = 0;
+    end_pull(&s, &out, 0);
+    c.now += 3 * NS_PER_MS;
+    end_feed(&c, out.bytes, out.len);
+    assert_string_equal(end_log(&c), "PING_ACK 1122334455667788\n");
+    assert_int_equal(c.rtt_ns, 3 * NS_PER_MS);
+    end_feed(&c, out.bytes, out.len); // a second answer to it says nothing
+    assert_int_equal(c.n_events[H2_EV_PING_ACK], 1);
+    wire_free(&out);
+    pair_fini(&c, &s);
+}
+
+static void test_stream_ids_end(void **state) {
+    (void)state;
+    struct h2_end c;
+    end_init(&c, false);
+    end_open(&c, false);
+    c.conn->next_id = INT32_MAX;
+    assert_int_equal(h2_conn_n_free_streams(c.conn), 1);
+    assert_non_null(open_stream(&c, REQ_GET, true));
+    assert_int_equal(h2_conn_n_free_streams(c.conn), 0);
+    struct h2_field fields[8];
+    enum h2_err err;
+    size_t n = fields_of(REQ_GET, fields, 8);
+    assert_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
+    assert_int_equal(err, H2_STREAM_LIMIT);
+    end_fini(&c);
+}
+
+static void test_peer_stream_limit(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    end_init(&c, false);
+    end_init(&s, true);
+    s.config.max_streams = 2;
+    pair_open(&c, &s);
+    assert_int_equal(h2_conn_n_free_streams(c.conn), 2);
+    struct h2_stream *a = open_stream(&c, REQ_GET, true);
+    assert_non_null(open_stream(&c, REQ_GET, true));
+    struct h2_field fields[8];
+    enum h2_err err;
+    size_t n = fields_of(REQ_GET, fields, 8);
+    assert_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
+    assert_int_equal(err, H2_STREAM_LIMIT);
+    h2_stream_reset(a, H2_CANCEL);
+    assert_int_equal(h2_conn_n_free_streams(c.conn), 1);
+    pump(&c, &s);
+    pair_fini(&c, &s);
+}
+
+static void test_extended_connect(void **state) {
+    (void)state;
+    for (int on = 0; on < 2; on++) {
+        struct h2_end c, s;
+        end_init(&c, false);
+        end_init(&s, true);
+        s.config.enable_connect_protocol = on != 0;
+        pair_open(&c, &s);
+        assert_true(h2_conn_peer_connect_protocol(c.conn) == (on != 0));
+        open_stream(&c,
+                    ":method=CONNECT|:protocol=websocket|:scheme=https|:path=/chat|:authority=a",
+                    false);
+        pump(&c, &s);
+        assert_int_equal(s.n_events[H2_EV_HEADERS], on);
+        assert_int_equal(c.n_events[H2_EV_RESET], 1 - on);
+        pair_fini(&c, &s);
+    }
+}
+
+// recv while events of the last input wait takes nothing.
+static void test_recv_waits(void **state) {
+    (void)state;
+    struct h2_end s;
+    end_init(&s, true);
+    end_open(&s, true);
+    struct wire in = {0};
+    wire_preface(&in);
+    wire_headers(&in, 1, REQ_GET, 1);
+    struct blk *blk = blk_new_cold(&s.pool, in.len);
+    memcpy(blk->base, in.bytes, in.len);
+    uint32_t used = 77;
+    h2_conn_recv(s.conn, blk, 0, (uint32_t)in.len, s.now, &used);
+    assert_int_equal(used, in.len);
+    h2_conn_recv(s.conn, blk, 0, 1, s.now, &used);
+    assert_int_equal(used, 0);
+    end_events(&s);
+    assert_int_equal(s.n_events[H2_EV_HEADERS], 1);
+    blk_unref(blk);
+    wire_free(&in);
+    end_fini(&s);
+}
+
+// Freed in any state: with input, output, streams and half a header block.
+static void test_free_busy(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    for (int i = 0; i < 20; i++) {
+        struct h2_stream *a = open_stream(&c, REQ_GET, false);
+        send_data(&c, a, 100000, false);
+        h2_stream_send_trailers(a, NULL, 0);
+    }
+    struct wire out = {0};
+    end_pull(&c, &out, 100000);
+    uint8_t block[5] = {0x20, 0x82};
+    wire_frame(&out, H2_FRAME_HEADERS, 0, 99, block, 2);
+    struct blk *blk = blk_new_cold(&s.pool, out.len);
+    memcpy(blk->base, out.bytes, out.len);
+    uint32_t used;
+    h2_conn_recv(s.conn, blk, 0, (uint32_t)out.len, s.now, &used);
+    blk_unref(blk);
+    struct h2_event ev;
+    for (int i = 0; i < 7; i++) {
+        assert_true(h2_conn_next(s.conn, &ev));
+    }
+    wire_free(&out);
+    pair_fini(&c, &s);
+    h2_conn_free(NULL);
+}
+
+// ---- whole versus split: a conversation of everything, in pieces of any size, looks the same
+
+static void echo(struct h2_end *end, const struct h2_event *ev) {
+    struct h2_field fields[2];
+    switch (ev->type) {
+    case H2_EV_HEADERS:
+        respond(ev->stream, ":status=100", false);
+        respond(ev->stream, ":status=200|a=b", false);
+        break;
+    case H2_EV_DATA: {
+        struct chain data;
+        chain_init(&data, &end->pool);
+        chain_append(&data, ev->blk, ev->off, ev->len);
+        h2_stream_send_data(ev->stream, &data, false);
+        break;
+    }
+    case H2_EV_END:
+        if (h2_stream_id(ev->stream) % 4 == 1) {
+            h2_stream_send_trailers(ev->stream, fields, fields_of("t=1|u=2", fields, 2));
+        } else {
+            struct chain data;
+            chain_init(&data, &end->pool);
+            h2_stream_send_data(ev->stream, &data, true);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static int compare_text(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+// The order among streams may change with the cut, so lines are compared sorted; those of one
+// stream keep their order by the counter that is put in front.
+static char *sorted(const char *log) {
+    char *copy = xstrdup(log);
+    char *lines[512];
+    uint32_t n_of[64] = {0};
+    uint64_t bytes_of[64] = {0};
+    size_t n = 0;
+    for (char *save, *line = strtok_r(copy, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        const char *id_text = strstr(line, " s");
+        uint32_t id = id_text != NULL ? (uint32_t)strtoul(id_text + 2, NULL, 10) : 0;
+        if (strncmp(line, "DATA", 4) == 0) {
+            bytes_of[id] += strtoull(strstr(line, "len=") + 4, NULL, 10);
+            continue; // cut by what came in between
+        }
+        if (strncmp(line, "WRITABLE", 8) == 0 || strncmp(line, "SENT", 4) == 0) {
+            continue;
+        }
+        assert_true(n < ARRAY_LEN(lines));
+        lines[n++] = xasprintf("%02u.%02u %s after %llu", id, n_of[id]++, line,
+                               (unsigned long long)bytes_of[id]);
+    }
+    qsort(lines, n, sizeof(lines[0]), compare_text);
+    char *text = xstrdup("");
+    for (size_t i = 0; i < n; i++) {
+        char *more = xasprintf("%s%s\n", text, lines[i]);
+        free(text);
+        free(lines[i]);
+        text = more;
+    }
+    free(copy);
+    return text;
+}
+
+static void converse(size_t max_chunk, uint64_t seed, char **ret_client, char **ret_server) {
+    struct h2_end c, s;
+    end_init(&c, false);
+    end_init(&s, true);
+    c.max_chunk = s.max_chunk = max_chunk;
+    c.seed = s.seed = seed;
+    s.hook = echo;
+    end_open(&c, false);
+    end_open(&s, true);
+    for (uint32_t i = 0; i < 12; i++) {
+        struct h2_stream *a =
+            open_stream(&c, i % 2 == 0 ? REQ_GET "|cookie=abc|x-y=z" : REQ_CONNECT, false);
+        send_data(&c, a, (size_t)i * i * 1500, i % 2 != 0);
+        if (i % 2 == 0) {
+            struct h2_field trailer = {SLICE_LIT("end"), SLICE_LIT("of it"), false};
+            h2_stream_send_trailers(a, &trailer, 1);
+        }
+        if (i == 7) {
+            h2_stream_reset(a, H2_CANCEL);
+        }
+    }
+    pump(&c, &s);
+    h2_conn_ping(c.conn, 5, c.now);
+    h2_conn_goaway_start(s.conn, s.now);
+    pump(&c, &s);
+    assert_int_equal(h2_conn_n_streams(c.conn) + h2_conn_n_streams(s.conn), 0);
+    *ret_client = sorted(end_log(&c));
+    *ret_server = sorted(end_log(&s));
+    pair_fini(&c, &s);
+}
+
+static void test_whole_versus_split(void **state) {
+    (void)state;
+    char *client, *server;
+    converse(0, 0, &client, &server);
+    assert_non_null(strstr(client, "CLOSED s23"));
+    const size_t chunks[] = {1, 2, 3, 9, 10, 1000, 70000};
+    for (size_t i = 0; i < ARRAY_LEN(chunks); i++) {
+        for (uint64_t seed = 0; seed < 3; seed++) {
+            char *other_client, *other_server;
+            converse(chunks[i], seed, &other_client, &other_server);
+            assert_string_equal(client, other_client);
+            assert_string_equal(server, other_server);
+            free(other_client);
+            free(other_server);
+        }
+    }
+    free(client);
+    free(server);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_request_response),
-        cmocka_unit_test(test_bulk_both_ways),
+        cmocka_unit_test(test_request_response),  cmocka_unit_test(test_bulk_both_ways),
+        cmocka_unit_test(test_half_close),        cmocka_unit_test(test_reset_drops_queue),
+        cmocka_unit_test(test_calls_after_reset), cmocka_unit_test(test_reset_within_frame),
+        cmocka_unit_test(test_reset_is_clean),    cmocka_unit_test(test_goaway_two_steps),
+        cmocka_unit_test(test_goaway_by_time),    cmocka_unit_test(test_goaway_error),
+        cmocka_unit_test(test_liveness),          cmocka_unit_test(test_ping),
+        cmocka_unit_test(test_stream_ids_end),    cmocka_unit_test(test_peer_stream_limit),
+        cmocka_unit_test(test_extended_connect),  cmocka_unit_test(test_recv_waits),
+        cmocka_unit_test(test_free_busy),         cmocka_unit_test(test_whole_versus_split),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
