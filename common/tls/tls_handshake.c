@@ -15,7 +15,7 @@
 #include "common/tls/tls_verify_priv.h"
 
 enum {
-    INPUT_MAX = 128 * 1024, // of one handshake, in all
+    INPUT_MAX = 96 * 1024, // of one handshake, in all
     SECRET_MAX = 48,
     SECOND_SHARE_N =
         64, // handshakes that send two key shares after a server did not take the first

@@ -4,7 +4,7 @@
 // blocking). An object belongs to one thread at a time; the tls_ctx and the verified-chain cache
 // are shared.
 //
-// Limits: 128 KiB of input, 64 KiB of certificates, 8 certificates a chain, 8 SPIFFE URIs a leaf.
+// Limits: 96 KiB of input, 64 KiB of certificates, 8 certificates a chain, 8 SPIFFE URIs a leaf.
 //
 // Feed input with tls_handshake_recv, send what it appends to `out`, until DONE; then
 // tls_handshake_take gives the record layer and the bytes that were read past the handshake.

@@ -264,6 +264,10 @@ static void test_garbage(void **state) {
     static const uint8_t data[] = {23, 3, 3, 0, 1, 0};
     static const uint8_t hello[] = {22, 3, 1, 0, 5, 1, 0, 0, 1, 9};
     static const uint8_t large[] = {22, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff};
+    static const uint8_t closed[] = {21, 3, 3, 0, 2, 1, 0};
+    static const uint8_t refused[] = {21, 3, 3, 0, 2, 2, 70};
+    expect_refused("close_notify", slice_make(closed, sizeof(closed)), TLS_PEER_ALERT, false);
+    expect_refused("alert", slice_make(refused, sizeof(refused)), TLS_PEER_PROTOCOL_VERSION, false);
     expect_refused("HTTP", SLICE_LIT("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), TLS_NOT_TLS, false);
     expect_refused("h2", SLICE_LIT("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), TLS_NOT_TLS, true);
     expect_refused("SSH", SLICE_LIT("SSH-2.0-OpenSSH_9.2\r\n"), TLS_NOT_TLS, true);
@@ -289,9 +293,71 @@ static void test_input_cap(void **state) {
         step = tls_handshake_recv(hs, slice_make(record, sizeof(record)), FIX_NOW, &out);
     }
     assert_int_equal(step, TLS_STEP_ERROR);
-    assert_true(n * sizeof(record) <= 128 * 1024 + sizeof(record));
+    assert_int_equal(tls_handshake_error(hs), TLS_HANDSHAKE_TOO_LARGE);
+    assert_true(n * sizeof(record) <= 96 * 1024 + sizeof(record));
     chain_clear(&out);
     tls_handshake_free(hs);
+}
+
+// ---- Dishonest peers
+
+static enum ssl_private_key_result_t sign_garbage(SSL *ssl, uint8_t *out, size_t *ret_len,
+                                                  size_t max, uint16_t algorithm, const uint8_t *in,
+                                                  size_t len) {
+    *ret_len = 64;
+    memset(out, 0x30, *ret_len);
+    return ssl_private_key_success;
+}
+static enum ssl_private_key_result_t no_decrypt(SSL *ssl, uint8_t *out, size_t *ret_len, size_t max,
+                                                const uint8_t *in, size_t len) {
+    return ssl_private_key_failure;
+}
+static enum ssl_private_key_result_t no_complete(SSL *ssl, uint8_t *out, size_t *ret_len,
+                                                 size_t max) {
+    return ssl_private_key_failure;
+}
+
+// A good certificate without its key.
+static void test_stolen_certificate(void **state) {
+    static const SSL_PRIVATE_KEY_METHOD method = {sign_garbage, no_decrypt, no_complete};
+    for (int we_connect = 0; we_connect < 2; we_connect++) {
+        int alert;
+        SSL_CTX *oracle = fix_oracle_ctx(&root, FIX_SERVER);
+        SSL_CTX_set_private_key_method(oracle, &method);
+        enum tls_err err = run(oracle, we_connect ? client_ctx : server_ctx, we_connect, &alert);
+        assert_int_equal(err, TLS_BAD_SIGNATURE);
+        assert_int_equal(alert, SSL_AD_DECRYPT_ERROR);
+        SSL_CTX_free(oracle);
+    }
+}
+
+// The client's last flight is changed on the way.
+static void test_changed_finished(void **state) {
+    struct chain up, down;
+    uint8_t bytes[16384];
+    chain_init(&up, &fix_pool);
+    chain_init(&down, &fix_pool);
+    struct tls_handshake *client = tls_handshake_new_client(client_ctx, NULL, 0);
+    struct tls_handshake *server = tls_handshake_new_server(server_ctx);
+    tls_handshake_recv(client, slice_make(NULL, 0), FIX_NOW, &up);
+    size_t n = chain_peek(&up, bytes, sizeof(bytes));
+    chain_clear(&up);
+    tls_handshake_recv(server, slice_make(bytes, n), FIX_NOW, &down);
+    n = chain_peek(&down, bytes, sizeof(bytes));
+    chain_clear(&down);
+    assert_int_equal(tls_handshake_recv(client, slice_make(bytes, n), FIX_NOW, &up), TLS_STEP_DONE);
+    n = chain_peek(&up, bytes, sizeof(bytes));
+    chain_clear(&up);
+    bytes[n - 1] ^= 1;
+    assert_int_equal(tls_handshake_recv(server, slice_make(bytes, n), FIX_NOW, &down),
+                     TLS_STEP_ERROR);
+    assert_int_equal(tls_handshake_error(server), TLS_BAD_RECORD_MAC);
+    assert_string_not_equal(tls_handshake_error_detail(server), "");
+    assert_string_not_equal(tls_err_text(TLS_BAD_RECORD_MAC), "");
+    assert_false(chain_empty(&down)); // the alert
+    chain_clear(&down);
+    tls_handshake_free(client);
+    tls_handshake_free(server);
 }
 
 // Given up half way, at any point.
@@ -321,10 +387,11 @@ static void test_abandoned(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_we_serve),       cmocka_unit_test(test_we_connect),
-        cmocka_unit_test(test_choices),        cmocka_unit_test(test_key_shares),
-        cmocka_unit_test(test_early_requests), cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_input_cap),      cmocka_unit_test(test_abandoned),
+        cmocka_unit_test(test_we_serve),         cmocka_unit_test(test_we_connect),
+        cmocka_unit_test(test_choices),          cmocka_unit_test(test_key_shares),
+        cmocka_unit_test(test_early_requests),   cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_input_cap),        cmocka_unit_test(test_stolen_certificate),
+        cmocka_unit_test(test_changed_finished), cmocka_unit_test(test_abandoned),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -10,10 +10,14 @@
 
 #include <cmocka.h>
 
+#include <openssl/mem.h>
+#include <openssl/pem.h>
+
 #include "common/base/buf.h"
 #include "common/tls/tls_cert.h"
+#include "common/tls/tls_pem.h"
 #include "common/tls/tls_spiffe.h"
-#include "common/tls/tls_verify.h"
+#include "common/tls/tls_verify_priv.h"
 #include "tests/unit/tls/tls_fixture.h"
 
 static struct fix_ca root;
@@ -250,9 +254,104 @@ static void test_roots_of_one_name(void **state) {
         tls_ctx_unref(client);
         free(bundle);
     }
+    // A leaf that does not say which key signed it: each root is tried.
+    for (int order = 0; order < 2; order++) {
+        char *bundle = xasprintf("%s%s%s", order ? root.cert_pem : others[0].cert_pem,
+                                 others[1].cert_pem, order ? others[0].cert_pem : root.cert_pem);
+        struct tls_ctx_params params = {.roots_pem = slice_str(bundle)};
+        struct tls_ctx *client = fix_ctx(&root, FIX_CLIENT, &params, NULL);
+        struct tls_ctx *server = leaf_ctx("URI:" FIX_SERVER, NULL);
+        check_pair(client, server, FIX_SERVER, TLS_OK, TLS_OK);
+        tls_ctx_unref(client);
+        tls_ctx_unref(server);
+        free(bundle);
+    }
     for (size_t i = 0; i < ARRAY_LEN(others); i++) {
         fix_ca_fini(&others[i]);
     }
+}
+
+// A root that was renewed with its old key: the expired one beside it does no harm.
+static void test_renewed_root(void **state) {
+    BIO *bio = BIO_new_mem_buf(root.cert_pem, -1);
+    X509 *old = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    BIO_free(bio);
+    bio = BIO_new_mem_buf(root.key_pem, -1);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
+    BIO_free(bio);
+    assert_non_null(ASN1_TIME_set_posix(X509_getm_notAfter(old), FIX_NOW - 1));
+    assert_true(X509_sign(old, key, EVP_sha256()) > 0);
+    char *old_pem = tls_pem_from_cert(old);
+    for (int order = 0; order < 2; order++) {
+        char *bundle =
+            xasprintf("%s%s", order ? root.cert_pem : old_pem, order ? old_pem : root.cert_pem);
+        struct tls_ctx_params params = {.roots_pem = slice_str(bundle)};
+        struct tls_ctx *client = fix_ctx(&root, FIX_CLIENT, &params, NULL);
+        check_pair(client, server_ctx, FIX_SERVER, TLS_OK, TLS_OK);
+        tls_ctx_unref(client);
+        free(bundle);
+    }
+    struct tls_ctx_params params = {.roots_pem = slice_str(old_pem)};
+    struct tls_ctx *client = fix_ctx(&root, FIX_CLIENT, &params, NULL);
+    check_pair(client, server_ctx, FIX_SERVER, TLS_EXPIRED, TLS_PEER_CERTIFICATE_EXPIRED);
+    tls_ctx_unref(client);
+    free(old_pem);
+    X509_free(old);
+    EVP_PKEY_free(key);
+}
+
+static void expect_chain(const struct slice *certs, size_t n, enum tls_err err) {
+    struct tls_chain *chain = NULL;
+    char detail[TLS_DETAIL_MAX] = "";
+    enum tls_err got = tls_verify_chain(client_ctx, true, certs, n, FIX_NOW, &chain, detail);
+    assert_string_equal(tls_err_label(got), tls_err_label(err));
+    tls_chain_unref(chain);
+}
+
+static void test_malformed(void **state) {
+    struct slice certs[TLS_CHAIN_MAX + 1];
+    struct tls_svid svid;
+    char *error = NULL;
+    assert_true(tls_ca_sign(root.ca, slice_str(FIX_SERVER), FIX_NOW, 3600, &svid, &error));
+    BIO *bio = BIO_new_mem_buf(svid.cert_chain_pem, -1);
+    X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    uint8_t *der = NULL;
+    size_t len = (size_t)i2d_X509(cert, &der);
+    for (size_t i = 0; i < ARRAY_LEN(certs); i++) {
+        certs[i] = slice_make(der, len);
+    }
+    expect_chain(certs, 0, TLS_NO_CERTIFICATE);
+    expect_chain(certs, 1, TLS_OK);
+    expect_chain(certs, TLS_CHAIN_MAX, TLS_OK);
+    expect_chain(certs, TLS_CHAIN_MAX + 1, TLS_BAD_CERTIFICATE);
+    for (size_t cut = 0; cut < len; cut += 7) {
+        certs[0] = slice_make(der, cut);
+        expect_chain(certs, 1, TLS_BAD_CERTIFICATE);
+    }
+    uint8_t *longer = xcalloc(1, len + 1);
+    memcpy(longer, der, len);
+    certs[0] = slice_make(longer, len + 1);
+    expect_chain(certs, 1, TLS_BAD_CERTIFICATE);
+    free(longer);
+    OPENSSL_free(der);
+    X509_free(cert);
+    BIO_free(bio);
+    tls_svid_fini(&svid);
+    // Nine SPIFFE names are too many, eight are not.
+    static const char eight[] =
+        "URI:spiffe://cluster.local/ns/a/sa/1,URI:spiffe://cluster.local/ns/"
+        "a/sa/2,URI:spiffe://cluster.local/ns/a/sa/3,URI:spiffe://cluster."
+        "local/ns/a/sa/4,URI:spiffe://cluster.local/ns/a/sa/5,URI:spiffe://"
+        "cluster.local/ns/a/sa/6,URI:spiffe://cluster.local/ns/a/sa/7,URI:"
+        "spiffe://cluster.local/ns/a/sa/8";
+    char *nine = xasprintf("%s,URI:spiffe://cluster.local/ns/a/sa/9", eight);
+    struct tls_ctx *ctx = leaf_ctx(eight, NULL);
+    check_pair(client_ctx, ctx, "spiffe://cluster.local/ns/a/sa/8", TLS_OK, TLS_OK);
+    tls_ctx_unref(ctx);
+    ctx = leaf_ctx(nine, NULL);
+    check_pair(client_ctx, ctx, NULL, TLS_BAD_SAN, TLS_PEER_BAD_CERTIFICATE);
+    tls_ctx_unref(ctx);
+    free(nine);
 }
 
 // ---- CRLs
@@ -291,6 +390,18 @@ static void test_crl(void **state) {
         tls_ctx_unref(refusing);
         tls_ctx_unref(client);
     }
+    // One list as DER.
+    BIO *bio = BIO_new_mem_buf(by_mid, -1);
+    X509_CRL *crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL);
+    uint8_t *der = NULL;
+    int der_len = i2d_X509_CRL(crl, &der);
+    struct tls_ctx_params der_params = {.crl_pem = slice_make(der, (size_t)der_len)};
+    struct tls_ctx *client = fix_ctx(&root, FIX_CLIENT, &der_params, NULL);
+    check_pair(client, server, FIX_SERVER, TLS_REVOKED, TLS_PEER_CERTIFICATE_REVOKED);
+    tls_ctx_unref(client);
+    OPENSSL_free(der);
+    X509_CRL_free(crl);
+    BIO_free(bio);
     free(by_mid);
     free(by_root);
     free(by_stranger);
@@ -436,6 +547,44 @@ static void test_cache(void **state) {
     check_stats(0, 0, 0);
 }
 
+// More chains than it holds: the ones used longest ago go.
+static void test_cache_eviction(void **state) {
+    struct tls_verify_stats before, after;
+    uint8_t key[TLS_SHA256_LEN], first[TLS_SHA256_LEN];
+    struct slice san = SLICE_LIT("spiffe://td/ns/n/sa/a");
+    tls_verify_cache_clear();
+    tls_verify_stats(&before);
+    for (uint32_t i = 0; i < TLS_CACHE_MAX + 100; i++) {
+        struct slice cert = slice_make(&i, sizeof(i));
+        struct tls_chain *chain = tls_chain_new(false, &cert, 1, &san, 1);
+        tls_sha256(cert, key);
+        if (i == 0) {
+            memcpy(first, key, sizeof(key));
+        }
+        tls_cache_put(key, chain);
+        tls_cache_put(key, chain); // twice makes no second entry
+        tls_chain_unref(chain);
+        chain = tls_cache_get(first, FIX_NOW); // the first stays, being used
+        assert_non_null(chain);
+        tls_chain_unref(chain);
+    }
+    tls_verify_stats(&after);
+    assert_int_equal(after.n_entries, TLS_CACHE_MAX);
+    assert_int_equal(after.evictions - before.evictions, 100);
+    uint32_t second = 1, last = TLS_CACHE_MAX + 99;
+    tls_sha256(slice_make(&second, sizeof(second)), key);
+    assert_null(tls_cache_get(key, FIX_NOW));
+    tls_sha256(slice_make(&last, sizeof(last)), key);
+    struct tls_chain *chain = tls_cache_get(key, FIX_NOW);
+    assert_non_null(chain);
+    tls_verify_cache_clear();
+    assert_true(slice_eq(chain->sans[0], san)); // a reference outlives the cache's
+    tls_chain_unref(chain);
+    tls_verify_stats(&after);
+    assert_int_equal(after.n_entries, 0);
+    assert_int_equal(after.bytes, 0);
+}
+
 // ---- Contexts
 
 static void expect_bad_ctx(struct tls_ctx_params params, const char *reason) {
@@ -492,11 +641,19 @@ static void test_bad_ctx(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_spiffe),       cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_sans),         cmocka_unit_test(test_peer_without_san),
-        cmocka_unit_test(test_intermediate), cmocka_unit_test(test_roots_of_one_name),
-        cmocka_unit_test(test_crl),          cmocka_unit_test(test_still_valid),
-        cmocka_unit_test(test_peer_export),  cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_spiffe),
+        cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_sans),
+        cmocka_unit_test(test_peer_without_san),
+        cmocka_unit_test(test_intermediate),
+        cmocka_unit_test(test_roots_of_one_name),
+        cmocka_unit_test(test_renewed_root),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_crl),
+        cmocka_unit_test(test_still_valid),
+        cmocka_unit_test(test_peer_export),
+        cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_cache_eviction),
         cmocka_unit_test(test_bad_ctx),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
