@@ -144,8 +144,8 @@ void log_filter_reset(void);
 void log_filter_text(struct buf *ret_text);
 void log_scopes_each(void (*fn)(void *arg, const struct log_scope *scope), void *arg);
 
-// Starts asynchronous mode. Threads need no registration: a ring is made with the first line of a
-// thread and given up when the thread ends.
+// Starts asynchronous mode. The program ignores SIGPIPE. Threads need no registration: a ring is
+// made with the first line of a thread and given up when the thread ends.
 void log_start_async(void);
 // Readable when lines wait. It stays quiet until the next log_drain(), so the caller may wait a few
 // milliseconds to write more lines at once.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/base/pmap.h"
 
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -259,11 +262,72 @@ static void test_large(void **state) {
     assert_int_equal(n_live, 0);
 }
 
+// A reader without locks beside the writer, for the thread sanitizer: published versions must not
+// be written to, however the writer goes on.
+
+enum { N_VERSIONS = 2000, N_SHARED_KEYS = 300 };
+
+static struct pmap *_Atomic published;
+static _Atomic unsigned n_turns; // of the reader; it holds nothing between two turns
+static _Atomic bool is_over;
+
+static void *read_versions(void *arg) {
+    while (!atomic_load(&is_over)) {
+        const struct pmap *map = atomic_load(&published);
+        int newest = -1;
+        for (unsigned i = 0; i < N_SHARED_KEYS; i++) {
+            newest = MAX(newest, get(map, i));
+        }
+        CHECK(newest >= 0);
+        atomic_fetch_add(&n_turns, 1);
+    }
+    return NULL;
+}
+
+static void test_reader_beside_writer(void **state) {
+    struct pmap map = pmap_empty(&types[0]);
+    struct rand rand;
+    rand_seed(&rand, 9);
+    set(&map, 0, 0);
+    struct pmap *current = xmalloc(sizeof(*current));
+    *current = pmap_ref(map);
+    atomic_store(&published, current);
+    pthread_t reader;
+    assert_int_equal(pthread_create(&reader, NULL, read_versions, NULL), 0);
+    for (int version = 1; version < N_VERSIONS; version++) {
+        for (int i = 0; i < 5; i++) {
+            unsigned number = (unsigned)rand_range(&rand, 1, N_SHARED_KEYS - 1);
+            if (rand_chance(&rand, 2, 3)) {
+                set(&map, number, version);
+            } else {
+                (void)del(&map, number);
+            }
+        }
+        struct pmap *old = current;
+        current = xmalloc(sizeof(*current));
+        *current = pmap_ref(map);
+        atomic_store(&published, current);
+        // A grace period: the reader ended a turn that began after the store.
+        unsigned seen = atomic_load(&n_turns);
+        while (atomic_load(&n_turns) - seen < 2) {
+            sched_yield();
+        }
+        pmap_unref(old);
+        free(old);
+    }
+    atomic_store(&is_over, true);
+    pthread_join(reader, NULL);
+    pmap_unref(current);
+    free(current);
+    pmap_unref(&map);
+    assert_int_equal(n_live, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_basics),       cmocka_unit_test(test_each_stops),
         cmocka_unit_test(test_without_refs), cmocka_unit_test(test_model),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_large),        cmocka_unit_test(test_reader_beside_writer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
