@@ -240,7 +240,7 @@ static struct tls_handshake *hs_new(struct tls_ctx *ctx, bool is_server,
     uint8_t *p = (uint8_t *)hs + texts;
     for (size_t i = 0; i < n_expected; i++) {
         hs->expected[i] = slice_make(p, expected[i].len);
-        memcpy(p, expected[i].ptr, expected[i].len);
+        slice_copy(p, expected[i]);
         p += expected[i].len;
     }
     hs->ssl = SSL_new(ctx->ssl);

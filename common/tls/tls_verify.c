@@ -148,7 +148,7 @@ static enum tls_err find_sans(X509 *leaf, GENERAL_NAMES **ret_names, struct slic
 }
 
 static uint8_t *put(uint8_t *p, struct slice bytes) {
-    memcpy(p, bytes.ptr, bytes.len);
+    slice_copy(p, bytes);
     return p + bytes.len;
 }
 

@@ -204,8 +204,10 @@ static void peer_shake(struct peer *peer, struct slice bytes) {
         return;
     case TLS_STEP_DONE:
         peer->record = tls_handshake_take(peer->hs, &rest);
-        buf_append(&peer->in, rest);
-        peer_open(peer);
+        if (rest.len > 0) {
+            buf_append(&peer->in, rest);
+            peer_open(peer);
+        }
     }
 }
 
