@@ -157,8 +157,8 @@ static void take_down(struct entry *entry, enum pod_down_reason reason) {
     entry->is_ruled = false;
     inpod->n_stopped++;
     metric_add(METRIC_PROXIES_STOPPED, 1);
-    log_info(&log_inpod, "pod is no longer served", LOG_STR("uid", entry->uid),
-             LOG_STR("reason", reason == POD_DOWN_REMOVED ? "removed" : "un-enrolled"));
+    log_debug(&log_inpod, "pod is no longer served", LOG_STR("uid", entry->uid),
+              LOG_STR("reason", reason == POD_DOWN_REMOVED ? "removed" : "un-enrolled"));
     if (reason == POD_DOWN_REMOVED) {
         // The last thing the pod has to say is said in clear, or not at all: it is gone.
         if (inpod->config.redirect && find_same_netns(inpod, leaving->pod, NULL) == NULL) {
@@ -267,9 +267,9 @@ static void on_opened(struct entry *entry, struct inpod_job *job) {
     job->pod = NULL;
     inpod->n_started++;
     metric_add(METRIC_PROXIES_STARTED, 1);
-    log_info(&log_inpod, "pod is served", LOG_STR("uid", entry->uid),
-             LOG_STR("netns", entry->want->netns), LOG_BOOL("ipv6", entry->pod->has_v6),
-             LOG_BOOL("original_source", entry->pod->original_source));
+    log_debug(&log_inpod, "pod is served", LOG_STR("uid", entry->uid),
+              LOG_STR("netns", entry->want->netns), LOG_BOOL("ipv6", entry->pod->has_v6),
+              LOG_BOOL("original_source", entry->pod->original_source));
     uint32_t n_sets = job->n_sets;
     job->n_sets = 0;
     inpod->config.on_up(inpod->config.arg, entry->pod, job->sets, n_sets);

@@ -112,7 +112,11 @@ static int read_state(struct rules_state *ret, char error[REDIRECT_ERROR_MAX]) {
         }
     }
     buf_fini(&out);
-    return rc == -ENOENT ? 0 : rc;
+    if (rc == -ENOENT) {
+        error[0] = '\0';
+        rc = 0;
+    }
+    return rc;
 }
 
 static void script_interfaces(const struct redirect_params *p, struct buf *buf,
