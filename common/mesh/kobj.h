@@ -440,9 +440,9 @@ struct kobj_authz_policy {
     uint32_t n_rules;
     bool has_rules; // `rules: []` differs from no rules only in text: neither ever matches
 };
-// L7 fields (hosts, methods, paths, requestPrincipals, remoteIpBlocks, L7 conditions) of a rule
-// that L4 cannot evaluate. A condition key that L4 does evaluate: source.ip, source.namespace,
-// source.principal, source.serviceAccount, destination.ip, destination.port.
+// L7 fields (hosts, methods, paths, requestPrincipals, remoteIpBlocks, L7 conditions; trustDomains,
+// too) of a rule that L4 cannot evaluate. A condition key that L4 does evaluate: source.ip,
+// source.namespace, source.principal, source.serviceAccount, destination.ip, destination.port.
 bool kobj_authz_source_has_l7(const struct kobj_authz_source *source);
 bool kobj_authz_operation_has_l7(const struct kobj_authz_operation *operation);
 bool kobj_authz_condition_is_l7(const char *key);

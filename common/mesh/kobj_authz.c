@@ -95,7 +95,7 @@ static const struct schema_msg from_msg = {SCHEMA_MSG(struct kobj_authz_source, 
 
 bool kobj_authz_source_has_l7(const struct kobj_authz_source *s) {
     return s->request_principals.n + s->not_request_principals.n + s->remote_ip_blocks.n +
-               s->not_remote_ip_blocks.n >
+               s->not_remote_ip_blocks.n + s->trust_domains.n + s->not_trust_domains.n >
            0;
 }
 
@@ -146,7 +146,7 @@ static const struct {
     {"source.namespace", true, false, VALUE_MATCH},
     {"source.principal", true, false, VALUE_MATCH},
     {"source.serviceAccount", true, false, VALUE_SERVICE_ACCOUNT},
-    {"source.trustDomain", true, false, VALUE_MATCH},
+    {"source.trustDomain", false, false, VALUE_MATCH}, // ztunnel does not know it either
     {"destination.ip", true, false, VALUE_IP},
     {"destination.port", true, false, VALUE_PORT},
     {"remote.ip", false, false, VALUE_IP},
@@ -344,12 +344,13 @@ static void warn_l7_rules(struct schema_ctx *ctx, const struct cfg_node *node,
             continue;
         }
         snprintf(path, sizeof(path), "rules[%u]", i);
-        schema_warn(ctx, &rules->items[i], path, "%s",
-                    policy->action == AUTHZ_DENY
-                        ? "has L7 fields, which are not looked at on L4: the rest of the rule "
-                          "denies; target a waypoint with `targetRefs` for the whole rule"
-                        : "has L7 fields, so on L4 it never matches (fails closed); target a "
-                          "waypoint with `targetRefs`");
+        schema_warn(
+            ctx, &rules->items[i], path, "%s",
+            policy->action == AUTHZ_DENY
+                ? "has fields that L4 does not look at: the rest of the rule "
+                  "denies; target a waypoint with `targetRefs` for the whole rule"
+                : "has fields that L4 cannot check, so it never matches (fails closed); target a "
+                  "waypoint with `targetRefs`");
     }
 }
 

@@ -135,14 +135,13 @@ static void unknown_field(struct schema_ctx *ctx, const struct schema_msg *msg,
     ctx->path = frame.parent;
 }
 
-static bool is_empty(const struct cfg_node *node) {
-    return (node->type == CFG_LIST || node->type == CFG_MAP || node->type == CFG_STRING) &&
-           node->n == 0;
-}
+// Something of the right type for a list, with nothing in it.
+static bool is_empty_list(const struct schema_field *f, const struct cfg_node *node) {
+    bool is_list =
+        f->type == SCHEMA_LIST || f->type == SCHEMA_STRINGS || f->type == SCHEMA_STRINGS_POS;
 
-static bool is_list_type(uint8_t type) {
-    return type == SCHEMA_LIST || type == SCHEMA_STRINGS || type == SCHEMA_STRINGS_POS ||
-           type == SCHEMA_KEYED;
+    return node->n == 0 && ((is_list && node->type == CFG_LIST) ||
+                            (f->type == SCHEMA_KEYED && node->type == CFG_MAP));
 }
 
 static void one_field(struct schema_ctx *ctx, const struct schema_field *f,
@@ -155,8 +154,7 @@ static void one_field(struct schema_ctx *ctx, const struct schema_field *f,
         return;
     }
     ctx->path = &frame;
-    if ((f->flags & (SCHEMA_REQUIRED | SCHEMA_NONEMPTY)) != 0 && is_list_type(f->type) &&
-        is_empty(&pair->value)) {
+    if ((f->flags & (SCHEMA_REQUIRED | SCHEMA_NONEMPTY)) != 0 && is_empty_list(f, &pair->value)) {
         schema_error(ctx, &pair->value, "", "must not be empty");
     }
     schema_decode_field(ctx, f, &pair->value, base);
