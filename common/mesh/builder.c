@@ -243,10 +243,15 @@ struct bwl *builder_workload(struct mesh_builder *b, struct slice uid) {
 }
 
 struct bwl *builder_workload_by_ip(struct mesh_builder *b, const struct ip *ip) {
-    const struct workload *leaf = snapshot_workload_by_ip(b->draft, ip);
-    struct bwl *wl = leaf != NULL ? builder_workload(b, leaf->leaf.key) : NULL;
-    bool is_own = wl != NULL && class_of(wl->record->kind) == DIRTY_WORKLOADS;
-    return is_own ? wl : NULL;
+    struct workload *const *list;
+    size_t n = snapshot_workloads_by_ip(b->draft, ip, &list);
+    for (size_t i = 0; i < n; i++) {
+        struct bwl *wl = builder_workload(b, list[i]->leaf.key);
+        if (wl != NULL && class_of(wl->record->kind) == DIRTY_WORKLOADS) {
+            return wl;
+        }
+    }
+    return NULL;
 }
 
 bool builder_is_node_ip(const struct mesh_builder *b, const struct ip *ip) {
@@ -294,6 +299,25 @@ static void note_change(struct mesh_builder *b, struct workload *old, struct wor
     }
 }
 
+static bool same_addresses(const struct workload *a, const struct workload *b) {
+    for (size_t i = 0; a->n_ips == b->n_ips && i < a->n_ips; i++) {
+        if (!ip_eq(&a->ips[i], &b->ips[i])) {
+            return false;
+        }
+    }
+    return a->n_ips == b->n_ips && a->is_host_network == b->is_host_network &&
+           a->protocol == b->protocol; // which decides between two with one address
+}
+
+// Services find endpoints by address, and pods by name.
+static void note_addresses(struct mesh_builder *b, const struct record *record,
+                           const struct workload *old, const struct workload *leaf) {
+    if (class_of(record->kind) == DIRTY_WORKLOADS &&
+        (old == NULL || leaf == NULL || !same_addresses(old, leaf))) {
+        b->are_addresses_dirty = true;
+    }
+}
+
 struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
                                  struct workload *leaf) {
     struct bwl *wl = builder_workload(b, leaf->leaf.key);
@@ -314,6 +338,7 @@ struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
         wl->record = record;
     }
     note_change(b, wl->leaf, leaf);
+    note_addresses(b, record, wl->leaf, leaf);
     builder_mark_workload_users(b, wl);
     leaf_unref(wl->leaf);
     wl->leaf = leaf;
@@ -325,6 +350,7 @@ struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
 
 void builder_drop_workload(struct mesh_builder *b, struct bwl *wl) {
     note_change(b, wl->leaf, NULL);
+    note_addresses(b, wl->record, wl->leaf, NULL);
     builder_mark_workload_users(b, wl);
     LIST_EACH_SAFE(pos, &wl->members) {
         list_del(pos); // the services are dirty: they drop their side
@@ -376,7 +402,7 @@ static void build(struct mesh_builder *b, struct record *record) {
         [KOBJ_SERVICE_ENTRY] = builder_build_service_entry,
     };
     clear_problems(record);
-    record->is_unresolved = false;
+    record->is_by_address = false;
     builders[record->kind](b, record);
     if (record->obj == NULL) {
         record_free(b, record);
@@ -439,6 +465,10 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
         update_mesh(b);
     }
     for (size_t i = 0; i < N_DIRTY; i++) {
+        if (i == DIRTY_SERVICES && b->are_addresses_dirty) {
+            builder_mark_by_address(b);
+            b->are_addresses_dirty = false;
+        }
         while (!list_empty(&b->dirty[i])) {
             struct record *record = LIST_ITEM(b->dirty[i].next, struct record, in_dirty);
             list_del(&record->in_dirty);

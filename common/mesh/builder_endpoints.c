@@ -124,6 +124,7 @@ static struct bwl *target_pod(struct endpoint_set *set, const struct slice_addre
                               const struct ip *ip) {
     const struct kobj_object_ref *target = address->target;
     if (target == NULL || strcmp(target->kind, "Pod") != 0) {
+        set->record->is_by_address = true;
         return builder_workload_by_ip(set->b, ip);
     }
     const char *ns = target->ns[0] != '\0' ? target->ns : set->record->ns->name;
@@ -165,7 +166,7 @@ static void add_address(struct endpoint_set *set, const struct slice_address *ad
         // The pod's own state is fresher than what its slice says.
         is_ready = is_ready && wl->leaf->is_healthy;
     } else {
-        set->record->is_unresolved = true;
+        set->record->is_by_address = true;
         wl = bare_workload(set, address, &ip);
     }
     uint16_t *ports;

@@ -38,10 +38,10 @@ void builder_mark_workload_users(struct mesh_builder *b, struct bwl *wl) {
     }
 }
 
-void builder_mark_unresolved(struct mesh_builder *b) {
+void builder_mark_by_address(struct mesh_builder *b) {
     HMAP_EACH_SAFE(pos, &b->records) {
         struct record *record = HMAP_ITEM(pos, struct record, by_key);
-        if (record->is_unresolved) {
+        if (record->is_by_address) {
             builder_mark(b, record);
         }
     }
@@ -72,17 +72,6 @@ static void mark_selecting(struct mesh_builder *b, struct bns *ns, enum kobj_kin
     }
 }
 
-static bool same_pod_ips(const struct kobj *a, const struct kobj *b) {
-    const struct kobj_pod_status *x = &a->pod->status;
-    const struct kobj_pod_status *y = &b->pod->status;
-    for (uint32_t i = 0; x->n_pod_ips == y->n_pod_ips && i < x->n_pod_ips; i++) {
-        if (strcmp(x->pod_ips[i], y->pod_ips[i]) != 0) {
-            return false;
-        }
-    }
-    return x->n_pod_ips == y->n_pod_ips && x->phase == y->phase;
-}
-
 static void workload_changed(struct mesh_builder *b, const struct record *record,
                              const struct kobj *old, const struct kobj_map *old_labels) {
     const enum kobj_kind kinds[] = {KOBJ_SERVICE, KOBJ_SERVICE_ENTRY};
@@ -93,11 +82,6 @@ static void workload_changed(struct mesh_builder *b, const struct record *record
         if (record->obj != NULL) {
             mark_selecting(b, record->ns, kinds[i], &record->labels);
         }
-    }
-    // Endpoints without a pod may have found theirs.
-    if (old == NULL || record->obj == NULL || record->kind != KOBJ_POD ||
-        !same_pod_ips(old, record->obj)) {
-        builder_mark_unresolved(b);
     }
 }
 
@@ -251,7 +235,7 @@ void builder_mark_dependents(struct mesh_builder *b, const struct record *record
     case KOBJ_NODE:
         if (!same_node(old, record->obj)) {
             mark_pods_of_node(b, record->name);
-            builder_mark_unresolved(b);
+            b->are_addresses_dirty = true;
         }
         break;
     case KOBJ_POD:

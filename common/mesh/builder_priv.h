@@ -54,7 +54,8 @@ struct record {
     struct list workloads, services; // struct bwl, bsvc
     char *policy; // key of the policy leaf, NULL = none
     bool has_node; // node leaf
-    bool is_dirty, is_unresolved; // is_unresolved: has endpoints without a pod
+    bool is_dirty;
+    bool is_by_address; // has endpoints that are looked up by address, or whose pod is missing
     char **problems;
     size_t n_problems;
 };
@@ -67,8 +68,9 @@ struct mesh_builder {
     char *node;
     struct hmap records, namespaces, workloads, resolved, allocated;
     struct list dirty[N_DIRTY];
-    bool is_mesh_dirty, has_changes, policies_changed, workloads_changed, services_changed,
-        mesh_changed;
+    bool is_mesh_dirty;
+    bool are_addresses_dirty; // another workload may have an address now
+    bool has_changes, policies_changed, workloads_changed, services_changed, mesh_changed;
     struct snapshot *draft; // while committing
     uint64_t n_sets;
     struct builder_local *locals; // of the commit that runs
@@ -171,5 +173,5 @@ void builder_peers_of(struct mesh_builder *b, const char *ns, const struct kobj_
 void builder_mark_dependents(struct mesh_builder *b, const struct record *record,
                              const struct kobj *old, const struct kobj_map *old_labels);
 void builder_mark_workload_users(struct mesh_builder *b, struct bwl *wl);
-void builder_mark_unresolved(struct mesh_builder *b);
+void builder_mark_by_address(struct mesh_builder *b);
 void builder_mark_all(struct mesh_builder *b);

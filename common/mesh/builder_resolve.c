@@ -60,8 +60,10 @@ void builder_set_resolved(struct mesh_builder *b, const char *hostname, const st
     // Name servers rotate their answers: sorted, so that only another set is a change.
     n = MIN(n, (size_t)UINT16_MAX);
     struct ip *sorted = xcalloc(n + 1, sizeof(*sorted));
-    memcpy(sorted, ips, n * sizeof(*ips));
-    qsort(sorted, n, sizeof(*sorted), ip_order);
+    if (n > 0) {
+        memcpy(sorted, ips, n * sizeof(*ips));
+        qsort(sorted, n, sizeof(*sorted), ip_order);
+    }
     bool is_same = n == entry->n && (n == 0 || memcmp(sorted, entry->ips, n * sizeof(*ips)) == 0);
     free(entry->ips);
     entry->ips = sorted;

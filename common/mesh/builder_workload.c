@@ -398,8 +398,8 @@ struct workload *builder_entry_leaf(struct mesh_builder *b, struct record *recor
     w.ports = s->ports;
     bool has_tunnel = strcmp(get(labels, "networking.istio.io/tunnel"), "http") == 0;
     w.protocol = has_tunnel && w.identity != NULL ? WORKLOAD_HBONE : WORKLOAD_TCP;
-    set_policies(b, &w, s, labels);
     if (record->kind == KOBJ_WORKLOAD_ENTRY) {
+        set_policies(b, &w, s, labels);
         w.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
     }
     struct workload *leaf = workload_new(&w);

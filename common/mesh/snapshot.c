@@ -14,12 +14,7 @@
 #include <urcu-qsbr.h>
 
 #include "common/base/check.h"
-
-struct leaf_list {
-    uint32_t refs; // control thread only
-    uint32_t n, key_len;
-    struct leaf *items[]; // the key follows
-};
+#include "common/mesh/snapshot_priv.h"
 
 struct settings {
     uint32_t refs; // control thread only
@@ -281,15 +276,6 @@ static void index_del(struct pmap *map, struct slice key, struct slice leaf_key_
     pmap_set(map, list);
 }
 
-static void *index_first(const struct pmap *map, struct slice key) {
-    const struct leaf_list *list = pmap_get(map, key);
-    return list != NULL ? list->items[0] : NULL;
-}
-
-static struct slice ip_key(const struct ip *ip) {
-    return slice_make(ip->bytes, ip->family == 4 ? 4 : 16);
-}
-
 static int key_cmp(const struct leaf *a, const struct leaf *b) {
     size_t len = MIN(a->key.len, b->key.len);
     int diff = memcmp(a->key.ptr, b->key.ptr, len);
@@ -309,6 +295,11 @@ static int order_workloads(const struct snapshot *snap, const struct leaf *a,
     }
     if (wa->protocol != wb->protocol) {
         return wa->protocol == WORKLOAD_HBONE ? -1 : 1;
+    }
+    bool has_a = wa->identity[0] != '\0';
+    bool has_b = wb->identity[0] != '\0';
+    if (has_a != has_b) {
+        return has_a ? -1 : 1;
     }
     return key_cmp(a, b);
 }
@@ -381,10 +372,6 @@ void snapshot_del_workload(struct snapshot *draft, const char *uid) {
 static struct slice host_key(const struct service *service) {
     struct slice host = slice_str(service->hostname);
     return host.len > 0 && host.ptr[0] == '*' ? slice_skip(host, 1) : host;
-}
-
-static struct slice port_key(const uint16_t *net_port) {
-    return slice_make(net_port, sizeof(*net_port));
 }
 
 static void edit_service(struct snapshot *draft, struct slice key, struct service *service) {
@@ -488,123 +475,4 @@ void snapshot_set_mesh(struct snapshot *draft, const struct mesh_settings *mesh)
     settings_unref(root->settings);
     root->settings = settings_new(mesh);
     draft->mesh = &root->settings->mesh;
-}
-
-// Look-ups
-
-struct workload *snapshot_workload_by_ip(const struct snapshot *snap, const struct ip *ip) {
-    return index_first(&snap->workloads_by_ip, ip_key(ip));
-}
-
-struct workload *snapshot_workload_by_uid(const struct snapshot *snap, const char *uid) {
-    return pmap_get(&snap->workloads, slice_str(uid));
-}
-
-struct service *snapshot_service_by_vip(const struct snapshot *snap, const struct ip *ip) {
-    return index_first(&snap->services_by_vip, ip_key(ip));
-}
-
-static bool has_port(const struct service *service, uint16_t port) {
-    for (size_t i = 0; i < service->n_ports; i++) {
-        if (service->ports[i].port == port) {
-            return true;
-        }
-    }
-    return false;
-}
-
-struct service *snapshot_service_by_addr(const struct snapshot *snap, const struct addr *addr) {
-    const struct leaf_list *list = pmap_get(&snap->services_by_vip, ip_key(&addr->ip));
-    for (size_t i = 0; list != NULL && i < list->n; i++) {
-        struct service *service = (struct service *)list->items[i];
-        if (has_port(service, addr->port)) {
-            return service;
-        }
-    }
-    return list != NULL ? (struct service *)list->items[0] : NULL;
-}
-
-struct service *snapshot_service(const struct snapshot *snap, const char *key) {
-    return pmap_get(&snap->services, slice_str(key));
-}
-
-struct node *snapshot_node_by_ip(const struct snapshot *snap, const struct ip *ip) {
-    return index_first(&snap->nodes_by_ip, ip_key(ip));
-}
-
-struct service *snapshot_service_by_node_port(const struct snapshot *snap, uint16_t port) {
-    uint16_t net_port = htons(port);
-    return index_first(&snap->services_by_node_port, port_key(&net_port));
-}
-
-struct policy *snapshot_policy(const struct snapshot *snap, const char *key) {
-    return pmap_get(&snap->policies, slice_str(key));
-}
-
-struct identity *snapshot_identity(const struct snapshot *snap, const char *spiffe_id) {
-    return pmap_get(&snap->identities, slice_str(spiffe_id));
-}
-
-// The client's own namespace, then the list's order (ambient-protocols §7).
-static struct service *host_pick(const struct snapshot *snap, struct slice key, const char *ns) {
-    const struct leaf_list *list = pmap_get(&snap->services_by_host, key);
-    struct service *first = NULL;
-    for (size_t i = 0; list != NULL && i < list->n; i++) {
-        struct service *service = (struct service *)list->items[i];
-        if (strcmp(service->ns, ns) == 0) {
-            return service;
-        }
-        if (first == NULL && !service->is_private) {
-            first = service;
-        }
-    }
-    return first;
-}
-
-struct service *snapshot_service_by_host(const struct snapshot *snap, struct slice host,
-                                         const char *ns) {
-    uint8_t text[253];
-    if (host.len > 0 && host.ptr[host.len - 1] == '.') {
-        host.len--;
-    }
-    if (host.len == 0 || host.len > sizeof(text)) {
-        return NULL;
-    }
-    for (size_t i = 0; i < host.len; i++) {
-        uint8_t c = host.ptr[i];
-        text[i] = c >= 'A' && c <= 'Z' ? (uint8_t)(c - 'A' + 'a') : c;
-    }
-    struct slice key = slice_make(text, host.len);
-    struct service *service = host_pick(snap, key, ns);
-    while (service == NULL && key.len > 0) {
-        ptrdiff_t dot = slice_find(slice_skip(key, 1), '.');
-        key = dot < 0 ? slice_make(text, 0) : slice_skip(key, (size_t)dot + 1);
-        service = host_pick(snap, key, ns);
-    }
-    return service;
-}
-
-static bool visit_list(const struct snapshot *snap, struct slice key,
-                       bool (*fn)(void *arg, const struct policy *policy), void *arg) {
-    const struct leaf_list *list = pmap_get(&snap->policies_by_ns, key);
-    for (size_t i = 0; list != NULL && i < list->n; i++) {
-        if (!fn(arg, (const struct policy *)list->items[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-void snapshot_policies_for(const struct snapshot *snap, const struct workload *workload,
-                           bool (*fn)(void *arg, const struct policy *policy), void *arg) {
-    if (!visit_list(snap, slice_make("", 0), fn, arg) ||
-        !visit_list(snap, slice_str(workload->ns), fn, arg)) {
-        return;
-    }
-    for (size_t i = 0; i < workload->n_policies; i++) {
-        const struct policy *policy = snapshot_policy(snap, workload->policies[i]);
-        if (policy != NULL && !fn(arg, policy)) {
-            return;
-        }
-    }
 }

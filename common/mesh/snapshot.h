@@ -71,6 +71,9 @@ void snapshot_set_mesh(struct snapshot *draft, const struct mesh_settings *mesh)
 
 // Look-ups; results are borrowed for the read section (leaf_ref to keep).
 struct workload *snapshot_workload_by_ip(const struct snapshot *snap, const struct ip *ip);
+// All that have the address, the preferred one first; *ret_list is valid as the snapshot is.
+size_t snapshot_workloads_by_ip(const struct snapshot *snap, const struct ip *ip,
+                                struct workload *const **ret_list);
 struct workload *snapshot_workload_by_uid(const struct snapshot *snap, const char *uid);
 struct service *snapshot_service_by_vip(const struct snapshot *snap, const struct ip *ip);
 // The first service with this VIP that has the port too; else the first with the VIP. (Load

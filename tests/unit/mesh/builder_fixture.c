@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/mesh/builder_fixture.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/arena.h"
+#include "common/base/buf.h"
+#include "common/mesh/config_doc.h"
+#include "common/mesh/config_errors.h"
+
+struct builder_changes fx_changes;
+
+struct decoding {
+    struct fx_objects *objects;
+    struct arena *arena;
+    struct config_errors *errors;
+};
+
+static int on_object(void *arg, const struct cfg_node *node) {
+    struct decoding *d = arg;
+    struct kobj *obj = kobj_decode(node, "test.yaml", KOBJ_LEAN, d->arena, d->errors);
+    assert_true(d->objects->n < FX_OBJECTS_MAX);
+    if (obj != NULL) {
+        d->objects->items[d->objects->n++] = obj;
+    }
+    return 0;
+}
+
+void fx_decode(const char *yaml, struct fx_objects *ret_objects) {
+    struct arena arena;
+    struct config_errors errors;
+    struct config_doc_reader reader;
+    struct cfg_node root;
+    *ret_objects = (struct fx_objects){0};
+    struct decoding d = {.objects = ret_objects, .arena = &arena, .errors = &errors};
+    arena_init(&arena, SIZE_MAX);
+    config_errors_init(&errors);
+    config_doc_reader_init(&reader, "test.yaml", slice_str(yaml), CONFIG_YAML, NULL);
+    while (config_doc_next(&reader, &arena, &errors, &root) > 0) {
+        config_doc_each(&root, &arena, "test.yaml", &errors, on_object, &d);
+    }
+    if (errors.n_errors > 0) {
+        char *text = config_error_text(&errors.items[0]);
+        fail_msg("%s\nin\n%s", text, yaml);
+    }
+    config_errors_fini(&errors);
+    arena_fini(&arena);
+}
+
+void fx_objects_free(struct fx_objects *objects) {
+    for (size_t i = 0; i < objects->n; i++) {
+        kobj_unref(objects->items[i]);
+    }
+}
+
+struct mesh_builder *fx_builder(const char *node) {
+    struct builder_options options = {.mesh = *snapshot_current()->mesh, .node = node};
+    return builder_new(&options);
+}
+
+void fx_commit(struct mesh_builder *b) {
+    builder_changes_fini(&fx_changes);
+    builder_commit(b, &fx_changes);
+}
+
+void fx_apply(struct mesh_builder *b, const char *yaml) {
+    struct fx_objects objects;
+    fx_decode(yaml, &objects);
+    for (size_t i = 0; i < objects.n; i++) {
+        builder_set(b, objects.items[i]);
+    }
+    fx_objects_free(&objects);
+    fx_commit(b);
+}
+
+void fx_remove(struct mesh_builder *b, const char *yaml) {
+    struct fx_objects objects;
+    fx_decode(yaml, &objects);
+    for (size_t i = 0; i < objects.n; i++) {
+        builder_del(b, objects.items[i]);
+    }
+    fx_objects_free(&objects);
+    fx_commit(b);
+}
+
+void fx_builder_free(struct mesh_builder *b) {
+    builder_changes_fini(&fx_changes);
+    builder_free(b);
+}
+
+static bool append_problem(void *arg, const struct builder_problem *problem) {
+    buf_printf(arg, "%s %s/%s: %s\n", problem->obj->kind_name, problem->obj->meta.ns,
+               problem->obj->meta.name, problem->text);
+    return true;
+}
+
+const char *fx_problems(struct mesh_builder *b) {
+    static char text[16384];
+    struct buf buf;
+    buf_init(&buf, sizeof(text) - 1);
+    builder_each_problem(b, append_problem, &buf);
+    snprintf(text, sizeof(text), "%s", buf_cstr(&buf));
+    buf_fini(&buf);
+    return text;
+}
+
+struct workload *fx_find_workload(const char *uid) {
+    return snapshot_workload_by_uid(snapshot_current(), uid);
+}
+
+struct service *fx_find_service(const char *key) {
+    return snapshot_service(snapshot_current(), key);
+}
+
+struct policy *fx_find_policy(const char *key) {
+    return snapshot_policy(snapshot_current(), key);
+}
+
+// Dump
+
+static void dump_ips(struct buf *out, const struct ip *ips, size_t n) {
+    char text[IP_TEXT_MAX];
+    for (size_t i = 0; i < n; i++) {
+        buf_printf(out, " %s", ip_text(&ips[i], text));
+    }
+}
+
+static void dump_list(struct buf *out, const char *name, const char *const *list) {
+    for (size_t i = 0; list != NULL && list[i] != NULL; i++) {
+        buf_printf(out, " %s=%s", name, list[i]);
+    }
+}
+
+static void dump_workload(struct buf *out, const struct workload *w) {
+    buf_printf(out, "workload %s %s/%s id=%s node=%s net=%s canon=%s/%s owner=%s:%s host=%s",
+               (const char *)w->leaf.key.ptr, w->ns, w->name, w->identity, w->node, w->network,
+               w->canonical_name, w->canonical_revision, w->owner_type, w->owner_name, w->hostname);
+    buf_printf(out, " netns=%s place=%s/%s/%s way=%s cap=%u flags=%d%d%d%d%d%d%d", w->netns,
+               w->locality.region, w->locality.zone, w->locality.subzone, w->waypoint, w->capacity,
+               w->protocol, w->is_healthy, w->is_ready, w->is_host_network, w->is_enrolled,
+               w->is_terminating, w->is_pod);
+    dump_ips(out, w->ips, w->n_ips);
+    for (size_t i = 0; i < w->n_labels; i++) {
+        buf_printf(out, " %s=%s", w->labels[i].key, w->labels[i].value);
+    }
+    for (size_t i = 0; i < w->n_ports; i++) {
+        buf_printf(out, " %s:%u", w->ports[i].name, w->ports[i].port);
+    }
+    for (size_t i = 0; i < w->n_policies; i++) {
+        buf_printf(out, " policy=%s", w->policies[i]);
+    }
+    dump_list(out, "search", w->dns_search);
+    dump_list(out, "ns", w->nameservers);
+}
+
+static void dump_service(struct buf *out, const struct service *s) {
+    buf_printf(out, "service %s %s lb=%u way=%s flags=%d%d%d%d%d%d%d", s->leaf.key.ptr, s->name,
+               s->lb_mode, s->waypoint, s->is_headless, s->is_external, s->allow_not_ready,
+               s->is_canonical, s->is_private, s->is_external_local, s->is_uniform);
+    for (size_t i = 0; i < s->n_scopes; i++) {
+        buf_printf(out, " scope=%u", s->scopes[i]);
+    }
+    dump_ips(out, s->vips, s->n_vips);
+    for (size_t i = 0; i < s->n_ports; i++) {
+        buf_printf(out, " %u:%u:%u:%s:%s:%u", s->ports[i].port, s->ports[i].target_port,
+                   s->ports[i].node_port, s->ports[i].name, s->ports[i].target_name,
+                   s->ports[i].app_protocol);
+    }
+    for (size_t i = 0; i < s->n_sans; i++) {
+        buf_printf(out, " san=%s", s->sans[i]);
+    }
+    for (size_t i = 0; i < s->n_endpoints; i++) {
+        const struct endpoint *e = &s->endpoints[i];
+        // The workload of an endpoint is the one in the table, not an older one.
+        assert_ptr_equal(e->workload, fx_find_workload((const char *)e->workload->leaf.key.ptr));
+        buf_printf(out, "\n  endpoint %s %d %u", (const char *)e->workload->leaf.key.ptr,
+                   e->is_ready, e->weight);
+        dump_ips(out, &e->ip, e->ip.family != 0);
+        for (size_t k = 0; k < s->n_ports; k++) {
+            buf_printf(out, " :%u", e->target_ports[k]);
+        }
+    }
+}
+
+static void dump_policy(struct buf *out, const struct policy *p) {
+    buf_printf(out, "policy %s scope=%u action=%u dry=%d", (const char *)p->leaf.key.ptr, p->scope,
+               p->action, p->is_dry_run);
+    for (size_t i = 0; i < p->n_rules; i++) {
+        buf_printf(out, " rule[");
+        for (size_t k = 0; k < p->rules[i].n_clauses; k++) {
+            const struct policy_clause *clause = &p->rules[i].clauses[k];
+            for (size_t m = 0; m < clause->n_matches; m++) {
+                const struct policy_match *x = &clause->matches[m];
+                buf_printf(out, " (%u %u %u %u)", x->n_principals, x->n_not_principals,
+                           x->n_destination_ports, x->n_not_destination_ports);
+                for (size_t d = 0; d < x->n_destination_ports; d++) {
+                    buf_printf(out, " %u", x->destination_ports[d]);
+                }
+                for (size_t d = 0; d < x->n_not_destination_ports; d++) {
+                    buf_printf(out, " !%u", x->not_destination_ports[d]);
+                }
+            }
+        }
+        buf_printf(out, "]");
+    }
+}
+
+struct lines {
+    char **items;
+    size_t n;
+};
+
+static bool add_line(void *arg, void *value) {
+    struct lines *lines = arg;
+    struct buf out;
+    buf_init(&out, 1 << 20);
+    switch (((struct leaf *)value)->kind) {
+    case LEAF_WORKLOAD:
+        dump_workload(&out, value);
+        break;
+    case LEAF_SERVICE:
+        dump_service(&out, value);
+        break;
+    case LEAF_POLICY:
+        dump_policy(&out, value);
+        break;
+    default: {
+        const struct node *node = value;
+        buf_printf(&out, "node %s %s", node->name, node->locality.zone);
+        dump_ips(&out, node->ips, node->n_ips);
+    }
+    }
+    lines->items = xrealloc(lines->items, (lines->n + 1) * sizeof(char *));
+    lines->items[lines->n++] = buf_take(&out, &(size_t){0});
+    buf_fini(&out);
+    return true;
+}
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char *fx_dump(void) {
+    const struct snapshot *snap = snapshot_current();
+    struct lines lines = {0};
+    struct buf out;
+    buf_init(&out, 1 << 24);
+    pmap_each(&snap->workloads, add_line, &lines);
+    pmap_each(&snap->services, add_line, &lines);
+    pmap_each(&snap->policies, add_line, &lines);
+    pmap_each(&snap->nodes, add_line, &lines);
+    if (lines.n > 0) {
+        qsort(lines.items, lines.n, sizeof(char *), by_text);
+    }
+    for (size_t i = 0; i < lines.n; i++) {
+        buf_printf(&out, "%s\n", lines.items[i]);
+        free(lines.items[i]);
+    }
+    free(lines.items);
+    // Sizes of the indexes: a forgotten entry shows.
+    buf_printf(&out, "by ip %zu, vip %zu, host %zu, node port %zu, ns %zu, node ip %zu, root %s\n",
+               snap->workloads_by_ip.n_items, snap->services_by_vip.n_items,
+               snap->services_by_host.n_items, snap->services_by_node_port.n_items,
+               snap->policies_by_ns.n_items, snap->nodes_by_ip.n_items, snap->mesh->root_namespace);
+    char *text = buf_take(&out, &(size_t){0});
+    buf_fini(&out);
+    return text;
+}
