@@ -23,7 +23,9 @@ struct flow {
     // Cuts what is under way before the pipe started (a dial, a request); set by the kind.
     void (*cancel)(struct flow *flow, enum flow_end reason);
     uint64_t id, started_ns; // monotonic
-    struct addr src, dst, hbone_addr; // hbone_addr: tunnel endpoint, or none
+    struct addr src, dst;       // the client; what it connected to
+    struct addr target;         // the chosen endpoint (inside a tunnel: the CONNECT authority)
+    struct addr hbone_addr;     // the tunnel's far end, or none
     struct workload *source, *destination; // references, NULL = unknown
     struct service *service;               // reference or NULL
     const char *hostname;                  // dst.service, "" = none; lives in `service`

@@ -36,6 +36,7 @@ void flow_list_add(struct flow_list *list, const struct flow *flow, uint64_t now
         .bytes_received = flow->pipe.n_bytes[PIPE_DOWN],
         .src = flow->src,
         .dst = flow->dst,
+        .target = flow->target,
         .hbone_addr = flow->hbone_addr,
         .kind = flow->kind,
         .is_mtls = flow->is_mtls,

@@ -8,7 +8,7 @@
 
 struct flow_info {
     uint64_t id, age_ns, bytes_sent, bytes_received; // sent = towards the client
-    struct addr src, dst, hbone_addr;
+    struct addr src, dst, target, hbone_addr;
     uint8_t kind; // enum flow_kind
     bool is_mtls, is_joined;
     char pod_uid[160], source[128], destination[128]; // "ns/name", "" = unknown

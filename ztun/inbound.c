@@ -10,7 +10,6 @@
 #include "common/mesh/rbac.h"
 #include "common/mesh/route.h"
 #include "common/net/link_end.h"
-#include "common/net/peer_copy.h"
 #include "ztun/flow.h"
 #include "ztun/report.h"
 #include "ztun/ztun.h"
@@ -51,7 +50,7 @@ static void tunnel_put(struct inbound_tunnel *tunnel) {
     struct zpod *zpod = tunnel->zpod;
     list_del(&tunnel->node);
     zpod->worker->n_server_tunnels--;
-    peer_copy_free(tunnel->peer);
+    tls_peer_free(tunnel->peer);
     free(tunnel);
     zpod_check_drained(zpod);
 }
@@ -69,7 +68,8 @@ static void on_first_timeout(struct timer *timer, uint64_t now) {
 static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
     struct inbound_tunnel *tunnel = of_drv(drv);
     struct zworker *worker = tunnel->zpod->worker;
-    tunnel->peer = peer_copy(peer);
+    tunnel->peer = tls_peer_dup(peer);
+    tunnel->zpod->n_unfinished--;
     h2_conn_allow_growth(drv->h2, worker->allow_growth);
     timer_set(&worker->loop->timers, &tunnel->first,
               worker->loop->now + INBOUND_FIRST_CONNECT_MS * NS_PER_MS);
@@ -81,6 +81,7 @@ static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
 static void on_end(struct h2_drv *drv, enum flow_end reason) {
     struct inbound_tunnel *tunnel = of_drv(drv);
     timer_clear(&drv->loop->timers, &tunnel->first);
+    tunnel->zpod->n_unfinished -= tunnel->peer == NULL;
     if (tunnel->peer == NULL && reason != FLOW_OK) { // failed before any flow existed
         const char *detail = drv->tl.err != TLS_OK      ? tls_err_text(drv->tl.err)
                              : drv->tl.os_err != 0 ? strerror(-drv->tl.os_err)
@@ -230,9 +231,9 @@ static void serve(struct inbound *in, const struct h2_event *event) {
     struct inbound_target target;
     route_inbound(snap, &request, &target);
     if (target.status == 200) {
-        flow->dst = in->upstream = target.upstream;
+        flow->target = in->upstream = target.upstream;
     } else if (ip_is_set(&connect.target.addr.ip)) {
-        flow->dst = connect.target.addr;
+        flow->target = connect.target.addr;
     }
     flow_set_ends(flow, find_source(snap, in, &connect), local, target.service);
     if (target.status != 200) {
@@ -270,7 +271,7 @@ static void on_event(struct h2_drv *drv, const struct h2_event *event) {
     flow->peer_identity = tunnel->peer->identity;
     hbone_stream_init(&in->down, drv, event->stream);
     in->down.on_lost = on_stream_lost;
-    if (!zworker_admits(worker)) {
+    if (!zworker_admits(worker, -1)) {
         refuse(in, HBONE_OVERLOADED, FLOW_OVERLOAD);
         return;
     }
@@ -286,14 +287,6 @@ static void reset_fd(struct zworker *worker, int fd) {
     worker->loop->io->ops->close(worker->loop->io, fd, true);
 }
 
-static uint32_t n_unfinished(const struct zpod *zpod) {
-    uint32_t n = 0;
-    LIST_EACH(node, &zpod->tunnels) {
-        n += LIST_ITEM(node, struct inbound_tunnel, node)->peer == NULL;
-    }
-    return n;
-}
-
 void inbound_accept(struct zpod *zpod, int fd) {
     struct zworker *worker = zpod->worker;
     struct io *io = worker->loop->io;
@@ -305,14 +298,11 @@ void inbound_accept(struct zpod *zpod, int fd) {
         reset_fd(worker, fd);
         return;
     }
-    // Attack: a flood of connections that never finish their handshake. Newest first to go: the
-    // legitimate ones before them get through.
-    if (!zworker_admits(worker) || worker->tls_queue.n_active >= INBOUND_UNFINISHED_MAX) {
-        if (!zworker_admits(worker) || n_unfinished(zpod) >= INBOUND_UNFINISHED_MAX) {
-            report_tunnel_failed(zpod, &src, &dst, FLOW_OVERLOAD, "");
-            reset_fd(worker, fd);
-            return;
-        }
+    // Attack: a flood of connections that never finish their handshake.
+    if (!zworker_admits(worker, fd) || zpod->n_unfinished >= INBOUND_UNFINISHED_MAX) {
+        report_tunnel_failed(zpod, &src, &dst, FLOW_OVERLOAD, "");
+        reset_fd(worker, fd);
+        return;
     }
     if (identity == NULL || identity->tls == NULL) {
         report_tunnel_failed(zpod, &src, &dst, FLOW_IDENTITY,
@@ -327,6 +317,7 @@ void inbound_accept(struct zpod *zpod, int fd) {
     timer_init(&tunnel->first, on_first_timeout);
     list_push_back(&zpod->tunnels, &tunnel->node);
     worker->n_server_tunnels++;
+    zpod->n_unfinished++;
     h2_drv_init(&tunnel->drv, &worker->tls_queue, fd, tls_handshake_new_server(identity->tls), true,
                 &worker->server_h2, &drv_handler);
 }

@@ -99,7 +99,7 @@ void inbound_plain_accept(struct zpod *zpod, int fd) {
     struct zworker *worker = zpod->worker;
     struct io *io = worker->loop->io;
     struct addr src, dst, local;
-    if (!zworker_admits(worker) || io->ops->peer_addr(io, fd, &src) < 0 ||
+    if (!zworker_admits(worker, fd) || io->ops->peer_addr(io, fd, &src) < 0 ||
         io->ops->local_addr(io, fd, &local) < 0) {
         io->ops->close(io, fd, true);
         return;
@@ -110,7 +110,7 @@ void inbound_plain_accept(struct zpod *zpod, int fd) {
     struct plain *plain = slab_alloc(&worker->plain_slab);
     flow_init(&plain->flow, zpod, FLOW_INBOUND_PLAIN, pipe_done, plain_free, cancel);
     plain->flow.src = src;
-    plain->flow.dst = dst;
+    plain->flow.dst = plain->flow.target = dst;
     plain->dial = NULL;
     link_end_init(&plain->down, worker->loop, fd);
     pipe_attach(&plain->flow.pipe, PIPE_DOWN, &plain->down.duplex);

@@ -27,10 +27,7 @@ struct outbound {
     struct dial *dial; // while connecting plainly
     struct ip tried[OUTBOUND_ATTEMPTS];
     uint8_t n_tried;
-    bool is_hbone;
     bool is_requesting;
-    struct addr inner; // CONNECT authority
-    char authority[ADDR_TEXT_MAX];
 };
 
 static struct outbound *of_flow(struct flow *flow) {
@@ -111,7 +108,7 @@ static void connect_plain(struct outbound *out, const struct route *route) {
     struct zworker *worker = out->flow.zpod->worker;
     struct io_socket_params params;
     ztun_socket_params(&params, out->flow.zpod, &route->target, false);
-    out->is_hbone = false;
+    out->flow.target = route->target;
     out->dial = dial_start(worker->loop, &params, &route->target, OUTBOUND_DIAL_MS * NS_PER_MS,
                            on_dial, out);
 }
@@ -126,7 +123,7 @@ static void build_head(struct hbone_request *request, struct hbone_head *ret_hea
     struct outbound *out = of_request(request);
     struct flow *flow = &out->flow;
     struct hbone_connect connect = {
-        .target = {.addr = out->inner},
+        .target = {.addr = flow->target},
         .source = flow->src,
         .host = slice_str(flow->hostname),
         .has_trace = true,
@@ -179,9 +176,8 @@ static void connect_tunnel(struct outbound *out, const struct snapshot *snap,
         refuse(out, FLOW_IDENTITY);
         return;
     }
-    out->is_hbone = out->is_requesting = flow->is_mtls = true;
-    out->inner = route->inner;
-    memcpy(out->authority, route->authority, sizeof(out->authority));
+    out->is_requesting = flow->is_mtls = true;
+    flow->target = route->inner;
     flow->hbone_addr = route->target;
     struct hbone_route to = {
         .pod_id = flow->zpod->pod->id,
@@ -248,7 +244,7 @@ void outbound_accept(struct zpod *zpod, int fd) {
     struct zworker *worker = zpod->worker;
     struct io *io = worker->loop->io;
     struct addr src, dst, local;
-    if (!zworker_admits(worker) || io->ops->peer_addr(io, fd, &src) < 0 ||
+    if (!zworker_admits(worker, fd) || io->ops->peer_addr(io, fd, &src) < 0 ||
         io->ops->local_addr(io, fd, &local) < 0) {
         io->ops->close(io, fd, true);
         return;
@@ -263,7 +259,7 @@ void outbound_accept(struct zpod *zpod, int fd) {
     flow->dst = dst;
     out->n_tried = 0;
     out->dial = NULL;
-    out->is_requesting = out->is_hbone = false;
+    out->is_requesting = false;
     link_end_init(&out->down, worker->loop, fd);
     pipe_attach(&flow->pipe, PIPE_DOWN, &out->down.duplex);
     // Connected to the capture port itself: answering would make a loop.

@@ -112,16 +112,17 @@ static void log_flow(const struct flow *flow, enum access_event event) {
         return;
     }
     char error[256];
+    bool is_tunnelled = ip_is_set(&flow->hbone_addr.ip), has_target = ip_is_set(&flow->target.ip);
     struct access_record record = {
         .src_addr = &flow->src,
         .src_identity = source_identity(flow),
-        .dst_addr = &flow->dst,
-        .dst_hbone_addr = ip_is_set(&flow->hbone_addr.ip) ? &flow->hbone_addr : NULL,
+        .dst_addr = is_tunnelled ? &flow->hbone_addr : has_target ? &flow->target : &flow->dst,
+        .dst_hbone_addr = is_tunnelled && has_target ? &flow->target : NULL,
         .dst_service = slice_str(flow->hostname),
         .dst_identity = destination_identity(flow),
         .direction = slice_str(direction_of(flow)),
-        .bytes_sent = flow->pipe.n_bytes[PIPE_UP],
-        .bytes_recv = flow->pipe.n_bytes[PIPE_DOWN],
+        .bytes_sent = flow->pipe.n_bytes[PIPE_DOWN],
+        .bytes_recv = flow->pipe.n_bytes[PIPE_UP],
         .duration_ms = (flow->zpod->worker->loop->now - flow->started_ns) / NS_PER_MS,
         .error = slice_str(flow_error_text(flow, error)),
     };

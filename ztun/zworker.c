@@ -3,9 +3,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
 #include "common/mesh/snapshot.h"
+#include "common/obs/metrics.h"
 #include "ztun/flow.h"
 #include "ztun/flow_list.h"
 #include "ztun/ztun.h"
@@ -162,7 +163,6 @@ struct order {
     struct mail mail;
     struct zworker *worker;
     uint64_t id;
-    struct ip ip;
     uint32_t ms;
     bool flag, other;
 };
@@ -189,6 +189,9 @@ static void run_pod_down(struct mail *mail, void *owner) {
     struct zworker *worker = order.worker;
     struct zpod *zpod = zworker_pod(worker, order.id);
     if (zpod == NULL) {
+        if (!order.flag) {
+            ztun_pod_drained(worker->ztun, order.id);
+        }
         return;
     }
     zpod->n_open++; // alive through what follows
@@ -266,14 +269,19 @@ void zworker_send_trust_changed(struct zworker *worker) {
     send_order(worker, run_trust_changed, (struct order){0});
 }
 
-static void run_workload_gone(struct mail *mail, void *owner) {
-    (void)owner;
-    struct order order = take(mail);
-    hbone_client_drain_destination(&order.worker->client, &order.ip);
+static bool is_known(void *arg, const struct addr *destination) {
+    return snapshot_workload_by_ip(arg, &destination->ip) != NULL;
 }
 
-void zworker_send_workload_gone(struct zworker *worker, const struct ip *ip) {
-    send_order(worker, run_workload_gone, (struct order){.ip = *ip});
+static void run_workloads_changed(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    // The address of a pod that left may soon be another's: no stream may go there any more.
+    hbone_client_retain(&order.worker->client, is_known, (void *)(uintptr_t)snapshot_current());
+}
+
+void zworker_send_workloads_changed(struct zworker *worker) {
+    send_order(worker, run_workloads_changed, (struct order){0});
 }
 
 static void run_pressure(struct mail *mail, void *owner) {
@@ -389,8 +397,14 @@ void zworker_send_list(struct zworker *worker, struct mail *done, struct flow_li
 
 // ---- the thread --------------------------------------------------------------------------------
 
-bool zworker_admits(struct zworker *worker) {
-    return !worker->refuse_new;
+bool zworker_admits(struct zworker *worker, int fd) {
+    const char *reason = worker->refuse_new ? "memory" : fd >= worker->fd_high ? "fds" : NULL;
+    if (reason == NULL) {
+        return true;
+    }
+    struct slice label = slice_str(reason);
+    metric_count(METRIC_FLOWS_REFUSED, &label, 1, worker->loop->now);
+    return false;
 }
 
 static void before_wait(struct loop *loop) {
@@ -417,6 +431,12 @@ static void init_h2(struct zworker *worker, struct h2_config *h2, bool is_server
     h2->max_header_list = is_server ? 64 * 1024 : 16 * 1024;
 }
 
+static void on_tick(struct timer *timer, uint64_t now) {
+    struct zworker *worker = CONTAINER_OF(timer, struct zworker, tick_timer);
+    metrics_tick();
+    timer_set(&worker->loop->timers, &worker->tick_timer, now + NS_PER_SEC);
+}
+
 static int on_start(struct worker *thread) {
     struct zworker *worker = thread->arg;
     worker->loop = &thread->loop;
@@ -436,6 +456,8 @@ static int on_start(struct worker *thread) {
     slab_init(&worker->plain_slab, inbound_plain_size());
     timer_init(&worker->accept_timer, on_accept_end);
     timer_init(&worker->cut_timer, on_cut_tick);
+    timer_init(&worker->tick_timer, on_tick);
+    timer_set(&worker->loop->timers, &worker->tick_timer, worker->loop->now + NS_PER_SEC);
     return 0;
 }
 
@@ -456,6 +478,7 @@ static void on_stop(struct worker *thread) {
     hbone_client_abort_all(&worker->client, FLOW_DRAIN);
     timer_clear(&worker->loop->timers, &worker->accept_timer);
     timer_clear(&worker->loop->timers, &worker->cut_timer);
+    timer_clear(&worker->loop->timers, &worker->tick_timer);
     uint64_t give_up = clock_mono_ns() + 3 * NS_PER_SEC;
     while (!is_idle(worker) && clock_mono_ns() < give_up) {
         loop_turn(worker->loop, true);
@@ -476,6 +499,9 @@ struct zworker *zworker_new(struct ztun *ztun, uint32_t index, char **ret_error)
     worker->config = &ztun->config;
     worker->index = index;
     worker->allow_growth = true;
+    struct rlimit limit = {.rlim_cur = 1024};
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    worker->fd_high = (int)(MIN(limit.rlim_cur, (rlim_t)INT32_MAX) / 10 * 9);
     list_init(&worker->pods);
     char name[16], error[URING_ERROR_MAX];
     snprintf(name, sizeof(name), "ztun-w%u", index);

@@ -30,10 +30,12 @@ struct zworker {
     struct list pods;
     struct slab outbound_slab, inbound_slab, plain_slab;
     uint64_t last_flow_id;
-    uint32_t n_flows, n_server_tunnels;
+    _Atomic uint32_t n_flows, n_server_tunnels; // written by the worker alone
+    int fd_high; // connections with a descriptor above are refused: RLIMIT_NOFILE is near
     bool is_draining;
     bool refuse_new;   // memory or descriptors are short: new flows are reset
     bool allow_growth; // stream windows may grow
+    struct timer tick_timer;              // once a second
     struct timer accept_timer, cut_timer; // drain
     uint64_t cut_end;
 };
@@ -47,6 +49,7 @@ struct zpod {
     struct dns_proxy *dns;
     struct list flows;   // flow.node
     struct list tunnels; // server tunnels (inbound.c)
+    uint32_t n_unfinished; // server tunnels in their handshake
     uint32_t n_open;     // listeners and DNS that are not closed yet
     bool is_closing;     // listeners are being closed
     bool is_removed;     // nothing may outlive the deadline
@@ -62,7 +65,7 @@ void zworker_send_pod_up(struct zworker *worker, struct pod *pod, const struct p
 void zworker_send_pod_down(struct zworker *worker, uint64_t pod_id, bool removed);
 void zworker_send_policy_changed(struct zworker *worker); // re-check running inbound flows
 void zworker_send_trust_changed(struct zworker *worker);  // re-check running tunnels
-void zworker_send_workload_gone(struct zworker *worker, const struct ip *ip);
+void zworker_send_workloads_changed(struct zworker *worker); // tunnels to who left are drained
 void zworker_send_pod_leaving(struct zworker *worker, uint64_t pod_id); // deletionTimestamp: GOAWAY
 void zworker_send_pressure(struct zworker *worker, bool allow_growth, bool refuse_new);
 // Drain in two steps: GOAWAY now, accepting stops after accept_ms (a successor may need the time);
@@ -78,8 +81,9 @@ void zworker_free(struct zworker *worker); // stops and joins the thread; flows 
 // Inside the worker.
 void zpod_check_drained(struct zpod *zpod);
 struct zpod *zworker_pod(struct zworker *worker, uint64_t pod_id);
-// Reserve for a new flow: false when it must be refused (overload); the caller resets the fd.
-bool zworker_admits(struct zworker *worker);
+// False when a new connection must be refused for lack of memory or descriptors; the caller resets
+// it. fd: the accepted descriptor, or -1 (a stream of a tunnel).
+bool zworker_admits(struct zworker *worker, int fd);
 
 struct flow;
 

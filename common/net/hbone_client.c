@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/net/peer_copy.h"
 
 enum tunnel_state { TUNNEL_DIALING, TUNNEL_SHAKING, TUNNEL_READY, TUNNEL_ENDING };
 
@@ -135,7 +134,7 @@ static void tunnel_retire(struct hbone_tunnel *tunnel) {
 static void tunnel_free(struct hbone_tunnel *tunnel) {
     tunnel->client->stats.n_tunnels--;
     tls_ctx_unref(tunnel->tls);
-    peer_copy_free(tunnel->peer);
+    tls_peer_free(tunnel->peer);
     free(tunnel);
 }
 
@@ -434,7 +433,7 @@ static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
     if (tunnel->key == NULL) {
         return;
     }
-    tunnel->peer = peer_copy(peer);
+    tunnel->peer = tls_peer_dup(peer);
     tunnel->not_after = MIN(peer->not_after, tls_ctx_not_after(tunnel->tls));
     tunnel->state = TUNNEL_READY;
     tunnel->key->n_connecting--;
@@ -570,8 +569,14 @@ static void close_pod_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
     }
 }
 
-static void drain_if_destination(struct hbone_tunnel *tunnel, const void *arg) {
-    if (tunnel->key != NULL && ip_eq(&tunnel->key->destination.ip, arg)) {
+struct retain {
+    bool (*keep)(void *arg, const struct addr *destination);
+    void *arg;
+};
+
+static void drain_unless_kept(struct hbone_tunnel *tunnel, const void *arg) {
+    const struct retain *retain = arg;
+    if (tunnel->key != NULL && !retain->keep(retain->arg, &tunnel->key->destination)) {
         tunnel_drain(tunnel);
     }
 }
@@ -622,8 +627,10 @@ void hbone_client_close_pod(struct hbone_client *client, uint64_t pod_id, bool a
     each_tunnel(client, close_pod_tunnel, &filter);
 }
 
-void hbone_client_drain_destination(struct hbone_client *client, const struct ip *ip) {
-    each_tunnel(client, drain_if_destination, ip);
+void hbone_client_retain(struct hbone_client *client,
+                         bool (*keep)(void *arg, const struct addr *destination), void *arg) {
+    struct retain retain = {.keep = keep, .arg = arg};
+    each_tunnel(client, drain_unless_kept, &retain);
 }
 
 void hbone_client_drain_all(struct hbone_client *client) {

@@ -99,8 +99,9 @@ void hbone_request_cancel(struct hbone_request *request);
 // The pod goes away: drains (flows go on) or, with reason, aborts its tunnels.
 void hbone_client_close_pod(struct hbone_client *client, uint64_t pod_id, bool abort,
                             enum flow_end reason);
-// A workload left: no new streams to this address; close when idle.
-void hbone_client_drain_destination(struct hbone_client *client, const struct ip *ip);
+// No new streams to destinations that `keep` rejects (their workload left); they close when idle.
+void hbone_client_retain(struct hbone_client *client,
+                         bool (*keep)(void *arg, const struct addr *destination), void *arg);
 void hbone_client_drain_all(struct hbone_client *client);
 void hbone_client_abort_all(struct hbone_client *client, enum flow_end reason);
 // Trust bundle or CRL changed: ends tunnels whose peer `is_valid` rejects (FLOW_REVOKED).

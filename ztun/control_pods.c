@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Local pods: who is served, under which identity, and what the workers are told when that changes.
+#include <stdlib.h>
+
+#include "common/obs/log.h"
+#include "ztun/control.h"
+#include "ztun/dns_upstream.h"
+
+LOG_SCOPE(log_pods, "ztun::inpod");
+
+struct served {
+    struct hmap_node node; // control->pods by uid
+    char *uid, *identity;
+    struct workload *workload; // referenced
+    uint64_t pod_id;           // 0 until it is up
+    bool is_leaving;           // deletionTimestamp was told to the workers
+};
+
+// An un-enrolled pod whose flows still run.
+struct draining {
+    struct list node; // control->draining
+    uint64_t pod_id;
+    uint32_t n_left; // workers that have flows of it
+};
+
+static struct served *find(struct control *control, const char *uid) {
+    HMAP_EACH_WITH_HASH(pos, &control->pods, hash_bytes(slice_str(uid))) {
+        struct served *served = HMAP_ITEM(pos, struct served, node);
+        if (strcmp(served->uid, uid) == 0) {
+            return served;
+        }
+    }
+    return NULL;
+}
+
+static bool is_served(const struct workload *workload) {
+    return workload != NULL && workload->is_enrolled && !workload->is_host_network &&
+           workload->netns[0] != 0;
+}
+
+static void tell_leaving(struct control *control, struct served *served) {
+    if (served->pod_id == 0 || served->is_leaving || !served->workload->is_terminating) {
+        return;
+    }
+    served->is_leaving = true;
+    for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
+        zworker_send_pod_leaving(control->ztun->workers[i], served->pod_id);
+    }
+}
+
+static void serve(struct control *control, struct workload *workload) {
+    struct served *served = find(control, (const char *)workload->leaf.key.ptr);
+    if (served == NULL) {
+        served = xcalloc(1, sizeof(*served));
+        served->uid = slice_dup(workload->leaf.key);
+        served->identity = xstrdup(workload->identity);
+        hmap_insert(&control->pods, &served->node, hash_bytes(slice_str(served->uid)));
+        identity_manager_want(control->identities, served->identity, 1);
+    } else if (strcmp(served->identity, workload->identity) != 0) {
+        identity_manager_want(control->identities, workload->identity, 1);
+        identity_manager_want(control->identities, served->identity, -1);
+        free(served->identity);
+        served->identity = xstrdup(workload->identity);
+    }
+    leaf_ref(workload);
+    leaf_unref(served->workload);
+    served->workload = workload;
+    inpod_want(control->inpod, workload);
+    tell_leaving(control, served);
+}
+
+static void unserve(struct control *control, const char *uid, enum pod_down_reason reason) {
+    struct served *served = find(control, uid);
+    if (served == NULL) {
+        return;
+    }
+    inpod_unwant(control->inpod, uid, reason);
+    identity_manager_want(control->identities, served->identity, -1);
+    hmap_remove(&control->pods, &served->node);
+    leaf_unref(served->workload);
+    free(served->uid);
+    free(served->identity);
+    free(served);
+}
+
+void control_pods_apply(struct control *control, const struct builder_changes *changes) {
+    for (size_t i = 0; i < changes->n_locals; i++) {
+        const struct builder_local *local = &changes->locals[i];
+        bool is_gone = local->event == BUILDER_REMOVED;
+        if (!is_gone && is_served(local->workload)) {
+            serve(control, local->workload);
+        } else {
+            unserve(control, (const char *)local->workload->leaf.key.ptr,
+                    is_gone ? POD_DOWN_REMOVED : POD_DOWN_UNENROLLED);
+        }
+    }
+    for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
+        if (changes->policies_changed || changes->mesh_changed) {
+            zworker_send_policy_changed(control->ztun->workers[i]);
+        }
+        if (changes->workloads_changed) {
+            zworker_send_workloads_changed(control->ztun->workers[i]);
+        }
+    }
+}
+
+void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32_t n_sets) {
+    struct control *control = arg;
+    struct served *served = find(control, pod->uid);
+    struct addr servers[DNS_UPSTREAMS_MAX];
+    const char *reason = "";
+    uint32_t n_servers = 0;
+    if (served != NULL) {
+        served->pod_id = pod->id;
+        n_servers = dns_upstreams_for(served->workload, servers, &reason);
+    }
+    log_info(&log_pods, "pod is served", LOG_STR("namespace", pod->ns), LOG_STR("pod", pod->name),
+             LOG_U64("id", pod->id), LOG_BOOL("original_source", pod->original_source));
+    if (n_servers == 0 && control->ztun->config.dns_capture) {
+        log_warn(&log_pods, "no upstream DNS server: names outside the mesh get SERVFAIL",
+                 LOG_STR("namespace", pod->ns), LOG_STR("pod", pod->name),
+                 LOG_STR("reason", reason));
+    }
+    for (uint32_t i = 0; i < n_sets; i++) {
+        zworker_send_pod_up(control->ztun->workers[i], pod, &sets[i], servers, n_servers);
+    }
+    if (served != NULL) {
+        tell_leaving(control, served);
+    }
+}
+
+void control_pod_down(void *arg, struct pod *pod, enum pod_down_reason reason) {
+    struct control *control = arg;
+    log_info(&log_pods, "pod is no longer served", LOG_STR("namespace", pod->ns),
+             LOG_STR("pod", pod->name),
+             LOG_STR("reason", reason == POD_DOWN_REMOVED ? "removed" : "unenrolled"));
+    if (reason == POD_DOWN_UNENROLLED) {
+        struct draining *draining = xcalloc(1, sizeof(*draining));
+        draining->pod_id = pod->id;
+        draining->n_left = control->ztun->n_workers;
+        list_push_back(&control->draining, &draining->node);
+    }
+    for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
+        zworker_send_pod_down(control->ztun->workers[i], pod->id, reason == POD_DOWN_REMOVED);
+    }
+}
+
+void control_pod_drained(struct control *control, uint64_t pod_id) {
+    LIST_EACH_SAFE(pos, &control->draining) {
+        struct draining *draining = LIST_ITEM(pos, struct draining, node);
+        if (draining->pod_id == pod_id && --draining->n_left == 0) {
+            list_del(pos);
+            free(draining);
+            inpod_pod_drained(control->inpod, pod_id);
+            return;
+        }
+    }
+}
+
+void control_pods_init(struct control *control) {
+    list_init(&control->draining);
+    hmap_init(&control->pods);
+}
+
+void control_pods_fini(struct control *control) {
+    HMAP_EACH_SAFE(pos, &control->pods) {
+        struct served *served = HMAP_ITEM(pos, struct served, node);
+        hmap_remove(&control->pods, pos);
+        leaf_unref(served->workload);
+        free(served->uid);
+        free(served->identity);
+        free(served);
+    }
+    hmap_fini(&control->pods);
+    struct list *node;
+    while ((node = list_pop_front(&control->draining)) != NULL) {
+        free(LIST_ITEM(node, struct draining, node));
+    }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ztun/ztun.h"
+
+#include <stdlib.h>
+
+#include "ztun/control.h"
+
+enum { TUNNEL_USER_TIMEOUT_MS = 30000 };
+
+void ztun_socket_params(struct io_socket_params *ret_params, const struct zpod *zpod,
+                        const struct addr *to, bool is_tunnel) {
+    const struct ztun_config *config = zpod->worker->config;
+    *ret_params = (struct io_socket_params){
+        .netns_fd = zpod->pod->netns_fd,
+        .mark = config->mark,
+        .family = to->ip.family,
+        .is_tunnel = is_tunnel,
+        .keepalive_s = config->keepalive ? config->keepalive_s : 0,
+        .keepalive_probes = config->keepalive_probes,
+        .user_timeout_ms = is_tunnel || config->user_timeout ? TUNNEL_USER_TIMEOUT_MS : 0,
+    };
+}
+
+void ztun_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage) {
+    *ret_baggage = (struct hbone_baggage){
+        .cluster = slice_str(workload->cluster),
+        .ns = slice_str(workload->ns),
+        .workload_type = slice_str(workload->owner_type),
+        .workload = slice_str(workload->owner_name),
+        .service = slice_str(workload->canonical_name),
+        .revision = slice_str(workload->canonical_revision),
+        .region = slice_str(workload->locality.region),
+        .zone = slice_str(workload->locality.zone),
+    };
+}
+
+struct drained_mail {
+    struct mail mail;
+    uint64_t pod_id;
+};
+
+static void run_drained(struct mail *mail, void *owner) {
+    struct drained_mail *drained = CONTAINER_OF(mail, struct drained_mail, mail);
+    control_pod_drained(owner, drained->pod_id);
+    free(drained);
+}
+
+void ztun_pod_drained(struct ztun *ztun, uint64_t pod_id) {
+    struct drained_mail *drained = xcalloc(1, sizeof(*drained));
+    drained->mail.fn = run_drained;
+    drained->pod_id = pod_id;
+    loop_send(ztun->control_loop, &drained->mail);
+}
