@@ -242,18 +242,21 @@ static void test_upstreams(void **state) {
     workload.nameservers = bad;
     assert_int_equal(dns_upstreams_for(&workload, servers, &reason), 0);
     assert_non_null(strstr(reason, "nameservers"));
-    netlab_sh("mkdir -p /etc/netns/ztt-dns && echo nameserver 127.0.0.9 > "
-              "/etc/netns/ztt-dns/resolv.conf");
-    static const char *const paths[] = {"ztt-dns", "/run/netns/ztt-dns", "/var/run/netns/ztt-dns"};
+    char names[3][64];
+    snprintf(names[0], sizeof(names[0]), "ztt%d-dns", (int)getpid());
+    snprintf(names[1], sizeof(names[1]), "/run/netns/ztt%d-dns", (int)getpid());
+    snprintf(names[2], sizeof(names[2]), "/var/run/netns/ztt%d-dns", (int)getpid());
+    netlab_sh("mkdir -p /etc/netns/%s && echo nameserver 127.0.0.9 > /etc/netns/%s/resolv.conf",
+              names[0], names[0]);
     workload.nameservers = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
-        workload.netns = paths[i];
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        workload.netns = names[i];
         assert_int_equal(dns_upstreams_for(&workload, servers, &reason), 1);
         assert_int_equal(servers[0].ip.bytes[3], 9); // the pod's own loopback is allowed
     }
     workload.netns = "/proc/1/ns/net";
     (void)dns_upstreams_for(&workload, servers, &reason); // ztun's own: whatever it is
-    netlab_sh("rm -r /etc/netns/ztt-dns; rmdir /etc/netns 2>/dev/null; true");
+    netlab_sh("rm -r /etc/netns/%s; rmdir /etc/netns 2>/dev/null; true", names[0]);
 }
 
 // A real pod.

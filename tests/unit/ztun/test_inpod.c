@@ -226,22 +226,23 @@ static void test_flapping(void **state) {
 static void test_pending(void **state) {
     struct bed bed;
     bed_up(&bed);
-    struct workload *web = workload_in("uid", "ztt-no-such-name");
+    struct netlab lab = {0};
+    snprintf(lab.pod_name, sizeof(lab.pod_name), "ztt%d-late", (int)getpid());
+    struct workload *web = workload_in("uid", lab.pod_name);
     inpod_want(bed.inpod, web);
     turns_ms(&bed, 20);
     expect(&bed, 0, 1, 0, 0);
     expect_pending(&bed, "uid: cannot open the network namespace: No such file");
     // The loopback interface comes up late: the rules have to wait.
-    netlab_sh("ip netns add ztt-no-such-name");
-    struct netlab lab = {.pod_name = "ztt-no-such-name"};
+    netlab_sh("ip netns add %s", lab.pod_name);
     expect(&bed, 0, 1, 1, 0);
     turns_ms(&bed, 100);
     expect_pending(&bed, "is the loopback interface up?");
-    netlab_sh("ip -n ztt-no-such-name link set lo up");
+    netlab_sh("ip -n %s link set lo up", lab.pod_name);
     expect(&bed, 1, 0, 1, 0);
     assert_true(has_rules(&lab, "redirect to :15001"));
     // A second pod that claims the same namespace.
-    struct workload *other = workload_in("other", "ztt-no-such-name");
+    struct workload *other = workload_in("other", lab.pod_name);
     inpod_want(bed.inpod, other);
     turns_ms(&bed, 20);
     expect_pending(&bed, "other: its network namespace is that of pod uid");
@@ -249,7 +250,7 @@ static void test_pending(void **state) {
     expect(&bed, 1, 0, 2, 1);
     turns_ms(&bed, 1700);
     assert_true(has_rules(&lab, "redirect to :15001"));
-    netlab_sh("ip netns del ztt-no-such-name");
+    netlab_sh("ip netns del %s", lab.pod_name);
     leaf_unref(web);
     leaf_unref(other);
     bed_down(&bed);
