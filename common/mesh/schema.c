@@ -100,7 +100,9 @@ static void type_error(struct schema_ctx *ctx, const struct cfg_node *node, cons
     bool is_quotable = strcmp(expected, "a string") == 0 &&
                        (node->type == CFG_INT || node->type == CFG_BOOL || node->type == CFG_FLOAT);
 
-    schema_error(ctx, node, "", "expected %s, found %s%s", expected, cfg_type_text(node->type),
+    bool is_trap = is_quotable && node->type == CFG_BOOL;
+    schema_error(ctx, node, "", "expected %s, found %s%s%s", expected, cfg_type_text(node->type),
+                 is_trap ? " (yes, no, on, off, y and n are booleans)" : "",
                  is_quotable ? "; put it in quotes" : "");
 }
 

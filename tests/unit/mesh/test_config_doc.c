@@ -66,7 +66,8 @@ static void test_positions(void **state) {
 }
 
 static void test_json_positions(void **state) {
-    static const char text[] = "{\n  \"kind\": \"Pod\",\n  \"a\": [1, {\"ü\": \"x\", \"p\": true}]\n}\n";
+    static const char text[] =
+        "{\n  \"kind\": \"Pod\",\n  \"a\": [1, {\"ü\": \"x\", \"p\": true}]\n}\n";
     struct doc d;
     doc_read(&d, text, strlen(text), CONFIG_AUTO, NULL);
     assert_int_equal(d.result, 1);
@@ -168,8 +169,7 @@ static void test_errors(void **state) {
         {"{[a]: b}\n", 1, "1:2: a list cannot be a key\n"},
         {"{~: b}\n", 1, "1:2: null cannot be a key\n"},
         {"a: !foo b\n", 1, "1:4: the tag !foo is not supported\n"},
-        {"a: !!int b\n", 1,
-         "1:4: the value does not fit its tag tag:yaml.org,2002:int\n"},
+        {"a: !!int b\n", 1, "1:4: the value does not fit its tag tag:yaml.org,2002:int\n"},
         {"a: !foo [b]\n", -EINVAL, "1:4: the tag !foo is not supported\n"},
         {"a: \"x\\0y\"\n", 1, "1:4: a text must not hold a NUL character\n"},
         {"a: [b\n", -EINVAL, NULL},
@@ -234,7 +234,7 @@ static void test_merge(void **state) {
     static const struct {
         const char *path, *text;
     } rows[] = {
-        {"one.x", "1"}, {"one.v", "9"}, {"two.x", "1"}, {"two.v", "3"},
+        {"one.x", "1"}, {"one.v", "9"}, {"two.x", "1"},  {"two.v", "3"},
         {"two.z", "4"}, {"two.w", "0"}, {"not.<<", "5"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -386,9 +386,7 @@ static void test_json_stream(void **state) {
     arena_init(&arena, SIZE_MAX);
     config_errors_init(&errors);
     config_doc_reader_init(&reader, "f.json", slice_str(text), CONFIG_AUTO, NULL);
-    static const struct {
-        uint32_t line, col;
-    } places[] = {{1, 1}, {2, 2}, {2, 10}};
+    static const struct { uint32_t line, col; } places[] = {{1, 1}, {2, 2}, {2, 10}};
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
         assert_int_equal(config_doc_next(&reader, &arena, &errors, &root), 1);
         assert_place(&root, places[i].line, places[i].col);
@@ -449,8 +447,7 @@ static void test_lists(void **state) {
         {"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod}\n"
          "- {apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Service}]}\n"
          "- text\n",
-         "v1 Pod\nv1 Service\n",
-         "6:3: expected an object (a map with apiVersion and kind)\n"},
+         "v1 Pod\nv1 Service\n", "6:3: expected an object (a map with apiVersion and kind)\n"},
         {"{apiVersion: apps/v1, kind: DeploymentList, items: [{metadata: {}}]}",
          "apps/v1 Deployment\n", ""},
         {"{apiVersion: v1, kind: List, items: null}", "", ""},
@@ -462,8 +459,9 @@ static void test_lists(void **state) {
         struct doc d;
         doc_yaml(&d, rows[i].yaml);
         assert_int_equal(d.result, 1);
-        assert_int_equal(
-            config_doc_each(&d.root, &d.arena, "f.yaml", &d.errors, count_object, seen), 0);
+        assert_int_equal(config_doc_each(&d.root, &d.arena, "f.yaml", &d.errors, count_object,
+                                         seen),
+                         0);
         assert_string_equal(seen, rows[i].seen);
         assert_messages(&d.errors, rows[i].messages);
         doc_fini(&d);
@@ -480,14 +478,14 @@ static void test_read_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_positions),    cmocka_unit_test(test_json_positions),
-        cmocka_unit_test(test_scalars),      cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_errors),       cmocka_unit_test(test_many_duplicates),
-        cmocka_unit_test(test_keys),         cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_alias_bomb),   cmocka_unit_test(test_alias_depth),
-        cmocka_unit_test(test_limits),       cmocka_unit_test(test_documents),
-        cmocka_unit_test(test_json),         cmocka_unit_test(test_json_stream),
-        cmocka_unit_test(test_same_tree),    cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_positions),  cmocka_unit_test(test_json_positions),
+        cmocka_unit_test(test_scalars),    cmocka_unit_test(test_integers),
+        cmocka_unit_test(test_errors),     cmocka_unit_test(test_many_duplicates),
+        cmocka_unit_test(test_keys),       cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_alias_bomb), cmocka_unit_test(test_alias_depth),
+        cmocka_unit_test(test_limits),     cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_json),       cmocka_unit_test(test_json_stream),
+        cmocka_unit_test(test_same_tree),  cmocka_unit_test(test_lists),
         cmocka_unit_test(test_read_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

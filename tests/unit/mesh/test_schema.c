@@ -326,9 +326,17 @@ static void test_distance(void **state) {
         const char *a, *b;
         unsigned distance;
     } rows[] = {
-        {"", "", 0},        {"abc", "abc", 0},   {"abc", "ABC", 0},        {"abc", "acb", 1},
-        {"abc", "ab", 1},   {"abc", "abcd", 1},  {"targetport", "targetPort", 0},
-        {"prot", "port", 1}, {"kitten", "sitting", 3}, {"abc", "xyz", 3}, {"a", "abcdef", 4},
+        {"", "", 0},
+        {"abc", "abc", 0},
+        {"abc", "ABC", 0},
+        {"abc", "acb", 1},
+        {"abc", "ab", 1},
+        {"abc", "abcd", 1},
+        {"targetport", "targetPort", 0},
+        {"prot", "port", 1},
+        {"kitten", "sitting", 3},
+        {"abc", "xyz", 3},
+        {"a", "abcdef", 4},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         assert_int_equal(schema_distance(rows[i].a, rows[i].b, 3), rows[i].distance);
@@ -386,9 +394,9 @@ static void test_syntax(void **state) {
 static void test_base64(void **state) {
     static const struct {
         const char *text, *bytes;
-    } rows[] = {{"", ""},         {"YQ==", "a"},      {"YWI=", "ab"}, {"YWJj", "abc"},
-                {"YW\nJj", "abc"}, {"YQ", NULL},      {"YQ=", NULL},  {"Y=Q=", NULL},
-                {"YQ===", NULL},  {"====", NULL},     {"YQ-_", NULL}};
+    } rows[] = {{"", ""},          {"YQ==", "a"},  {"YWI=", "ab"}, {"YWJj", "abc"},
+                {"YW\nJj", "abc"}, {"YQ", NULL},   {"YQ=", NULL},  {"Y=Q=", NULL},
+                {"YQ===", NULL},   {"====", NULL}, {"YQ-_", NULL}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         uint8_t out[16];
         size_t len = 0;
@@ -403,10 +411,10 @@ static void test_base64(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),        cmocka_unit_test(test_lean),
-        cmocka_unit_test(test_absent),       cmocka_unit_test(test_snake),
-        cmocka_unit_test(test_errors),       cmocka_unit_test(test_scratch_full),
-        cmocka_unit_test(test_distance),     cmocka_unit_test(test_syntax),
+        cmocka_unit_test(test_types),    cmocka_unit_test(test_lean),
+        cmocka_unit_test(test_absent),   cmocka_unit_test(test_snake),
+        cmocka_unit_test(test_errors),   cmocka_unit_test(test_scratch_full),
+        cmocka_unit_test(test_distance), cmocka_unit_test(test_syntax),
         cmocka_unit_test(test_base64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
