@@ -334,7 +334,7 @@ static int start(const struct args *a, json_t *docs) {
     if (pid == 0) {
         close(report[0]);
         daemonize(a, report[1]);
-        _exit(lab_super_run(&a->lab, docs, report[1]));
+        exit(lab_super_run(&a->lab, docs, report[1]));
     }
     close(report[1]);
     waitpid(pid, NULL, 0);
@@ -394,7 +394,7 @@ static int do_up(struct args *a) {
             lab_net_sweep(a->lab.name);
             sys_rm_rf(a->lab.dir);
         }
-        code = sys_mkdir_p(a->lab.dir, 0755) == 0 ? start(a, json_incref(docs)) : 1;
+        code = sys_mkdir_p(a->lab.dir, 0755) == 0 ? start(a, docs) : 1;
         if (code != 0) {
             sys_rm_rf(a->lab.dir);
         }

@@ -135,8 +135,9 @@ static int exec_in_container(const json_t *answer, char **argv) {
         exec_child(argv, env.items, js_str(answer, "cwd", "/"));
     }
     int code = pid < 0 ? 1 : wait_for_child(pid);
-    strv_free(&env);
-    return code;
+    fflush(NULL);
+    // Our children would be in the pod's PID namespace, where a leak checker cannot start its helper.
+    _exit(code);
 }
 
 static json_t *ask_container(const char *dir, const char *where, const char *container) {

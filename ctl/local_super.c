@@ -251,7 +251,6 @@ int lab_super_run(const struct lab_options *options, json_t *docs, int report_fd
     char *error = NULL;
     bool is_up = open_state(lab, &error) && open_network(lab, docs, &error) &&
                  apply_all(lab, docs, &error) && lab_control_open(lab, &error);
-    json_decref(docs);
     if (is_up) {
         check_logs(lab);
         turn(lab);
