@@ -153,8 +153,8 @@ static bool parse_bytes(const char *text, uint64_t *ret) {
     static const struct {
         const char *suffix;
         uint64_t factor;
-    } units[] = {{"", 1},         {"Ki", 1 << 10}, {"Mi", 1 << 20}, {"Gi", 1 << 30},
-                 {"k", 1000},     {"M", 1000000},  {"G", 1000000000}};
+    } units[] = {{"", 1},     {"Ki", 1 << 10}, {"Mi", 1 << 20},  {"Gi", 1 << 30},
+                 {"k", 1000}, {"M", 1000000},  {"G", 1000000000}};
     for (size_t i = 0; i < ARRAY_LEN(units); i++) {
         if (strcmp(end, units[i].suffix) == 0 && n <= UINT64_MAX / units[i].factor) {
             *ret = n * units[i].factor;
@@ -392,8 +392,7 @@ static int check(const struct ztun_config *config) {
         return 2;
     }
     if (strcmp(config->log_format, "plain") != 0 && strcmp(config->log_format, "json") != 0) {
-        fprintf(stderr, "ztun: --log-format: \"%s\", expected plain or json\n",
-                config->log_format);
+        fprintf(stderr, "ztun: --log-format: \"%s\", expected plain or json\n", config->log_format);
         return 2;
     }
     if (config->n_workers == 0 || config->n_workers > 64) {
@@ -406,8 +405,7 @@ static int check(const struct ztun_config *config) {
         return 2;
     }
     if (config->frame_size < 16384 || config->frame_size > 16777215) {
-        fprintf(stderr, "ztun: --frame-size: %u, expected 16384 to 16777215\n",
-                config->frame_size);
+        fprintf(stderr, "ztun: --frame-size: %u, expected 16384 to 16777215\n", config->frame_size);
         return 2;
     }
     return 0;

@@ -8,7 +8,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "common/mesh/ca_local.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "common/obs/prom.h"
@@ -70,34 +69,14 @@ static int open_source(struct control *control) {
     struct source_file_options options = {.path = control->ztun->config.config_path};
     int rc = source_file_new(&options, &control->source);
     if (rc < 0) {
-        log_error(&log_control, "cannot watch the configuration",
-                  LOG_STR("path", options.path), LOG_ERRNO("error", rc));
+        log_error(&log_control, "cannot watch the configuration", LOG_STR("path", options.path),
+                  LOG_ERRNO("error", rc));
         return rc;
     }
     watch_init(&control->source_watch, &control->loop, source_file_fd(control->source), POLLIN,
                on_source);
     apply(control, source_file_load(control->source));
     return 0;
-}
-
-// ---- identities --------------------------------------------------------------------------------
-
-static void on_identity_timer(struct timer *timer, uint64_t now) {
-    struct control *control = CONTAINER_OF(timer, struct control, identity_timer);
-    uint64_t next = identity_manager_tick(control->identities, now, clock_wall_s());
-    timer_set(&control->loop.timers, timer, MIN(next, now + 60 * NS_PER_SEC));
-}
-
-static void on_identity_wanted(void *arg) {
-    struct control *control = arg;
-    timer_set(&control->loop.timers, &control->identity_timer, control->loop.now);
-}
-
-static void on_trust_changed(void *arg) {
-    struct control *control = arg;
-    for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
-        zworker_send_trust_changed(control->ztun->workers[i]);
-    }
 }
 
 // ---- log ---------------------------------------------------------------------------------------
@@ -184,8 +163,9 @@ static void check_memory(struct control *control) {
         return;
     }
     if (refuse_new != control->refuse_new) {
-        log_warn(&log_control, refuse_new ? "memory is short: new flows are refused"
-                                          : "memory is enough again: new flows are taken",
+        log_warn(&log_control,
+                 refuse_new ? "memory is short: new flows are refused"
+                            : "memory is enough again: new flows are taken",
                  LOG_U64("resident", used), LOG_U64("limit", control->memory_limit));
     }
     control->allow_growth = allow_growth;
@@ -304,7 +284,6 @@ static int open_loop(struct control *control, int signal_fd) {
     control->ztun->control_loop = &control->loop;
     signals_init(&control->signals, &control->loop, signal_fd, on_signal);
     timer_init(&control->log_timer, on_log_timer);
-    timer_init(&control->identity_timer, on_identity_timer);
     timer_init(&control->tick_timer, on_tick);
     timer_init(&control->drain_timer, on_drain_timer);
     log_start_async();
@@ -362,36 +341,6 @@ static struct inpod *open_inpod(struct control *control) {
     return inpod_new(&inpod);
 }
 
-static int open_identities(struct control *control) {
-    const struct ztun_config *config = &control->ztun->config;
-    char *error = NULL;
-    control->ca = ca_local_open(config->ca_dir, config->trust_domain, clock_wall_s(), &error);
-    if (control->ca == NULL) {
-        log_error(&log_control, "the certificate authority is not usable",
-                  LOG_STR("ca_dir", config->ca_dir), LOG_STR("reason", error));
-        free(error);
-        return -EINVAL;
-    }
-    struct identity_manager_options options = {
-        .ca = control->ca,
-        .crl_path = config->crl_path,
-        .trust_domain = config->trust_domain,
-        .ttl_s = config->secret_ttl_s,
-        .compliance = config->compliance,
-        .prefer_aes_256 = config->prefer_aes_256,
-        .on_wanted = on_identity_wanted,
-        .on_trust_changed = on_trust_changed,
-        .arg = control,
-    };
-    control->identities = identity_manager_new(&options, &error);
-    if (control->identities == NULL) {
-        log_error(&log_control, "the revocation list is not usable", LOG_STR("reason", error));
-        free(error);
-        return -EINVAL;
-    }
-    return 0;
-}
-
 static int open_all(struct control *control) {
     struct mesh_settings mesh;
     mesh_defaults(&control->ztun->config, &mesh);
@@ -399,7 +348,7 @@ static int open_all(struct control *control) {
     snapshot_thread_register();
     int rc = open_workers(control);
     if (rc == 0) {
-        rc = open_identities(control);
+        rc = control_identity_open(control);
     }
     if (rc < 0) {
         return rc;
@@ -408,7 +357,6 @@ static int open_all(struct control *control) {
     control->builder = builder_new(&builder);
     control->inpod = open_inpod(control);
     control_pods_init(control);
-    timer_set(&control->loop.timers, &control->identity_timer, control->loop.now);
     timer_set(&control->loop.timers, &control->tick_timer, control->loop.now);
     rc = admin_open(control);
     return rc < 0 ? rc : open_source(control);
@@ -440,8 +388,8 @@ int control_run(struct ztun *ztun) {
         return 1;
     }
     uint64_t limit = cgroup_limit();
-    control->memory_limit = ztun->config.memory_limit != 0 ? ztun->config.memory_limit
-                                                           : limit / 10 * 7;
+    control->memory_limit =
+        ztun->config.memory_limit != 0 ? ztun->config.memory_limit : limit / 10 * 7;
     collect_build();
     rc = open_all(control);
     if (rc == 0) {
@@ -453,6 +401,7 @@ int control_run(struct ztun *ztun) {
         log_info(&log_control, "stopped");
     }
     close_all(control);
-    // The process ends: sources, tables and the ring go with it. Rules in the pods stay (fail closed).
+    // The process ends: sources, tables and the ring go with it. Rules in the pods stay (fail
+    // closed).
     return rc == 0 ? 0 : 1;
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The control thread: sources, snapshots, identities, enrolment, drain, and the operator's endpoints.
-// Workers never wait for it.
+// The control thread: sources, snapshots, identities, enrolment, drain, and the operator's
+// endpoints. Workers never wait for it.
 #pragma once
 
 #include "common/mesh/builder.h"
-#include "common/mesh/identity.h"
+#include "common/mesh/ca_local.h"
 #include "common/mesh/source_file.h"
 #include "common/net/http_server.h"
 #include "common/rt/signals.h"
@@ -22,16 +22,18 @@ struct control {
     struct io *io;
     struct source_file *source;
     struct mesh_builder *builder;
-    struct ca *ca;
+    struct ca_local *ca;
+    struct watched_file *crl; // NULL = none
     struct identity_manager *identities;
     struct inpod *inpod;
-    struct hmap pods;     // served pods by uid: control_pods.c
+    struct hmap pods; // served pods by uid: control_pods.c
     struct list draining; // un-enrolled pods with running flows
     struct signals signals;
     struct watch source_watch, log_watch;
     struct timer log_timer, identity_timer, tick_timer, drain_timer;
     struct http_server admin, metrics, readiness;
-    uint64_t drain_deadline, last_expire;
+    uint64_t drain_deadline, last_expire, next_trust_poll;
+    bool trust_changed; // workers are told when the new contexts are published
     uint64_t memory_limit;
     uint32_t n_servers; // open http servers
     uint8_t state;
@@ -44,6 +46,10 @@ void control_pod_drained(struct control *control, uint64_t pod_id);
 // SIGTERM and /quitquitquit.
 void control_drain(struct control *control);
 bool control_is_ready(const struct control *control, struct buf *ret_reasons);
+
+// control_identity.c: the CA, the revocation list, and who needs a certificate.
+MUST_USE int control_identity_open(struct control *control); // 0 or -errno, logged
+void control_identity_want(struct control *control, const char *spiffe_id, int delta);
 
 // control_pods.c: what local workloads mean for identities, enrolment and workers.
 void control_pods_init(struct control *control);

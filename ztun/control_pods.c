@@ -13,8 +13,8 @@ struct served {
     struct hmap_node node; // control->pods by uid
     char *uid, *identity;
     struct workload *workload; // referenced
-    uint64_t pod_id;           // 0 until it is up
-    bool is_leaving;           // deletionTimestamp was told to the workers
+    uint64_t pod_id; // 0 until it is up
+    bool is_leaving; // deletionTimestamp was told to the workers
 };
 
 // An un-enrolled pod whose flows still run.
@@ -56,10 +56,10 @@ static void serve(struct control *control, struct workload *workload) {
         served->uid = slice_dup(workload->leaf.key);
         served->identity = xstrdup(workload->identity);
         hmap_insert(&control->pods, &served->node, hash_bytes(slice_str(served->uid)));
-        identity_manager_want(control->identities, served->identity, 1);
+        control_identity_want(control, served->identity, 1);
     } else if (strcmp(served->identity, workload->identity) != 0) {
-        identity_manager_want(control->identities, workload->identity, 1);
-        identity_manager_want(control->identities, served->identity, -1);
+        control_identity_want(control, workload->identity, 1);
+        control_identity_want(control, served->identity, -1);
         free(served->identity);
         served->identity = xstrdup(workload->identity);
     }
@@ -72,11 +72,11 @@ static void serve(struct control *control, struct workload *workload) {
 
 static void unserve(struct control *control, const char *uid, enum pod_down_reason reason) {
     struct served *served = find(control, uid);
+    inpod_unwant(control->inpod, uid, reason); // also one that drains since it was un-enrolled
     if (served == NULL) {
         return;
     }
-    inpod_unwant(control->inpod, uid, reason);
-    identity_manager_want(control->identities, served->identity, -1);
+    control_identity_want(control, served->identity, -1);
     hmap_remove(&control->pods, &served->node);
     leaf_unref(served->workload);
     free(served->uid);
@@ -122,8 +122,10 @@ void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32
                  LOG_STR("namespace", pod->ns), LOG_STR("pod", pod->name),
                  LOG_STR("reason", reason));
     }
-    for (uint32_t i = 0; i < n_sets; i++) {
-        zworker_send_pod_up(control->ztun->workers[i], pod, &sets[i], servers, n_servers);
+    uint32_t n_workers = control->ztun->n_workers;
+    for (uint32_t i = 0; i < n_sets; i++) { // pods start at different workers: all get their share
+        struct zworker *worker = control->ztun->workers[(pod->id * n_sets + i) % n_workers];
+        zworker_send_pod_up(worker, pod, &sets[i], servers, n_servers);
     }
     if (served != NULL) {
         tell_leaving(control, served);

@@ -2,6 +2,7 @@
 #include "ztun/flow.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "ztun/report.h"
 
@@ -57,9 +58,15 @@ void flow_cut(struct flow *flow, enum flow_end reason) {
     }
 }
 
+void flow_set_detail(struct flow *flow, const char *text) {
+    char *copy = text != NULL && text[0] != 0 ? xstrndup(text, 200) : NULL;
+    free(flow->detail);
+    flow->detail = copy;
+}
+
 const char *flow_error_text(const struct flow *flow, char buf[256]) {
     const char *text = flow_end_text(flow->pipe.end);
-    if (flow->detail[0] == 0) {
+    if (flow->detail == NULL) {
         return text;
     }
     snprintf(buf, 256, "%s: %s", text, flow->detail);
@@ -74,6 +81,7 @@ void flow_done(struct flow *flow) {
     leaf_unref(flow->source);
     leaf_unref(flow->destination);
     leaf_unref(flow->service);
+    free(flow->detail);
     flow->free(flow);
     zpod_check_drained(zpod);
 }

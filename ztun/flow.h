@@ -23,19 +23,19 @@ struct flow {
     // Cuts what is under way before the pipe started (a dial, a request); set by the kind.
     void (*cancel)(struct flow *flow, enum flow_end reason);
     uint64_t id, started_ns; // monotonic
-    struct addr src, dst;       // the client; what it connected to
-    struct addr target;         // the chosen endpoint (inside a tunnel: the CONNECT authority)
-    struct addr hbone_addr;     // the tunnel's far end, or none
+    struct addr src, dst; // the client; what it connected to
+    struct addr target; // the chosen endpoint (inside a tunnel: the CONNECT authority)
+    struct addr hbone_addr; // the tunnel's far end, or none
     struct workload *source, *destination; // references, NULL = unknown
-    struct service *service;               // reference or NULL
-    const char *hostname;                  // dst.service, "" = none; lives in `service`
-    struct slice peer_identity;            // verified by TLS; lives in the tunnel or the workload
-    struct metric_series *metrics;         // counters of this flow's labels; NULL before opened
+    struct service *service; // reference or NULL
+    const char *hostname; // dst.service, "" = none; lives in `service`
+    struct slice peer_identity; // verified by TLS; lives in the tunnel or the workload
+    struct metric_series *metrics; // counters of this flow's labels; NULL before opened
     uint8_t kind;
     bool is_mtls;
     bool is_counted; // "opened" was reported
-    bool is_joined;  // the pipe has started
-    char detail[128]; // more about a failure, for the log; "" = none
+    bool is_joined; // the pipe has started
+    char *detail; // more about a failure, for the log; NULL = none
 };
 
 void flow_init(struct flow *flow, struct zpod *zpod, enum flow_kind kind,
@@ -53,5 +53,7 @@ void flow_start(struct flow *flow);
 void flow_cut(struct flow *flow, enum flow_end reason);
 // The last step: counts, one log line, gives up references, frees.
 void flow_done(struct flow *flow);
+// Keeps a copy of the text (NULL or "": none).
+void flow_set_detail(struct flow *flow, const char *text);
 // Why it ended, as text for the log; "" when orderly.
 const char *flow_error_text(const struct flow *flow, char buf[256]);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Inbound HBONE: tunnels that peers open to a pod's port 15008, and the CONNECT streams in them. Each
-// stream is checked (destination, policy), the application is dialled at the pod's own address, and
-// only then answered 200.
+// Inbound HBONE: tunnels that peers open to a pod's port 15008, and the CONNECT streams in them.
+// Each stream is checked (destination, policy), the application is dialled at the pod's own
+// address, and only then answered 200.
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/mesh/rbac.h"
@@ -83,7 +82,7 @@ static void on_end(struct h2_drv *drv, enum flow_end reason) {
     timer_clear(&drv->loop->timers, &tunnel->first);
     tunnel->zpod->n_unfinished -= tunnel->peer == NULL;
     if (tunnel->peer == NULL && reason != FLOW_OK) { // failed before any flow existed
-        const char *detail = drv->tl.err != TLS_OK      ? tls_err_text(drv->tl.err)
+        const char *detail = drv->tl.err != TLS_OK ? tls_err_text(drv->tl.err)
                              : drv->tl.os_err != 0 ? strerror(-drv->tl.os_err)
                                                    : "closed during the handshake";
         report_tunnel_failed(tunnel->zpod, &tunnel->src, &tunnel->dst, reason, detail);
@@ -102,7 +101,8 @@ static void respond(struct inbound *in, enum hbone_err err) {
     struct flow *flow = &in->flow;
     struct hbone_head head;
     struct hbone_baggage baggage, *with = NULL;
-    if (err == HBONE_OK && flow->destination != NULL && flow->zpod->worker->config->response_baggage) {
+    if (err == HBONE_OK && flow->destination != NULL &&
+        flow->zpod->worker->config->response_baggage) {
         ztun_baggage(flow->destination, &baggage);
         with = &baggage;
     }
@@ -122,7 +122,8 @@ static void refuse(struct inbound *in, enum hbone_err err, enum flow_end reason)
     }
     if (in->down.user.stream != NULL) {
         respond(in, err);
-        // The response ends our side; the peer's is cut off without an error, as RFC 9113 8.1 has it.
+        // The response ends our side; the peer's is cut off without an error, as RFC 9113 8.1 has
+        // it.
         hbone_stream_drop(&in->down, H2_NO_ERROR);
     }
     pipe_cut(&flow->pipe, reason);
@@ -156,7 +157,7 @@ static void on_dial(void *arg, int fd_or_err) {
     struct flow *flow = &in->flow;
     in->dial = NULL;
     if (fd_or_err < 0) {
-        snprintf(flow->detail, sizeof(flow->detail), "%s", strerror(-fd_or_err));
+        flow_set_detail(flow, strerror(-fd_or_err));
         refuse(in, HBONE_CONNECT_FAILED,
                fd_or_err == -EADDRNOTAVAIL ? FLOW_PORT_EXHAUSTED : FLOW_CONNECT_FAILED);
         return;
@@ -189,8 +190,8 @@ static void dial_application(struct inbound *in) {
         params.transparent = true;
         params.bind = (struct addr){.ip = flow->src.ip};
     }
-    in->dial = dial_start(worker->loop, &params, &in->upstream, INBOUND_DIAL_MS * NS_PER_MS,
-                          on_dial, in);
+    in->dial =
+        dial_start(worker->loop, &params, &in->upstream, INBOUND_DIAL_MS * NS_PER_MS, on_dial, in);
 }
 
 // Who the client is, for telemetry: the workload at its address, if the identity agrees.
@@ -237,14 +238,14 @@ static void serve(struct inbound *in, const struct h2_event *event) {
     }
     flow_set_ends(flow, find_source(snap, in, &connect), local, target.service);
     if (target.status != 200) {
-        snprintf(flow->detail, sizeof(flow->detail), "%s", target.reason);
+        flow_set_detail(flow, target.reason);
         refuse(in, target.status == 400 ? HBONE_WRONG_DESTINATION : HBONE_UNKNOWN_SERVICE,
                FLOW_CONNECT_REFUSED);
         return;
     }
     struct rbac_verdict verdict;
     if (!check_policy(in, snap, local, &verdict)) {
-        snprintf(flow->detail, sizeof(flow->detail), "%s", verdict.reason);
+        flow_set_detail(flow, verdict.reason);
         refuse(in, HBONE_DENIED, FLOW_DENIED);
         return;
     }
@@ -373,7 +374,7 @@ bool inbound_is_denied(struct flow *flow) {
     if (local == NULL || check_policy(in, snap, local, &verdict)) {
         return false;
     }
-    snprintf(flow->detail, sizeof(flow->detail), "%s", verdict.reason);
+    flow_set_detail(flow, verdict.reason);
     return true;
 }
 

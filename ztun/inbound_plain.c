@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Inbound plaintext, captured on 15006: the same policy with no identity (a STRICT PeerAuthentication
-// denies it), then plain TCP to the application at the original address.
+// Inbound plaintext, captured on 15006: the same policy with no identity (a STRICT
+// PeerAuthentication denies it), then plain TCP to the application at the original address.
 #include <errno.h>
-#include <stdio.h>
 
 #include "common/mesh/rbac.h"
 #include "common/mesh/route.h"
@@ -45,7 +44,7 @@ static void on_dial(void *arg, int fd_or_err) {
     struct flow *flow = &plain->flow;
     plain->dial = NULL;
     if (fd_or_err < 0) {
-        snprintf(flow->detail, sizeof(flow->detail), "%s", strerror(-fd_or_err));
+        flow_set_detail(flow, strerror(-fd_or_err));
         cancel(flow, fd_or_err == -EADDRNOTAVAIL ? FLOW_PORT_EXHAUSTED : FLOW_CONNECT_FAILED);
         return;
     }
@@ -60,7 +59,7 @@ static bool is_allowed(struct flow *flow, const struct snapshot *snap,
     struct rbac_verdict verdict;
     rbac_check(snap, local, &request, &verdict);
     if (!verdict.is_allowed) {
-        snprintf(flow->detail, sizeof(flow->detail), "%s", verdict.reason);
+        flow_set_detail(flow, verdict.reason);
     }
     return verdict.is_allowed;
 }

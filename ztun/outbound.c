@@ -3,7 +3,6 @@
 // Outbound: a connection that an application of the pod opened, captured on 15001. Decide where it
 // goes (route.h), reach it by a tunnel or plainly, join the two.
 #include <errno.h>
-#include <stdio.h>
 
 #include "common/base/slab.h"
 #include "common/mesh/route.h"
@@ -12,9 +11,9 @@
 #include "ztun/ztun.h"
 
 enum {
-    OUTBOUND_ATTEMPTS = 3,           // the first endpoint and two more
-    OUTBOUND_RETRY_MS = 10000,       // no further attempt later than this
-    OUTBOUND_DIAL_MS = 10000,        // one TCP connect
+    OUTBOUND_ATTEMPTS = 3, // the first endpoint and two more
+    OUTBOUND_RETRY_MS = 10000, // no further attempt later than this
+    OUTBOUND_DIAL_MS = 10000, // one TCP connect
 };
 
 struct outbound {
@@ -67,7 +66,7 @@ static void attempt_failed(struct outbound *out, enum flow_end reason, bool is_r
     uint64_t age = flow->zpod->worker->loop->now - flow->started_ns;
     if (is_retryable && flow->service != NULL && out->n_tried < OUTBOUND_ATTEMPTS &&
         age < OUTBOUND_RETRY_MS * NS_PER_MS && !flow->zpod->is_removed) {
-        flow->detail[0] = 0;
+        flow_set_detail(flow, NULL);
         connect_next(out);
         return;
     }
@@ -95,7 +94,7 @@ static void on_dial(void *arg, int fd_or_err) {
     struct flow *flow = &out->flow;
     out->dial = NULL;
     if (fd_or_err < 0) {
-        snprintf(flow->detail, sizeof(flow->detail), "%s", strerror(-fd_or_err));
+        flow_set_detail(flow, strerror(-fd_or_err));
         attempt_failed(out, dial_reason(fd_or_err), true);
         return;
     }
@@ -148,7 +147,7 @@ static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_
                     bool is_retryable) {
     struct outbound *out = of_request(request);
     out->is_requesting = false;
-    snprintf(out->flow.detail, sizeof(out->flow.detail), "%s", request->detail);
+    flow_set_detail(&out->flow, request->detail);
     if (status == 401) {
         reason = FLOW_DENIED;
     }
@@ -165,14 +164,13 @@ static void connect_tunnel(struct outbound *out, const struct snapshot *snap,
     struct identity *identity =
         route->source != NULL ? snapshot_identity(snap, route->source->identity) : NULL;
     if (identity == NULL || identity->tls == NULL) {
-        snprintf(flow->detail, sizeof(flow->detail), "%s",
-                 identity != NULL && identity->error[0] != 0 ? identity->error
-                                                             : "not issued yet");
+        flow_set_detail(flow, identity != NULL && identity->error[0] != 0 ? identity->error
+                                                                          : "not issued yet");
         refuse(out, FLOW_IDENTITY);
         return;
     }
     if (tls_ctx_not_after(identity->tls) < clock_wall_s()) {
-        snprintf(flow->detail, sizeof(flow->detail), "own certificate has expired");
+        flow_set_detail(flow, "own certificate has expired");
         refuse(out, FLOW_IDENTITY);
         return;
     }
@@ -221,16 +219,14 @@ static void connect_next(struct outbound *out) {
     flow_set_ends(flow, route.source, route.destination, route.service);
     flow->hbone_addr = (struct addr){0};
     if (route.action == ROUTE_REFUSE) {
-        if (out->n_tried == 0 || flow->detail[0] == 0) {
-            snprintf(flow->detail, sizeof(flow->detail), "%s",
-                     route_refusal_text(route.refusal));
+        if (out->n_tried == 0 || flow->detail == NULL) {
+            flow_set_detail(flow, route_refusal_text(route.refusal));
         }
         refuse(out, refusal_reason(route.refusal));
         return;
     }
     if (out->n_tried < OUTBOUND_ATTEMPTS) {
-        out->tried[out->n_tried++] =
-            route.action == ROUTE_HBONE ? route.inner.ip : route.target.ip;
+        out->tried[out->n_tried++] = route.action == ROUTE_HBONE ? route.inner.ip : route.target.ip;
     }
     flow->is_mtls = false;
     if (route.action == ROUTE_HBONE) {

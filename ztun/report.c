@@ -70,8 +70,7 @@ static struct metric_series *series_of(const struct flow *flow) {
     }
     if (flow->service != NULL) {
         labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE)] = slice_str(flow->service->hostname);
-        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAMESPACE)] =
-            slice_str(flow->service->ns);
+        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAMESPACE)] = slice_str(flow->service->ns);
         labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAME)] = slice_str(flow->service->name);
     }
     labels[METRIC_LABEL(TRAFFIC, SOURCE_PRINCIPAL)] = source_identity(flow);
@@ -116,7 +115,9 @@ static void log_flow(const struct flow *flow, enum access_event event) {
     struct access_record record = {
         .src_addr = &flow->src,
         .src_identity = source_identity(flow),
-        .dst_addr = is_tunnelled ? &flow->hbone_addr : has_target ? &flow->target : &flow->dst,
+        .dst_addr = is_tunnelled ? &flow->hbone_addr
+                    : has_target ? &flow->target
+                                 : &flow->dst,
         .dst_hbone_addr = is_tunnelled && has_target ? &flow->target : NULL,
         .dst_service = slice_str(flow->hostname),
         .dst_identity = destination_identity(flow),

@@ -248,8 +248,7 @@ static bool peer_is_valid(void *arg, uint64_t pod_id, const struct tls_peer *pee
     struct zworker *worker = arg;
     struct zpod *zpod = zworker_pod(worker, pod_id);
     const struct snapshot *snap = snapshot_current();
-    struct workload *local =
-        zpod != NULL ? snapshot_workload_by_uid(snap, zpod->pod->uid) : NULL;
+    struct workload *local = zpod != NULL ? snapshot_workload_by_uid(snap, zpod->pod->uid) : NULL;
     struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
     enum tls_err err = TLS_OK;
     return identity == NULL || identity->tls == NULL ||
@@ -378,8 +377,7 @@ static void run_list(struct mail *mail, void *owner) {
     struct list_mail *list = CONTAINER_OF(mail, struct list_mail, mail);
     LIST_EACH(pod_node, &list->worker->pods) {
         LIST_EACH(node, &LIST_ITEM(pod_node, struct zpod, node)->flows) {
-            flow_list_add(list->into, LIST_ITEM(node, struct flow, node),
-                          list->worker->loop->now);
+            flow_list_add(list->into, LIST_ITEM(node, struct flow, node), list->worker->loop->now);
         }
     }
     loop_send(list->worker->ztun->control_loop, list->done);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A worker of the node proxy: one thread with its own ring, buffers, tunnels and flows. Workers share
-// the snapshot and nothing else; the control thread talks to them by mail.
+// A worker of the node proxy: one thread with its own ring, buffers, tunnels and flows. Workers
+// share the snapshot and nothing else; the control thread talks to them by mail.
 #pragma once
 
 #include "common/base/hmap.h"
@@ -33,9 +33,9 @@ struct zworker {
     _Atomic uint32_t n_flows, n_server_tunnels; // written by the worker alone
     int fd_high; // connections with a descriptor above are refused: RLIMIT_NOFILE is near
     bool is_draining;
-    bool refuse_new;   // memory or descriptors are short: new flows are reset
+    bool refuse_new; // memory or descriptors are short: new flows are reset
     bool allow_growth; // stream windows may grow
-    struct timer tick_timer;              // once a second
+    struct timer tick_timer; // once a second
     struct timer accept_timer, cut_timer; // drain
     uint64_t cut_end;
 };
@@ -47,24 +47,24 @@ struct zpod {
     struct pod *pod;
     struct listener outbound, inbound, hbone;
     struct dns_proxy *dns;
-    struct list flows;   // flow.node
+    struct list flows; // flow.node
     struct list tunnels; // server tunnels (inbound.c)
     uint32_t n_unfinished; // server tunnels in their handshake
-    uint32_t n_open;     // listeners and DNS that are not closed yet
-    bool is_closing;     // listeners are being closed
-    bool is_removed;     // nothing may outlive the deadline
-    bool tell_drained;   // un-enrolled: control waits for the last flow
+    uint32_t n_open; // listeners and DNS that are not closed yet
+    bool is_closing; // listeners are being closed
+    bool is_removed; // nothing may outlive the deadline
+    bool tell_drained; // un-enrolled: control waits for the last flow
     struct timer cut_timer;
 };
 
 // Messages from the control thread; each may be called on any thread, runs on the worker's.
 void zworker_send_pod_up(struct zworker *worker, struct pod *pod, const struct pod_sockets *sockets,
                          const struct addr *dns_servers, uint32_t n_dns_servers);
-// removed: streams end, tunnels say goodbye, all is cut after 1 s. Else (un-enrolled): no new flows;
-// `ztun_pod_drained` is told when the last one ended.
+// removed: streams end, tunnels say goodbye, all is cut after 1 s. Else (un-enrolled): no new
+// flows; `ztun_pod_drained` is told when the last one ended.
 void zworker_send_pod_down(struct zworker *worker, uint64_t pod_id, bool removed);
 void zworker_send_policy_changed(struct zworker *worker); // re-check running inbound flows
-void zworker_send_trust_changed(struct zworker *worker);  // re-check running tunnels
+void zworker_send_trust_changed(struct zworker *worker); // re-check running tunnels
 void zworker_send_workloads_changed(struct zworker *worker); // tunnels to who left are drained
 void zworker_send_pod_leaving(struct zworker *worker, uint64_t pod_id); // deletionTimestamp: GOAWAY
 void zworker_send_pressure(struct zworker *worker, bool allow_growth, bool refuse_new);
@@ -87,7 +87,8 @@ bool zworker_admits(struct zworker *worker, int fd);
 
 struct flow;
 
-// outbound.c, inbound.c, inbound_plain.c: flow object sizes for the slabs; take over an accepted fd.
+// outbound.c, inbound.c, inbound_plain.c: flow object sizes for the slabs; take over an accepted
+// fd.
 size_t outbound_size(void);
 size_t inbound_size(void);
 size_t inbound_plain_size(void);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A duplex: one end of a byte flow with half-close and end-to-end backpressure; the common face of
-// a plain link (link_end.h) and of a CONNECT stream on a tunnel (hbone_stream.h). Two of them joined
-// by a pipe (pipe.h) are a flow.
+// a plain link (link_end.h) and of a CONNECT stream on a tunnel (hbone_stream.h). Two of them
+// joined by a pipe (pipe.h) are a flow.
 //
 // Thread: the worker's.
 #pragma once
@@ -16,7 +16,7 @@ enum flow_end {
 #undef FLOW_END
 };
 const char *flow_end_label(enum flow_end end); // metric label response_flags
-const char *flow_end_text(enum flow_end end);  // "" for FLOW_OK
+const char *flow_end_text(enum flow_end end); // "" for FLOW_OK
 
 struct duplex;
 
@@ -39,9 +39,9 @@ struct duplex_ops {
 // What the owner hears.
 struct duplex_events {
     void (*on_data)(struct duplex *end, const struct seg *seg); // block reference passes on
-    void (*on_fin)(struct duplex *end);                         // orderly end of the peer's direction
+    void (*on_fin)(struct duplex *end); // orderly end of the peer's direction
     void (*on_sent)(struct duplex *end, size_t n); // n bytes of send() left (links only)
-    void (*on_writable)(struct duplex *end);       // can_send() is true again
+    void (*on_writable)(struct duplex *end); // can_send() is true again
     // The peer or the transport cut the flow. on_closed follows by itself.
     void (*on_abort)(struct duplex *end, enum flow_end reason);
     void (*on_closed)(struct duplex *end); // last call: the memory may be reused
@@ -50,6 +50,6 @@ struct duplex_events {
 struct duplex {
     const struct duplex_ops *ops;
     const struct duplex_events *events;
-    void *owner;  // for the events' side
+    void *owner; // for the events' side
     uint8_t side; // same
 };

@@ -134,8 +134,7 @@ static void on_flush(struct loop_flush *flush) {
         end_drv(drv, drv->end_reason);
         return;
     }
-    if (drv->close_when_idle && h2_conn_n_streams(drv->h2) == 0 &&
-        !h2_conn_wants_write(drv->h2)) {
+    if (drv->close_when_idle && h2_conn_n_streams(drv->h2) == 0 && !h2_conn_wants_write(drv->h2)) {
         h2_drv_close(drv, FLOW_OK);
         return;
     }
@@ -180,8 +179,7 @@ void h2_drv_close(struct h2_drv *drv, enum flow_end reason) {
 static void dispatch(struct h2_drv *drv, const struct h2_event *event) {
     if (event->type == H2_EV_CONN_ERROR) {
         drv->close_after_flush = true; // the GOAWAY leaves first
-        drv->end_reason =
-            event->err == H2_PING_TIMEOUT ? FLOW_TIMEOUT : FLOW_TUNNEL_LOST;
+        drv->end_reason = event->err == H2_PING_TIMEOUT ? FLOW_TIMEOUT : FLOW_TUNNEL_LOST;
         loop_flush_arm(drv->loop, &drv->flush);
         return;
     }

@@ -25,8 +25,8 @@ struct h2_user {
     const struct h2_user_ops *ops;
     struct h2_drv *drv;
     struct h2_stream *stream; // NULL once closed
-    struct list node;         // h2_drv.users
-    struct list dirty;        // h2_drv.dirty: sent data in this turn
+    struct list node; // h2_drv.users
+    struct list dirty; // h2_drv.dirty: sent data in this turn
 };
 
 struct h2_user_ops {

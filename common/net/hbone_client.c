@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-
 enum tunnel_state { TUNNEL_DIALING, TUNNEL_SHAKING, TUNNEL_READY, TUNNEL_ENDING };
 
 struct hbone_tunnel {
@@ -17,8 +16,8 @@ struct hbone_tunnel {
     struct list node; // key->tunnels
     struct tls_ctx *tls;
     struct tls_peer *peer; // own copy, once ready
-    uint64_t busy_since;   // monotonic ns since it has held HBONE_BUSY_BYTES; 0 = it has not
-    int64_t not_after;     // Unix seconds: no new streams later
+    uint64_t busy_since; // monotonic ns since it has held HBONE_BUSY_BYTES; 0 = it has not
+    int64_t not_after; // Unix seconds: no new streams later
     uint8_t state;
     bool served; // had a stream
 };
@@ -33,7 +32,7 @@ struct hbone_key {
     struct io_socket_params socket;
     uint64_t pod_id;
     struct addr destination;
-    size_t text_len;   // the whole key as bytes: fixed part, then the SANs with NULs
+    size_t text_len; // the whole key as bytes: fixed part, then the SANs with NULs
     size_t sans_off;
     uint8_t text[];
 };
@@ -159,7 +158,7 @@ static void key_failed(struct hbone_key *key, enum flow_end reason, const char *
     struct list *node;
     while ((node = list_pop_front(&failed)) != NULL) {
         struct hbone_request *request = LIST_ITEM(node, struct hbone_request, node);
-        snprintf(request->detail, sizeof(request->detail), "%s", detail);
+        request->detail = detail;
         request_fail(request, reason, 0, true);
     }
 }
@@ -277,7 +276,7 @@ static void on_stream_lost(struct hbone_stream *stream, enum flow_end reason) {
         return;
     }
     struct hbone_key *key = request->key;
-    snprintf(request->detail, sizeof(request->detail), "%s", h2_err_text(stream->reset_err));
+    request->detail = h2_err_text(stream->reset_err);
     request_fail(request, reason, 0, true);
     key_release(key);
 }
@@ -287,8 +286,7 @@ static void on_stream_head(struct hbone_stream *stream, const struct h2_event *e
     struct hbone_key *key = request->key;
     char scratch[HBONE_BAGGAGE_MAX];
     struct hbone_baggage baggage;
-    uint16_t status =
-        hbone_response_parse(event->fields, event->n_fields, scratch, &baggage);
+    uint16_t status = hbone_response_parse(event->fields, event->n_fields, scratch, &baggage);
     timer_clear(&request->client->loop->timers, &request->timer);
     request->is_open = false;
     if (hbone_status_is_ok(status)) {
@@ -296,7 +294,9 @@ static void on_stream_head(struct hbone_stream *stream, const struct h2_event *e
         request->ops->on_open(request, event);
     } else {
         hbone_stream_drop(stream, H2_NO_ERROR);
-        snprintf(request->detail, sizeof(request->detail), "the peer answered status %u", status);
+        char detail[48];
+        snprintf(detail, sizeof(detail), "the peer answered status %u", status);
+        request->detail = detail;
         request_fail(request, FLOW_CONNECT_REFUSED, status, hbone_status_is_retryable(status));
     }
     key_release(key);
@@ -307,8 +307,7 @@ static void on_answer_timeout(struct timer *timer, uint64_t now) {
     struct hbone_request *request = CONTAINER_OF(timer, struct hbone_request, timer);
     struct hbone_key *key = request->key;
     hbone_stream_drop(&request->stream, H2_CANCEL);
-    snprintf(request->detail, sizeof(request->detail), "no answer to CONNECT in %d s",
-             HBONE_ANSWER_MS / 1000);
+    request->detail = "no answer to CONNECT in time";
     request_fail(request, FLOW_TIMEOUT, 0, true);
     key_release(key);
 }
@@ -346,8 +345,7 @@ static struct hbone_tunnel *pick(struct hbone_key *key, bool fresh_only, bool *r
             continue;
         }
         *ret_all_busy = *ret_all_busy && tunnel_is_busy(tunnel);
-        if (best == NULL ||
-            h2_conn_n_streams(tunnel->drv.h2) < h2_conn_n_streams(best->drv.h2)) {
+        if (best == NULL || h2_conn_n_streams(tunnel->drv.h2) < h2_conn_n_streams(best->drv.h2)) {
             best = tunnel;
         }
     }
@@ -393,7 +391,7 @@ void hbone_client_connect(struct hbone_client *client, struct hbone_request *req
     request->client = client;
     request->key = key_get(client, route);
     request->was_retried = request->is_open = false;
-    request->detail[0] = 0;
+    request->detail = "";
     LIST_EACH_SAFE(node, &request->key->tunnels) {
         struct hbone_tunnel *tunnel = LIST_ITEM(node, struct hbone_tunnel, node);
         if (tunnel->state == TUNNEL_READY && tunnel_is_expired(tunnel)) {

@@ -8,8 +8,9 @@
 // HBONE_BUSY_BYTES for HBONE_BUSY_MS; at most HBONE_TUNNELS_MAX. A tunnel with GOAWAY, or past the
 // validity of either certificate, takes no new stream.
 //
-// Retries in here: only a request that found its pooled tunnel stale (it died before any answer), or
-// refused (REFUSED_STREAM, id above GOAWAY), goes once to a fresh tunnel. All else is the caller's.
+// Retries in here: only a request that found its pooled tunnel stale (it died before any answer),
+// or refused (REFUSED_STREAM, id above GOAWAY), goes once to a fresh tunnel. All else is the
+// caller's.
 #pragma once
 
 #include "common/base/hmap.h"
@@ -28,14 +29,14 @@ enum {
 
 struct hbone_client_config {
     struct h2_config h2;
-    uint64_t idle_ns;        // close a tunnel without streams after this long (5 min)
+    uint64_t idle_ns; // close a tunnel without streams after this long (5 min)
     uint64_t dial_timeout_ns; // TCP connect (10 s)
 };
 void hbone_client_config_init(struct hbone_client_config *config);
 
 struct hbone_client_stats {
     uint64_t n_tunnels; // gauge: dialing, shaking hands, ready
-    uint64_t n_ready;   // gauge
+    uint64_t n_ready; // gauge
     uint64_t n_opened, n_dial_failed, n_tls_failed, n_streams, n_stale_retries;
 };
 
@@ -51,10 +52,10 @@ struct hbone_client {
 
 // Where a tunnel goes and as whom.
 struct hbone_route {
-    uint64_t pod_id;                // unique number of the source pod
-    struct tls_ctx *tls;            // source identity
+    uint64_t pod_id; // unique number of the source pod
+    struct tls_ctx *tls; // source identity
     struct io_socket_params socket; // namespace, mark, options
-    struct addr destination;        // tunnel endpoint, mostly port 15008
+    struct addr destination; // tunnel endpoint, mostly port 15008
     struct ip source_ip;
     const struct slice *sans; // accepted identities
     size_t n_sans;
@@ -78,12 +79,12 @@ struct hbone_request {
     const struct hbone_request_ops *ops;
     struct hbone_stream stream;
     struct hbone_client *client;
-    struct hbone_key *key;       // while waiting or open
-    struct list node;            // key's waiting list
-    struct timer timer;          // answer deadline
+    struct hbone_key *key; // while waiting or open
+    struct list node; // key's waiting list
+    struct timer timer; // answer deadline
     bool is_reused, was_retried; // the tunnel served others before; second try
-    bool is_open;                // stream opened, no answer yet
-    char detail[96];             // why it failed, for logs
+    bool is_open; // stream opened, no answer yet
+    const char *detail; // why it failed, for logs; valid during on_fail
 };
 
 void hbone_client_init(struct hbone_client *client, struct loop *loop, struct tls_queue *queue,

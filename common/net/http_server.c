@@ -12,12 +12,15 @@ struct http_exchange {
     struct http_server *server;
     struct timer timer;
     struct http_query query;
-    size_t head_len;   // of the request under way, with the empty line
-    size_t body_left;  // request body still to come
+    size_t head_len; // of the request under way, with the empty line
+    size_t body_left; // request body still to come
     size_t in_len;
     bool is_answering; // handed to the handler, not answered
     bool keep_alive, is_head, is_dead;
+    bool is_final; // the last answer was given: further input is dropped
     bool is_closed; // link is gone; freed when the answer is in
+    uint8_t *out; // body being sent, heap; NULL = none
+    size_t out_len, out_sent;
     char in[HTTP_SERVER_HEAD_MAX];
 };
 
@@ -34,6 +37,7 @@ static void conn_put(struct http_exchange *exchange) {
     struct http_server *server = exchange->server;
     list_del(&exchange->node);
     server->n_conns--;
+    free(exchange->out);
     free(exchange);
     if (server->is_closing && server->n_conns == 0 && server->on_closed != NULL &&
         server->listener.fd < 0) {
@@ -61,6 +65,15 @@ static void on_closed(struct link *link) {
     conn_put(exchange);
 }
 
+static bool is_idle(const struct http_exchange *exchange) {
+    return !exchange->is_answering && exchange->out == NULL && link_queued(&exchange->link) == 0;
+}
+
+static void set_timer(struct http_exchange *exchange) {
+    struct loop *loop = exchange->server->loop;
+    timer_set(&loop->timers, &exchange->timer, loop->now + HTTP_SERVER_TIMEOUT_MS * NS_PER_MS);
+}
+
 // ---- requests ----------------------------------------------------------------------------------
 
 static bool parse_request_line(struct http_exchange *exchange, struct slice line) {
@@ -85,8 +98,7 @@ static bool parse_header(struct http_exchange *exchange, struct slice line) {
     }
     value = slice_trim(value);
     if (slice_eq_nocase(name, SLICE_LIT("connection"))) {
-        exchange->keep_alive =
-            exchange->keep_alive && !slice_eq_nocase(value, SLICE_LIT("close"));
+        exchange->keep_alive = exchange->keep_alive && !slice_eq_nocase(value, SLICE_LIT("close"));
     } else if (slice_eq_nocase(name, SLICE_LIT("accept"))) {
         exchange->query.accept = value;
     } else if (slice_eq_nocase(name, SLICE_LIT("accept-encoding"))) {
@@ -127,7 +139,8 @@ static bool parse_head(struct http_exchange *exchange) {
 }
 
 static void next_request(struct http_exchange *exchange) {
-    while (!exchange->is_answering && !exchange->is_dead) {
+    while (!exchange->is_answering && !exchange->is_dead && exchange->out == NULL &&
+           !exchange->is_final) {
         const char *end = memmem(exchange->in, exchange->in_len, "\r\n\r\n", 4);
         if (end == NULL) {
             if (exchange->in_len == sizeof(exchange->in)) {
@@ -149,6 +162,28 @@ static void next_request(struct http_exchange *exchange) {
     }
 }
 
+// Hands the next part of the answer to the link.
+static void pump(struct http_exchange *exchange) {
+    size_t queued = link_queued(&exchange->link);
+    if (exchange->out == NULL || queued >= HTTP_SERVER_QUEUE_MAX / 2) {
+        return;
+    }
+    size_t n = MIN(HTTP_SERVER_QUEUE_MAX - queued, exchange->out_len - exchange->out_sent);
+    struct chain part;
+    chain_init(&part, exchange->server->loop->pool);
+    chain_copy(&part, slice_make(exchange->out + exchange->out_sent, n));
+    exchange->out_sent += n;
+    bool is_last = exchange->out_sent == exchange->out_len;
+    if (is_last) {
+        free(exchange->out);
+        exchange->out = NULL;
+    }
+    link_write(&exchange->link, &part);
+    if (is_last && exchange->keep_alive) {
+        next_request(exchange);
+    }
+}
+
 static uint32_t on_data(struct link *link, struct blk *blk, uint32_t off, uint32_t len,
                         uint16_t head, uint16_t tail, uint32_t *ret_need) {
     (void)head;
@@ -157,8 +192,8 @@ static uint32_t on_data(struct link *link, struct blk *blk, uint32_t off, uint32
     struct http_exchange *exchange = of_link(link);
     const uint8_t *in = blk->base + off;
     uint32_t left = len;
-    while (left > 0 && !exchange->is_dead) {
-        if (exchange->body_left > 0 && !exchange->is_answering) {
+    while (left > 0 && !exchange->is_dead && !exchange->is_final) {
+        if (exchange->body_left > 0 && !exchange->is_answering && exchange->out == NULL) {
             uint32_t n = (uint32_t)MIN(left, exchange->body_left);
             exchange->body_left -= n;
             in += n;
@@ -183,7 +218,7 @@ static uint32_t on_data(struct link *link, struct blk *blk, uint32_t off, uint32
 static void on_eof(struct link *link) {
     struct http_exchange *exchange = of_link(link);
     exchange->keep_alive = false;
-    if (!exchange->is_answering && link_queued(link) == 0) {
+    if (is_idle(exchange)) {
         conn_close(exchange);
     }
 }
@@ -191,7 +226,11 @@ static void on_eof(struct link *link) {
 static void on_sent(struct link *link, size_t len) {
     (void)len;
     struct http_exchange *exchange = of_link(link);
-    if (!exchange->keep_alive && !exchange->is_answering && link_queued(link) == 0) {
+    if (exchange->out != NULL && !exchange->is_dead) {
+        set_timer(exchange); // the client reads
+        pump(exchange);
+    }
+    if (!exchange->keep_alive && is_idle(exchange)) {
         conn_close(exchange);
     }
 }
@@ -221,6 +260,8 @@ static const char *status_text(int status) {
         return "Request Header Fields Too Large";
     case 500:
         return "Internal Server Error";
+    case 501:
+        return "Not Implemented";
     default:
         return "Status";
     }
@@ -236,33 +277,48 @@ static void consume_request(struct http_exchange *exchange) {
     exchange->in_len -= used;
 }
 
-void http_reply(struct http_exchange *exchange, int status, const char *content_type,
-                struct slice body) {
-    CHECK(exchange->is_answering);
+void http_reply_buf(struct http_exchange *exchange, int status, const char *content_type,
+                    const char *encoding, struct buf *body) {
+    CHECK(exchange->is_answering && exchange->out == NULL);
     exchange->is_answering = false;
+    exchange->is_final = !exchange->keep_alive;
     if (exchange->is_dead) {
+        buf_clear(body);
         conn_put(exchange);
         return;
     }
-    char head[256];
+    char head[320];
     int n = snprintf(head, sizeof(head),
-                     "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s\r\n", status,
-                     status_text(status), content_type, body.len,
+                     "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s%s\r\n",
+                     status, status_text(status), content_type, body->len,
+                     encoding != NULL ? "Content-Encoding: " : "", encoding != NULL ? encoding : "",
+                     encoding != NULL ? "\r\n" : "",
                      exchange->keep_alive ? "" : "Connection: close\r\n");
+    CHECK(n > 0 && (size_t)n < sizeof(head));
     struct chain out;
     chain_init(&out, exchange->server->loop->pool);
     chain_copy(&out, slice_make(head, (size_t)n));
-    if (!exchange->is_head) {
-        chain_copy(&out, body);
-    }
     consume_request(exchange);
-    link_write(&exchange->link, &out);
-    timer_set(&exchange->server->loop->timers, &exchange->timer,
-              exchange->server->loop->now + HTTP_SERVER_TIMEOUT_MS * NS_PER_MS);
-    if (!exchange->keep_alive) {
-        return; // on_sent closes
+    if (body->len > 0 && !exchange->is_head) {
+        exchange->out = (uint8_t *)buf_take(body, &exchange->out_len);
+        exchange->out_sent = 0;
     }
-    next_request(exchange);
+    link_write(&exchange->link, &out);
+    set_timer(exchange);
+    if (exchange->out != NULL) {
+        pump(exchange); // goes on to the next request at the end
+    } else if (exchange->keep_alive) {
+        next_request(exchange);
+    } // else on_sent closes
+}
+
+void http_reply(struct http_exchange *exchange, int status, const char *content_type,
+                struct slice body) {
+    struct buf copy;
+    buf_init(&copy, body.len);
+    buf_append(&copy, body);
+    http_reply_buf(exchange, status, content_type, NULL, &copy);
+    buf_fini(&copy);
 }
 
 // ---- server ------------------------------------------------------------------------------------
@@ -278,8 +334,7 @@ static void on_accept(struct listener *listener, int fd) {
     timer_init(&exchange->timer, on_timer);
     list_push_back(&server->conns, &exchange->node);
     server->n_conns++;
-    timer_set(&server->loop->timers, &exchange->timer,
-              server->loop->now + HTTP_SERVER_TIMEOUT_MS * NS_PER_MS);
+    set_timer(exchange);
     link_init(&exchange->link, server->loop, fd, LINK_SLOTS, &link_handler);
     link_read(&exchange->link, true);
 }
@@ -317,7 +372,7 @@ void http_server_close(struct http_server *server, void (*on_closed_fn)(void *ar
     LIST_EACH_SAFE(node, &server->conns) {
         struct http_exchange *exchange = LIST_ITEM(node, struct http_exchange, node);
         exchange->keep_alive = false;
-        if (!exchange->is_answering && link_queued(&exchange->link) == 0) {
+        if (is_idle(exchange)) {
             conn_close(exchange);
         }
     }

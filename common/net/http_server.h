@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A small HTTP/1.1 server for the operator's endpoints (admin, metrics, readiness): requests without
-// a body worth keeping, answers that are built whole. Not on the data path.
+// A small HTTP/1.1 server for the operator's endpoints (admin, metrics, readiness): requests
+// without a body worth keeping, answers that are built whole and sent at the client's pace. Not on
+// the data path.
 //
 // Limits: HTTP_SERVER_HEAD_MAX bytes of request head, HTTP_SERVER_CONNS_MAX connections, 30 s for a
 // request to arrive. Thread: the loop's (control).
@@ -16,6 +17,7 @@ enum {
     HTTP_SERVER_CONNS_MAX = 64,
     HTTP_SERVER_BODY_MAX = 64 * 1024, // request bodies are read and dropped
     HTTP_SERVER_TIMEOUT_MS = 30000,
+    HTTP_SERVER_QUEUE_MAX = 256 * 1024, // bytes of an answer handed to the link at a time
 };
 
 struct http_exchange;
@@ -47,5 +49,10 @@ void http_server_close(struct http_server *server, void (*on_closed)(void *arg))
 // Bytes are copied. content_type is a literal.
 void http_reply(struct http_exchange *exchange, int status, const char *content_type,
                 struct slice body);
+// For large bodies: takes the memory of `body` (which is empty after it) and hands it to the socket
+// as fast as the client reads. A client that takes nothing for HTTP_SERVER_TIMEOUT_MS is cut.
+// encoding: Content-Encoding, a literal; NULL = none.
+void http_reply_buf(struct http_exchange *exchange, int status, const char *content_type,
+                    const char *encoding, struct buf *body);
 // The value of key in "a=b&c=d"; false when it is not there. Percent-encoding is not decoded.
 bool http_query_get(struct slice query, const char *key, struct slice *ret_value);

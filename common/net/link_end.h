@@ -8,7 +8,7 @@
 
 enum {
     LINK_END_HIGH = 256 * 1024, // queued bytes above which can_send() is false
-    LINK_END_LOW = 64 * 1024,   // and at which it is true again
+    LINK_END_LOW = 64 * 1024, // and at which it is true again
 };
 
 struct link_end {

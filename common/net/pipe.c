@@ -79,8 +79,8 @@ static void on_closed(struct duplex *end) {
     struct pipe *pipe = of_end(end);
     pipe->side[end->side] = NULL;
     if (!pipe->is_ending) {
-        // An end may close by itself only after an abort or finish; anything else is its bug, but the
-        // other side must still see a cut.
+        // An end may close by itself only after an abort or finish; anything else is its bug, but
+        // the other side must still see a cut.
         pipe->is_ending = true;
         pipe->end = FLOW_INTERNAL;
         struct duplex *other = pipe->side[!end->side];

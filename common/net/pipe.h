@@ -4,8 +4,8 @@
 //
 // Endings: an orderly end of one side is sent on as an orderly end after all bytes before it; a cut
 // of one side becomes a cut of the other. Nothing sent before a FIN is lost, and a cut flow never
-// looks complete. Backpressure: a side is held while the other cannot take more, and gets credit back
-// only for bytes that have left the other side.
+// looks complete. Backpressure: a side is held while the other cannot take more, and gets credit
+// back only for bytes that have left the other side.
 //
 // Use: pipe_init, pipe_attach both ends (in any order, as they come to life), pipe_start. `done` is
 // called once, when both attached ends are closed.
@@ -28,6 +28,6 @@ struct pipe {
 void pipe_init(struct pipe *pipe, struct blk_pool *pool, void (*done)(struct pipe *pipe));
 void pipe_attach(struct pipe *pipe, enum pipe_side side, struct duplex *end);
 void pipe_start(struct pipe *pipe); // both ends are attached
-// Cuts the attached ends (policy change, deadline, removal, failure to connect). `done` follows, also
-// at once when nothing is attached.
+// Cuts the attached ends (policy change, deadline, removal, failure to connect). `done` follows,
+// also at once when nothing is attached.
 void pipe_cut(struct pipe *pipe, enum flow_end reason);

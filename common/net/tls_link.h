@@ -2,9 +2,9 @@
 //
 // A link that speaks TLS 1.3: handshake by tls_handshake, then our own records in place.
 //
-// Handshakes cost hundreds of microseconds of CPU. Their steps do not run where the bytes arrive but
-// in a queue of the worker (tls_queue), a few per turn, so that a storm of new tunnels cannot stall
-// running flows.
+// Handshakes cost hundreds of microseconds of CPU. Their steps do not run where the bytes arrive
+// but in a queue of the worker (tls_queue), a few per turn, so that a storm of new tunnels cannot
+// stall running flows.
 #pragma once
 
 #include "common/net/duplex.h"
@@ -16,10 +16,10 @@ struct tls_link;
 // Handshake budget of one worker.
 struct tls_queue {
     struct loop *loop;
-    struct list waiting;     // tls_link.waiting, first come first served
-    struct timer timer;      // next turn's share
+    struct list waiting; // tls_link.waiting, first come first served
+    struct timer timer; // next turn's share
     uint32_t steps_per_turn; // handshake steps run in one turn (default 4)
-    uint32_t n_active;       // handshakes under way
+    uint32_t n_active; // handshakes under way
     uint64_t n_done, n_failed;
 };
 void tls_queue_init(struct tls_queue *queue, struct loop *loop);
@@ -45,7 +45,7 @@ struct tls_link {
     struct tls_handshake *hs; // NULL once established
     struct tls_record *record;
     struct chain hs_in; // input for the handshake, at most TLS_LINK_HS_MAX
-    struct blk *rest;   // incomplete record left over from the handshake
+    struct blk *rest; // incomplete record left over from the handshake
     uint32_t rest_len;
     struct timer timer; // handshake deadline, then bound of an orderly close
     enum tls_err err;

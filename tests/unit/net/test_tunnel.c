@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tunnels end to end in one loop: integrity both ways, half-close, resets, refusals, pooling, drain.
+// Tunnels end to end in one loop: integrity both ways, half-close, resets, refusals, pooling,
+// drain.
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
