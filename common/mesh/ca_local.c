@@ -5,258 +5,403 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CA_FILE_MAX = 1024 * 1024 };
+#include "common/base/buf.h"
+#include "common/tls/tls_ca.h"
+#include "common/tls/tls_cert.h"
 
-enum ca_file { CA_CERT, CA_KEY, CA_ROOT, CA_CHAIN, N_CA_FILES };
+enum { FILE_MAX = 1 << 20, CRL_MAX = 64 << 20 };
 
-static const char *const file_names[N_CA_FILES] = {"ca-cert.pem", "ca-key.pem", "root-cert.pem",
-                                                   "cert-chain.pem"};
+// In the order in which new files get their names. The key is before the certificate: one without
+// the other is then the rest of a start that was cut off, never half a CA in use.
+enum { FILE_CHAIN, FILE_ROOT, FILE_KEY, FILE_CERT, N_FILES };
+static const char *const file_names[N_FILES] = {"cert-chain.pem", "root-cert.pem", "ca-key.pem",
+                                                "ca-cert.pem"};
 
-struct stamp { // tells a changed file
-    struct timespec mtime;
+struct stamp {
+    dev_t dev;
+    ino_t ino;
     off_t size;
-    ino_t inode;
+    struct timespec mtime;
+    bool exists;
 };
 
 struct ca_local {
     struct ca ca;
-    char *dir, *trust_domain;
-    struct tls_ca *signer;
-    struct stamp stamps[N_CA_FILES];
+    char *dir;
+    struct tls_ca *tls;
+    struct stamp stamps[N_FILES];
+    bool is_new;
 };
 
-// ---- files -------------------------------------------------------------------------------------
-
-static void free_text(char *text) {
-    if (text != NULL) {
-        wipe(text, strlen(text));
-        free(text);
-    }
+static bool stamp_eq(const struct stamp *a, const struct stamp *b) {
+    return a->exists == b->exists &&
+           (!a->exists ||
+            (a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+             a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec));
 }
 
-// The file as NUL-terminated text; NULL with errno.
-static char *read_file(int dir_fd, const char *name, struct stamp *ret_stamp) {
-    int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return NULL;
-    }
+static struct stamp stamp_of(const char *path) {
     struct stat st;
-    char *text = NULL;
-    if (fstat(fd, &st) == 0 && st.st_size <= CA_FILE_MAX) {
-        text = xcalloc(1, (size_t)st.st_size + 1);
-        size_t len = 0;
-        ssize_t n;
-        while (len < (size_t)st.st_size &&
-               (n = read(fd, text + len, (size_t)st.st_size - len)) > 0) {
-            len += (size_t)n;
-        }
-        *ret_stamp =
-            (struct stamp){.mtime = st.st_mtim, .size = st.st_size, .inode = st.st_ino};
-    } else {
-        errno = EFBIG;
+    if (stat(path, &st) < 0) {
+        return (struct stamp){0};
     }
-    (void)close(fd);
-    return text;
+    return (struct stamp){st.st_dev, st.st_ino, st.st_size, st.st_mtim, true};
 }
 
-// Writes through a temporary name, so that a reader never sees half a file. 0 or -errno.
-static int write_file(int dir_fd, const char *name, mode_t mode, const char *text) {
-    char temp[64];
-    snprintf(temp, sizeof(temp), ".%s.%d", name, (int)getpid());
-    int fd = openat(dir_fd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+static char *path_of(const char *dir, const char *prefix, const char *name) {
+    return xasprintf("%s/%s%s", dir, prefix, name);
+}
+
+// The whole file, NUL behind it; 0 or -errno.
+static int read_file(const char *path, size_t max, char **ret_text, size_t *ret_len) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
-    size_t len = strlen(text), off = 0;
-    int rc = 0;
-    while (off < len && rc == 0) {
-        ssize_t n = write(fd, text + off, len - off);
-        if (n < 0) {
-            rc = -errno;
-        } else {
-            off += (size_t)n;
-        }
-    }
-    rc = rc == 0 && (fchmod(fd, mode) < 0 || fsync(fd) < 0) ? -errno : rc;
-    (void)close(fd);
-    if (rc == 0 && renameat(dir_fd, temp, dir_fd, name) < 0) {
-        rc = -errno;
+    struct stat st;
+    int rc = fstat(fd, &st) < 0 ? -errno : 0;
+    if (rc == 0 && (!S_ISREG(st.st_mode) || (size_t)st.st_size > max)) {
+        rc = S_ISREG(st.st_mode) ? -EFBIG : -EINVAL;
     }
     if (rc < 0) {
-        (void)unlinkat(dir_fd, temp, 0);
+        close(fd);
+        return rc;
     }
+    size_t cap = (size_t)st.st_size, len = 0;
+    char *text = xmalloc(cap + 1);
+    while (len < cap) {
+        ssize_t n = read(fd, text + len, cap - len);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            rc = -errno;
+        }
+        if (n <= 0) {
+            break;
+        }
+        len += (size_t)n;
+    }
+    close(fd);
+    if (rc < 0) {
+        wipe(text, cap);
+        free(text);
+        return rc;
+    }
+    text[len] = '\0';
+    *ret_text = text;
+    *ret_len = len;
+    return 0;
+}
+
+static int write_file(const char *path, mode_t mode, const char *text) {
+    unlink(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    if (fd < 0) {
+        return -errno;
+    }
+    size_t len = strlen(text), at = 0;
+    int rc = 0;
+    while (rc == 0 && at < len) {
+        ssize_t n = write(fd, text + at, len - at);
+        if (n >= 0) {
+            at += (size_t)n;
+        } else if (errno != EINTR) {
+            rc = -errno;
+        }
+    }
+    if (rc == 0 && (fchmod(fd, mode) < 0 || fsync(fd) < 0)) { // whatever the umask
+        rc = -errno;
+    }
+    close(fd);
     return rc;
 }
 
-// ---- creation ----------------------------------------------------------------------------------
+static bool has_file(const char *dir, const char *prefix, const char *name) {
+    char *path = path_of(dir, prefix, name);
+    bool exists = access(path, F_OK) == 0;
+    free(path);
+    return exists;
+}
 
-// The certificate comes last: with it the CA exists.
-static int create(int dir_fd, const char *trust_domain, int64_t now_wall_s) {
+static void sync_dir(const char *dir) {
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+}
+
+#define NEW_PREFIX ".new."
+#define MARK_NAME "complete" // the new files are all there
+
+static int rename_new(const char *dir) {
+    for (size_t i = 0; i < N_FILES; i++) {
+        if (!has_file(dir, NEW_PREFIX, file_names[i])) {
+            continue; // a start before this one got that far
+        }
+        char *from = path_of(dir, NEW_PREFIX, file_names[i]);
+        char *to = path_of(dir, "", file_names[i]);
+        int rc = rename(from, to) < 0 ? -errno : 0;
+        free(from);
+        free(to);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    sync_dir(dir);
+    char *mark = path_of(dir, NEW_PREFIX, MARK_NAME);
+    unlink(mark);
+    free(mark);
+    sync_dir(dir);
+    return 0;
+}
+
+static int make_root(const struct ca_local_params *params) {
     char *cert = NULL, *key = NULL;
-    tls_ca_make_root(slice_str(trust_domain), now_wall_s, &cert, &key);
-    int rc = write_file(dir_fd, file_names[CA_KEY], 0600, key);
-    rc = rc == 0 ? write_file(dir_fd, file_names[CA_ROOT], 0644, cert) : rc;
-    rc = rc == 0 ? write_file(dir_fd, file_names[CA_CHAIN], 0644, cert) : rc;
-    rc = rc == 0 ? write_file(dir_fd, file_names[CA_CERT], 0644, cert) : rc;
+    tls_ca_make_root(slice_str(params->org), params->now_wall_s, &cert, &key);
+    const char *const texts[N_FILES] = {
+        [FILE_CHAIN] = cert, [FILE_ROOT] = cert, [FILE_KEY] = key, [FILE_CERT] = cert};
+    int rc = 0;
+    for (size_t i = 0; i <= N_FILES && rc == 0; i++) {
+        char *path = path_of(params->dir, NEW_PREFIX, i < N_FILES ? file_names[i] : MARK_NAME);
+        rc = write_file(path, i == FILE_KEY ? 0600 : 0644, i < N_FILES ? texts[i] : "");
+        free(path);
+        sync_dir(params->dir);
+    }
     free(cert);
-    free_text(key);
-    return rc;
+    tls_key_pem_free(key);
+    return rc < 0 ? rc : rename_new(params->dir);
 }
 
-static int create_if_empty(int dir_fd, const char *trust_domain, int64_t now_wall_s,
-                           char **ret_error) {
-    int lock = openat(dir_fd, ".lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    int rc = lock < 0 || flock(lock, LOCK_EX) < 0 ? -errno : 0;
-    if (rc == 0 && faccessat(dir_fd, file_names[CA_CERT], F_OK, 0) < 0) {
-        if (faccessat(dir_fd, file_names[CA_KEY], F_OK, 0) == 0 &&
-            faccessat(dir_fd, file_names[CA_ROOT], F_OK, 0) < 0) {
-            // A key alone is not ours to replace; one with our root is a creation that was cut off.
-            *ret_error = xasprintf("ca-key.pem is there but ca-cert.pem is not: add the "
-                                   "certificate, or remove the key to let a new CA be made");
-            rc = -EINVAL;
-        } else {
-            rc = create(dir_fd, trust_domain, now_wall_s);
+static char *load(const char *dir, int64_t now_s, struct tls_ca **ret_tls) {
+    char *texts[N_FILES] = {0};
+    size_t lens[N_FILES] = {0};
+    char *error = NULL;
+    for (size_t i = 0; i < N_FILES && error == NULL; i++) {
+        char *path = path_of(dir, "", file_names[i]);
+        int rc = read_file(path, FILE_MAX, &texts[i], &lens[i]);
+        bool is_optional = i == FILE_CHAIN || i == FILE_ROOT;
+        if (rc < 0 && !(is_optional && rc == -ENOENT)) {
+            error = xasprintf("%s: %s", path, strerror(-rc));
+        }
+        free(path);
+    }
+    if (error == NULL) {
+        struct tls_ca_params params = {
+            .ca_cert_pem = slice_make(texts[FILE_CERT], lens[FILE_CERT]),
+            .ca_key_pem = slice_make(texts[FILE_KEY], lens[FILE_KEY]),
+            .root_cert_pem = slice_make(texts[FILE_ROOT], lens[FILE_ROOT]),
+            .cert_chain_pem = slice_make(texts[FILE_CHAIN], lens[FILE_CHAIN]),
+            .now_s = now_s,
+        };
+        char *reason = NULL;
+        *ret_tls = tls_ca_new(&params, &reason);
+        if (*ret_tls == NULL) {
+            error = xasprintf("%s: %s", dir, reason);
+            free(reason);
         }
     }
-    if (rc < 0 && *ret_error == NULL) {
-        *ret_error = xasprintf("cannot create the CA: %s", strerror(-rc));
-    }
-    if (lock >= 0) {
-        (void)close(lock); // and the lock with it
-    }
-    return rc;
-}
-
-// ---- loading -----------------------------------------------------------------------------------
-
-static struct tls_ca *load(int dir_fd, int64_t now_wall_s, struct stamp stamps[N_CA_FILES],
-                           char **ret_error) {
-    char *texts[N_CA_FILES] = {0};
-    struct tls_ca *signer = NULL;
-    for (int i = 0; i < N_CA_FILES; i++) {
-        stamps[i] = (struct stamp){0};
-        texts[i] = read_file(dir_fd, file_names[i], &stamps[i]);
-        if (texts[i] == NULL && (i == CA_CERT || i == CA_KEY || errno != ENOENT)) {
-            *ret_error = xasprintf("%s: %s", file_names[i], strerror(errno));
-            goto out;
+    for (size_t i = 0; i < N_FILES; i++) {
+        if (texts[i] != NULL) {
+            wipe(texts[i], lens[i]);
+            free(texts[i]);
         }
     }
-    struct tls_ca_params params = {
-        .ca_cert_pem = slice_str(texts[CA_CERT]),
-        .ca_key_pem = slice_str(texts[CA_KEY]),
-        .root_cert_pem = slice_str(texts[CA_ROOT]),
-        .cert_chain_pem = slice_str(texts[CA_CHAIN]),
-        .now_s = now_wall_s,
-    };
-    signer = tls_ca_new(&params, ret_error);
-out:
-    for (int i = 0; i < N_CA_FILES; i++) {
-        free_text(texts[i]);
+    return error;
+}
+
+static void take_stamps(const char *dir, struct stamp stamps[N_FILES]) {
+    for (size_t i = 0; i < N_FILES; i++) {
+        char *path = path_of(dir, "", file_names[i]);
+        stamps[i] = stamp_of(path);
+        free(path);
     }
-    return signer;
 }
 
-// ---- the ca interface --------------------------------------------------------------------------
-
-static struct ca_local *of_ca(struct ca *ca) {
-    return CONTAINER_OF(ca, struct ca_local, ca);
+// Under the lock: makes the files complete. A reason, or NULL.
+static char *prepare(const struct ca_local_params *params, bool *ret_is_new) {
+    const char *dir = params->dir;
+    bool has_cert = has_file(dir, "", file_names[FILE_CERT]);
+    bool has_key = has_file(dir, "", file_names[FILE_KEY]);
+    int rc = 0;
+    if (has_file(dir, NEW_PREFIX, MARK_NAME)) {
+        rc = rename_new(dir);
+    } else if (!has_cert && !has_key) {
+        rc = make_root(params);
+        *ret_is_new = true;
+    } else if (!has_cert || !has_key) {
+        return xasprintf("%s has %s but not %s", dir, file_names[has_key ? FILE_KEY : FILE_CERT],
+                         file_names[has_key ? FILE_CERT : FILE_KEY]);
+    }
+    return rc < 0 ? xasprintf("cannot write to %s: %s", dir, strerror(-rc)) : NULL;
 }
 
-static void local_request(struct ca *ca, struct ca_request *request, int64_t now_wall_s) {
+static int lock_dir(const char *dir) {
+    char *path = path_of(dir, "", ".lock");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 && (errno == EROFS || errno == EACCES)) {
+        fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC); // a mounted secret: nothing to create
+    }
+    free(path);
+    if (fd < 0) {
+        return -errno;
+    }
+    while (flock(fd, LOCK_EX) < 0) {
+        if (errno != EINTR) {
+            int rc = -errno;
+            close(fd);
+            return rc;
+        }
+    }
+    return fd;
+}
+
+static void issue(struct ca *base, struct ca_request *request) {
+    struct ca_local *ca = CONTAINER_OF(base, struct ca_local, ca);
+    struct ca_answer answer = {0};
     struct tls_svid svid;
     char *error = NULL;
-    if (tls_ca_sign(of_ca(ca)->signer, slice_str(request->spiffe_id), now_wall_s, request->ttl_s,
-                    &svid, &error)) {
-        request->done(request, &svid, NULL);
-        tls_svid_fini(&svid);
-    } else {
-        request->done(request, NULL, error);
+    if (!tls_ca_sign(ca->tls, slice_str(request->spiffe_id), request->now_wall_s, request->ttl_s,
+                     &svid, &error)) {
+        answer.error = error;
+        request->done(request, &answer);
         free(error);
+        return;
     }
+    answer.cert_chain_pem = slice_str(svid.cert_chain_pem);
+    answer.key_pem = slice_str(svid.key_pem);
+    answer.roots_pem = slice_str(svid.roots_pem);
+    request->done(request, &answer);
+    tls_svid_fini(&svid);
 }
 
-static void local_cancel(struct ca *ca, struct ca_request *request) {
-    (void)ca; // requests are answered at once
-    (void)request;
+static void cancel(struct ca *base, struct ca_request *request) {
+    // never called: requests are done at once
 }
 
-static bool stamps_changed(const struct ca_local *local, int dir_fd) {
-    for (int i = 0; i < N_CA_FILES; i++) {
-        struct stat st = {0};
-        (void)fstatat(dir_fd, file_names[i], &st, 0); // missing: zeros
-        const struct stamp *old = &local->stamps[i];
-        if (old->inode != st.st_ino || old->size != st.st_size ||
-            old->mtime.tv_sec != st.st_mtim.tv_sec || old->mtime.tv_nsec != st.st_mtim.tv_nsec) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool local_poll(struct ca *ca, int64_t now_wall_s) {
-    struct ca_local *local = of_ca(ca);
-    int dir_fd = open(local->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir_fd < 0) {
-        return false; // the CA in memory goes on
-    }
-    bool has_changed = false;
-    if (stamps_changed(local, dir_fd)) {
-        struct stamp stamps[N_CA_FILES];
-        char *error = NULL;
-        struct tls_ca *signer = load(dir_fd, now_wall_s, stamps, &error);
-        free(error);
-        if (signer != NULL) { // else: half-written files; the next look finds them whole
-            tls_ca_free(local->signer);
-            local->signer = signer;
-            memcpy(local->stamps, stamps, sizeof(stamps));
-            has_changed = true;
-        }
-    }
-    (void)close(dir_fd);
-    return has_changed;
-}
-
-static void local_free(struct ca *ca) {
-    struct ca_local *local = of_ca(ca);
-    tls_ca_free(local->signer);
-    free(local->dir);
-    free(local->trust_domain);
-    free(local);
-}
-
-static const struct ca_ops local_ops = {
-    .request = local_request, .cancel = local_cancel, .poll = local_poll, .free = local_free};
-
-struct ca *ca_local_open(const char *dir, const char *trust_domain, int64_t now_wall_s,
-                         char **ret_error) {
-    *ret_error = NULL;
-    if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
-        *ret_error = xasprintf("%s: %s", dir, strerror(errno));
+struct ca_local *ca_local_open(const struct ca_local_params *params, char **ret_error) {
+    static const struct ca_ops ops = {.issue = issue, .cancel = cancel};
+    if (mkdir(params->dir, 0700) < 0 && errno != EEXIST) {
+        *ret_error = xasprintf("cannot make %s: %s", params->dir, strerror(errno));
         return NULL;
     }
-    int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir_fd < 0) {
-        *ret_error = xasprintf("%s: %s", dir, strerror(errno));
+    int lock = lock_dir(params->dir);
+    if (lock < 0) {
+        *ret_error = xasprintf("cannot lock %s: %s", params->dir, strerror(-lock));
         return NULL;
     }
-    struct ca_local *local = NULL;
-    struct stamp stamps[N_CA_FILES];
-    struct tls_ca *signer = NULL;
-    if (create_if_empty(dir_fd, trust_domain, now_wall_s, ret_error) == 0) {
-        signer = load(dir_fd, now_wall_s, stamps, ret_error);
+    struct ca_local *ca = xcalloc(1, sizeof(*ca));
+    ca->ca.ops = &ops;
+    ca->dir = xstrdup(params->dir);
+    char *error = prepare(params, &ca->is_new);
+    take_stamps(ca->dir, ca->stamps);
+    if (error == NULL) {
+        error = load(ca->dir, params->now_wall_s, &ca->tls);
     }
-    if (signer != NULL) {
-        local = xcalloc(1, sizeof(*local));
-        local->ca.ops = &local_ops;
-        local->dir = xstrdup(dir);
-        local->trust_domain = xstrdup(trust_domain);
-        local->signer = signer;
-        memcpy(local->stamps, stamps, sizeof(stamps));
+    close(lock);
+    if (error != NULL) {
+        ca_local_close(ca);
+        *ret_error = error;
+        return NULL;
     }
-    (void)close(dir_fd);
-    return local != NULL ? &local->ca : NULL;
+    return ca;
+}
+
+void ca_local_close(struct ca_local *ca) {
+    if (ca == NULL) {
+        return;
+    }
+    tls_ca_free(ca->tls);
+    free(ca->dir);
+    free(ca);
+}
+
+struct ca *ca_local_ca(struct ca_local *ca) {
+    return &ca->ca;
+}
+
+enum ca_local_news ca_local_poll(struct ca_local *ca, int64_t now_wall_s, char **ret_error) {
+    struct stamp stamps[N_FILES];
+    bool is_same = true;
+    take_stamps(ca->dir, stamps); // before reading: a change while we read is seen next time
+    for (size_t i = 0; i < N_FILES; i++) {
+        is_same = is_same && stamp_eq(&stamps[i], &ca->stamps[i]);
+    }
+    if (is_same) {
+        return CA_LOCAL_SAME;
+    }
+    memcpy(ca->stamps, stamps, sizeof(stamps));
+    struct tls_ca *tls = NULL;
+    *ret_error = load(ca->dir, now_wall_s, &tls);
+    if (*ret_error != NULL) {
+        return CA_LOCAL_BROKEN;
+    }
+    tls_ca_free(ca->tls);
+    ca->tls = tls;
+    return CA_LOCAL_CHANGED;
+}
+
+const char *ca_local_roots_pem(const struct ca_local *ca) {
+    return tls_ca_roots_pem(ca->tls);
+}
+
+int64_t ca_local_not_after(const struct ca_local *ca) {
+    return tls_ca_not_after(ca->tls);
+}
+
+bool ca_local_is_new(const struct ca_local *ca) {
+    return ca->is_new;
+}
+
+// Watched file
+
+struct watched_file {
+    char *path;
+    char *content;
+    struct stamp stamp;
+    bool is_polled;
+};
+
+struct watched_file *watched_file_new(const char *path) {
+    struct watched_file *file = xcalloc(1, sizeof(*file));
+    file->path = xstrdup(path);
+    return file;
+}
+
+void watched_file_free(struct watched_file *file) {
+    if (file != NULL) {
+        free(file->content);
+        free(file->path);
+        free(file);
+    }
+}
+
+int watched_file_poll(struct watched_file *file, struct slice *ret_content) {
+    struct stamp stamp = stamp_of(file->path);
+    if (file->is_polled && stamp_eq(&stamp, &file->stamp)) {
+        return 0;
+    }
+    bool was_empty = !file->is_polled || !file->stamp.exists;
+    file->is_polled = true;
+    file->stamp = stamp;
+    char *content = NULL;
+    size_t len = 0;
+    if (stamp.exists) {
+        int rc = read_file(file->path, CRL_MAX, &content, &len);
+        if (rc < 0) {
+            return rc;
+        }
+    } else if (was_empty) {
+        return 0;
+    }
+    free(file->content);
+    file->content = content;
+    *ret_content = slice_make(content, len);
+    return 1;
 }

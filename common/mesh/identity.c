@@ -1,368 +1,454 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/mesh/identity.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/hmap.h"
 #include "common/base/rand.h"
-#include "common/obs/log.h"
-#include "common/obs/metrics.h"
-
-LOG_SCOPE(log_identity, "ztun::identity");
+#include "common/proto/spiffe.h"
 
 enum {
-    RETRY_MIN_MS = 500,
-    RETRY_MAX_MS = 150 * 1000,
-    POLL_S = 5,              // files of CA and CRL
-    RENEW_PER_TICK = 32,     // certificates asked for in one call: the control thread stays responsive
-    CRL_MAX = 16 * 1024 * 1024,
+    LOOK_AGAIN_S = 60, // wall time is compared at least this often
+    MAX_IN_FLIGHT = 8, // requests at the CA at once, as istiod expects of a node
+    MAX_PER_TICK = 32, // signed by the built-in CA before the control thread does other work
 };
+static const uint64_t BACKOFF_MIN_NS = 500 * NS_PER_MS;
+static const uint64_t BACKOFF_MAX_NS = 150 * NS_PER_SEC;
 
 struct entry {
-    struct hmap_node node;
+    struct hmap_node by_id;
     struct identity_manager *manager;
     struct ca_request request;
-    struct identity *leaf;    // published; NULL before the first answer
-    struct metric_series *series;
-    char *spiffe_id;
-    uint32_t n_users;
-    uint32_t backoff_ms;
-    int64_t renew_at_s;       // wall clock
-    uint64_t retry_at;        // monotonic ns; 0 = not failing
-    bool is_asking;           // request is under way
-    bool must_renew;          // trust changed
+    char *id;
+    unsigned n_users;
+    uint8_t state;
+    bool is_in_flight, is_changed; // is_changed: to be published
+    struct tls_ctx *tls;
+    char *chain_pem, *key_pem, *roots_pem, *error;
+    int64_t not_before, not_after, renew_at; // wall
+    uint64_t retry_at, backoff_ns; // monotonic; 0 = no retry is waiting
+    uint64_t n_issued, n_failures;
 };
 
 struct identity_manager {
-    struct identity_manager_options options;
+    struct identity_manager_params params;
     struct hmap entries;
     struct rand rand;
     char *crl;
-    struct stat crl_stat;
+    size_t crl_len;
     uint64_t crl_generation;
-    int64_t next_poll_s;
-    uint64_t now;             // of the running tick
-    int64_t now_wall_s;
-    struct snapshot *draft;   // open while a tick publishes
+    unsigned n_in_flight;
+    uint64_t n_issued, n_failures;
+    uint64_t now_mono; // of the tick that runs, or of the last one
+    int64_t now_wall;
 };
 
-// ---- CRL ---------------------------------------------------------------------------------------
+static void notify(const struct entry *entry, enum identity_event_kind kind, const char *text) {
+    const struct identity_manager_params *params = &entry->manager->params;
+    if (params->on_event != NULL) {
+        struct identity_event event = {
+            .kind = (uint8_t)kind,
+            .spiffe_id = entry->id,
+            .text = text,
+            .not_after = entry->not_after,
+        };
+        params->on_event(params->arg, &event);
+    }
+}
 
-// The CRL's bytes; NULL with a reason.
-static char *read_crl(const char *path, struct stat *ret_stat, char **ret_error) {
-    FILE *file = fopen(path, "re");
-    if (file == NULL || fstat(fileno(file), ret_stat) < 0 || ret_stat->st_size > CRL_MAX) {
-        *ret_error = xasprintf("%s: %s", path, strerror(file == NULL ? errno : EFBIG));
-        if (file != NULL) {
-            (void)fclose(file);
-        }
+static void set_text(char **field, const char *text) {
+    char *copy = text != NULL ? xstrdup(text) : NULL;
+    free(*field);
+    *field = copy;
+}
+
+static void set_pem(char **field, struct slice text) {
+    if (*field != NULL) {
+        wipe(*field, strlen(*field));
+        free(*field);
+    }
+    *field = text.ptr != NULL ? slice_dup(text) : NULL;
+}
+
+static struct tls_ctx *context_new(const struct identity_manager *m, const struct entry *entry,
+                                   const struct ca_answer *pem, struct slice crl,
+                                   uint64_t generation, char **ret_error) {
+    struct spiffe_id id = {0};
+    if (!spiffe_parse(slice_str(entry->id), &id)) {
+        *ret_error = xstrdup("not a SPIFFE id of this mesh");
         return NULL;
     }
-    char *text = xcalloc(1, (size_t)ret_stat->st_size + 1);
-    ret_stat->st_size = (off_t)fread(text, 1, (size_t)ret_stat->st_size, file);
-    (void)fclose(file);
-    return text;
-}
-
-static bool crl_has_changed(const struct identity_manager *manager) {
-    struct stat st;
-    const struct stat *old = &manager->crl_stat;
-    return manager->options.crl_path != NULL && stat(manager->options.crl_path, &st) == 0 &&
-           (st.st_ino != old->st_ino || st.st_size != old->st_size ||
-            st.st_mtim.tv_sec != old->st_mtim.tv_sec ||
-            st.st_mtim.tv_nsec != old->st_mtim.tv_nsec);
-}
-
-static bool reload_crl(struct identity_manager *manager) {
-    if (!crl_has_changed(manager)) {
-        return false;
-    }
-    struct stat st;
-    char *error = NULL;
-    char *text = read_crl(manager->options.crl_path, &st, &error);
-    if (text == NULL) {
-        log_warn(&log_identity, "revocation list not read, the last one stays in force",
-                 LOG_STR("reason", error));
-        free(error);
-        return false;
-    }
-    free(manager->crl);
-    manager->crl = text;
-    manager->crl_stat = st;
-    manager->crl_generation++;
-    log_info(&log_identity, "revocation list loaded",
-             LOG_U64("generation", manager->crl_generation));
-    return true;
-}
-
-// ---- certificates ------------------------------------------------------------------------------
-
-static void publish(struct entry *entry, const struct identity *spec) {
-    struct identity_manager *manager = entry->manager;
-    struct identity *leaf = identity_new(spec);
-    bool is_own_draft = manager->draft == NULL;
-    if (is_own_draft) {
-        manager->draft = snapshot_draft();
-    }
-    leaf_ref(leaf); // the entry's own
-    snapshot_set_identity(manager->draft, leaf);
-    leaf_unref(entry->leaf);
-    entry->leaf = leaf;
-    if (is_own_draft) {
-        snapshot_publish(manager->draft);
-        manager->draft = NULL;
-    }
-}
-
-static void fail(struct entry *entry, const char *reason) {
-    struct identity_manager *manager = entry->manager;
-    entry->backoff_ms = entry->backoff_ms == 0
-                            ? RETRY_MIN_MS + (uint32_t)rand_below(&manager->rand, RETRY_MIN_MS)
-                            : MIN(entry->backoff_ms * 2, (uint32_t)RETRY_MAX_MS);
-    uint64_t jitter = rand_range(&manager->rand, 80, 120); // percent
-    entry->retry_at = manager->now + entry->backoff_ms * NS_PER_MS * jitter / 100;
-    log_warn(&log_identity, "no certificate", LOG_STR("identity", entry->spiffe_id),
-             LOG_STR("reason", reason), LOG_MS("retry_in", entry->backoff_ms));
-    struct slice label = SLICE_LIT("ca");
-    metric_count(METRIC_CERT_FAILURES, &label, 1, manager->now);
-    struct identity spec = {.error = reason, .chain_pem = "", .roots_pem = ""};
-    if (entry->leaf != NULL) { // the certificate in force stays
-        spec.tls = entry->leaf->tls;
-        spec.state = entry->leaf->state;
-        spec.chain_pem = entry->leaf->chain_pem;
-        spec.roots_pem = entry->leaf->roots_pem;
-    }
-    if (spec.tls == NULL) {
-        spec.state = IDENTITY_FAILED;
-    }
-    spec.leaf.key = slice_str(entry->spiffe_id);
-    publish(entry, &spec);
-}
-
-// With jitter, so that a node's certificates do not all fall due together.
-static int64_t renewal_time(struct identity_manager *manager, const struct tls_svid *svid) {
-    int64_t life = svid->not_after - svid->not_before;
-    int64_t jitter = life >= 100 ? (int64_t)rand_below(&manager->rand, (uint64_t)life / 50) : 0;
-    return svid->not_before + life / 2 - jitter;
-}
-
-static void on_answer(struct ca_request *request, const struct tls_svid *svid, const char *error) {
-    struct entry *entry = CONTAINER_OF(request, struct entry, request);
-    struct identity_manager *manager = entry->manager;
-    entry->is_asking = false;
-    if (svid == NULL) {
-        fail(entry, error);
-        return;
-    }
     struct tls_ctx_params params = {
-        .cert_chain_pem = slice_str(svid->cert_chain_pem),
-        .key_pem = slice_str(svid->key_pem),
-        .roots_pem = slice_str(svid->roots_pem),
-        .crl_pem = slice_make(manager->crl, (size_t)manager->crl_stat.st_size),
-        .crl_generation = manager->crl_generation,
-        .trust_domain = slice_str(manager->options.trust_domain),
-        .compliance = manager->options.compliance,
-        .prefer_aes_256 = manager->options.prefer_aes_256,
+        .cert_chain_pem = pem->cert_chain_pem,
+        .key_pem = pem->key_pem,
+        .roots_pem = pem->roots_pem,
+        .crl_pem = crl,
+        .crl_generation = generation,
+        .trust_domain = id.trust_domain,
+        .compliance = m->params.compliance,
+        .prefer_aes_256 = m->params.prefer_aes_256,
     };
-    char *reason = NULL;
-    struct tls_ctx *tls = tls_ctx_new(&params, &reason);
+    return tls_ctx_new(&params, ret_error);
+}
+
+static struct slice crl_slice(const struct identity_manager *m) {
+    return slice_make(m->crl, m->crl_len);
+}
+
+// Half of the life that is left (certificates are backdated), later by up to a tenth of it: the
+// certificates of one start spread.
+static int64_t renewal_time(struct identity_manager *m, int64_t not_before, int64_t not_after) {
+    int64_t start = MAX(not_before, m->now_wall);
+    int64_t life = not_after > start ? not_after - start : 0;
+    int64_t wait = life / 2 + (int64_t)rand_below(&m->rand, (uint64_t)(life / 10) + 1);
+    return start + MAX(wait, 1);
+}
+
+// Without a certificate, that is what users must know first.
+static void set_error(struct entry *entry, const char *error) {
+    char text[512];
+    bool has_expired = entry->tls == NULL && entry->n_issued > 0;
+    snprintf(text, sizeof(text), "%s%s%s", has_expired ? "the certificate has expired" : "",
+             has_expired && error[0] != '\0' ? "; renewal: " : "", error);
+    set_text(&entry->error, text);
+}
+
+static void failed(struct entry *entry, const char *error) {
+    struct identity_manager *m = entry->manager;
+    entry->n_failures++;
+    m->n_failures++;
+    if (entry->backoff_ns == 0) {
+        entry->backoff_ns = rand_range(&m->rand, BACKOFF_MIN_NS, 2 * BACKOFF_MIN_NS);
+    } else {
+        uint64_t doubled = 2 * entry->backoff_ns;
+        uint64_t fifth = doubled / 5;
+        entry->backoff_ns = rand_range(&m->rand, doubled - fifth, doubled + fifth);
+    }
+    entry->backoff_ns = MIN(entry->backoff_ns, BACKOFF_MAX_NS);
+    entry->retry_at = m->now_mono + entry->backoff_ns;
+    set_error(entry, error);
+    if (entry->tls == NULL) {
+        entry->state = IDENTITY_FAILED;
+    }
+    entry->is_changed = true;
+    notify(entry, IDENTITY_EVENT_FAILED, error);
+}
+
+static void issued(struct entry *entry, const struct ca_answer *answer, struct tls_ctx *tls) {
+    struct identity_manager *m = entry->manager;
+    set_pem(&entry->chain_pem, answer->cert_chain_pem);
+    set_pem(&entry->key_pem, answer->key_pem);
+    set_pem(&entry->roots_pem, answer->roots_pem);
+    set_text(&entry->error, NULL);
+    tls_ctx_unref(entry->tls);
+    entry->tls = tls;
+    entry->not_before = tls_ctx_not_before(tls);
+    entry->not_after = tls_ctx_not_after(tls);
+    entry->renew_at = renewal_time(m, entry->not_before, entry->not_after);
+    entry->state = IDENTITY_READY;
+    entry->retry_at = entry->backoff_ns = 0;
+    entry->is_changed = true;
+    entry->n_issued++;
+    m->n_issued++;
+    notify(entry, IDENTITY_EVENT_ISSUED, "");
+}
+
+static void on_answer(struct ca_request *request, const struct ca_answer *answer) {
+    struct entry *entry = CONTAINER_OF(request, struct entry, request);
+    struct identity_manager *m = entry->manager;
+    entry->is_in_flight = false;
+    m->n_in_flight--;
+    if (answer->error != NULL) {
+        failed(entry, answer->error);
+        return;
+    }
+    char *error = NULL;
+    struct tls_ctx *tls = context_new(m, entry, answer, crl_slice(m), m->crl_generation, &error);
     if (tls == NULL) {
-        fail(entry, reason);
-        free(reason);
-        return;
+        failed(entry, error);
+        free(error);
+    } else if (!slice_eq_str(tls_ctx_identity(tls), entry->id)) {
+        tls_ctx_unref(tls);
+        failed(entry, "the CA answered with a certificate of another identity");
+    } else if (tls_ctx_not_after(tls) <= m->now_wall) {
+        tls_ctx_unref(tls);
+        failed(entry, "the CA answered with a certificate that has expired");
+    } else {
+        issued(entry, answer, tls);
     }
-    struct identity spec = {
-        .leaf.key = slice_str(entry->spiffe_id),
-        .tls = tls,
-        .state = IDENTITY_READY,
-        .error = "",
-        .chain_pem = svid->cert_chain_pem,
-        .roots_pem = svid->roots_pem,
-    };
-    publish(entry, &spec);
-    tls_ctx_unref(tls);
-    entry->backoff_ms = 0;
-    entry->retry_at = 0;
-    entry->must_renew = false;
-    entry->renew_at_s = renewal_time(manager, svid);
-    log_debug(&log_identity, "certificate issued", LOG_STR("identity", entry->spiffe_id),
-              LOG_I64("not_after", svid->not_after));
 }
 
-static bool is_due(const struct entry *entry) {
-    const struct identity_manager *manager = entry->manager;
-    if (entry->is_asking) {
-        return false;
-    }
-    if (entry->retry_at != 0) {
-        return manager->now >= entry->retry_at;
-    }
-    if (entry->leaf == NULL || entry->must_renew) {
-        return true;
-    }
-    // The wall clock may have been set: a certificate from the future is as useless as an old one.
-    return manager->now_wall_s >= entry->renew_at_s ||
-           (entry->leaf->tls != NULL &&
-            manager->now_wall_s < tls_ctx_not_before(entry->leaf->tls));
-}
-
-static void ask(struct entry *entry) {
-    struct identity_manager *manager = entry->manager;
-    entry->is_asking = true;
-    entry->request = (struct ca_request){
-        .spiffe_id = entry->spiffe_id, .ttl_s = manager->options.ttl_s, .done = on_answer};
-    manager->options.ca->ops->request(manager->options.ca, &entry->request, manager->now_wall_s);
-}
-
-static void show_expiry(struct entry *entry) {
-    if (entry->leaf == NULL || entry->leaf->tls == NULL) {
-        return;
-    }
-    if (entry->series == NULL) {
-        struct slice label = slice_str(entry->spiffe_id);
-        entry->series = metric_series_get(METRIC_LABELS_IDENTITY, &label);
-    }
-    metric_series_set(entry->series, METRIC_CERT_EXPIRY,
-                      tls_ctx_not_after(entry->leaf->tls) - entry->manager->now_wall_s);
-}
-
-// ---- interface ---------------------------------------------------------------------------------
-
-struct identity_manager *identity_manager_new(const struct identity_manager_options *options,
-                                              char **ret_error) {
-    struct identity_manager *manager = xcalloc(1, sizeof(*manager));
-    manager->options = *options;
-    hmap_init(&manager->entries);
-    rand_seed_os(&manager->rand);
-    if (options->crl_path != NULL) {
-        manager->crl = read_crl(options->crl_path, &manager->crl_stat, ret_error);
-        if (manager->crl == NULL) {
-            free(manager);
-            return NULL;
-        }
-        manager->crl_generation = 1;
-    }
-    return manager;
-}
-
-static void entry_free(struct entry *entry) {
-    struct identity_manager *manager = entry->manager;
-    if (entry->is_asking) {
-        manager->options.ca->ops->cancel(manager->options.ca, &entry->request);
-    }
-    if (entry->series != NULL) {
-        metric_series_put(entry->series, manager->now);
-    }
-    hmap_remove(&manager->entries, &entry->node);
-    leaf_unref(entry->leaf);
-    free(entry->spiffe_id);
-    free(entry);
-}
-
-void identity_manager_free(struct identity_manager *manager) {
-    if (manager == NULL) {
-        return;
-    }
-    HMAP_EACH_SAFE(pos, &manager->entries) {
-        entry_free(HMAP_ITEM(pos, struct entry, node));
-    }
-    hmap_fini(&manager->entries);
-    free(manager->crl);
-    free(manager);
-}
-
-static struct entry *find(struct identity_manager *manager, const char *spiffe_id) {
-    HMAP_EACH_WITH_HASH(pos, &manager->entries, hash_bytes(slice_str(spiffe_id))) {
-        struct entry *entry = HMAP_ITEM(pos, struct entry, node);
-        if (strcmp(entry->spiffe_id, spiffe_id) == 0) {
+static struct entry *find(const struct identity_manager *m, const char *id) {
+    HMAP_EACH_WITH_HASH(pos, &m->entries, hash_bytes(slice_str(id))) {
+        struct entry *entry = HMAP_ITEM(pos, struct entry, by_id);
+        if (strcmp(entry->id, id) == 0) {
             return entry;
         }
     }
     return NULL;
 }
 
-void identity_manager_want(struct identity_manager *manager, const char *spiffe_id, int delta) {
-    struct entry *entry = find(manager, spiffe_id);
-    CHECK(entry != NULL || delta > 0);
+static void entry_free(struct entry *entry) {
+    struct identity_manager *m = entry->manager;
+    if (entry->is_in_flight) {
+        m->params.ca->ops->cancel(m->params.ca, &entry->request);
+        m->n_in_flight--;
+    }
+    hmap_remove(&m->entries, &entry->by_id);
+    tls_ctx_unref(entry->tls);
+    set_pem(&entry->chain_pem, (struct slice){0});
+    set_pem(&entry->key_pem, (struct slice){0});
+    set_pem(&entry->roots_pem, (struct slice){0});
+    free(entry->error);
+    free(entry->id);
+    free(entry);
+}
+
+void identity_manager_want(struct identity_manager *m, const char *spiffe_id, int delta) {
+    struct entry *entry = find(m, spiffe_id);
     if (entry == NULL) {
+        CHECK(delta >= 0);
         entry = xcalloc(1, sizeof(*entry));
-        entry->manager = manager;
-        entry->spiffe_id = xstrdup(spiffe_id);
-        hmap_insert(&manager->entries, &entry->node, hash_bytes(slice_str(spiffe_id)));
-        manager->options.on_wanted(manager->options.arg);
+        entry->manager = m;
+        entry->id = xstrdup(spiffe_id);
+        entry->state = IDENTITY_PENDING;
+        entry->is_changed = true;
+        entry->request = (struct ca_request){.spiffe_id = entry->id, .done = on_answer};
+        hmap_insert(&m->entries, &entry->by_id, hash_bytes(slice_str(spiffe_id)));
     }
-    entry->n_users = (uint32_t)((int64_t)entry->n_users + delta);
-    if (entry->n_users == 0) {
-        struct snapshot *draft = snapshot_draft();
-        snapshot_del_identity(draft, spiffe_id);
-        snapshot_publish(draft);
-        entry_free(entry);
-    }
+    CHECK(delta >= 0 || entry->n_users >= (unsigned)-delta);
+    entry->n_users = (unsigned)((int)entry->n_users + delta);
 }
 
-static void poll_files(struct identity_manager *manager) {
-    if (manager->now_wall_s < manager->next_poll_s &&
-        manager->next_poll_s - manager->now_wall_s <= POLL_S) {
-        return;
-    }
-    manager->next_poll_s = manager->now_wall_s + POLL_S;
-    struct ca *ca = manager->options.ca;
-    bool has_changed = ca->ops->poll(ca, manager->now_wall_s);
-    has_changed = reload_crl(manager) || has_changed;
-    if (!has_changed) {
-        return;
-    }
-    HMAP_EACH_SAFE(pos, &manager->entries) {
-        struct entry *entry = HMAP_ITEM(pos, struct entry, node);
-        entry->must_renew = true;
-        entry->retry_at = 0;
-    }
+static void expire(struct entry *entry) {
+    char *reason = xstrdup(entry->error != NULL ? entry->error : "");
+    tls_ctx_unref(entry->tls);
+    entry->tls = NULL;
+    entry->state = IDENTITY_FAILED;
+    set_error(entry, reason);
+    free(reason);
+    entry->is_changed = true;
+    entry->retry_at = 0; // at once: the clock may have jumped
+    notify(entry, IDENTITY_EVENT_EXPIRED, entry->error);
 }
 
-uint64_t identity_manager_tick(struct identity_manager *manager, uint64_t now, int64_t now_wall_s) {
-    manager->now = now;
-    manager->now_wall_s = now_wall_s;
-    poll_files(manager);
-    uint64_t next = now + POLL_S * NS_PER_SEC;
-    uint32_t n_asked = 0;
-    bool trust_was_due = false, is_trust_due = false;
-    HMAP_EACH_SAFE(pos, &manager->entries) {
-        struct entry *entry = HMAP_ITEM(pos, struct entry, node);
-        trust_was_due = trust_was_due || entry->must_renew;
-        if (is_due(entry) && n_asked < RENEW_PER_TICK) {
-            if (manager->draft == NULL) {
-                manager->draft = snapshot_draft();
+// A certificate is replaced when its time has come, and when the clock is before its validity.
+static bool is_due(const struct entry *entry, const struct identity_manager *m) {
+    if (entry->is_in_flight || entry->n_users == 0) {
+        return false;
+    }
+    if (entry->retry_at != 0) {
+        return m->now_mono >= entry->retry_at;
+    }
+    return entry->tls == NULL || m->now_wall >= entry->renew_at || m->now_wall < entry->not_before;
+}
+
+static void issue(struct entry *entry) {
+    struct identity_manager *m = entry->manager;
+    entry->is_in_flight = true;
+    m->n_in_flight++;
+    entry->request.now_wall_s = m->now_wall;
+    entry->request.ttl_s = m->params.ttl_s;
+    m->params.ca->ops->issue(m->params.ca, &entry->request);
+}
+
+// Workloads that have no certificate at all come before renewals. True: some are left for later.
+static bool issue_due(struct identity_manager *m) {
+    unsigned n = 0;
+    for (int round = 0; round < 2; round++) {
+        HMAP_EACH_SAFE(pos, &m->entries) {
+            struct entry *entry = HMAP_ITEM(pos, struct entry, by_id);
+            if (!is_due(entry, m) || (round == 0 && entry->tls != NULL)) {
+                continue;
             }
-            n_asked++;
-            ask(entry);
+            if (n == MAX_PER_TICK) {
+                return true;
+            }
+            if (m->n_in_flight >= MAX_IN_FLIGHT) {
+                return false; // an answer makes room; the caller ticks then
+            }
+            issue(entry);
+            n++;
         }
-        is_trust_due = is_trust_due || entry->must_renew;
-        if (is_due(entry)) {
-            next = now + NS_PER_MS;
-        } else if (entry->retry_at != 0) {
-            next = MIN(next, entry->retry_at);
-        }
-        show_expiry(entry);
     }
-    if (manager->draft != NULL) {
-        snapshot_publish(manager->draft);
-        manager->draft = NULL;
-    }
-    if (trust_was_due && !is_trust_due) {
-        manager->options.on_trust_changed(manager->options.arg);
-    }
-    return next;
+    return false;
 }
 
-size_t identity_manager_n_pending(const struct identity_manager *manager) {
-    size_t n = 0;
-    HMAP_EACH_SAFE(pos, &manager->entries) {
-        const struct entry *entry = HMAP_ITEM(pos, struct entry, node);
-        n += entry->leaf == NULL || entry->leaf->tls == NULL;
+static void publish_entry(struct snapshot *draft, struct entry *entry) {
+    struct identity spec = {
+        .leaf.key = slice_str(entry->id),
+        .tls = entry->tls,
+        .state = entry->state,
+        .error = entry->error,
+        .chain_pem = entry->chain_pem,
+        .roots_pem = entry->roots_pem,
+    };
+    snapshot_set_identity(draft, identity_new(&spec));
+    entry->is_changed = false;
+}
+
+static void publish(struct identity_manager *m) {
+    struct snapshot *draft = NULL;
+    HMAP_EACH_SAFE(pos, &m->entries) {
+        struct entry *entry = HMAP_ITEM(pos, struct entry, by_id);
+        if (entry->n_users > 0 && !entry->is_changed) {
+            continue;
+        }
+        if (draft == NULL) {
+            draft = snapshot_draft();
+        }
+        if (entry->n_users > 0) {
+            publish_entry(draft, entry);
+        } else {
+            snapshot_del_identity(draft, entry->id);
+            notify(entry, IDENTITY_EVENT_FORGOTTEN, "");
+            entry_free(entry);
+        }
     }
-    return n;
+    if (draft != NULL) {
+        snapshot_publish(draft);
+    }
+}
+
+static uint64_t entry_deadline(const struct entry *entry, const struct identity_manager *m) {
+    if (entry->is_in_flight) {
+        return TIME_NEVER;
+    }
+    int64_t at = entry->tls != NULL ? MIN(entry->renew_at, entry->not_after) : m->now_wall;
+    if (entry->retry_at != 0) { // the certificate may expire before the next attempt
+        at = entry->not_after;
+    }
+    uint64_t deadline = entry->retry_at != 0 ? entry->retry_at : TIME_NEVER;
+    if (entry->tls != NULL) {
+        int64_t wait_s = MIN(MAX(at - m->now_wall, 0), (int64_t)LOOK_AGAIN_S);
+        deadline = MIN(deadline, m->now_mono + (uint64_t)wait_s * NS_PER_SEC);
+    }
+    return deadline;
+}
+
+uint64_t identity_manager_tick(struct identity_manager *m, uint64_t now_mono_ns,
+                               int64_t now_wall_s) {
+    m->now_mono = now_mono_ns;
+    m->now_wall = now_wall_s;
+    HMAP_EACH_SAFE(pos, &m->entries) {
+        struct entry *entry = HMAP_ITEM(pos, struct entry, by_id);
+        if (entry->tls != NULL && now_wall_s >= entry->not_after) {
+            expire(entry);
+        }
+    }
+    bool is_more = issue_due(m);
+    publish(m);
+    if (is_more) {
+        return now_mono_ns;
+    }
+    uint64_t deadline = now_mono_ns + LOOK_AGAIN_S * NS_PER_SEC;
+    HMAP_EACH_SAFE(pos, &m->entries) {
+        deadline = MIN(deadline, entry_deadline(HMAP_ITEM(pos, struct entry, by_id), m));
+    }
+    return deadline;
+}
+
+void identity_manager_reissue(struct identity_manager *m) {
+    HMAP_EACH_SAFE(pos, &m->entries) {
+        struct entry *entry = HMAP_ITEM(pos, struct entry, by_id);
+        entry->renew_at = INT64_MIN;
+        entry->retry_at = entry->backoff_ns = 0;
+    }
+}
+
+bool identity_manager_set_crl(struct identity_manager *m, struct slice crl, char **ret_error) {
+    uint64_t generation = m->crl_generation + 1;
+    bool is_bad = false;
+    // All contexts first: a list that one of them refuses changes nothing.
+    struct rebuilt {
+        struct entry *entry;
+        struct tls_ctx *tls;
+    } *list = xcalloc(m->entries.n_items + 1, sizeof(*list));
+    size_t n = 0;
+    HMAP_EACH_SAFE(pos, &m->entries) {
+        struct entry *entry = HMAP_ITEM(pos, struct entry, by_id);
+        if (entry->tls == NULL || is_bad) {
+            continue;
+        }
+        struct ca_answer pem = {
+            .cert_chain_pem = slice_str(entry->chain_pem),
+            .key_pem = slice_str(entry->key_pem),
+            .roots_pem = slice_str(entry->roots_pem),
+        };
+        struct tls_ctx *tls = context_new(m, entry, &pem, crl, generation, ret_error);
+        is_bad = tls == NULL;
+        if (!is_bad) {
+            list[n++] = (struct rebuilt){entry, tls};
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (is_bad) {
+            tls_ctx_unref(list[i].tls);
+            continue;
+        }
+        tls_ctx_unref(list[i].entry->tls);
+        list[i].entry->tls = list[i].tls;
+        list[i].entry->is_changed = true;
+    }
+    free(list);
+    if (!is_bad) {
+        free(m->crl);
+        m->crl = slice_dup(crl);
+        m->crl_len = crl.len;
+        m->crl_generation = generation;
+    }
+    return !is_bad;
+}
+
+struct identity_manager *identity_manager_new(const struct identity_manager_params *params) {
+    struct identity_manager *m = xcalloc(1, sizeof(*m));
+    m->params = *params;
+    hmap_init(&m->entries);
+    rand_seed(&m->rand, params->seed);
+    return m;
+}
+
+void identity_manager_free(struct identity_manager *m) {
+    if (m == NULL) {
+        return;
+    }
+    HMAP_EACH_SAFE(pos, &m->entries) {
+        entry_free(HMAP_ITEM(pos, struct entry, by_id));
+    }
+    hmap_fini(&m->entries);
+    free(m->crl);
+    free(m);
+}
+
+void identity_manager_each(struct identity_manager *m,
+                           bool (*fn)(void *arg, const struct identity_info *info), void *arg) {
+    HMAP_EACH_SAFE(pos, &m->entries) {
+        const struct entry *entry = HMAP_ITEM(pos, struct entry, by_id);
+        bool has_cert = entry->tls != NULL;
+        struct identity_info info = {
+            .spiffe_id = entry->id,
+            .state = entry->state,
+            .error = entry->error != NULL ? entry->error : "",
+            .not_before = has_cert ? entry->not_before : 0,
+            .not_after = has_cert ? entry->not_after : 0,
+            .renew_at = has_cert ? entry->renew_at : 0,
+            .n_issued = entry->n_issued,
+            .n_failures = entry->n_failures,
+            .n_users = entry->n_users,
+        };
+        if (!fn(arg, &info)) {
+            return;
+        }
+    }
+}
+
+uint64_t identity_manager_n_issued(const struct identity_manager *m) {
+    return m->n_issued;
+}
+
+uint64_t identity_manager_n_failures(const struct identity_manager *m) {
+    return m->n_failures;
 }

@@ -1,40 +1,100 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Workload certificates: one per SPIFFE id that local pods use, prefetched when the first such pod
-// is served, renewed at half of their life, forgotten with the last pod. Published as identity leaves
-// of the snapshot; a renewal replaces the leaf and leaves running tunnels alone.
+// The certificates of local workloads: one for each SPIFFE id that a local workload has, issued by
+// a CA (the built-in one, or istiod's), renewed at half of its life, forgotten with its last
+// workload. What there is, is published in the snapshot as identity leaves.
 //
-// While the CA does not answer the certificate in force stays; retries back off from 0.5 to 150 s
-// with jitter, and a failure is shown in the leaf's error. Times of certificates follow the wall
-// clock, which may jump: it is looked at in every tick.
+// Thread: control. Time is an argument: `mono` for back-off, `wall` for validity. The caller ticks
+// at the deadline that a tick returns (at most a minute away, so that a clock that is set is
+// noticed), after identity_manager_want(), when the clock was set (TFD_TIMER_CANCEL_ON_SET), and
+// when an answer of the CA came between ticks (on_event tells).
 //
-// Thread: control.
+// While a renewal fails, the certificate stays in use until it expires; then its identity is FAILED
+// with the reason, until the CA answers again: retries come after 0.5 to 1 s, doubling, +-20 %, to
+// 150 s.
 #pragma once
 
-#include "common/mesh/ca.h"
 #include "common/mesh/snapshot.h"
 
-struct identity_manager;
+// A certificate authority, as the manager sees it.
 
-struct identity_manager_options {
-    struct ca *ca;        // borrowed
-    const char *crl_path; // NULL = none; re-read when it changes
-    const char *trust_domain;
-    uint32_t ttl_s;
+struct ca;
+struct ca_request;
+
+struct ca_answer { // all borrowed for the call
+    const char *error; // NULL: issued
+    struct slice cert_chain_pem, key_pem, roots_pem;
+};
+struct ca_ops {
+    // Issues for request->spiffe_id. Calls request->done exactly once, before it returns or later
+    // on the control thread.
+    void (*issue)(struct ca *ca, struct ca_request *request);
+    void (*cancel)(struct ca *ca, struct ca_request *request); // `done` will not be called
+};
+struct ca {
+    const struct ca_ops *ops;
+};
+struct ca_request {
+    const char *spiffe_id; // valid until done or cancel
+    int64_t now_wall_s, ttl_s;
+    void (*done)(struct ca_request *request, const struct ca_answer *answer);
+    void *ca_data; // the CA's own
+};
+
+// The manager
+
+enum identity_event_kind {
+    IDENTITY_EVENT_ISSUED,
+    IDENTITY_EVENT_FAILED, // an attempt; the old certificate may still be in use
+    IDENTITY_EVENT_EXPIRED,
+    IDENTITY_EVENT_FORGOTTEN,
+};
+struct identity_event {
+    uint8_t kind;
+    const char *spiffe_id;
+    const char *text; // FAILED, EXPIRED: why
+    int64_t not_after; // Unix seconds, 0 = no certificate
+};
+
+struct identity_manager_params {
+    struct ca *ca; // borrowed
+    int64_t ttl_s; // SECRET_TTL
     enum tls_compliance compliance;
     bool prefer_aes_256;
-    void (*on_wanted)(void *arg);        // something is due: call identity_manager_tick soon
-    void (*on_trust_changed)(void *arg); // trust bundle or CRL changed: live tunnels must be checked
+    uint64_t seed; // of the jitter
+    void (*on_event)(void *arg, const struct identity_event *event); // for logs; NULL ok
     void *arg;
 };
 
-// NULL with a heap-allocated reason: a CRL that is there but cannot be read or parsed.
-struct identity_manager *identity_manager_new(const struct identity_manager_options *options,
-                                              char **ret_error);
-void identity_manager_free(struct identity_manager *manager); // NULL ok; publishes nothing
-// Counts users of an id: +1, -1. The first one asks for the certificate.
+struct identity_manager;
+struct identity_manager *identity_manager_new(const struct identity_manager_params *params);
+// Cancels what is in flight. Publishes nothing: the identities stay in the snapshot.
+void identity_manager_free(struct identity_manager *manager); // NULL ok
+
+// One user of the identity more or less. Takes effect at the next tick.
 void identity_manager_want(struct identity_manager *manager, const char *spiffe_id, int delta);
-// Issues, renews, retries, looks at CRL and CA files. Returns when it wants to be called again
-// (monotonic ns, at most a minute ahead).
-uint64_t identity_manager_tick(struct identity_manager *manager, uint64_t now, int64_t now_wall_s);
-size_t identity_manager_n_pending(const struct identity_manager *manager); // without a certificate
+// Issues, renews, expires and publishes what is due. Returns when to call again (monotonic ns).
+uint64_t identity_manager_tick(struct identity_manager *manager, uint64_t now_mono_ns,
+                               int64_t now_wall_s);
+
+// The CA changed (other roots, another key): every certificate is issued anew at the next ticks.
+void identity_manager_reissue(struct identity_manager *manager);
+// Another revocation list (PEM or DER; empty = none): contexts are rebuilt at the next tick with a
+// new CRL generation. False, and the old list stays, when a context cannot be built with it; the
+// reason is heap-allocated. True without identities.
+MUST_USE bool identity_manager_set_crl(struct identity_manager *manager, struct slice crl,
+                                       char **ret_error);
+
+struct identity_info {
+    const char *spiffe_id;
+    uint8_t state; // enum identity_state
+    const char *error; // "" = none
+    int64_t not_before, not_after, renew_at; // Unix seconds, 0 = no certificate
+    uint64_t n_issued, n_failures;
+    unsigned n_users;
+};
+void identity_manager_each(struct identity_manager *manager,
+                           bool (*fn)(void *arg, const struct identity_info *info), void *arg);
+// Totals over all identities, those that were forgotten as well.
+uint64_t identity_manager_n_issued(const struct identity_manager *manager);
+uint64_t identity_manager_n_failures(const struct identity_manager *manager);
