@@ -259,9 +259,9 @@ int lab_super_run(const struct lab_options *options, json_t *docs, int report_fd
         lab_log("up: %u nodes, %u pods", lab->n_nodes, lab->n_pods);
         lab_loop_run(turn, lab);
     } else {
-        dprintf(report_fd, "%s", error != NULL ? error : "failed");
-        close(report_fd);
         lab_super_stop(lab);
+        // Left open: the end of the report is the end of this process.
+        dprintf(report_fd, "%s", error != NULL ? error : "failed");
     }
     free(error);
     lab_control_close(lab);
