@@ -34,10 +34,10 @@ struct ztun_config {
     uint32_t termination_ms; // drain deadline
     // resources
     uint64_t memory_limit; // bytes; 0 = 70 % of the cgroup's
-    bool uring_basic;      // only what Linux 6.1 has
+    bool uring_basic; // only what Linux 6.1 has
     bool response_baggage;
 };
 
-// Parses flags and environment. Returns 0; 1 when it printed help or the version (exit 0); 2 when it
-// printed a usage error (exit 2).
+// Parses flags and environment. Returns 0; 1 when it printed help or the version (exit 0); 2 when
+// it printed a usage error (exit 2).
 int ztun_config_parse(struct ztun_config *config, int argc, char **argv);

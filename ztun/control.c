@@ -41,6 +41,57 @@ static void log_news(struct control *control) {
     }
 }
 
+// ---- host names of endpoints
+
+static void on_resolved(void *arg, const char *host, const struct ip *ips, uint32_t n_ips);
+
+struct name_list {
+    const char **names;
+    size_t n, n_alloc;
+};
+
+static bool add_name(void *arg, const char *hostname) {
+    struct name_list *list = arg;
+    if (list->n == list->n_alloc) {
+        list->n_alloc = list->n_alloc == 0 ? 16 : 2 * list->n_alloc;
+        list->names = xrealloc(list->names, list->n_alloc * sizeof(*list->names));
+    }
+    list->names[list->n++] = hostname;
+    return true;
+}
+
+static void watch_names(struct control *control) {
+    struct name_list list = {0};
+    builder_each_hostname(control->builder, add_name, &list);
+    if (control->dns == NULL && list.n > 0) {
+        const char *error = NULL;
+        struct dns_client_config config = {
+            .loop = &control->loop, .on_change = on_resolved, .arg = control};
+        control->dns = dns_client_new(&config, &error);
+        if (control->dns == NULL) {
+            log_error(&log_config, "host names of endpoints cannot be resolved",
+                      LOG_STR("reason", error));
+        }
+    }
+    if (control->dns != NULL) {
+        dns_client_set_names(control->dns, list.names, list.n);
+    }
+    free(list.names);
+}
+
+static void commit(struct control *control) {
+    struct builder_changes changes;
+    builder_commit(control->builder, &changes);
+    control_pods_apply(control, &changes);
+    builder_changes_fini(&changes);
+}
+
+static void on_resolved(void *arg, const char *host, const struct ip *ips, uint32_t n_ips) {
+    struct control *control = arg;
+    builder_set_resolved(control->builder, host, ips, n_ips);
+    commit(control);
+}
+
 static void apply(struct control *control, const struct config_diff *diff) {
     struct source_file_status status;
     source_file_status(control->source, &status);
@@ -57,6 +108,7 @@ static void apply(struct control *control, const struct config_diff *diff) {
              LOG_U64("generation", changes.generation));
     control_pods_apply(control, &changes);
     builder_changes_fini(&changes);
+    watch_names(control);
 }
 
 static void on_source(struct watch *watch, uint32_t ready) {

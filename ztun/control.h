@@ -7,6 +7,7 @@
 #include "common/mesh/builder.h"
 #include "common/mesh/ca_local.h"
 #include "common/mesh/source_file.h"
+#include "common/net/dns_client.h"
 #include "common/net/http_server.h"
 #include "common/rt/signals.h"
 #include "common/rt/watch.h"
@@ -26,6 +27,7 @@ struct control {
     struct watched_file *crl; // NULL = none
     struct identity_manager *identities;
     struct inpod *inpod;
+    struct dns_client *dns; // for endpoints that are host names
     struct hmap pods; // served pods by uid: control_pods.c
     struct list draining; // un-enrolled pods with running flows
     struct signals signals;

@@ -107,7 +107,11 @@ static void count_closed(struct flow *flow) {
 // ---- log ---------------------------------------------------------------------------------------
 
 static void log_flow(const struct flow *flow, enum access_event event) {
-    if (!access_log_enabled(event, flow->pipe.end != FLOW_OK)) {
+    // A reset by either application, also one that came through the tunnel, is its own business.
+    bool is_usual = flow->is_joined && (flow->pipe.end == FLOW_DOWNSTREAM_RESET ||
+                                        flow->pipe.end == FLOW_UPSTREAM_RESET ||
+                                        flow->pipe.end == FLOW_TUNNEL_RESET);
+    if (!access_log_enabled(event, flow->pipe.end != FLOW_OK && !is_usual)) {
         return;
     }
     char error[256];
@@ -126,6 +130,7 @@ static void log_flow(const struct flow *flow, enum access_event event) {
         .bytes_recv = flow->pipe.n_bytes[PIPE_UP],
         .duration_ms = (flow->zpod->worker->loop->now - flow->started_ns) / NS_PER_MS,
         .error = slice_str(flow_error_text(flow, error)),
+        .is_usual = is_usual,
     };
     if (flow->source != NULL) {
         record.src_workload = slice_str(flow->source->name);

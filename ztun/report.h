@@ -7,10 +7,10 @@
 
 // The flow is joined: counts opened, logs "connection opened" at debug level.
 void report_opened(struct flow *flow);
-// The end: counts bytes, closed (or failed), logs "connection complete", or "connection failed" for a
-// flow that was refused before it had two ends.
+// The end: counts bytes, closed (or failed), logs "connection complete", or "connection failed" for
+// a flow that was refused before it had two ends.
 void report_closed(struct flow *flow);
-// A connection to 15008 that never became a tunnel (handshake, identity, overload): one log line, and
-// `failed` is counted. `detail` may be "".
+// A connection to 15008 that never became a tunnel (handshake, identity, overload): one log line,
+// and `failed` is counted. `detail` may be "".
 void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,
                           enum flow_end reason, const char *detail);

@@ -20,7 +20,7 @@ struct ztun {
     struct zworker *workers[ZTUN_WORKERS_MAX];
     uint32_t n_workers;
     _Atomic uint64_t n_live_flows; // all workers, for drain and limits
-    _Atomic bool refuse_new;       // memory or descriptors are short
+    _Atomic bool refuse_new; // memory or descriptors are short
 };
 
 // Socket parameters of a connection from the pod's namespace to `to`.

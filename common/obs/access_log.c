@@ -66,7 +66,7 @@ void access_log_write(enum access_event event, const struct access_record *recor
         [ACCESS_COMPLETE] = "connection complete",
         [ACCESS_FAILED] = "connection failed",
     };
-    enum log_level level = level_of(event, record->error.len > 0);
+    enum log_level level = level_of(event, record->error.len > 0 && !record->is_usual);
     if (!log_enabled(&log_access, level)) {
         return;
     }

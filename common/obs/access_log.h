@@ -13,7 +13,7 @@
 
 enum access_event {
     ACCESS_OPENED, // "connection opened", debug: no bytes, duration or error
-    ACCESS_COMPLETE, // "connection complete", info; error when record.error is set
+    ACCESS_COMPLETE, // "connection complete", info; error when record.error is set and unusual
     ACCESS_FAILED, // "connection failed", warn: refused early; addresses, direction, error only
 };
 
@@ -38,6 +38,7 @@ struct access_record {
     uint64_t bytes_recv;
     uint64_t duration_ms;
     struct slice error; // empty = the flow ended well
+    bool is_usual; // the error is an application's own doing (a reset): stays at info level
 };
 
 // True when the line would be written: saves filling a record that nobody reads.
