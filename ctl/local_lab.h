@@ -87,7 +87,8 @@ struct lab_pod {
     uint32_t n_ctrs, n_init, cur_init;
     const char *waiting_reason; // while POD_PENDING; constant text
     char waiting_message[200];
-    uint64_t start_order;
+    uint64_t start_order, sandbox_ns; // when the sandbox was complete
+    struct lab_timer mesh_timer; // looks again whether the mesh has it
     // deletion
     uint64_t stop_at_ns; // SIGKILL then
     struct lab_timer stop_timer;

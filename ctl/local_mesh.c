@@ -14,10 +14,13 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "ctl/local_json.h"
+#include "ctl/local_rules.h"
+#include "ctl/local_store.h"
 #include "ctl/local_sys.h"
 #include "ctl/local_text.h"
 
-enum { BACKOFF_FIRST_MS = 20, BACKOFF_MAX_MS = 5000, BACKOFF_RESET_S = 10 };
+enum { BACKOFF_FIRST_MS = 20, BACKOFF_MAX_MS = 5000, BACKOFF_RESET_S = 10, ENROL_MAX_S = 10 };
 
 char *lab_mesh_log_path(const struct lab_node *node) {
     return xasprintf("%s/ztun_%s.log", node->lab->log_dir, node->name);
@@ -128,4 +131,33 @@ void lab_mesh_stop_all(struct lab *lab, uint32_t wait_ms) {
         }
         node->ztun_pid = 0;
     }
+}
+
+// As Istio's CNI agent decides it.
+static bool is_in_mesh(const struct lab_pod *pod) {
+    static const char mode[] = "istio.io/dataplane-mode";
+    const json_t *doc = pod->object->doc;
+    const char *own = js_label(doc, mode);
+    const struct lab_object *ns = lab_store_find(pod->lab, "Namespace", "", js_ns(doc));
+    const char *of_ns = ns != NULL ? js_label(ns->doc, mode) : NULL;
+    if (pod->is_host_network || js_annotation(doc, "sidecar.istio.io/status") != NULL ||
+        (own != NULL && strcmp(own, "none") == 0)) {
+        return false;
+    }
+    return (own != NULL && strcmp(own, "ambient") == 0) ||
+           (of_ns != NULL && strcmp(of_ns, "ambient") == 0);
+}
+
+bool lab_mesh_must_wait(struct lab_pod *pod) {
+    if (!pod->lab->opt.has_mesh || !is_in_mesh(pod)) {
+        return false;
+    }
+    uint64_t now = clock_mono_ns();
+    if (pod->sandbox_ns + ENROL_MAX_S * NS_PER_SEC < now) {
+        lab_note(pod->lab, "Pod %s/%s starts although ztun did not take it in within %d s",
+                 js_ns(pod->object->doc), js_name(pod->object->doc), ENROL_MAX_S);
+        return false;
+    }
+    // Sockets come first and the redirection last: with it, the pod is served.
+    return !lab_rules_has_table(pod->netns_fd, "inet ztun");
 }

@@ -18,13 +18,14 @@
 #include "ctl/local_apply.h"
 #include "ctl/local_ctr.h"
 #include "ctl/local_json.h"
+#include "ctl/local_mesh.h"
 #include "ctl/local_net.h"
 #include "ctl/local_probe.h"
 #include "ctl/local_store.h"
 #include "ctl/local_sys.h"
 #include "ctl/local_volume.h"
 
-enum { BACKOFF_FIRST_MS = 300, BACKOFF_MAX_MS = 30000, BACKOFF_RESET_S = 60 };
+enum { BACKOFF_FIRST_MS = 300, BACKOFF_MAX_MS = 30000, BACKOFF_RESET_S = 60, MESH_POLL_MS = 10 };
 
 static void add_ctrs(struct lab_pod *pod, const json_t *list, bool is_init) {
     const json_t *doc = pod->object->doc;
@@ -201,6 +202,8 @@ static int start_sandbox(struct lab_pod *pod) {
         return rc;
     }
     pod->has_sandbox = true;
+    pod->sandbox_ns = clock_mono_ns();
+    lab_dirty(pod->lab);
     return 0;
 }
 
@@ -341,6 +344,10 @@ static void step_init(struct lab_pod *pod) {
     lab_dirty(pod->lab);
 }
 
+static void on_mesh_timer(void *arg) {
+    lab_pod_step(arg);
+}
+
 void lab_pod_step(struct lab_pod *pod) {
     if (pod->state == POD_PENDING && pod->node != NULL) {
         if (!pod->has_sandbox && (pod->waiting_reason != NULL || start_sandbox(pod) < 0)) {
@@ -353,6 +360,12 @@ void lab_pod_step(struct lab_pod *pod) {
             return;
         }
         pod->are_volumes_ready = true;
+        if (lab_mesh_must_wait(pod)) {
+            pod->waiting_reason = "ContainerCreating";
+            snprintf(pod->waiting_message, sizeof(pod->waiting_message), "waits for ztun");
+            lab_timer_set(&pod->mesh_timer, MESH_POLL_MS, on_mesh_timer, pod);
+            return;
+        }
         pod->waiting_reason = NULL;
         pod->waiting_message[0] = '\0';
         pod->state = POD_INIT;
@@ -422,6 +435,7 @@ void lab_pods_begin_stops(struct lab *lab) {
 
 static void release(struct lab_pod *pod) {
     lab_timer_stop(&pod->stop_timer);
+    lab_timer_stop(&pod->mesh_timer);
     for (uint32_t i = 0; i < pod->n_ctrs; i++) {
         lab_ctr_fini(&pod->ctrs[i]);
     }

@@ -280,3 +280,15 @@ int lab_rules_remove_host(const char *lab_name) {
     snprintf(command, sizeof(command), "delete table inet zl-%s", lab_name);
     return run_nft(command, true) == 0;
 }
+
+bool lab_rules_has_table(int netns_fd, const char *table) {
+    int previous = netns_enter(netns_fd);
+    if (previous < 0) {
+        return false;
+    }
+    char *command = xasprintf("list table %s", table);
+    bool is_there = run_nft(command, true) == 0;
+    free(command);
+    netns_leave(previous);
+    return is_there;
+}

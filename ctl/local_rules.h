@@ -10,3 +10,5 @@
 void lab_rules_update(struct lab *lab);
 // Removes the host's table of a lab. Returns how many (0 or 1).
 int lab_rules_remove_host(const char *lab_name);
+// Whether a network namespace has an nftables table, "inet name".
+bool lab_rules_has_table(int netns_fd, const char *table);
