@@ -115,17 +115,18 @@ static void clone_body(struct clone *c, struct cfg_node *node) {
         return;
     }
     const struct cfg_node *items = node->items;
-    struct cfg_node *copies = (struct cfg_node *)(c->nodes + c->nodes_len);
-    c->nodes_len += n * sizeof(items[0]);
+    struct cfg_node *copies = NULL;
     if (c->nodes != NULL) {
+        copies = (struct cfg_node *)(c->nodes + c->nodes_len);
         if (n > 0) {
             memcpy(copies, items, n * sizeof(items[0]));
         }
         node->items = copies;
     }
+    c->nodes_len += n * sizeof(items[0]);
     for (size_t i = 0; i < n; i++) {
         struct cfg_node measured = items[i];
-        clone_body(c, c->nodes != NULL ? &copies[i] : &measured);
+        clone_body(c, copies != NULL ? &copies[i] : &measured);
     }
 }
 

@@ -253,7 +253,7 @@ bool doc_builder_close(struct doc_builder *b) {
     struct doc_frame frame = b->frames[--b->n_frames];
     struct cfg_node node = {.line = frame.line, .col = frame.col, .type = frame.type};
 
-    if (frame.type == CFG_MAP) {
+    if (frame.type == CFG_MAP && b->n_stack > frame.start) {
         node.is_bad = close_map(b, frame.start);
     }
     if (b->is_failed) {

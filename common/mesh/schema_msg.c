@@ -115,7 +115,9 @@ static void unknown_field(struct schema_ctx *ctx, const struct schema_msg *msg,
     if (ctx->is_final) {
         return;
     }
-    for (uint16_t i = 0; i < msg->n_fields; i++) {
+    // A hint costs much more than the rest; past the messages that are kept no one sees it.
+    bool is_kept = ctx->errors->n < CONFIG_ERRORS_MAX;
+    for (uint16_t i = 0; is_kept && i < msg->n_fields; i++) {
         const char *field = msg->fields[i].name;
         unsigned distance = schema_distance(key->text, field, best);
         if (distance < best && field[0] != '<') {
@@ -123,7 +125,7 @@ static void unknown_field(struct schema_ctx *ctx, const struct schema_msg *msg,
             snprintf(hint, sizeof(hint), "%s", field);
         }
     }
-    while (next_known(&list, name)) {
+    while (is_kept && next_known(&list, name)) {
         unsigned distance = schema_distance(key->text, name, best);
         if (distance < best) {
             best = distance;
