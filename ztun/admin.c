@@ -3,17 +3,38 @@
 // The operator's endpoints (ambient-protocols §8.3): admin on loopback, metrics, readiness.
 #include <stdlib.h>
 
+#include "common/net/http_gzip.h"
 #include "common/obs/log.h"
 #include "common/obs/prom.h"
 #include "ztun/admin.h"
+#include "ztun/admin_priv.h"
 #include "ztun/control.h"
 
 LOG_SCOPE(log_admin, "ztun::admin");
 
-enum { ADMIN_BODY_MAX = 512 * 1024 * 1024 };
-
 void admin_reply_text(struct http_exchange *exchange, int status, const char *text) {
     http_reply(exchange, status, "text/plain", slice_str(text));
+}
+
+void admin_reply(struct http_exchange *exchange, const struct http_query *query, int status,
+                 const char *content_type, struct buf *body) {
+    struct buf zipped;
+    buf_init(&zipped, ADMIN_BODY_MAX);
+    if (!buf_ok(body)) {
+        admin_reply_text(exchange, 500, "the answer is too large\n");
+    } else if (body->len >= ADMIN_GZIP_MIN && http_accepts_gzip(query->accept_encoding) &&
+               http_gzip(buf_slice(body), &zipped)) {
+        http_reply_buf(exchange, status, content_type, "gzip", &zipped);
+    } else {
+        http_reply_buf(exchange, status, content_type, NULL, body);
+    }
+    buf_fini(&zipped);
+    buf_fini(body);
+}
+
+void admin_json_init(struct json_out *out, struct buf *body, const struct http_query *query) {
+    struct slice ignored;
+    json_out_init(out, body, http_query_get(query->query, "pretty", &ignored));
 }
 
 // ---- readiness and metrics ---------------------------------------------------------------------
@@ -38,8 +59,7 @@ static void handle_readiness(void *arg, struct http_exchange *exchange,
 static void handle_metrics(void *arg, struct http_exchange *exchange,
                            const struct http_query *query) {
     (void)arg;
-    if (!slice_eq_str(query->path, "/metrics") &&
-        !slice_eq_str(query->path, "/stats/prometheus")) {
+    if (!slice_eq_str(query->path, "/metrics") && !slice_eq_str(query->path, "/stats/prometheus")) {
         admin_reply_text(exchange, 404, "not found\n");
         return;
     }
@@ -47,8 +67,7 @@ static void handle_metrics(void *arg, struct http_exchange *exchange,
     struct buf body;
     buf_init(&body, ADMIN_BODY_MAX);
     prom_write(&body, format);
-    http_reply(exchange, 200, prom_content_type(format), buf_slice(&body));
-    buf_fini(&body);
+    admin_reply(exchange, query, 200, prom_content_type(format), &body);
 }
 
 // ---- admin -------------------------------------------------------------------------------------
@@ -57,13 +76,18 @@ static void handle_index(struct control *control, struct http_exchange *exchange
                          const struct http_query *query) {
     (void)control;
     (void)query;
-    admin_reply_text(exchange, 200,
-                     "ztun admin\n"
-                     "GET  /config_dump                 workloads, services, policies, certificates\n"
-                     "GET  /connections                 live flows\n"
-                     "GET  /status                      sources, pods, problems\n"
-                     "POST /logging?level=FILTER        change the log filter; ?reset takes it back\n"
-                     "POST /quitquitquit                drain and exit\n");
+    admin_reply_text(
+        exchange, 200,
+        "ztun admin\n"
+        "GET  /config_dump                          workloads, services, policies, certificates, "
+        "settings, live flows\n"
+        "GET  /connections                          live flows with byte counts; ?limit=N\n"
+        "GET  /status                               sources, pods, problems, identities\n"
+        "POST /logging?level=FILTER                 change the log filter; ?reset takes it back\n"
+        "POST /quitquitquit                         drain and exit\n"
+        "GET  /debug/pprof/heap                     heap profile (jemalloc)\n"
+        "GET  /debug/pprof/heap/profiling           ?activate=true|false\n"
+        "JSON pages take ?pretty.\n");
 }
 
 static void handle_logging(struct control *control, struct http_exchange *exchange,
@@ -111,6 +135,9 @@ static const struct {
     {"/status", admin_status},
     {"/logging", handle_logging},
     {"/quitquitquit", handle_quit},
+    {"/debug/pprof/heap", admin_heap},
+    {"/debug/pprof/heap/profiling", admin_heap_profiling},
+    {"/debug/pprof/profile", admin_cpu_profile},
 };
 
 static void handle_admin(void *arg, struct http_exchange *exchange,

@@ -13,7 +13,14 @@ void admin_config_dump(struct control *control, struct http_exchange *exchange,
 // admin_flows.c: live flows of all workers.
 void admin_connections(struct control *control, struct http_exchange *exchange,
                        const struct http_query *query);
-// admin_dump.c: sources, served and pending pods, problems of objects.
+// admin_status.c: sources, served and pending pods, problems of objects.
 void admin_status(struct control *control, struct http_exchange *exchange,
                   const struct http_query *query);
+// admin_heap.c: heap profiles of jemalloc; CPU profiles are not ours.
+void admin_heap(struct control *control, struct http_exchange *exchange,
+                const struct http_query *query);
+void admin_heap_profiling(struct control *control, struct http_exchange *exchange,
+                          const struct http_query *query);
+void admin_cpu_profile(struct control *control, struct http_exchange *exchange,
+                       const struct http_query *query);
 void admin_reply_text(struct http_exchange *exchange, int status, const char *text);

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Workloads and services as ztunnel serialises them (its src/state/workload.rs, service.rs).
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ztun/admin_priv.h"
+
+// ---- tables in order ---------------------------------------------------------------------------
+
+struct collect {
+    void **items;
+    size_t n;
+};
+
+static bool collect_leaf(void *arg, void *value) {
+    struct collect *collect = arg;
+    collect->items[collect->n++] = value;
+    return true;
+}
+
+static int compare_slices(struct slice a, struct slice b) {
+    int order = memcmp(a.ptr, b.ptr, MIN(a.len, b.len));
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static int by_key(const void *a, const void *b) {
+    const struct leaf *const *x = a, *const *y = b;
+    return compare_slices((*x)->key, (*y)->key);
+}
+
+void **admin_sorted(const struct pmap *map, size_t *ret_n) {
+    struct collect collect = {.items = xcalloc(map->n_items + 1, sizeof(void *))};
+    pmap_each(map, collect_leaf, &collect);
+    qsort(collect.items, collect.n, sizeof(void *), by_key);
+    *ret_n = collect.n;
+    return collect.items;
+}
+
+// ---- small values ------------------------------------------------------------------------------
+
+static void put_ip(struct json_out *out, const struct ip *ip) {
+    char text[IP_TEXT_MAX];
+    json_out_string(out, slice_str(ip_text(ip, text)));
+}
+
+// "network/address"
+static void put_network_ip(struct json_out *out, const char *network, const char *ip) {
+    char text[512];
+    snprintf(text, sizeof(text), "%s/%s", network, ip);
+    json_out_string(out, slice_str(text));
+}
+
+// What is empty is left out, as ztunnel does.
+static void put_text(struct json_out *out, const char *key, const char *text) {
+    if (text != NULL && text[0] != '\0') {
+        json_out_kv_str(out, key, text);
+    }
+}
+
+static void put_texts(struct json_out *out, const char *key, const char *const *texts, size_t n) {
+    json_out_kv_array(out, key);
+    for (size_t i = 0; i < n; i++) {
+        json_out_string(out, slice_str(texts[i]));
+    }
+    json_out_end(out);
+}
+
+static void put_waypoint(struct json_out *out, const char *waypoint, const char *network) {
+    if (waypoint[0] == '\0') {
+        return;
+    }
+    json_out_kv_object(out, "waypoint");
+    json_out_key(out, SLICE_LIT("destination"));
+    if (strchr(waypoint, '/') != NULL) {
+        json_out_string(out, slice_str(waypoint));
+    } else {
+        put_network_ip(out, network, waypoint);
+    }
+    json_out_kv_u64(out, "hboneMtlsPort", 15008);
+    json_out_end(out);
+}
+
+// ---- workloads ---------------------------------------------------------------------------------
+
+// Which services a workload is an endpoint of: pairs in the order of workloads, then services.
+struct member {
+    const struct workload *workload;
+    const struct service *service;
+};
+
+static int by_workload(const void *a, const void *b) {
+    const struct member *x = a, *y = b;
+    int order = x->workload == y->workload
+                    ? 0
+                    : compare_slices(x->workload->leaf.key, y->workload->leaf.key);
+    return order != 0 ? order : compare_slices(x->service->leaf.key, y->service->leaf.key);
+}
+
+static struct member *list_members(const struct snapshot *snap, size_t *ret_n) {
+    size_t n_services = 0, n = 0, i;
+    struct service **services = (struct service **)admin_sorted(&snap->services, &n_services);
+    for (i = 0; i < n_services; i++) {
+        n += services[i]->n_endpoints;
+    }
+    struct member *members = xcalloc(n + 1, sizeof(*members));
+    n = 0;
+    for (i = 0; i < n_services; i++) {
+        for (uint32_t k = 0; k < services[i]->n_endpoints; k++) {
+            members[n++] = (struct member){services[i]->endpoints[k].workload, services[i]};
+        }
+    }
+    free(services);
+    qsort(members, n, sizeof(*members), by_workload);
+    *ret_n = n;
+    return members;
+}
+
+static void put_locality(struct json_out *out, const struct locality *locality) {
+    if (locality->region[0] == '\0' && locality->zone[0] == '\0') {
+        return;
+    }
+    json_out_kv_object(out, "locality");
+    json_out_kv_str(out, "region", locality->region);
+    json_out_kv_str(out, "zone", locality->zone);
+    json_out_kv_str(out, "subzone", locality->subzone);
+    json_out_end(out);
+}
+
+static void begin_workload(struct json_out *out, const struct workload *workload) {
+    json_out_begin_object(out);
+    json_out_kv_array(out, "workloadIps");
+    for (size_t i = 0; i < workload->n_ips; i++) {
+        put_ip(out, &workload->ips[i]);
+    }
+    json_out_end(out);
+    put_waypoint(out, workload->waypoint, workload->network);
+    json_out_kv_str(out, "protocol", workload->protocol == WORKLOAD_HBONE ? "HBONE" : "TCP");
+    json_out_kv_str(out, "networkMode", workload->is_host_network ? "HostNetwork" : "Standard");
+    json_out_kv_string(out, "uid", workload->leaf.key);
+    json_out_kv_str(out, "name", workload->name);
+    json_out_kv_str(out, "namespace", workload->ns);
+    put_text(out, "trustDomain", workload->trust_domain);
+    put_text(out, "serviceAccount", workload->service_account);
+    put_text(out, "network", workload->network);
+    put_text(out, "workloadName", workload->owner_name);
+    put_text(out, "workloadType", workload->owner_type);
+    put_text(out, "canonicalName", workload->canonical_name);
+    put_text(out, "canonicalRevision", workload->canonical_revision);
+    put_text(out, "hostname", workload->hostname);
+    put_text(out, "node", workload->node);
+    if (workload->n_policies > 0) {
+        put_texts(out, "authorizationPolicies", workload->policies, workload->n_policies);
+    }
+    json_out_kv_str(out, "status", workload->is_healthy ? "Healthy" : "Unhealthy");
+    json_out_kv_str(out, "clusterId", workload->cluster);
+    put_locality(out, &workload->locality);
+}
+
+void admin_write_workloads(struct json_out *out, const struct snapshot *snap) {
+    size_t n_workloads = 0, n_members = 0, at = 0;
+    struct workload **workloads = (struct workload **)admin_sorted(&snap->workloads, &n_workloads);
+    struct member *members = list_members(snap, &n_members);
+    json_out_begin_array(out);
+    for (size_t i = 0; i < n_workloads; i++) {
+        struct slice key = workloads[i]->leaf.key;
+        begin_workload(out, workloads[i]);
+        while (at < n_members && compare_slices(members[at].workload->leaf.key, key) < 0) {
+            at++;
+        }
+        json_out_kv_array(out, "services");
+        for (const struct service *last = NULL;
+             at < n_members && slice_eq(members[at].workload->leaf.key, key); at++) {
+            if (members[at].service != last) { // once, though both families are endpoints
+                json_out_string(out, members[at].service->leaf.key);
+            }
+            last = members[at].service;
+        }
+        json_out_end(out);
+        json_out_kv_u64(out, "capacity", workloads[i]->capacity);
+        json_out_end(out);
+    }
+    json_out_end(out);
+    free(members);
+    free(workloads);
+}
+
+// ---- services ----------------------------------------------------------------------------------
+
+static void put_port(struct json_out *out, uint16_t port, uint16_t target) {
+    char text[8];
+    snprintf(text, sizeof(text), "%u", port);
+    json_out_key(out, slice_str(text));
+    json_out_u64(out, target);
+}
+
+static int by_endpoint_workload(const void *a, const void *b) {
+    const struct endpoint *const *x = a, *const *y = b;
+    return compare_slices((*x)->workload->leaf.key, (*y)->workload->leaf.key);
+}
+
+static void put_endpoint(struct json_out *out, const struct service *service,
+                         const struct endpoint *endpoint) {
+    json_out_key(out, endpoint->workload->leaf.key);
+    json_out_begin_object(out);
+    json_out_kv_string(out, "workloadUid", endpoint->workload->leaf.key);
+    json_out_kv_object(out, "port");
+    for (size_t i = 0; i < service->n_ports; i++) {
+        if (endpoint->target_ports[i] != 0) {
+            put_port(out, service->ports[i].port, endpoint->target_ports[i]);
+        }
+    }
+    json_out_end(out);
+    json_out_kv_str(out, "status", endpoint->is_ready ? "Healthy" : "Unhealthy");
+    json_out_end(out);
+}
+
+// A map by workload: a workload that is an endpoint twice (two families) is in it once.
+static void put_endpoints(struct json_out *out, const struct service *service) {
+    const struct endpoint **sorted = xcalloc(service->n_endpoints + 1, sizeof(*sorted));
+    for (uint32_t i = 0; i < service->n_endpoints; i++) {
+        sorted[i] = &service->endpoints[i];
+    }
+    qsort(sorted, service->n_endpoints, sizeof(*sorted), by_endpoint_workload);
+    json_out_kv_object(out, "endpoints");
+    for (uint32_t i = 0; i < service->n_endpoints; i++) {
+        if (i == 0 || by_endpoint_workload(&sorted[i - 1], &sorted[i]) != 0) {
+            put_endpoint(out, service, sorted[i]);
+        }
+    }
+    json_out_end(out);
+    free(sorted);
+}
+
+static void put_load_balancer(struct json_out *out, const struct service *service) {
+    static const char *const modes[] = {"Standard", "Strict", "Failover", "Passthrough"};
+    static const char *const scopes[] = {"",     "Region",  "Zone",   "Subzone",
+                                         "Node", "Cluster", "Network"};
+    if (service->lb_mode == LB_STANDARD && !service->allow_not_ready) {
+        return;
+    }
+    json_out_kv_object(out, "loadBalancer");
+    json_out_kv_array(out, "routingPreferences");
+    for (size_t i = 0; i < service->n_scopes; i++) {
+        json_out_string(out, slice_str(scopes[service->scopes[i] % ARRAY_LEN(scopes)]));
+    }
+    json_out_end(out);
+    json_out_kv_str(out, "mode", modes[service->lb_mode % ARRAY_LEN(modes)]);
+    json_out_kv_str(out, "healthPolicy", service->allow_not_ready ? "AllowAll" : "OnlyHealthy");
+    json_out_end(out);
+}
+
+static void put_families(struct json_out *out, const struct service *service) {
+    bool has_v4 = false, has_v6 = false;
+    for (size_t i = 0; i < service->n_vips; i++) {
+        has_v4 = has_v4 || service->vips[i].family == 4;
+        has_v6 = has_v6 || service->vips[i].family == 6;
+    }
+    if (has_v4 || has_v6) {
+        json_out_kv_str(out, "ipFamilies", has_v4 && has_v6 ? "Dual" : has_v4 ? "IPv4" : "IPv6");
+    }
+}
+
+static void put_service(struct json_out *out, const struct service *service, const char *network) {
+    json_out_begin_object(out);
+    json_out_kv_str(out, "name", service->name);
+    json_out_kv_str(out, "namespace", service->ns);
+    json_out_kv_str(out, "hostname", service->hostname);
+    json_out_kv_array(out, "vips");
+    for (size_t i = 0; i < service->n_vips; i++) {
+        char text[IP_TEXT_MAX];
+        put_network_ip(out, network, ip_text(&service->vips[i], text));
+    }
+    json_out_end(out);
+    json_out_kv_object(out, "ports");
+    for (size_t i = 0; i < service->n_ports; i++) {
+        put_port(out, service->ports[i].port, service->ports[i].target_port);
+    }
+    json_out_end(out);
+    put_endpoints(out, service);
+    put_texts(out, "subjectAltNames", service->sans, service->n_sans);
+    put_waypoint(out, service->waypoint, network);
+    put_load_balancer(out, service);
+    put_families(out, service);
+    json_out_kv_bool(out, "canonical", service->is_canonical);
+    json_out_kv_str(out, "visibility", service->is_private ? "Namespace" : "Public");
+    json_out_end(out);
+}
+
+void admin_write_services(struct json_out *out, const struct snapshot *snap) {
+    size_t n = 0;
+    struct service **services = (struct service **)admin_sorted(&snap->services, &n);
+    json_out_begin_array(out);
+    for (size_t i = 0; i < n; i++) {
+        put_service(out, services[i], snap->mesh->network);
+    }
+    json_out_end(out);
+    free(services);
+}
