@@ -154,6 +154,16 @@ size_t h2_conn_queued(const struct h2_conn *conn); // bytes waiting to be pulled
 size_t h2_conn_parked(const struct h2_conn *conn); // received and not consumed (all streams)
 size_t h2_conn_memory(const struct h2_conn *conn); // own heap bytes, for tests and caps
 
+// Hand-over to a successor process (same machine: times are CLOCK_MONOTONIC). Export is possible
+// after every event was taken, for connections that announced header_table_size 0, except within a
+// header block; false: not now, or `out` is full. What is queued goes along as bytes; received
+// bytes are their consumer's to hand over. The exported object is only good for h2_conn_free after
+// it. Import: NULL when malformed; `user` fields are NULL, h2_conn_stream finds the streams by id.
+struct buf;
+MUST_USE bool h2_conn_export(struct h2_conn *conn, struct buf *out);
+MUST_USE struct h2_conn *h2_conn_import(struct slice bytes, struct blk_pool *pool);
+struct h2_stream *h2_conn_stream(struct h2_conn *conn, uint32_t id); // NULL: none
+
 // Streams.
 // Client: opens a stream. NULL with *ret_err when the peer's limit, a GOAWAY or the id space
 // forbids.

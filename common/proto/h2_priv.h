@@ -8,6 +8,7 @@
 //   h2_stream.c  table and states of streams, their endings, the public calls on streams
 //   h2_flow.c    windows of both directions, credit, growth, the cap on parked bytes
 //   h2_out.c     what leaves: control frames, header blocks, DATA in turns
+//   h2_export.c  hand-over to a successor process
 #pragma once
 
 #include "common/base/clock.h"
@@ -76,7 +77,6 @@ struct h2_stream {
     bool was_full : 1;
     bool reset_from_peer : 1;
     bool reset_is_clean : 1;
-    bool is_counted : 1; // in conn->n_open_*
 };
 
 enum h2_rx_state {
@@ -195,9 +195,11 @@ void h2_ctrl_end(struct h2_conn *conn); // a SETTINGS frame is complete
 
 // h2_stream.c
 struct h2_stream *h2_stream_find(struct h2_conn *conn, uint32_t id); // NULL also when closed
+struct h2_stream *h2_stream_object(struct h2_conn *conn, uint32_t id); // also when closed
 struct h2_stream *h2_stream_new(struct h2_conn *conn, uint32_t id, bool is_local);
 void h2_stream_reap(struct h2_conn *conn); // frees the one whose CLOSED was taken
 void h2_stream_free_all(struct h2_conn *conn);
+void h2_stream_imported(struct h2_stream *stream); // its fields are set: counts and schedules it
 void h2_stream_pend(struct h2_stream *stream, uint8_t event);
 void h2_stream_on_recv_end(struct h2_stream *stream); // END_STREAM arrived
 void h2_stream_on_send_end(struct h2_stream *stream); // END_STREAM left

@@ -61,22 +61,26 @@ static void table_del(struct h2_stream *stream) {
     }
 }
 
-struct h2_stream *h2_stream_find(struct h2_conn *conn, uint32_t id) {
-    struct h2_stream *stream = conn->cached;
-    if (stream == NULL || stream->id != id) {
-        if (conn->n_buckets == 0) {
-            return NULL;
-        }
-        stream = conn->buckets[bucket_of(conn, id)];
-        while (stream != NULL && stream->id != id) {
-            stream = stream->next;
-        }
-        if (stream == NULL) {
-            return NULL;
-        }
+struct h2_stream *h2_stream_object(struct h2_conn *conn, uint32_t id) {
+    if (conn->cached != NULL && conn->cached->id == id) {
+        return conn->cached;
+    }
+    if (conn->n_buckets == 0) {
+        return NULL;
+    }
+    struct h2_stream *stream = conn->buckets[bucket_of(conn, id)];
+    while (stream != NULL && stream->id != id) {
+        stream = stream->next;
+    }
+    if (stream != NULL) {
         conn->cached = stream;
     }
-    return stream->state == H2_STATE_CLOSED ? NULL : stream;
+    return stream;
+}
+
+struct h2_stream *h2_stream_find(struct h2_conn *conn, uint32_t id) {
+    struct h2_stream *stream = h2_stream_object(conn, id);
+    return stream == NULL || stream->state == H2_STATE_CLOSED ? NULL : stream;
 }
 
 void h2_stream_each(struct h2_conn *conn, void (*fn)(struct h2_stream *stream, void *arg),
@@ -107,7 +111,6 @@ struct h2_stream *h2_stream_new(struct h2_conn *conn, uint32_t id, bool is_local
         .recv_target = conn->config.stream_window,
         .state = H2_STATE_OPEN,
         .is_local = is_local,
-        .is_counted = true,
     };
     list_init(&stream->send_node);
     list_init(&stream->event_node);
@@ -119,6 +122,16 @@ struct h2_stream *h2_stream_new(struct h2_conn *conn, uint32_t id, bool is_local
         conn->n_open_peer++;
     }
     return stream;
+}
+
+void h2_stream_imported(struct h2_stream *stream) {
+    if (stream->state != H2_STATE_CLOSED) {
+        h2_out_schedule(stream);
+    } else if (stream->is_local) {
+        stream->conn->n_open_local--;
+    } else {
+        stream->conn->n_open_peer--;
+    }
 }
 
 static void drop_output(struct h2_stream *stream) {
@@ -208,7 +221,6 @@ static void set_closed(struct h2_stream *stream, bool by_us) {
     } else {
         conn->n_open_peer--;
     }
-    stream->is_counted = false;
     // What was received and not consumed still counts against the connection's cap; the object
     // stays until then.
     if (stream->parked == 0) {
@@ -418,6 +430,10 @@ bool h2_stream_recv_ended(const struct h2_stream *stream) {
 
 bool h2_stream_send_ended(const struct h2_stream *stream) {
     return stream->state == H2_STATE_HALF_LOCAL || stream->state == H2_STATE_CLOSED;
+}
+
+struct h2_stream *h2_conn_stream(struct h2_conn *conn, uint32_t id) {
+    return h2_stream_object(conn, id);
 }
 
 uint32_t h2_stream_id(const struct h2_stream *stream) {

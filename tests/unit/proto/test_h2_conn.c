@@ -218,6 +218,102 @@ static void test_reset_is_clean(void **state) {
     pair_fini(&c, &s);
 }
 
+// Ended by its consumer in the middle of a header block: the block is decoded and dropped.
+static void test_reset_within_block(void **state) {
+    (void)state;
+    struct h2_end s;
+    end_init(&s, true);
+    end_open(&s, true);
+    struct wire in = {0};
+    wire_preface(&in);
+    wire_headers(&in, 1, REQ_GET, 0);
+    uint8_t block[100];
+    size_t len = wire_block(block, sizeof(block), "trailer=x", false);
+    wire_frame(&in, H2_FRAME_HEADERS, H2_FLAG_END_STREAM, 1, block, len);
+    end_feed(&s, in.bytes, in.len);
+    h2_stream_reset(end_stream_of(&s, 1), H2_CANCEL);
+    in.len = 0;
+    wire_frame(&in, H2_FRAME_CONTINUATION, H2_FLAG_END_HEADERS, 1, NULL, 0);
+    wire_headers(&in, 3, REQ_GET, 1);
+    end_feed(&s, in.bytes, in.len);
+    assert_int_equal(s.n_events[H2_EV_TRAILERS], 0);
+    assert_int_equal(s.n_events[H2_EV_HEADERS], 2);
+    assert_false(h2_conn_is_dead(s.conn));
+    wire_free(&in);
+    end_fini(&s);
+}
+
+// Both sides done, payload not consumed: a reset gives it up.
+static void test_reset_of_waiting(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    s.auto_consume = false;
+    struct h2_stream *a = open_stream(&c, REQ_CONNECT, false);
+    send_data(&c, a, 1000, true);
+    pump(&c, &s);
+    struct h2_stream *peer = end_stream_of(&s, 1);
+    respond(peer, ":status=200", true);
+    pump(&c, &s);
+    assert_int_equal(s.n_events[H2_EV_CLOSED], 0);
+    h2_stream_reset(peer, H2_CONNECT_ERROR);
+    pump(&c, &s);
+    assert_int_equal(s.n_events[H2_EV_CLOSED], 1);
+    assert_int_equal(h2_conn_parked(s.conn), 0);
+    assert_int_equal(c.n_events[H2_EV_RESET], 0); // nothing of it on the wire
+    pair_fini(&c, &s);
+}
+
+static void test_user_pointer(void **state) {
+    (void)state;
+    struct h2_end c;
+    end_init(&c, false);
+    end_open(&c, false);
+    assert_false(h2_conn_has_settings(c.conn));
+    struct h2_field fields[8];
+    enum h2_err err;
+    int user, other;
+    size_t n = fields_of(REQ_GET, fields, 8);
+    struct h2_stream *stream = h2_stream_open(c.conn, fields, n, true, &user, &err);
+    assert_ptr_equal(h2_stream_user(stream), &user);
+    h2_stream_set_user(stream, &other);
+    assert_ptr_equal(h2_stream_user(stream), &other);
+    assert_ptr_equal(h2_conn_stream(c.conn, 1), stream);
+    assert_null(h2_conn_stream(c.conn, 3));
+    end_fini(&c);
+}
+
+// After its death a connection takes every call and does nothing.
+static void test_calls_after_death(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    struct h2_stream *a = open_stream(&c, REQ_CONNECT, false);
+    struct wire bad = {0};
+    wire_frame(&bad, H2_FRAME_PING, 0, 1, "12345678", 8);
+    end_feed(&c, bad.bytes, bad.len);
+    assert_int_equal(c.n_events[H2_EV_CONN_ERROR], 1);
+    size_t queued = h2_conn_queued(c.conn);
+    send_data(&c, a, 1000, true);
+    h2_stream_consumed(a, 0);
+    h2_conn_ping(c.conn, 1, c.now);
+    h2_conn_goaway_start(c.conn, c.now);
+    h2_conn_goaway(c.conn, H2_NO_ERROR);
+    h2_conn_tick(c.conn, c.now + 100 * NS_PER_SEC);
+    h2_stream_reset(a, H2_CANCEL);
+    assert_int_equal(h2_conn_queued(c.conn), queued);
+    struct h2_field fields[8];
+    enum h2_err err;
+    size_t n = fields_of(REQ_GET, fields, 8);
+    assert_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
+    assert_int_equal(err, H2_DRAINING);
+    bad.len = 0;
+    end_pull(&c, &bad, 0);
+    assert_int_equal(bad.len, queued);
+    wire_free(&bad);
+    pair_fini(&c, &s);
+}
+
 // ---- connection
 
 static void test_goaway_two_steps(void **state) {
@@ -604,7 +700,9 @@ int main(void) {
         cmocka_unit_test(test_request_response),  cmocka_unit_test(test_bulk_both_ways),
         cmocka_unit_test(test_half_close),        cmocka_unit_test(test_reset_drops_queue),
         cmocka_unit_test(test_calls_after_reset), cmocka_unit_test(test_reset_within_frame),
-        cmocka_unit_test(test_reset_is_clean),    cmocka_unit_test(test_goaway_two_steps),
+        cmocka_unit_test(test_reset_is_clean),    cmocka_unit_test(test_reset_within_block),
+        cmocka_unit_test(test_reset_of_waiting),  cmocka_unit_test(test_user_pointer),
+        cmocka_unit_test(test_calls_after_death), cmocka_unit_test(test_goaway_two_steps),
         cmocka_unit_test(test_goaway_by_time),    cmocka_unit_test(test_goaway_error),
         cmocka_unit_test(test_liveness),          cmocka_unit_test(test_ping),
         cmocka_unit_test(test_stream_ids_end),    cmocka_unit_test(test_peer_stream_limit),

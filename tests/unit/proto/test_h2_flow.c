@@ -379,6 +379,33 @@ static void test_closed_waits_for_consumer(void **state) {
     end_fini(&s);
 }
 
+// The connection's window is enforced too, for streams that are gone as well.
+static void test_conn_window_enforced(void **state) {
+    (void)state;
+    for (int over = 0; over < 2; over++) {
+        struct h2_end s;
+        end_init(&s, true);
+        s.config.conn_window = 0; // the protocol's 65 535
+        s.config.stream_window = 1 << 20;
+        s.auto_consume = false;
+        end_open(&s, true);
+        struct wire in = {0};
+        wire_preface(&in);
+        wire_headers(&in, 1, REQ_CONNECT, 0);
+        // Credit comes back by quarters: 65 535 in frames that never wait for it.
+        wire_data(&in, 1, 65535 + (size_t)over, false);
+        end_feed(&s, in.bytes, in.len);
+        assert_true(h2_conn_is_dead(s.conn) == (over != 0));
+        if (over) {
+            assert_int_equal(s.last_err, H2_FLOW_CONTROL_ERROR);
+        } else {
+            assert_int_equal(s.conn->recv_window, 65535); // all of it came back at once
+        }
+        wire_free(&in);
+        end_fini(&s);
+    }
+}
+
 // One connection update per many KB, and none per frame.
 static void test_update_rate(void **state) {
     (void)state;
@@ -419,6 +446,7 @@ int main(void) {
         cmocka_unit_test(test_parked_cap),
         cmocka_unit_test(test_parked_cap_self),
         cmocka_unit_test(test_closed_waits_for_consumer),
+        cmocka_unit_test(test_conn_window_enforced),
         cmocka_unit_test(test_update_rate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
