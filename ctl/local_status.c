@@ -91,7 +91,7 @@ static json_t *pod_status(const struct lab_pod *pod) {
         n_ready += i >= pod->n_init && ctr->is_ready;
         restarts += ctr->restarts;
     }
-    return json_pack("{s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:I, s:o, s:s, s:s, s:s, s:i, s:o}",
+    return json_pack("{s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:I, s:o, s:s, s:s, s:s, s:i, s:b, s:o}",
                      "namespace", js_ns(doc), "name", js_name(doc), "status", word, "ready",
                      lab_pod_is_ready(pod) && pod->state == POD_RUNNING, "nReady", (int)n_ready,
                      "nContainers", (int)n_main, "restarts", (int)restarts, "age", age_of(doc),
@@ -99,7 +99,8 @@ static json_t *pod_status(const struct lab_pod *pod) {
                      ips_of(pod->is_host_network && pod->node != NULL ? pod->node->ips : pod->ips),
                      "node", pod->node != NULL ? pod->node->name : "", "netns",
                      pod->netns != NULL ? pod->netns : "", "message", pod->waiting_message,
-                     "pausePid", (int)pod->pause_pid, "containers", ctrs);
+                     "pausePid", (int)pod->pause_pid, "isReplaced", pod->replacement != NULL,
+                     "containers", ctrs);
 }
 
 static json_t *service_status(const json_t *doc) {
@@ -109,6 +110,23 @@ static json_t *service_status(const json_t *doc) {
                      js_name(doc), "type", js_str(doc, "spec.type", "ClusterIP"), "clusterIPs",
                      ips != NULL ? ips : json_null(), "ports", ports != NULL ? ports : json_null(),
                      "ingress", ingress != NULL ? ingress : json_null(), "age", age_of(doc));
+}
+
+// Every workload has as many ready pods of its present template as it wants.
+static bool is_settled(const struct lab *lab) {
+    bool is_ok = !lab->is_dirty;
+    LIST_EACH(node, &lab->objects) {
+        const json_t *doc = LAB_OBJECT(node)->doc;
+        bool is_deployment = strcmp(js_kind(doc), "Deployment") == 0;
+        if (!is_deployment && strcmp(js_kind(doc), "StatefulSet") != 0) {
+            continue;
+        }
+        long long wanted = js_int(doc, "spec.replicas", 1);
+        is_ok = is_ok && js_int(doc, "status.readyReplicas", 0) == wanted &&
+                js_int(doc, "status.replicas", 0) == wanted &&
+                (!is_deployment || js_int(doc, "status.updatedReplicas", 0) == wanted);
+    }
+    return is_ok;
 }
 
 json_t *lab_status(struct lab *lab, const json_t *request) {
@@ -130,11 +148,10 @@ json_t *lab_status(struct lab *lab, const json_t *request) {
     json_object_foreach(lab->notes, note, ignored) {
         json_array_append_new(notes, json_string(note));
     }
-    // Controllers that still want more pods than there are: not settled yet.
     return json_pack("{s:b, s:{s:s, s:s, s:i, s:s, s:s, s:b, s:b, s:b}, s:o, s:o, s:o, s:o}", "ok",
                      1, "lab", "name", lab->opt.name, "dir", lab->opt.dir, "pid", (int)getpid(),
                      "config", lab->config_dir, "ca", lab->ca_dir, "hasMesh", lab->opt.has_mesh,
-                     "hasHost", lab->host_link[0] != '\0', "isSettled", !lab->is_dirty, "nodes",
+                     "hasHost", lab->host_link[0] != '\0', "isSettled", is_settled(lab), "nodes",
                      nodes, "pods", pods, "services", services, "notes", notes);
 }
 
@@ -198,8 +215,10 @@ bool lab_status_is_ready(const json_t *status) {
     size_t i;
     json_t *item;
     json_array_foreach(js_get(status, "pods"), i, item) {
-        is_ready = is_ready && (js_bool(item, "ready", false) ||
-                                strcmp(js_str(item, "status", ""), "Completed") == 0);
+        const char *word = js_str(item, "status", "");
+        is_ready =
+            is_ready && (js_bool(item, "ready", false) || strcmp(word, "Completed") == 0 ||
+                         (strcmp(word, "Terminating") == 0 && !js_bool(item, "isReplaced", false)));
     }
     json_array_foreach(js_get(status, "nodes"), i, item) {
         const char *mesh = js_str(item, "mesh", "-");

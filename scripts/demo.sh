@@ -147,7 +147,7 @@ claim "the server sees the client's own address, $client_ip" \
 step "What is on the wire between the nodes" \
     "A capture on node1's only interface, while the client asks with a secret in its request."
 secret=secret-$RANDOM$RANDOM
-"$ZTUNCTL" local exec node1 -- tcpdump -Z root -i eth0 -U -s 0 -w "$WORK/wire.pcap" tcp \
+"$ZTUNCTL" local exec node1 -- tcpdump -Z root --immediate-mode -i eth0 -U -s 0 -w "$WORK/wire.pcap" tcp \
     >"$WORK/tcpdump" 2>&1 &
 pids+=($!)
 wait_for 5 grep -q listening "$WORK/tcpdump"

@@ -475,7 +475,7 @@ def test_pod_changes_replace_or_relabel(make_lab):
 
 def test_exported_objects_apply_again(make_lab):
     """`kubectl get -o yaml` of everything, with status and owners, makes the same lab."""
-    lab = make_lab([deployment("web", replicas=1, image="ztun-http-server", port=8080),
+    lab = make_lab([deployment("web", replicas=1, image="ztun-http-server", port=8080, ready="/ready"),
                     service("web"), pod("client")], mesh=False)
     docs = [o for o in lab.effective("Deployment") + lab.effective("ReplicaSet") +
             lab.effective("Pod") + lab.effective("Service") + lab.effective("EndpointSlice")]
