@@ -116,15 +116,21 @@ static void scratch_fini(struct scratch *s) {
     free(s);
 }
 
-// Splits "a, b c" in place into a NULL-terminated list; NULL when there is none.
+// Splits "a, b c" in a copy into a NULL-terminated list; NULL when there is none.
 static const char *const *split_list(const char *text, char *copy, size_t size,
                                      const char **items) {
     size_t n = 0;
     snprintf(copy, size, "%s", text);
-    char *save = NULL;
-    for (char *item = strtok_r(copy, ", \t\n", &save); item != NULL && n < MAX_LIST;
-         item = strtok_r(NULL, ", \t\n", &save)) {
-        items[n++] = item;
+    for (char *at = copy; n < MAX_LIST; n++) {
+        at += strspn(at, ", \t\n");
+        if (*at == '\0') {
+            break;
+        }
+        items[n] = at;
+        at += strcspn(at, ", \t\n");
+        if (*at != '\0') {
+            *at++ = '\0';
+        }
     }
     items[n] = NULL;
     return n > 0 ? items : NULL;

@@ -73,13 +73,17 @@ static void list_unref(void *value) {
 static const struct pmap_type leaf_type = {.key = leaf_key, .ref = leaf_ref, .unref = leaf_unref};
 static const struct pmap_type list_type = {.key = list_key, .ref = list_ref, .unref = list_unref};
 
+static _Thread_local bool is_registered;
+
 void snapshot_thread_register(void) {
     rcu_register_thread();
+    is_registered = true;
 }
 
 void snapshot_thread_unregister(void) {
     TSAN_RELEASE();
     rcu_unregister_thread();
+    is_registered = false;
 }
 
 void snapshot_thread_offline(void) {
@@ -145,6 +149,9 @@ static void root_free(struct root *root) {
 }
 
 void snapshot_reclaim(void) {
+    if (is_registered) {
+        snapshot_quiescent(); // it must not wait for itself
+    }
     while (retired.first != NULL &&
            atomic_load_explicit(&retired.first->is_idle, memory_order_acquire)) {
         struct root *root = retired.first;

@@ -40,7 +40,9 @@ struct snapshot {
 // then PREFERED_SERVICE_NAMESPACE, then by key; _by_host puts the asking client's own namespace
 // first.
 
-// RCU reader registration of a worker thread; the loop hooks call online/offline/quiescent.
+// RCU reader registration of a worker thread; the loop hooks call online/offline/quiescent. The
+// control thread need not register, since only it frees roots: what it read stays until its next
+// draft, publish or reclaim (which are quiescent states if it did register).
 void snapshot_thread_register(void);
 void snapshot_thread_unregister(void);
 void snapshot_thread_offline(void);

@@ -353,7 +353,9 @@ static void test_service_entry(void **state) {
 }
 
 static bool note_hostname(void *arg, const char *hostname) {
-    strcat(arg, hostname);
+    char *names = arg;
+    size_t len = strlen(names);
+    snprintf(names + len, 256 - len, "%s", hostname);
     return true;
 }
 

@@ -163,15 +163,20 @@ static int line_order(const void *a, const void *b) {
 static void sort_lines(char *text) {
     char *lines[512];
     size_t n = 0;
-    char *copy = xstrdup(text), *save = NULL;
-    for (char *line = strtok_r(copy, "\n", &save); line != NULL && n < ARRAY_LEN(lines);
-         line = strtok_r(NULL, "\n", &save)) {
-        lines[n++] = line;
+    char *copy = xstrdup(text);
+    for (char *at = copy; *at != '\0' && n < ARRAY_LEN(lines); n++) {
+        lines[n] = at;
+        at += strcspn(at, "\n");
+        if (*at != '\0') {
+            *at++ = '\0';
+        }
     }
     qsort(lines, n, sizeof(char *), line_order);
-    char *at = text;
     for (size_t i = 0; i < n; i++) {
-        at += sprintf(at, "%s\n", lines[i]);
+        size_t len = strlen(lines[i]);
+        memcpy(text, lines[i], len);
+        text[len] = '\n';
+        text += len + 1;
     }
     free(copy);
 }

@@ -146,7 +146,9 @@ static void test_addresses(void **state) {
 }
 
 static bool append_name(void *arg, const struct policy *policy) {
-    strcat(arg, policy->name);
+    char *names = arg;
+    size_t len = strlen(names);
+    snprintf(names + len, 64 - len, "%s", policy->name);
     return strcmp(policy->name, "stop") != 0;
 }
 
@@ -312,21 +314,60 @@ static void test_readers(void **state) {
 }
 
 // A root stays while a reader may hold it, and goes without anybody waiting for it.
-static void test_reclaim(void **state) {
+static atomic_int step;
+
+static void wait_for(int value) {
+    while (atomic_load(&step) < value) {
+        usleep(100);
+    }
+}
+
+static void *holder(void *arg) {
     snapshot_thread_register();
+    const struct snapshot *held = snapshot_current();
+    atomic_store(&step, 1);
+    wait_for(2); // another version is published
+    CHECK(snapshot_workload_by_uid(held, "Kubernetes//Pod/a/w") != NULL);
+    snapshot_quiescent();
+    atomic_store(&step, 3);
+    wait_for(4);
+    snapshot_thread_unregister();
+    return NULL;
+}
+
+static void test_reclaim(void **state) {
+    pthread_t thread;
     fx_publish(FX_WORKLOAD("a", "w", "10.0.0.1"), NULL);
-    const struct snapshot *held = now();
+    atomic_store(&step, 0);
+    assert_int_equal(pthread_create(&thread, NULL, holder, NULL), 0);
+    wait_for(1);
     struct snapshot *draft = snapshot_draft();
     snapshot_del_workload(draft, "Kubernetes//Pod/a/w");
     snapshot_publish(draft);
     usleep(20000);
     snapshot_reclaim();
-    assert_non_null(snapshot_workload_by_uid(held, "Kubernetes//Pod/a/w"));
     assert_int_equal(leaf_count(), 1);
+    atomic_store(&step, 2);
+    wait_for(3);
     for (int i = 0; i < 1000 && leaf_count() > 0; i++) {
-        snapshot_quiescent();
         usleep(1000);
         snapshot_reclaim();
+    }
+    assert_int_equal(leaf_count(), 0);
+    atomic_store(&step, 4);
+    pthread_join(thread, NULL);
+}
+
+// The control thread may be a reader as well: it does not hold up its own grace periods.
+static void test_registered_writer(void **state) {
+    snapshot_thread_register();
+    fx_publish(FX_WORKLOAD("a", "w", "10.0.0.1"), NULL);
+    struct snapshot *draft = snapshot_draft();
+    snapshot_del_workload(draft, "Kubernetes//Pod/a/w");
+    snapshot_publish(draft);
+    for (int i = 0; i < 1000 && leaf_count() > 0; i++) {
+        snapshot_reclaim();
+        usleep(1000);
     }
     assert_int_equal(leaf_count(), 0);
     snapshot_thread_unregister();
@@ -342,6 +383,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_readers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reclaim, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_registered_writer, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
