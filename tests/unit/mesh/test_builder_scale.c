@@ -105,7 +105,7 @@ static void test_scale(void **state) {
         buf_clear(&yaml);
     }
     print_message("%d pods, %d services: built in %.1f ms; one pod's change %.0f us (worst %.0f); "
-                  "%zu bytes a pod with its objects\n",
+                  "%zu bytes a pod with its objects (0 under a sanitizer)\n",
                   N_PODS, N_PODS / PODS_PER_APP, (double)full_ns / 1e6,
                   (double)sum_ns / N_CHANGES / 1e3, (double)worst_ns / 1e3, used / N_PODS);
     buf_fini(&yaml);
