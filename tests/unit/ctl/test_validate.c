@@ -14,6 +14,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "common/base/buf.h"
 #include "common/base/check.h"
 #include "ctl/cmd.h"
 
@@ -67,21 +68,25 @@ static int run(const char *const *args, char **ret_out, char **ret_err) {
 
 // The messages about one text, without the file's name.
 static char *messages(const char *yaml, int *ret_code) {
-    char *out, *err, *plain;
+    char *out, *err;
+    struct slice line, rest;
+    struct buf plain;
     write_file("x.yaml", yaml);
     char *path = xstrdup(in_dir("x.yaml"));
     const char *args[] = {path, NULL};
     *ret_code = run(args, &out, &err);
-    plain = calloc(1, strlen(out) + 1);
-    size_t len = strlen(path);
-    for (char *line = strtok(out, "\n"); line != NULL; line = strtok(NULL, "\n")) {
-        strcat(plain, strncmp(line, path, len) == 0 ? line + len + 1 : line);
-        strcat(plain, "\n");
+    buf_init(&plain, SIZE_MAX);
+    for (rest = slice_str(out); slice_split(rest, '\n', &line, &rest);) {
+        bool is_named = slice_has_prefix(line, slice_str(path));
+        buf_append(&plain, slice_skip(line, is_named ? strlen(path) + 1 : 0));
+        buf_append_byte(&plain, '\n');
     }
+    char *texts = xstrdup(buf_cstr(&plain));
+    buf_fini(&plain);
     free(path);
     free(out);
     free(err);
-    return plain;
+    return texts;
 }
 
 #define WEB                                                                                        \
@@ -100,81 +105,80 @@ static char *messages(const char *yaml, int *ret_code) {
     "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {" labels "}}}\n---\n"
 
 // Texts whose only messages hold these parts (NULL: no message), all of them warnings.
+static const struct {
+    const char *yaml, *part;
+} references[] = {
+    {WEB SERVICE("{port: 80, targetPort: 8080}"), NULL},
+    {WEB SERVICE("{port: 80, targetPort: http}"), NULL},
+    {WEB SERVICE("{port: 80, targetPort: htp}"),
+     "Service shop/web: spec.ports[0].targetPort: no container that it selects has a port "
+     "named `htp`"},
+    {WEB SERVICE("{port: 80}"), "no container that it selects declares port 80"},
+    {WEB "{apiVersion: v1, kind: Service, metadata: {name: w, namespace: shop}, spec: "
+         "{selector: {app: wob}, ports: [{port: 1}]}}",
+     "Service shop/w: spec.selector: selects no pods of these files"},
+    {WEB "{apiVersion: v1, kind: Service, metadata: {name: w}, spec: {selector: {app: web}, "
+         "ports: [{port: 1}]}}",
+     "Service default/w: spec.selector: selects no pods of these files"},
+    // Without any workload there is nothing to compare with.
+    {SERVICE("{port: 80}"), NULL},
+    {"{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d, namespace: shop}, spec: "
+     "{template: {metadata: {labels: {app: web}}}}}\n---\n" SERVICE("{port: 80}"),
+     NULL},
+    {NS("istio-injection: enabled"),
+     "kubectl label namespace shop istio-injection- istio.io/dataplane-mode=ambient"},
+    {NS("istio.io/rev: canary"), "chooses sidecars of a revision"},
+    {NS("istio.io/dataplane-mode: ambiant"), "`ambiant` enrols nothing (did you mean `ambient`?)"},
+    {NS("istio.io/dataplane-mode: ambient"), NULL},
+    {"{apiVersion: v1, kind: Pod, metadata: {name: a, annotations: {sidecar.istio.io/inject: "
+     "\"true\"}}, spec: {containers: [{name: c}]}}",
+     "Pod default/a: metadata.annotations[sidecar.istio.io/inject]: no sidecar is injected"},
+    {NS("") "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shup}, spec: "
+            "{containers: [{name: c}]}}",
+     "there is no namespace `shup` in these files (did you mean `shop`?)"},
+    {"{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {a: b}}\n---\n"
+     "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, env: "
+     "[{name: X, valueFrom: {configMapKeyRef: {name: m, key: z}}}]}]}}",
+     "env[0].valueFrom: ConfigMap `default/m` has no key `z`"},
+    {"{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, "
+     "livenessProbe: {tcpSocket: {port: web}}}]}}",
+     "containers[0].livenessProbe: the container has no port named `web`"},
+    {"{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a}, "
+     "addressType: IPv4, endpoints: []}",
+     "has no label kubernetes.io/service-name"},
+    {WEB AUTHZ("selector: {matchLabels: {app: web}}, rules: [{}]"), NULL},
+    {WEB AUTHZ("selector: {matchLabels: {app: wob}}"),
+     "AuthorizationPolicy shop/p: spec.selector: selects no pods of these files"},
+    {WEB SERVICE("{port: 80, targetPort: 8080}")
+         AUTHZ("rules: [{to: [{operation: {ports: [\"80\"]}}]}]"),
+     "spec.rules[0].to[0].operation.ports[0]: 80 is a service's port; a policy sees the port "
+     "of the pod, which is 8080"},
+    {WEB AUTHZ("rules: [{to: [{operation: {ports: [\"81\"]}}]}]"),
+     "no pod that it applies to declares port 81"},
+    {WEB AUTHZ("rules: [{to: [{operation: {ports: [\"8080\"]}}]}]"), NULL},
+    {NS("") WEB AUTHZ("rules: [{from: [{source: {namespaces: [shopp]}}]}]"),
+     "namespaces[0]: there is no namespace `shopp` in these files (did you mean `shop`?)"},
+    {WEB AUTHZ("rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/web]}}]}]"), NULL},
+    {WEB AUTHZ("rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/wob]}}]}]"),
+     "no pod of these files runs as service account `shop/wob`"},
+    {WEB AUTHZ("rules: [{from: [{source: {principals: [web]}}]}]"),
+     "principals[0]: `web` never matches"},
+    {WEB AUTHZ("rules: [{from: [{source: {serviceAccounts: [wob]}}]}]"),
+     "no pod of these files runs as service account `shop/wob`"},
+    {AUTHZ("targetRefs: [{kind: Service, name: x}]"),
+     "spec.targetRefs: belongs to the waypoint: it is not enforced on L4"},
+};
+
 static void test_references(void **state) {
-    static const struct {
-        const char *yaml, *part;
-    } rows[] = {
-        {WEB SERVICE("{port: 80, targetPort: 8080}"), NULL},
-        {WEB SERVICE("{port: 80, targetPort: http}"), NULL},
-        {WEB SERVICE("{port: 80, targetPort: htp}"),
-         "Service shop/web: spec.ports[0].targetPort: no container that it selects has a port "
-         "named `htp`"},
-        {WEB SERVICE("{port: 80}"), "no container that it selects declares port 80"},
-        {WEB "{apiVersion: v1, kind: Service, metadata: {name: w, namespace: shop}, spec: "
-             "{selector: {app: wob}, ports: [{port: 1}]}}",
-         "Service shop/w: spec.selector: selects no pods of these files"},
-        {WEB "{apiVersion: v1, kind: Service, metadata: {name: w}, spec: {selector: {app: web}, "
-             "ports: [{port: 1}]}}",
-         "Service default/w: spec.selector: selects no pods of these files"},
-        // Without any workload there is nothing to compare with.
-        {SERVICE("{port: 80}"), NULL},
-        {"{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d, namespace: shop}, spec: "
-         "{template: {metadata: {labels: {app: web}}}}}\n---\n" SERVICE("{port: 80}"),
-         NULL},
-        {NS("istio-injection: enabled"),
-         "kubectl label namespace shop istio-injection- istio.io/dataplane-mode=ambient"},
-        {NS("istio.io/rev: canary"), "chooses sidecars of a revision"},
-        {NS("istio.io/dataplane-mode: ambiant"),
-         "`ambiant` enrols nothing (did you mean `ambient`?)"},
-        {NS("istio.io/dataplane-mode: ambient"), NULL},
-        {"{apiVersion: v1, kind: Pod, metadata: {name: a, annotations: {sidecar.istio.io/inject: "
-         "\"true\"}}, spec: {containers: [{name: c}]}}",
-         "Pod default/a: metadata.annotations[sidecar.istio.io/inject]: no sidecar is injected"},
-        {NS("") "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shup}, spec: "
-                "{containers: [{name: c}]}}",
-         "there is no namespace `shup` in these files (did you mean `shop`?)"},
-        {"{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {a: b}}\n---\n"
-         "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, env: "
-         "[{name: X, valueFrom: {configMapKeyRef: {name: m, key: z}}}]}]}}",
-         "env[0].valueFrom: ConfigMap `default/m` has no key `z`"},
-        {"{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, "
-         "livenessProbe: {tcpSocket: {port: web}}}]}}",
-         "containers[0].livenessProbe: the container has no port named `web`"},
-        {"{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a}, "
-         "addressType: IPv4, endpoints: []}",
-         "has no label kubernetes.io/service-name"},
-        {WEB AUTHZ("selector: {matchLabels: {app: web}}, rules: [{}]"), NULL},
-        {WEB AUTHZ("selector: {matchLabels: {app: wob}}"),
-         "AuthorizationPolicy shop/p: spec.selector: selects no pods of these files"},
-        {WEB SERVICE("{port: 80, targetPort: 8080}")
-             AUTHZ("rules: [{to: [{operation: {ports: [\"80\"]}}]}]"),
-         "spec.rules[0].to[0].operation.ports[0]: 80 is a service's port; a policy sees the port "
-         "of the pod, which is 8080"},
-        {WEB AUTHZ("rules: [{to: [{operation: {ports: [\"81\"]}}]}]"),
-         "no pod that it applies to declares port 81"},
-        {WEB AUTHZ("rules: [{to: [{operation: {ports: [\"8080\"]}}]}]"), NULL},
-        {NS("") WEB AUTHZ("rules: [{from: [{source: {namespaces: [shopp]}}]}]"),
-         "namespaces[0]: there is no namespace `shopp` in these files (did you mean `shop`?)"},
-        {WEB AUTHZ("rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/web]}}]}]"),
-         NULL},
-        {WEB AUTHZ("rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/wob]}}]}]"),
-         "no pod of these files runs as service account `shop/wob`"},
-        {WEB AUTHZ("rules: [{from: [{source: {principals: [web]}}]}]"),
-         "principals[0]: `web` never matches"},
-        {WEB AUTHZ("rules: [{from: [{source: {serviceAccounts: [wob]}}]}]"),
-         "no pod of these files runs as service account `shop/wob`"},
-        {AUTHZ("targetRefs: [{kind: Service, name: x}]"),
-         "spec.targetRefs: belongs to the waypoint: it is not enforced on L4"},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(references); i++) {
         int code;
-        char *have = messages(rows[i].yaml, &code);
-        bool is_right = rows[i].part == NULL
+        char *have = messages(references[i].yaml, &code);
+        bool is_right = references[i].part == NULL
                             ? have[0] == '\0'
-                            : strstr(have, rows[i].part) != NULL && strchr(have, '\n')[1] == '\0' &&
-                                  strstr(have, ": warning: ");
+                            : strstr(have, references[i].part) != NULL &&
+                                  strchr(have, '\n')[1] == '\0' && strstr(have, ": warning: ");
         if (!is_right || code != 0) {
-            fail_msg("row %zu code %d\n%s---\n%s", i, code, rows[i].yaml, have);
+            fail_msg("row %zu code %d\n%s---\n%s", i, code, references[i].yaml, have);
         }
         free(have);
     }
@@ -294,7 +298,7 @@ static void test_paths(void **state) {
 }
 
 static int setup(void **state) {
-    strcpy(dir, "/tmp/ztun-validate-XXXXXX");
+    snprintf(dir, sizeof(dir), "/tmp/ztun-validate-XXXXXX");
     return mkdtemp(dir) != NULL ? 0 : -1;
 }
 

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "common/base/buf.h"
 #include "common/mesh/config_doc.h"
 #include "common/mesh/kobj.h"
 
@@ -70,21 +71,19 @@ static inline void fixture_read(struct config_fixture *f, const char *text,
     free(copy);
 }
 
-// All messages, one a line, without the file's name.
+// All messages, one a line, without the file's name. Caller frees.
 static inline char *fixture_messages(const struct config_errors *errors) {
-    size_t cap = 64;
-    char *all = calloc(1, cap);
+    struct buf all;
 
+    buf_init(&all, SIZE_MAX);
     for (uint32_t i = 0; i < errors->n; i++) {
         char *text = config_error_text(&errors->items[i]);
-        const char *line = strncmp(text, "f.yaml:", 7) == 0 ? text + 7 : text;
-        cap += strlen(line) + 2;
-        all = realloc(all, cap);
-        strcat(all, line);
-        strcat(all, "\n");
+        buf_printf(&all, "%s\n", strncmp(text, "f.yaml:", 7) == 0 ? text + 7 : text);
         free(text);
     }
-    return all;
+    char *texts = xstrdup(buf_cstr(&all));
+    buf_fini(&all);
+    return texts;
 }
 
 static inline void assert_messages(const struct config_errors *errors, const char *expected) {

@@ -196,19 +196,21 @@ static void test_errors(void **state) {
 }
 
 static void test_many_duplicates(void **state) {
-    char text[2000] = "";
-    for (int i = 0; i < 20; i++) {
-        sprintf(text + strlen(text), "k%d: v\n", i);
-    }
-    strcat(text, "k3: again\nk7: again\n");
+    struct buf text;
     struct doc d;
-    doc_yaml(&d, text);
+    buf_init(&text, SIZE_MAX);
+    for (int i = 0; i < 20; i++) {
+        buf_printf(&text, "k%d: v\n", i);
+    }
+    buf_append_str(&text, "k3: again\nk7: again\n");
+    doc_yaml(&d, buf_cstr(&text));
     assert_int_equal(d.result, 1);
     assert_int_equal(d.errors.n, 2);
     config_errors_sort(&d.errors);
     assert_messages(&d.errors, "21:1: the key `k3` is already set at line 4\n"
                                "22:1: the key `k7` is already set at line 8\n");
     doc_fini(&d);
+    buf_fini(&text);
 }
 
 static void test_keys(void **state) {
@@ -249,36 +251,40 @@ static void test_merge(void **state) {
 
 // Each level stands for ten of the one below.
 static void test_alias_bomb(void **state) {
-    char text[4000] = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n";
-    for (int i = 1; i < 12; i++) {
-        sprintf(text + strlen(text), "a%d: &a%d [", i, i);
-        for (int j = 0; j < 10; j++) {
-            sprintf(text + strlen(text), "%s*a%d", j > 0 ? "," : "", i - 1);
-        }
-        strcat(text, "]\n");
-    }
+    struct buf text;
     struct doc d;
-    doc_yaml(&d, text);
+    buf_init(&text, SIZE_MAX);
+    buf_append_str(&text, "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+    for (int i = 1; i < 12; i++) {
+        buf_printf(&text, "a%d: &a%d [", i, i);
+        for (int j = 0; j < 10; j++) {
+            buf_printf(&text, "%s*a%d", j > 0 ? "," : "", i - 1);
+        }
+        buf_append_str(&text, "]\n");
+    }
+    doc_yaml(&d, buf_cstr(&text));
     assert_int_equal(d.result, -EINVAL);
     assert_messages(&d.errors,
                     "7:34: the document has more than 8000000 values (aliases expanded)\n");
     assert_true(d.arena.n_bytes < 100000);
     doc_fini(&d);
+    buf_fini(&text);
 }
 
 // Aliases that nest one deeper each time: few bytes, but a tree deeper than the stack.
 static void test_alias_depth(void **state) {
-    char *text = calloc(1, 20000);
-    strcpy(text, "a0: &a0 [x]\n");
-    for (int i = 1; i < 300; i++) {
-        sprintf(text + strlen(text), "a%d: &a%d [*a%d]\n", i, i, i - 1);
-    }
+    struct buf text;
     struct doc d;
-    doc_yaml(&d, text);
+    buf_init(&text, SIZE_MAX);
+    buf_append_str(&text, "a0: &a0 [x]\n");
+    for (int i = 1; i < 300; i++) {
+        buf_printf(&text, "a%d: &a%d [*a%d]\n", i, i, i - 1);
+    }
+    doc_yaml(&d, buf_cstr(&text));
     assert_int_equal(d.result, -EINVAL);
     assert_messages(&d.errors, "100:12: nested deeper than 100 levels\n");
     doc_fini(&d);
-    free(text);
+    buf_fini(&text);
 }
 
 static void test_limits(void **state) {
@@ -431,11 +437,8 @@ static void test_same_tree(void **state) {
 }
 
 static int count_object(void *arg, const struct cfg_node *obj) {
-    char *seen = arg;
-    strcat(seen, cfg_str(cfg_get(obj, "apiVersion"), "?"));
-    strcat(seen, " ");
-    strcat(seen, cfg_str(cfg_get(obj, "kind"), "?"));
-    strcat(seen, "\n");
+    buf_printf(arg, "%s %s\n", cfg_str(cfg_get(obj, "apiVersion"), "?"),
+               cfg_str(cfg_get(obj, "kind"), "?"));
     return 0;
 }
 
@@ -455,14 +458,16 @@ static void test_lists(void **state) {
         {"{apiVersion: x/v1, kind: AllowList, spec: {}}", "x/v1 AllowList\n", ""},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        char seen[400] = "";
+        struct buf seen;
         struct doc d;
+        buf_init(&seen, SIZE_MAX);
         doc_yaml(&d, rows[i].yaml);
         assert_int_equal(d.result, 1);
         assert_int_equal(config_doc_each(&d.root, &d.arena, "f.yaml", &d.errors, count_object,
-                                         seen),
+                                         &seen),
                          0);
-        assert_string_equal(seen, rows[i].seen);
+        assert_string_equal(buf_cstr(&seen), rows[i].seen);
+        buf_fini(&seen);
         assert_messages(&d.errors, rows[i].messages);
         doc_fini(&d);
     }

@@ -217,119 +217,120 @@ static void test_peer_auth(void **state) {
 }
 
 // A document, and the parts of messages that must come (NULL: none at all).
+static const struct {
+    const char *yaml;
+    const char *parts[3];
+} rules[] = {
+    {AUTHZ, {NULL}},
+    {AUTHZ "spec: {}\n", {NULL}},
+    {AUTHZ "spec: {action: AUDIT, rules: [{}]}\n", {"AUDIT is not enforced on L4"}},
+    {AUTHZ "spec: {action: CUSTOM, rules: [{}]}\n",
+     {"spec.provider.name: is required", "CUSTOM is not enforced"}},
+    {AUTHZ "spec: {action: CUSTOM, provider: {name: x}}\n", {"spec.rules: is required with"}},
+    {AUTHZ "spec: {action: DENY}\n", {"spec.rules: is required with DENY"}},
+    {AUTHZ "spec: {provider: {name: x}}\n", {"spec.provider: is for action CUSTOM only"}},
+    {AUTHZ "spec: {action: deny}\n", {"(did you mean `DENY`?)"}},
+    {AUTHZ "spec: {rules: [{from: []}]}\n", {"spec.rules[0].from: must not be empty"}},
+    {AUTHZ "spec: {rules: [{from: [{}]}]}\n", {"spec.rules[0].from[0].source: is required"}},
+    {AUTHZ "spec: {rules: [{from: [{source: {}}]}]}\n",
+     {"spec.rules[0].from[0].source: must not be empty"}},
+    {AUTHZ "spec: {rules: [{to: [{operation: {}}]}]}\n",
+     {"spec.rules[0].to[0].operation: must not be empty"}},
+    {AUTHZ "spec: {rules: [{from: [{source: {principals: [\"\"]}}]}]}\n",
+     {"principals[0]: `` must not be empty"}},
+    {AUTHZ "spec: {rules: [{from: [{source: {namespaces: [\"a*b\"]}}]}]}\n",
+     {"in a place where it is taken literally"}},
+    {AUTHZ "spec: {rules: [{from: [{source: {serviceAccounts: [a/b], namespaces: [c]}}]}]}\n",
+     {"serviceAccounts cannot be set with namespaces or principals"}},
+    {AUTHZ "spec: {rules: [{from: [{source: {serviceAccounts: [\"a/*\"]}}]}]}\n",
+     {"wildcards are not allowed"}},
+    {AUTHZ "spec: {rules: [{to: [{operation: {ports: [\"70000\"]}}]}]}\n",
+     {"`70000` is not a port number"}},
+    {AUTHZ "spec: {rules: [{when: [{key: source.ip}]}]}\n", {"needs `values` or `notValues`"}},
+    {AUTHZ "spec: {rules: [{when: [{key: source.ip, values: [x]}]}]}\n",
+     {"when[0].values[0]: `x` is not an IP address or CIDR"}},
+    {AUTHZ "spec: {rules: [{when: [{key: destination.port, notValues: [x]}]}]}\n",
+     {"when[0].notValues[0]: `x` is not a port number"}},
+    {AUTHZ "spec: {rules: [{when: [{key: request.headers, values: [x]}]}]}\n",
+     {"needs a name: request.headers[NAME]", "never matches"}},
+    {AUTHZ "spec: {rules: [{when: [{key: \"destination.labels[x]\", values: [x]}]}]}\n",
+     {"is replaced by the policy's selector"}},
+    {AUTHZ "spec: {rules: [{to: [{operation: {paths: [/x]}}]}]}\n",
+     {"spec.rules[0]: has fields that L4 cannot check, so it never matches"}},
+    {AUTHZ "spec: {action: DENY, rules: [{to: [{operation: {paths: [/x]}}]}]}\n",
+     {"the rest of the rule denies"}},
+    {AUTHZ "spec: {selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: x}]}\n",
+     {"only one of `selector` and `targetRefs`"}},
+    {AUTHZ "spec: {selector: {}}\n", {"has no labels"}},
+    {AUTHZ "spec: {selector: {matchLabels: {a: \"b*\"}}}\n", {"must not hold `*`"}},
+    {AUTHZ "spec: {targetRefs: [{kind: Pod, name: x}]}\n", {"`/Pod` cannot be a target"}},
+    {AUTHZ "spec: {targetRefs: [{kind: Service, name: x, namespace: yy}]}\n",
+     {"a policy targets its own namespace"}},
+    // L7 fields are right where a waypoint enforces them.
+    {AUTHZ "spec: {targetRefs: [{kind: Service, name: x}], rules: [{to: [{operation: {methods: "
+           "[GET]}}]}]}\n",
+     {NULL}},
+    {PEER "spec: {mtls: {mode: BLAH}}\n", {"`BLAH` is none of"}},
+    {PEER "spec: {mtls: {mode: DISABLE}}\n", {"DISABLE is taken as PERMISSIVE"}},
+    {PEER "spec: {portLevelMtls: {80: {mode: STRICT}}}\n", {"needs a `selector`"}},
+    {PEER "spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {}}\n",
+     {"portLevelMtls: must not be empty"}},
+    {PEER "spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {0: {mode: STRICT}}}\n",
+     {"`0` is not a port"}},
+    {PEER "spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {abc: {mode: STRICT}}}\n",
+     {"`abc` is not a port"}},
+    {ENTRY, {"spec: is required"}},
+    {ENTRY "spec: {}\n", {"spec.hosts: is required"}},
+    {ENTRY "spec: {hosts: [\"*\"]}\n", {"`*` cannot be a host"}},
+    {ENTRY "spec: {hosts: [a.b], addresses: [1.2.3.4/99]}\n", {"is not an IP address or CIDR"}},
+    {ENTRY "spec: {hosts: [a.b], addresses: [1.2.0.0/16], resolution: DNS}\n",
+     {"CIDRs are allowed only with resolution NONE and STATIC"}},
+    {ENTRY "spec: {hosts: [a.b], ports: [{name: a, number: 1}, {name: a, number: 2}]}\n",
+     {"the name `a` is used twice"}},
+    {ENTRY "spec: {hosts: [a.b], ports: [{name: a, number: 1}, {name: b, number: 1}]}\n",
+     {"port 1 is there twice"}},
+    {ENTRY "spec: {hosts: [a.b], ports: [{name: a, number: 99999}]}\n", {"out of range"}},
+    {ENTRY "spec: {hosts: [a.b], ports: [{name: a, number: 1, protocol: SMTP}]}\n",
+     {"`SMTP` is none of"}},
+    {ENTRY "spec: {hosts: [a.b], endpoints: [{address: 1.2.3.4}]}\n",
+     {"cannot be set with resolution NONE"}},
+    {ENTRY "spec: {hosts: [a.b], resolution: STATIC, endpoints: [{address: c.d}]}\n",
+     {"must be an IP address with resolution STATIC"}},
+    {ENTRY "spec: {hosts: [\"*.b\"], resolution: DNS}\n", {"must be a full host name"}},
+    {ENTRY "spec: {hosts: [a.b], resolution: DNS_ROUND_ROBIN, endpoints: [{address: a.b}, "
+           "{address: c.d}]}\n",
+     {"only one is allowed with resolution DNS_ROUND_ROBIN"}},
+    {ENTRY "spec: {hosts: [a.b], resolution: STATIC, workloadSelector: {labels: {a: b}}, "
+           "endpoints: [{address: 1.2.3.4}]}\n",
+     {"only one of `workloadSelector` and `endpoints`"}},
+    {ENTRY "spec: {hosts: [a.b], resolution: STATIC, endpoints: [{address: 1.2.3.4, ports: {x: "
+           "1}}]}\n",
+     {"spec.ports has no port of this name"}},
+    {WORKLOAD "spec: {}\n", {"spec.address: is required"}},
+    {WORKLOAD "spec: {network: other}\n", {NULL}},
+    {WORKLOAD "spec: {address: unix:///dir/}\n", {"is a directory"}},
+    {WORKLOAD "spec: {address: unix://rel}\n", {"needs an absolute path"}},
+    {WORKLOAD "spec: {address: unix://@foo, ports: {http: 80}}\n",
+     {"cannot be set with a Unix socket"}},
+    {WORKLOAD "spec: {address: 1.1.1.1, ports: {http: 99999}}\n", {"out of range"}},
+    {WORKLOAD "spec: {address: 1.1.1.1, ports: {\"@\": 80}}\n", {"`@` is not a valid name"}},
+    {WORKLOAD "spec: {address: \"a b\"}\n", {"is neither an IP address nor a host name"}},
+    {GROUP "spec: {}\n", {"spec.template: is required"}},
+    {GROUP "spec: {template: {}, probe: {}}\n", {"needs a handler"}},
+};
+
 static void test_rules(void **state) {
-    static const struct {
-        const char *yaml;
-        const char *parts[3];
-    } rows[] = {
-        {AUTHZ, {NULL}},
-        {AUTHZ "spec: {}\n", {NULL}},
-        {AUTHZ "spec: {action: AUDIT, rules: [{}]}\n", {"AUDIT is not enforced on L4"}},
-        {AUTHZ "spec: {action: CUSTOM, rules: [{}]}\n",
-         {"spec.provider.name: is required", "CUSTOM is not enforced"}},
-        {AUTHZ "spec: {action: CUSTOM, provider: {name: x}}\n", {"spec.rules: is required with"}},
-        {AUTHZ "spec: {action: DENY}\n", {"spec.rules: is required with DENY"}},
-        {AUTHZ "spec: {provider: {name: x}}\n", {"spec.provider: is for action CUSTOM only"}},
-        {AUTHZ "spec: {action: deny}\n", {"(did you mean `DENY`?)"}},
-        {AUTHZ "spec: {rules: [{from: []}]}\n", {"spec.rules[0].from: must not be empty"}},
-        {AUTHZ "spec: {rules: [{from: [{}]}]}\n", {"spec.rules[0].from[0].source: is required"}},
-        {AUTHZ "spec: {rules: [{from: [{source: {}}]}]}\n",
-         {"spec.rules[0].from[0].source: must not be empty"}},
-        {AUTHZ "spec: {rules: [{to: [{operation: {}}]}]}\n",
-         {"spec.rules[0].to[0].operation: must not be empty"}},
-        {AUTHZ "spec: {rules: [{from: [{source: {principals: [\"\"]}}]}]}\n",
-         {"principals[0]: `` must not be empty"}},
-        {AUTHZ "spec: {rules: [{from: [{source: {namespaces: [\"a*b\"]}}]}]}\n",
-         {"in a place where it is taken literally"}},
-        {AUTHZ "spec: {rules: [{from: [{source: {serviceAccounts: [a/b], namespaces: [c]}}]}]}\n",
-         {"serviceAccounts cannot be set with namespaces or principals"}},
-        {AUTHZ "spec: {rules: [{from: [{source: {serviceAccounts: [\"a/*\"]}}]}]}\n",
-         {"wildcards are not allowed"}},
-        {AUTHZ "spec: {rules: [{to: [{operation: {ports: [\"70000\"]}}]}]}\n",
-         {"`70000` is not a port number"}},
-        {AUTHZ "spec: {rules: [{when: [{key: source.ip}]}]}\n", {"needs `values` or `notValues`"}},
-        {AUTHZ "spec: {rules: [{when: [{key: source.ip, values: [x]}]}]}\n",
-         {"when[0].values[0]: `x` is not an IP address or CIDR"}},
-        {AUTHZ "spec: {rules: [{when: [{key: destination.port, notValues: [x]}]}]}\n",
-         {"when[0].notValues[0]: `x` is not a port number"}},
-        {AUTHZ "spec: {rules: [{when: [{key: request.headers, values: [x]}]}]}\n",
-         {"needs a name: request.headers[NAME]", "never matches"}},
-        {AUTHZ "spec: {rules: [{when: [{key: \"destination.labels[x]\", values: [x]}]}]}\n",
-         {"is replaced by the policy's selector"}},
-        {AUTHZ "spec: {rules: [{to: [{operation: {paths: [/x]}}]}]}\n",
-         {"spec.rules[0]: has fields that L4 cannot check, so it never matches"}},
-        {AUTHZ "spec: {action: DENY, rules: [{to: [{operation: {paths: [/x]}}]}]}\n",
-         {"the rest of the rule denies"}},
-        {AUTHZ "spec: {selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: x}]}\n",
-         {"only one of `selector` and `targetRefs`"}},
-        {AUTHZ "spec: {selector: {}}\n", {"has no labels"}},
-        {AUTHZ "spec: {selector: {matchLabels: {a: \"b*\"}}}\n", {"must not hold `*`"}},
-        {AUTHZ "spec: {targetRefs: [{kind: Pod, name: x}]}\n", {"`/Pod` cannot be a target"}},
-        {AUTHZ "spec: {targetRefs: [{kind: Service, name: x, namespace: yy}]}\n",
-         {"a policy targets its own namespace"}},
-        // L7 fields are right where a waypoint enforces them.
-        {AUTHZ "spec: {targetRefs: [{kind: Service, name: x}], rules: [{to: [{operation: {methods: "
-               "[GET]}}]}]}\n",
-         {NULL}},
-        {PEER "spec: {mtls: {mode: BLAH}}\n", {"`BLAH` is none of"}},
-        {PEER "spec: {mtls: {mode: DISABLE}}\n", {"DISABLE is taken as PERMISSIVE"}},
-        {PEER "spec: {portLevelMtls: {80: {mode: STRICT}}}\n", {"needs a `selector`"}},
-        {PEER "spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {}}\n",
-         {"portLevelMtls: must not be empty"}},
-        {PEER "spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {0: {mode: STRICT}}}\n",
-         {"`0` is not a port"}},
-        {PEER "spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {abc: {mode: STRICT}}}\n",
-         {"`abc` is not a port"}},
-        {ENTRY, {"spec: is required"}},
-        {ENTRY "spec: {}\n", {"spec.hosts: is required"}},
-        {ENTRY "spec: {hosts: [\"*\"]}\n", {"`*` cannot be a host"}},
-        {ENTRY "spec: {hosts: [a.b], addresses: [1.2.3.4/99]}\n", {"is not an IP address or CIDR"}},
-        {ENTRY "spec: {hosts: [a.b], addresses: [1.2.0.0/16], resolution: DNS}\n",
-         {"CIDRs are allowed only with resolution NONE and STATIC"}},
-        {ENTRY "spec: {hosts: [a.b], ports: [{name: a, number: 1}, {name: a, number: 2}]}\n",
-         {"the name `a` is used twice"}},
-        {ENTRY "spec: {hosts: [a.b], ports: [{name: a, number: 1}, {name: b, number: 1}]}\n",
-         {"port 1 is there twice"}},
-        {ENTRY "spec: {hosts: [a.b], ports: [{name: a, number: 99999}]}\n", {"out of range"}},
-        {ENTRY "spec: {hosts: [a.b], ports: [{name: a, number: 1, protocol: SMTP}]}\n",
-         {"`SMTP` is none of"}},
-        {ENTRY "spec: {hosts: [a.b], endpoints: [{address: 1.2.3.4}]}\n",
-         {"cannot be set with resolution NONE"}},
-        {ENTRY "spec: {hosts: [a.b], resolution: STATIC, endpoints: [{address: c.d}]}\n",
-         {"must be an IP address with resolution STATIC"}},
-        {ENTRY "spec: {hosts: [\"*.b\"], resolution: DNS}\n", {"must be a full host name"}},
-        {ENTRY "spec: {hosts: [a.b], resolution: DNS_ROUND_ROBIN, endpoints: [{address: a.b}, "
-               "{address: c.d}]}\n",
-         {"only one is allowed with resolution DNS_ROUND_ROBIN"}},
-        {ENTRY "spec: {hosts: [a.b], resolution: STATIC, workloadSelector: {labels: {a: b}}, "
-               "endpoints: [{address: 1.2.3.4}]}\n",
-         {"only one of `workloadSelector` and `endpoints`"}},
-        {ENTRY "spec: {hosts: [a.b], resolution: STATIC, endpoints: [{address: 1.2.3.4, ports: {x: "
-               "1}}]}\n",
-         {"spec.ports has no port of this name"}},
-        {WORKLOAD "spec: {}\n", {"spec.address: is required"}},
-        {WORKLOAD "spec: {network: other}\n", {NULL}},
-        {WORKLOAD "spec: {address: unix:///dir/}\n", {"is a directory"}},
-        {WORKLOAD "spec: {address: unix://rel}\n", {"needs an absolute path"}},
-        {WORKLOAD "spec: {address: unix://@foo, ports: {http: 80}}\n",
-         {"cannot be set with a Unix socket"}},
-        {WORKLOAD "spec: {address: 1.1.1.1, ports: {http: 99999}}\n", {"out of range"}},
-        {WORKLOAD "spec: {address: 1.1.1.1, ports: {\"@\": 80}}\n", {"`@` is not a valid name"}},
-        {WORKLOAD "spec: {address: \"a b\"}\n", {"is neither an IP address nor a host name"}},
-        {GROUP "spec: {}\n", {"spec.template: is required"}},
-        {GROUP "spec: {template: {}, probe: {}}\n", {"needs a handler"}},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
         struct config_fixture f;
         fixture_init(&f);
-        fixture_read(&f, rows[i].yaml, CONFIG_YAML);
+        fixture_read(&f, rules[i].yaml, CONFIG_YAML);
         char *have = fixture_messages(&f.errors);
-        bool is_right = rows[i].parts[0] != NULL || have[0] == '\0';
-        for (size_t j = 0; j < ARRAY_LEN(rows[i].parts) && rows[i].parts[j] != NULL; j++) {
-            is_right = is_right && strstr(have, rows[i].parts[j]) != NULL;
+        bool is_right = rules[i].parts[0] != NULL || have[0] == '\0';
+        for (size_t j = 0; j < ARRAY_LEN(rules[i].parts) && rules[i].parts[j] != NULL; j++) {
+            is_right = is_right && strstr(have, rules[i].parts[j]) != NULL;
         }
         if (!is_right) {
-            fail_msg("%s---\n%s", rows[i].yaml, have);
+            fail_msg("%s---\n%s", rules[i].yaml, have);
         }
         free(have);
         fixture_fini(&f);

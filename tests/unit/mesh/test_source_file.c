@@ -32,9 +32,8 @@ static void write_file(const struct lab *lab, const char *name, const char *text
 }
 
 static void lab_init(struct lab *lab) {
-    strcpy(lab->dir, "/tmp/ztun-source-XXXXXX");
+    *lab = (struct lab){.dir = "/tmp/ztun-source-XXXXXX"};
     assert_non_null(mkdtemp(lab->dir));
-    lab->source = NULL;
 }
 
 static const struct config_diff *lab_start(struct lab *lab, const char *name) {
@@ -290,24 +289,25 @@ static void test_config_map(void **state) {
 }
 
 static void collect(void *arg, const struct source_file_entry *entry) {
-    char *text = arg;
-    sprintf(text + strlen(text), "%s objects %u kept %u errors %u duplicates %u\n",
-            strrchr(entry->path, '/') + 1, entry->n_objects, entry->n_kept, entry->errors->n_errors,
-            entry->duplicates->n);
+    buf_printf(arg, "%s objects %u kept %u errors %u duplicates %u\n",
+               strrchr(entry->path, '/') + 1, entry->n_objects, entry->n_kept,
+               entry->errors->n_errors, entry->duplicates->n);
 }
 
 static void test_status(void **state) {
     struct lab lab;
-    char text[400] = "";
+    struct buf text;
     lab_init(&lab);
+    buf_init(&text, SIZE_MAX);
     write_file(&lab, "b.yaml", SA("a") SA("b"));
     write_file(&lab, "a.yaml", SA("a"));
     write_file(&lab, "c.yaml", "a: [");
     lab_start(&lab, NULL);
-    source_file_each(lab.source, collect, text);
-    assert_string_equal(text, "a.yaml objects 1 kept 0 errors 0 duplicates 0\n"
-                              "b.yaml objects 2 kept 0 errors 0 duplicates 1\n"
-                              "c.yaml objects 0 kept 0 errors 1 duplicates 0\n");
+    source_file_each(lab.source, collect, &text);
+    assert_string_equal(buf_cstr(&text), "a.yaml objects 1 kept 0 errors 0 duplicates 0\n"
+                                         "b.yaml objects 2 kept 0 errors 0 duplicates 1\n"
+                                         "c.yaml objects 0 kept 0 errors 1 duplicates 0\n");
+    buf_fini(&text);
     assert_int_equal(source_file_news(lab.source)->n, 2);
     // Reading another file again does not repeat the duplicate.
     write_file(&lab, "a.yaml", SA_L("a", "x"));
