@@ -187,9 +187,13 @@ static void on_stop(struct worker *worker) {
     }
     struct uring_stats stats;
     uring_get_stats(worker->io, &stats);
-    fprintf(stderr, "worker: %lu turns, %lu completions, %lu enters, %lu without buffers\n",
+    fprintf(stderr,
+            "worker: %lu turns, %lu completions, %lu enters, %lu without buffers, "
+            "%lu waiting sends, %lu MB copied to cold\n",
             (unsigned long)worker->loop.stats.n_turns, (unsigned long)worker->io->n_completions,
-            (unsigned long)stats.n_enters, (unsigned long)stats.n_no_buffers);
+            (unsigned long)stats.n_enters, (unsigned long)stats.n_no_buffers,
+            (unsigned long)worker->loop.stats.n_waiting_sends,
+            (unsigned long)(worker->loop.stats.n_cold_bytes >> 20));
 }
 
 int main(int argc, char **argv) {

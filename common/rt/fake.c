@@ -137,6 +137,7 @@ static void fake_op_sendmsg(struct io *io, struct op *op, int fd, const struct m
                             int flags) {
     struct fake_op *fop = submit(io, op, OP_SEND, fd);
     CHECK((flags & MSG_NOSIGNAL) != 0);
+    CHECK(fop->sock->n_sends++ == 0); // two sends on one socket reorder bytes
     fop->msg = msg;
     fop->flags = flags;
 }
@@ -177,6 +178,7 @@ static void post(struct fake_io *f, struct fake_op *fop, struct io_result result
     if (!result.more) {
         fop->sock->n_ops--;
         fop->sock->n_recvs -= fop->op->kind == OP_RECV;
+        fop->sock->n_sends -= fop->op->kind == OP_SEND;
         list_del(&fop->node);
         free(fop);
     }
@@ -223,19 +225,21 @@ static size_t msg_len(const struct msghdr *msg) {
     return len;
 }
 
-static void exec_send(struct fake_io *f, struct fake_op *fop) {
-    struct fake_net *net = f->net;
-    size_t max = msg_len(fop->msg);
+static ssize_t send_some(struct fake_net *net, struct fake_sock *sock, const struct msghdr *msg,
+                         int flags) {
+    size_t max = msg_len(msg);
     CHECK(max > 0);
-    if ((fop->flags & MSG_DONTWAIT) != 0 && fop->sock->err == 0 &&
-        fake_roll(net, net->options.eagain)) {
-        post_res(f, fop, -EAGAIN);
-        return;
+    if ((flags & MSG_DONTWAIT) != 0 && sock->err == 0 && fake_roll(net, net->options.eagain)) {
+        return -EAGAIN;
     }
     if (fake_roll(net, net->options.short_io)) {
         max = fake_rand(net, 1, max);
     }
-    post_res(f, fop, (int)fake_put(fop->sock, fop->msg->msg_iov, fop->msg->msg_iovlen, max));
+    return fake_put(sock, msg->msg_iov, msg->msg_iovlen, max);
+}
+
+static void exec_send(struct fake_io *f, struct fake_op *fop) {
+    post_res(f, fop, (int)send_some(f->net, fop->sock, fop->msg, fop->flags));
 }
 
 static void exec_accept(struct fake_io *f, struct fake_op *fop) {
@@ -476,6 +480,13 @@ static ssize_t fake_recv_now(struct io *io, int fd, const struct iovec *iov, int
     return fake_take(sock, iov, (size_t)n_iov, max);
 }
 
+static ssize_t fake_send_now(struct io *io, int fd, const struct msghdr *msg) {
+    struct fake_net *net = fake_of(io)->net;
+    struct fake_sock *sock = fake_sock_get(net, fd);
+    CHECK(sock->n_sends == 0);
+    return send_some(net, sock, msg, MSG_DONTWAIT);
+}
+
 static int fake_socket(struct io *io, const struct io_socket_params *params) {
     return fake_sock_for(fake_of(io)->net, params);
 }
@@ -519,6 +530,7 @@ static const struct io_ops fake_ops = {
     .cancel = fake_cancel,
     .accept_now = fake_accept_now,
     .recv_now = fake_recv_now,
+    .send_now = fake_send_now,
     .socket = fake_socket,
     .shutdown = fake_io_shutdown,
     .close = fake_io_close,

@@ -25,7 +25,7 @@ struct fake_sock {
     int *queue; // listening: fds that wait for accept
     uint32_t n_queue, max_queue;
     uint32_t n_ops; // under way on it
-    uint32_t n_recvs; // of these, multishot receives
+    uint32_t n_recvs, n_sends; // of these, multishot receives and sends
 };
 
 // One direction of a connection: [arrived | on the way], in a circular buffer.

@@ -84,6 +84,7 @@ struct io_ops {
     // Immediate, never blocking.
     int (*accept_now)(struct io *io, int listen_fd); // fd, -EAGAIN when none is queued, -errno
     ssize_t (*recv_now)(struct io *io, int fd, const struct iovec *iov, int n_iov); // bytes, -errno
+    ssize_t (*send_now)(struct io *io, int fd, const struct msghdr *msg); // bytes, -errno
     int (*socket)(struct io *io, const struct io_socket_params *params); // fd or -errno
     int (*shutdown)(struct io *io, int fd, int how);
     void (*close)(struct io *io, int fd, bool reset); // reset: SO_LINGER 0, RST

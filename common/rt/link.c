@@ -9,6 +9,7 @@
 #include "common/rt/link_priv.h"
 
 enum {
+    BULK_READS = 4, // blocks a link and turn
     RING_FULL = 4096, // a receive of this size or more filled its ring block
     // Bulk mode ends when this many polls in a row brought less than BULK_LITTLE bytes each.
     BULK_LITTLE_MAX = 4,
@@ -135,6 +136,12 @@ static void give_eof(struct link *link) {
     link->is_eof_held = false;
     link->got_eof = true;
     link->handler->on_eof(link);
+}
+
+static void read_next_turn(struct link *link) {
+    if (!list_linked(&link->again)) {
+        list_push_back(&link->loop->again, &link->again);
+    }
 }
 
 static bool can_deliver(const struct link *link) {
@@ -292,7 +299,7 @@ static void deliver_held(struct link *link) {
         // FIN, and its completion says so by the next turn: a cut flow must not look complete.
         if (op_is_pending(&link->send_op) &&
             link->eof_turn == (uint32_t)link->loop->stats.n_turns) {
-            list_push_back(&link->loop->again, &link->again);
+            read_next_turn(link);
         } else {
             give_eof(link);
         }
@@ -413,7 +420,8 @@ static ssize_t bulk_contig(struct link *link, struct blk *blk, bool *ret_full) {
     return n;
 }
 
-static void bulk_read(struct link *link) {
+// One receive; true: the block was filled, more may be there.
+static bool bulk_read_once(struct link *link) {
     struct blk *blk = blk_new_bulk(link->loop->pool);
     bool is_full = false;
     ssize_t n = link->mode == LINK_CONTIG ? bulk_contig(link, blk, &is_full)
@@ -422,9 +430,6 @@ static void bulk_read(struct link *link) {
     if (n > 0) {
         link->n_recv += (uint64_t)n;
         count_bulk(link, (uint32_t)n);
-        if (is_full && !is_ending(link)) {
-            list_push_back(&link->loop->again, &link->again);
-        }
     } else if (n == 0) {
         stash_to_cold(link);
         link->is_eof_held = true;
@@ -434,6 +439,23 @@ static void bulk_read(struct link *link) {
     } else {
         fail(link, (int)n);
     }
+    return is_full && !is_ending(link);
+}
+
+// Several blocks a turn save entering the kernel for each; the shares of link and turn keep a bulk
+// flow from holding up the others, and what is hot inside the L2 cache.
+static void bulk_read(struct link *link) {
+    struct loop *loop = link->loop;
+    for (int i = 0; i < BULK_READS; i++) {
+        if (!bulk_read_once(link)) {
+            return;
+        }
+        if (loop->n_bulk_reads == 0 || !link->want_read) {
+            break;
+        }
+        loop->n_bulk_reads--;
+    }
+    read_next_turn(link);
 }
 
 // ---- Reading ----
@@ -493,7 +515,7 @@ static void read_update(struct link *link) {
         return;
     }
     if (has_held(link)) {
-        list_push_back(&link->loop->again, &link->again);
+        read_next_turn(link);
     } else if (!wants) {
         return;
     } else if (link->is_bulk) {
@@ -513,51 +535,47 @@ void link_read(struct link *link, bool on) {
     link->want_read = on;
     if (!on) {
         link->was_paused = true;
-    } else if (has_held(link) && !list_linked(&link->again)) {
-        list_push_back(&link->loop->again, &link->again); // never from inside this call
+    } else if (has_held(link)) {
+        read_next_turn(link); // never from inside this call
     }
     read_update(link);
 }
 
 // ---- Writing ----
 
-static void submit_send(struct link *link, int flags) {
+static void fill_msg(struct link *link) {
     struct link_send *state = link->send_state;
     size_t n_bytes;
     int n = chain_iovec(&link->inflight, state->iov, LINK_IOV, &n_bytes);
     CHECK(n_bytes == link->inflight.len);
     state->msg = (struct msghdr){.msg_iov = state->iov, .msg_iovlen = (size_t)n};
+}
+
+static void submit_send(struct link *link, int flags) {
     struct io *io = link->loop->io;
-    io->ops->sendmsg(io, &link->send_op, link->fd, &state->msg, flags | MSG_NOSIGNAL);
+    fill_msg(link);
+    io->ops->sendmsg(io, &link->send_op, link->fd, &link->send_state->msg, flags | MSG_NOSIGNAL);
 }
 
-static void start_send(struct link *link) {
-    if (link->send_state == NULL) {
-        link->send_state = send_state_get(link->loop);
-    }
-    size_t n_bytes;
-    (void)chain_iovec(&link->sendq, link->send_state->iov, LINK_IOV, &n_bytes);
-    chain_move(&link->inflight, &link->sendq, n_bytes);
-    submit_send(link, MSG_DONTWAIT);
+static void wait_to_send(struct link *link) {
+    // Nothing that waits stays in hot memory.
+    link->loop->stats.n_waiting_sends++;
+    link->loop->stats.n_cold_bytes += link->inflight.len;
+    chain_to_cold(&link->inflight);
+    submit_send(link, 0);
 }
 
-static void send_done(struct op *op, const struct io_result *result) {
-    struct link *link = CONTAINER_OF(op, struct link, send_op);
-    if (is_ending(link)) {
-        loop_flush_arm(link->loop, &link->flush);
+// What became of inflight: res bytes were taken, or -errno.
+static void after_send(struct link *link, ssize_t res) {
+    if (res < 0 && res != -EAGAIN && res != -EINTR) {
+        fail(link, (int)res);
         return;
     }
-    if (result->res < 0 && result->res != -EAGAIN && result->res != -EINTR) {
-        fail(link, result->res);
-        return;
-    }
-    size_t n_sent = result->res > 0 ? (size_t)result->res : 0;
+    size_t n_sent = res > 0 ? (size_t)res : 0;
     chain_skip(&link->inflight, n_sent);
     link->n_sent += n_sent;
     if (!chain_empty(&link->inflight)) {
-        // The socket is full: this waits, and nothing that waits stays in hot memory.
-        chain_to_cold(&link->inflight);
-        submit_send(link, 0);
+        wait_to_send(link);
     } else {
         send_state_put(link);
         if (!chain_empty(&link->sendq) || link->want_fin) {
@@ -567,6 +585,33 @@ static void send_done(struct op *op, const struct io_result *result) {
     if (n_sent > 0 && link->handler->on_sent != NULL) {
         link->handler->on_sent(link, n_sent);
     }
+}
+
+static void send_done(struct op *op, const struct io_result *result) {
+    struct link *link = CONTAINER_OF(op, struct link, send_op);
+    if (is_ending(link)) {
+        loop_flush_arm(link->loop, &link->flush);
+    } else {
+        after_send(link, result->res);
+    }
+}
+
+static void start_send(struct link *link) {
+    struct loop *loop = link->loop;
+    if (link->send_state == NULL) {
+        link->send_state = send_state_get(loop);
+    }
+    size_t n_bytes;
+    (void)chain_iovec(&link->sendq, link->send_state->iov, LINK_IOV, &n_bytes);
+    chain_move(&link->inflight, &link->sendq, n_bytes);
+    // Once a turn: an owner that writes more in on_sent must not keep the turn from ending.
+    if (!loop->is_light_turn || link->send_turn == (uint32_t)loop->stats.n_turns) {
+        submit_send(link, MSG_DONTWAIT);
+        return;
+    }
+    link->send_turn = (uint32_t)loop->stats.n_turns;
+    fill_msg(link);
+    after_send(link, loop->io->ops->send_now(loop->io, link->fd, &link->send_state->msg));
 }
 
 static void send_fin(struct link *link) {

@@ -12,7 +12,9 @@
 //
 // Writing: link_write queues; the loop's flush phase gathers up to LINK_IOV segments into one
 // sendmsg (MSG_DONTWAIT first; what the socket does not take is copied to cold memory and sent by a
-// waiting op). One send in flight. on_sent reports bytes that the kernel took.
+// waiting op). One send in flight. on_sent reports bytes that the kernel took. When a turn has only
+// one or two links to flush they send by a direct system call, which is cheaper than entering the
+// ring once more for the completion; else all sends of the turn share one enter.
 //
 // Lifetime: embedded in its owner. After link_close/link_abort, or on_error, exactly one on_closed
 // follows when the last completion is in; only then the owner may free it. No other callback runs
@@ -62,6 +64,7 @@ struct link {
     struct blk *stash; // LINK_CONTIG: incomplete record; cold, or hot between two full reads
     uint32_t stash_off, stash_len;
     uint32_t eof_turn; // number of the turn that read an end
+    uint32_t send_turn; // number of the turn that sent without an op
     struct chain *held; // LINK_SLOTS: came after the pause, not yet delivered; cold
     struct op read_op, send_op;
     struct loop_flush flush;

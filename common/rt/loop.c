@@ -6,6 +6,8 @@
 
 #include "common/rt/link_priv.h"
 
+enum { LIGHT_FLUSHES = 2 };
+
 static void on_awake(struct io *io, void *arg) {
     struct loop *loop = arg;
     loop->now = io->ops->now(io);
@@ -68,6 +70,12 @@ static void run_mail(struct loop *loop) {
 }
 
 static void run_flushes(struct loop *loop) {
+    int n = 0;
+    for (struct list *node = loop->flushes.next; node != &loop->flushes && n <= LIGHT_FLUSHES;
+         node = node->next) {
+        n++;
+    }
+    loop->is_light_turn = n <= LIGHT_FLUSHES;
     for (struct list *node; (node = list_pop_front(&loop->flushes)) != NULL;) {
         struct loop_flush *flush = LIST_ITEM(node, struct loop_flush, node);
         flush->fn(flush);
@@ -87,6 +95,7 @@ void loop_turn(struct loop *loop, bool wait) {
     if (loop->before_wait != NULL) {
         loop->before_wait(loop);
     }
+    loop->n_bulk_reads = LOOP_BULK_READS;
     int rc = io->ops->turn(io, deadline, may_block);
     CHECK(rc == 0);
     loop->stats.n_completions = io->n_completions;

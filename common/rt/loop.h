@@ -24,10 +24,14 @@ struct mail {
     void (*fn)(struct mail *mail, void *loop_owner);
 };
 
+enum { LOOP_BULK_READS = 8 };
+
 struct loop_stats {
     uint64_t n_turns;
     uint64_t n_completions;
     uint64_t max_turn_ns; // since last read
+    uint64_t n_waiting_sends; // sends that the socket did not take at once (link.c)
+    uint64_t n_cold_bytes; // of them, copied to cold memory
 };
 
 struct loop {
@@ -48,6 +52,8 @@ struct loop {
     uint64_t awake_at; // start of the working part of the turn
     struct link_send *free_sends; // recycled iovec arrays (link.c)
     uint32_t n_free_sends;
+    bool is_light_turn; // few links have something to flush: sending at once is the cheapest
+    uint32_t n_bulk_reads; // left this turn, beyond the one that each bulk link has
     int reserve_fd; // given up for a moment when the process is out of descriptors (listener.c)
 };
 

@@ -258,6 +258,14 @@ static ssize_t uring_recv_now(struct io *io, int fd, const struct iovec *iov, in
     return n >= 0 ? n : -errno;
 }
 
+static ssize_t uring_send_now(struct io *io, int fd, const struct msghdr *msg) {
+    ssize_t n;
+    do {
+        n = sendmsg(fd, msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n >= 0 ? n : -errno;
+}
+
 static int uring_socket(struct io *io, const struct io_socket_params *params) {
     return sock_stream(params);
 }
@@ -296,6 +304,7 @@ static const struct io_ops uring_ops = {
     .cancel = uring_cancel,
     .accept_now = uring_accept_now,
     .recv_now = uring_recv_now,
+    .send_now = uring_send_now,
     .socket = uring_socket,
     .shutdown = uring_shutdown,
     .close = uring_close,

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_BULK_FREE = 4 };
+enum { DEFAULT_BULK_FREE = 8 };
 
 static void set_cpu(int cpu) {
     if (cpu >= 0 && cpu < CPU_SETSIZE) {

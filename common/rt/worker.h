@@ -16,7 +16,7 @@ struct worker;
 struct worker_options {
     const char *name; // of the thread, up to 15 bytes
     int cpu; // -1: any
-    uint32_t max_bulk_free; // bulk blocks kept for reuse; 0: 4
+    uint32_t max_bulk_free; // bulk blocks kept for reuse; 0: 8
     struct uring_options uring;
     void *arg; // worker->arg, and the owner that mails get
     // On the worker's thread, before the first and after the last turn. `start` returns 0 or -errno
