@@ -137,26 +137,41 @@ static bool parse_dns(struct args *a, const char *text) {
     return true;
 }
 
-static bool parse_option(struct args *a, int opt, const char *cmd) {
-    long number = 0;
+// Options that are just a text; NULL for the others.
+static const char **text_option(struct args *a, int opt) {
     switch (opt) {
     case OPT_NAME:
-        a->lab.name = optarg;
-        return true;
+        return &a->lab.name;
     case OPT_STATE_DIR:
-        a->base = optarg;
+        return &a->base;
+    case OPT_IMAGES:
+        return &a->lab.images;
+    case OPT_ZTUN_BIN:
+        return &a->lab.ztun_bin;
+    case OPT_DOMAIN:
+        return &a->lab.cluster_domain;
+    case 'c':
+        return &a->container;
+    case 'o':
+        return &a->output;
+    default:
+        return NULL;
+    }
+}
+
+static bool parse_option(struct args *a, int opt, const char *cmd) {
+    long number = 0;
+    const char **text = text_option(a, opt);
+    if (text != NULL) {
+        *text = optarg;
         return true;
+    }
+    switch (opt) {
     case OPT_NODES:
         if (!parse_number(optarg, LAB_NODES_MAX, &number)) {
             return false;
         }
         a->lab.n_nodes = (uint32_t)number;
-        return true;
-    case OPT_IMAGES:
-        a->lab.images = optarg;
-        return true;
-    case OPT_ZTUN_BIN:
-        a->lab.ztun_bin = optarg;
         return true;
     case OPT_ZTUN_ARG:
         json_array_append_new(a->lab.ztun_args, json_string(optarg));
@@ -174,9 +189,6 @@ static bool parse_option(struct args *a, int opt, const char *cmd) {
         return parse_families(a, optarg);
     case OPT_DNS:
         return parse_dns(a, optarg);
-    case OPT_DOMAIN:
-        a->lab.cluster_domain = optarg;
-        return true;
     case OPT_WAIT:
         number = WAIT_DEFAULT_S;
         if (optarg != NULL && !parse_number(optarg, 3600, &number)) {
@@ -198,12 +210,6 @@ static bool parse_option(struct args *a, int opt, const char *cmd) {
         } else if (optarg != NULL) {
             json_array_append_new(a->files, json_string(optarg));
         }
-        return true;
-    case 'c':
-        a->container = optarg;
-        return true;
-    case 'o':
-        a->output = optarg;
         return true;
     default:
         return false;
