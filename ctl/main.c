@@ -19,6 +19,10 @@ static int cmd_version(int argc, char **argv);
 
 static const struct command commands[] = {
     {"validate", cmd_validate, "check configuration files, strictly, before anything runs them"},
+    {"config", cmd_config, "show what a running ztun has in force"},
+    {"top", cmd_top, "live flows, bytes and rates, in a terminal"},
+    {"metrics", cmd_metrics, "print metrics of running ztuns"},
+    {"log-level", cmd_log_level, "show or change the log filter of running ztuns"},
     {"local", cmd_local, "a lab on this machine: nodes, pods and services without Kubernetes"},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "explain a command: ztunctl help COMMAND"},
