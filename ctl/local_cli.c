@@ -136,7 +136,8 @@ static int exec_in_container(const json_t *answer, char **argv) {
     }
     int code = pid < 0 ? 1 : wait_for_child(pid);
     fflush(NULL);
-    // Our children would be in the pod's PID namespace, where a leak checker cannot start its helper.
+    // Our children would be in the pod's PID namespace, where a leak checker cannot start its
+    // helper.
     _exit(code);
 }
 

@@ -6,7 +6,8 @@
 #include "ctl/local_lab.h"
 
 // Runs the lab in this process until it is told to stop. Reports on report_fd once: "ok", or what
-// went wrong (then everything is taken back). Takes Node objects out of docs. Returns the exit code.
+// went wrong (then everything is taken back). Takes Node objects out of docs. Returns the exit
+// code.
 int lab_super_run(const struct lab_options *options, json_t *docs, int report_fd);
 void lab_super_stop(struct lab *lab);
 
