@@ -28,6 +28,7 @@ struct hbone_key {
     struct hbone_client *client;
     struct list tunnels, waiting;
     uint32_t n_tunnels, n_connecting;
+    uint32_t n_requests; // that wait, or have a stream without an answer
     struct tls_ctx *tls;
     struct io_socket_params socket;
     uint64_t pod_id;
@@ -96,8 +97,9 @@ static struct hbone_key *key_get(struct hbone_client *client, const struct hbone
     return key;
 }
 
+// Frees a key that nothing uses any more.
 static void key_release(struct hbone_key *key) {
-    if (key->n_tunnels > 0 || !list_empty(&key->waiting)) {
+    if (key->n_tunnels > 0 || key->n_requests > 0) {
         return;
     }
     hmap_remove(&key->client->keys, &key->node);
@@ -137,12 +139,20 @@ static void tunnel_free(struct hbone_tunnel *tunnel) {
     free(tunnel);
 }
 
-static void request_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
-                         bool is_retryable) {
+// The request is answered, has failed or is given up: it leaves the pool.
+static void request_leave(struct hbone_request *request) {
+    struct hbone_key *key = request->key;
     timer_clear(&request->client->loop->timers, &request->timer);
     list_del(&request->node);
     request->key = NULL;
     request->is_open = false;
+    key->n_requests--;
+    key_release(key);
+}
+
+static void request_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
+                         bool is_retryable) {
+    request_leave(request);
     request->ops->on_fail(request, reason, status, is_retryable);
 }
 
@@ -154,13 +164,15 @@ static void key_failed(struct hbone_key *key, enum flow_end reason, const char *
     struct list failed;
     list_init(&failed);
     list_splice_back(&failed, &key->waiting);
-    key_release(key);
+    key->n_requests++; // keeps the key until all are told
     struct list *node;
     while ((node = list_pop_front(&failed)) != NULL) {
         struct hbone_request *request = LIST_ITEM(node, struct hbone_request, node);
         request->detail = detail;
         request_fail(request, reason, 0, true);
     }
+    key->n_requests--;
+    key_release(key);
 }
 
 static enum flow_end dial_reason(int err) {
@@ -231,11 +243,12 @@ static bool tunnel_is_busy(struct hbone_tunnel *tunnel) {
 }
 
 static void tunnel_drain(struct hbone_tunnel *tunnel) {
+    struct hbone_client *client = tunnel->client;
     struct hbone_key *key = tunnel->key;
     tunnel_retire(tunnel);
     if (tunnel->state == TUNNEL_READY) {
         tunnel->state = TUNNEL_ENDING;
-        tunnel->client->stats.n_ready--;
+        client->stats.n_ready--;
         h2_drv_drain(&tunnel->drv);
     } else if (tunnel->state == TUNNEL_DIALING) {
         dial_cancel(tunnel->dial);
@@ -244,8 +257,15 @@ static void tunnel_drain(struct hbone_tunnel *tunnel) {
         tunnel->state = TUNNEL_ENDING;
         h2_drv_abort(&tunnel->drv, FLOW_DRAIN);
     }
-    if (key != NULL) {
-        key_failed(key, FLOW_TUNNEL_LOST, "tunnel is being drained");
+    if (key == NULL) {
+        return;
+    }
+    if (client->is_closing) {
+        key_failed(key, FLOW_DRAIN, "the proxy is stopping");
+    } else if (key->n_connecting == 0 && !list_empty(&key->waiting)) {
+        tunnel_start(key); // who waits for a stream gets another tunnel
+    } else {
+        key_release(key);
     }
 }
 
@@ -275,41 +295,33 @@ static void on_stream_lost(struct hbone_stream *stream, enum flow_end reason) {
         place(request->key, request, true);
         return;
     }
-    struct hbone_key *key = request->key;
     request->detail = h2_err_text(stream->reset_err);
     request_fail(request, reason, 0, true);
-    key_release(key);
 }
 
 static void on_stream_head(struct hbone_stream *stream, const struct h2_event *event) {
     struct hbone_request *request = of_stream(stream);
-    struct hbone_key *key = request->key;
     char scratch[HBONE_BAGGAGE_MAX];
     struct hbone_baggage baggage;
     uint16_t status = hbone_response_parse(event->fields, event->n_fields, scratch, &baggage);
-    timer_clear(&request->client->loop->timers, &request->timer);
-    request->is_open = false;
     if (hbone_status_is_ok(status)) {
-        request->key = NULL;
+        request_leave(request);
         request->ops->on_open(request, event);
-    } else {
-        hbone_stream_drop(stream, H2_NO_ERROR);
-        char detail[48];
-        snprintf(detail, sizeof(detail), "the peer answered status %u", status);
-        request->detail = detail;
-        request_fail(request, FLOW_CONNECT_REFUSED, status, hbone_status_is_retryable(status));
+        return;
     }
-    key_release(key);
+    hbone_stream_drop(stream, H2_NO_ERROR);
+    char detail[48];
+    snprintf(detail, sizeof(detail), "the peer answered status %u", status);
+    request->detail = detail;
+    request_fail(request, FLOW_CONNECT_REFUSED, status, hbone_status_is_retryable(status));
 }
 
 static void on_answer_timeout(struct timer *timer, uint64_t now) {
     (void)now;
     struct hbone_request *request = CONTAINER_OF(timer, struct hbone_request, timer);
-    struct hbone_key *key = request->key;
     hbone_stream_drop(&request->stream, H2_CANCEL);
     request->detail = "no answer to CONNECT in time";
     request_fail(request, FLOW_TIMEOUT, 0, true);
-    key_release(key);
 }
 
 // Opens the request's stream on a ready tunnel. False: the tunnel cannot take it after all.
@@ -390,6 +402,7 @@ void hbone_client_connect(struct hbone_client *client, struct hbone_request *req
                           const struct hbone_route *route) {
     request->client = client;
     request->key = key_get(client, route);
+    request->key->n_requests++;
     request->was_retried = request->is_open = false;
     request->detail = "";
     LIST_EACH_SAFE(node, &request->key->tunnels) {
@@ -405,18 +418,13 @@ void hbone_client_connect(struct hbone_client *client, struct hbone_request *req
 }
 
 void hbone_request_cancel(struct hbone_request *request) {
-    struct hbone_key *key = request->key;
-    if (key == NULL) {
+    if (request->key == NULL) {
         return;
     }
-    timer_clear(&request->client->loop->timers, &request->timer);
-    list_del(&request->node);
-    request->key = NULL;
     if (request->is_open) {
-        request->is_open = false;
         hbone_stream_drop(&request->stream, H2_CONNECT_ERROR);
     }
-    key_release(key);
+    request_leave(request);
 }
 
 // ---- tunnel events -----------------------------------------------------------------------------
@@ -632,10 +640,12 @@ void hbone_client_retain(struct hbone_client *client,
 }
 
 void hbone_client_drain_all(struct hbone_client *client) {
+    client->is_closing = true;
     each_tunnel(client, drain_tunnel, NULL);
 }
 
 void hbone_client_abort_all(struct hbone_client *client, enum flow_end reason) {
+    client->is_closing = true;
     each_tunnel(client, abort_tunnel, &reason);
 }
 

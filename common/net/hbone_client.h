@@ -48,6 +48,7 @@ struct hbone_client {
     struct timer sweep;
     struct hbone_client_stats stats;
     bool allow_growth;
+    bool is_closing; // requests that wait fail instead of getting another tunnel
 };
 
 // Where a tunnel goes and as whom.
@@ -103,6 +104,7 @@ void hbone_client_close_pod(struct hbone_client *client, uint64_t pod_id, bool a
 // No new streams to destinations that `keep` rejects (their workload left); they close when idle.
 void hbone_client_retain(struct hbone_client *client,
                          bool (*keep)(void *arg, const struct addr *destination), void *arg);
+// The process stops: drains, or aborts, everything; requests that wait for a tunnel fail.
 void hbone_client_drain_all(struct hbone_client *client);
 void hbone_client_abort_all(struct hbone_client *client, enum flow_end reason);
 // Trust bundle or CRL changed: ends tunnels whose peer `is_valid` rejects (FLOW_REVOKED).

@@ -65,15 +65,21 @@ static enum flow_end reset_reason(const struct h2_event *event) {
     return FLOW_TUNNEL_RESET;
 }
 
-static void on_stream_closed(struct hbone_stream *stream) {
-    if (!stream->is_cut && !stream->told_fin) {
-        bool is_attached = stream->duplex.events != NULL;
-        cut(stream, FLOW_TUNNEL_RESET);
-        if (!is_attached) {
-            return; // on_lost was the last word
+// The HTTP/2 stream is no more. When both directions had ended, what is left is to hand out bytes
+// that are ours already; else the flow was cut.
+static void stream_gone(struct hbone_stream *stream, enum flow_end reason) {
+    bool is_attached = stream->duplex.events != NULL;
+    if (!stream->is_cut && stream->got_fin && stream->is_sent && is_attached) {
+        stream->closes_itself = true;
+        if (stream->told_fin) {
+            closed(stream);
         }
+        return;
     }
-    closed(stream);
+    cut(stream, reason);
+    if (is_attached) { // else on_lost was the last word
+        closed(stream);
+    }
 }
 
 static void on_event(struct h2_user *user, const struct h2_event *event) {
@@ -96,6 +102,9 @@ static void on_event(struct h2_user *user, const struct h2_event *event) {
             stream->duplex.events->on_writable(&stream->duplex);
         }
         break;
+    case H2_EV_SENT:
+        stream->is_sent = true;
+        break;
     case H2_EV_RESET:
         stream->reset_err = event->err;
         if (!(event->is_clean && stream->got_fin)) { // NO_ERROR after END_STREAM is orderly
@@ -103,11 +112,10 @@ static void on_event(struct h2_user *user, const struct h2_event *event) {
         }
         break;
     case H2_EV_CLOSED:
-        on_stream_closed(stream);
+        stream_gone(stream, FLOW_TUNNEL_RESET);
         break;
     case H2_EV_TRAILERS: // not part of CONNECT; ignored
     case H2_EV_INFORMATIONAL:
-    case H2_EV_SENT:
     case H2_EV_SETTINGS:
     case H2_EV_GOAWAY:
     case H2_EV_PING_ACK:
@@ -117,12 +125,7 @@ static void on_event(struct h2_user *user, const struct h2_event *event) {
 }
 
 static void on_user_lost(struct h2_user *user, enum flow_end reason) {
-    struct hbone_stream *stream = of_user(user);
-    bool is_attached = stream->duplex.events != NULL;
-    cut(stream, reason);
-    if (is_attached) {
-        closed(stream);
-    }
+    stream_gone(of_user(user), reason);
 }
 
 static const struct h2_user_ops user_ops = {.on_event = on_event, .on_lost = on_user_lost};
@@ -157,8 +160,12 @@ static void stream_consumed(struct duplex *duplex, size_t n) {
 static void stream_hold(struct duplex *duplex, bool on) {
     struct hbone_stream *stream = of_duplex(duplex);
     stream->is_held = on;
-    if (!on) {
-        deliver_waiting(stream);
+    if (on) {
+        return;
+    }
+    deliver_waiting(stream);
+    if (stream->closes_itself && stream->told_fin && !stream->is_cut) {
+        closed(stream);
     }
 }
 
@@ -170,6 +177,8 @@ static void stream_abort(struct duplex *duplex) {
         // Never CANCEL or NO_ERROR: peers take those for a clean end.
         h2_stream_reset(stream->user.stream, H2_CONNECT_ERROR);
         h2_drv_kick(drv); // the CLOSED event comes out of the flush
+    } else if (stream->closes_itself) {
+        closed(stream);
     }
 }
 

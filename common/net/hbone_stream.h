@@ -11,6 +11,8 @@ struct hbone_stream {
     struct h2_user user;
     struct chain waiting; // received while held
     bool is_held, got_fin, told_fin, is_cut;
+    bool is_sent; // all that was sent, and END_STREAM, has gone out
+    bool closes_itself; // both directions ended; closed() follows the last waiting byte
     enum h2_err reset_err; // of a RESET event
     // Events before the duplex has an owner (pipe_attach), set by the client pool or the server.
     void (*on_head)(struct hbone_stream *stream, const struct h2_event *event); // client: response

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/net/mesh_bed.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include <cmocka.h>
+#include <sys/socket.h>
 
 #include "common/rt/sock.h"
+#include "common/tls/tls_cert.h"
 
 static const char client_id[] = "spiffe://cluster.local/ns/a/sa/client";
 static const char server_id[] = "spiffe://cluster.local/ns/b/sa/server";
@@ -33,7 +31,7 @@ static void out_done(struct pipe *pipe) {
 static void out_build(struct hbone_request *request, struct hbone_head *ret_head) {
     struct out_flow *flow = CONTAINER_OF(request, struct out_flow, request);
     struct hbone_connect connect = {.target = {.addr = flow->bed->app_addr}};
-    assert_true(hbone_connect_build(&connect, ret_head));
+    CHECK(hbone_connect_build(&connect, ret_head));
 }
 
 static void out_open(struct hbone_request *request, const struct h2_event *head) {
@@ -133,7 +131,7 @@ static void in_lost(struct hbone_stream *stream, enum flow_end reason) {
 
 static void in_ready(struct h2_drv *drv, const struct tls_peer *peer) {
     (void)drv;
-    assert_true(slice_eq_str(peer->identity, client_id));
+    CHECK(slice_eq_str(peer->identity, client_id));
 }
 
 static void in_event(struct h2_drv *drv, const struct h2_event *event) {
@@ -189,9 +187,13 @@ void bed_drain_servers(struct bed *bed) {
     }
 }
 
-void bed_abort_servers(struct bed *bed) {
+void bed_abort_servers(struct bed *bed, uint32_t nth) {
+    uint32_t n = 0;
     LIST_EACH_SAFE(node, &bed->tunnels) {
-        h2_drv_abort(&LIST_ITEM(node, struct in_tunnel, node)->drv, FLOW_DRAIN);
+        if (n++ == nth % bed->n_server_tunnels) {
+            h2_drv_abort(&LIST_ITEM(node, struct in_tunnel, node)->drv, FLOW_DRAIN);
+            return;
+        }
     }
 }
 
@@ -200,61 +202,88 @@ void bed_abort_servers(struct bed *bed) {
 static struct tls_ctx *make_ctx(const struct tls_ca *ca, const char *id) {
     struct tls_svid svid;
     char *error = NULL;
-    assert_true(tls_ca_sign(ca, slice_str(id), clock_wall_s(), 3600, &svid, &error));
+    CHECK(tls_ca_sign(ca, slice_str(id), clock_wall_s(), 3600, &svid, &error));
     struct tls_ctx_params params = {.cert_chain_pem = slice_str(svid.cert_chain_pem),
                                     .key_pem = slice_str(svid.key_pem),
                                     .roots_pem = slice_str(svid.roots_pem),
                                     .trust_domain = SLICE_LIT("cluster.local")};
     struct tls_ctx *ctx = tls_ctx_new(&params, &error);
-    assert_non_null(ctx);
+    CHECK(ctx != NULL);
     tls_svid_fini(&svid);
     return ctx;
 }
 
-static void make_identities(struct bed *bed) {
-    char *cert = NULL, *key = NULL, *error = NULL;
-    tls_ca_make_root(SLICE_LIT("cluster.local"), clock_wall_s(), &cert, &key);
-    struct tls_ca_params params = {
-        .ca_cert_pem = slice_str(cert), .ca_key_pem = slice_str(key), .now_s = clock_wall_s()};
-    struct tls_ca *ca = tls_ca_new(&params, &error);
-    assert_non_null(ca);
-    bed->client_ctx = make_ctx(ca, client_id);
-    bed->server_ctx = make_ctx(ca, server_id);
-    tls_ca_free(ca);
-    free(cert);
-    free(key);
+// One root for the whole process: making it takes longer than a simulated run.
+static struct tls_ca *shared_ca(void) {
+    static struct tls_ca *ca;
+    if (ca == NULL) {
+        char *cert = NULL, *key = NULL, *error = NULL;
+        tls_ca_make_root(SLICE_LIT("cluster.local"), clock_wall_s(), &cert, &key);
+        struct tls_ca_params params = {
+            .ca_cert_pem = slice_str(cert), .ca_key_pem = slice_str(key), .now_s = clock_wall_s()};
+        ca = tls_ca_new(&params, &error);
+        CHECK(ca != NULL);
+        free(cert);
+        tls_key_pem_free(key);
+    }
+    return ca;
 }
 
-static void listener_gone(struct listener *listener) {
-    (void)listener;
+void bed_rotate(struct bed *bed) {
+    tls_ctx_unref(bed->client_ctx);
+    tls_ctx_unref(bed->server_ctx);
+    bed->client_ctx = make_ctx(shared_ca(), client_id);
+    bed->server_ctx = make_ctx(shared_ca(), server_id);
 }
 
-static const struct listener_handler out_handler = {.on_accept = out_accept,
-                                                    .on_closed = listener_gone};
+// Kept between runs: contexts are immutable.
+static struct tls_ctx *shared_client, *shared_server;
+
+void bed_make_identities(void) {
+    if (shared_client == NULL) {
+        shared_client = make_ctx(shared_ca(), client_id);
+        shared_server = make_ctx(shared_ca(), server_id);
+    }
+}
+
+static void take_identities(struct bed *bed) {
+    bed_make_identities();
+    bed->client_ctx = tls_ctx_ref(shared_client);
+    bed->server_ctx = tls_ctx_ref(shared_server);
+}
+
+static void out_gone(struct listener *listener) {
+    CONTAINER_OF(listener, struct bed, out_listener)->n_listeners--;
+}
+
+static void in_gone(struct listener *listener) {
+    CONTAINER_OF(listener, struct bed, in_listener)->n_listeners--;
+}
+
+static const struct listener_handler out_handler = {.on_accept = out_accept, .on_closed = out_gone};
 static const struct listener_handler in_listen_handler = {.on_accept = in_accept,
-                                                          .on_closed = listener_gone};
+                                                          .on_closed = in_gone};
 
 static int listen_any(struct addr *ret_addr) {
     struct sock_listen_params params = {.netns_fd = -1};
-    assert_true(addr_parse(SLICE_LIT("127.0.0.1:0"), &params.bind));
+    CHECK(addr_parse(SLICE_LIT("127.0.0.1:0"), &params.bind));
     int fd = sock_listen(&params);
-    assert_true(fd >= 0);
+    CHECK(fd >= 0);
     struct sockaddr_storage sa;
     socklen_t len = sizeof(sa);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
-    assert_true(addr_from_sockaddr((struct sockaddr *)&sa, ret_addr));
+    CHECK((getsockname(fd, (struct sockaddr *)&sa, &len)) == (0));
+    CHECK(addr_from_sockaddr((struct sockaddr *)&sa, ret_addr));
     return fd;
 }
 
-void bed_init(struct bed *bed, const struct addr *app_addr) {
-    *bed = (struct bed){.app_addr = *app_addr, .expected_san = slice_str(server_id)};
+void bed_init_on(struct bed *bed, struct io *(*make_io)(void *arg, struct blk_pool *pool),
+                 void *arg, int out_fd, int in_fd) {
+    bed->expected_san = slice_str(server_id);
     list_init(&bed->tunnels);
     blk_pool_init(&bed->pool, 4);
-    char error[URING_ERROR_MAX];
-    struct uring_options options = {0};
-    assert_int_equal(uring_new(&options, &bed->pool, error, &bed->io), 0);
+    bed->io = make_io(arg, &bed->pool);
     loop_init(&bed->loop, bed->io, &bed->pool, bed);
-    make_identities(bed);
+    take_identities(bed);
     tls_queue_init(&bed->queue, &bed->loop);
     struct hbone_client_config config;
     hbone_client_config_init(&config);
@@ -262,43 +291,63 @@ void bed_init(struct bed *bed, const struct addr *app_addr) {
     hbone_client_init(&bed->client, &bed->loop, &bed->queue, &config);
     h2_config_init(&bed->server_h2, true);
     bed->server_h2.header_table_size = 0;
-    listener_init(&bed->out_listener, &bed->loop, listen_any(&bed->out_addr), &out_handler);
-    listener_init(&bed->in_listener, &bed->loop, listen_any(&bed->in_addr), &in_listen_handler);
+    bed->n_listeners = 2;
+    listener_init(&bed->out_listener, &bed->loop, out_fd, &out_handler);
+    listener_init(&bed->in_listener, &bed->loop, in_fd, &in_listen_handler);
+}
+
+static struct io *make_uring(void *arg, struct blk_pool *pool) {
+    (void)arg;
+    char error[URING_ERROR_MAX];
+    struct uring_options options = {0};
+    struct io *io = NULL;
+    CHECK(uring_new(&options, pool, error, &io) == 0);
+    return io;
+}
+
+void bed_init(struct bed *bed, const struct addr *app_addr) {
+    *bed = (struct bed){.app_addr = *app_addr};
+    int out_fd = listen_any(&bed->out_addr), in_fd = listen_any(&bed->in_addr);
+    bed_init_on(bed, make_uring, NULL, out_fd, in_fd);
 }
 
 void bed_run_until(struct bed *bed, const bool *flag, uint32_t timeout_ms) {
     uint64_t end = clock_mono_ns() + timeout_ms * NS_PER_MS;
-    struct timer tick;
-    timer_init(&tick, NULL);
     while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE) && clock_mono_ns() < end) {
         loop_turn(&bed->loop, false);
     }
-    assert_true(__atomic_load_n(flag, __ATOMIC_ACQUIRE));
+    CHECK(__atomic_load_n(flag, __ATOMIC_ACQUIRE));
 }
 
-void bed_fini(struct bed *bed) {
+void bed_close(struct bed *bed) {
     listener_close(&bed->out_listener, false);
     listener_close(&bed->in_listener, false);
     hbone_client_drain_all(&bed->client);
     bed_drain_servers(bed);
-    uint64_t end = clock_mono_ns() + 5 * NS_PER_SEC;
-    while ((bed->n_flows > 0 || bed->n_server_tunnels > 0 ||
-            hbone_client_n_tunnels(&bed->client) > 0) &&
-           clock_mono_ns() < end) {
-        loop_turn(&bed->loop, false);
-    }
-    for (int i = 0; i < 20; i++) {
-        loop_turn(&bed->loop, false);
-    }
-    assert_int_equal(bed->n_flows, 0);
-    assert_int_equal(bed->n_server_tunnels, 0);
-    assert_int_equal(hbone_client_n_tunnels(&bed->client), 0);
+}
+
+bool bed_is_closed(const struct bed *bed) {
+    return bed->n_flows == 0 && bed->n_server_tunnels == 0 && bed->n_listeners == 0 &&
+           hbone_client_n_tunnels(&bed->client) == 0;
+}
+
+void bed_free(struct bed *bed) {
     hbone_client_fini(&bed->client);
     tls_queue_fini(&bed->queue);
     loop_fini(&bed->loop);
     bed->io->ops->free(bed->io);
-    assert_int_equal(bed->pool.stats.n_cold, 0);
+    CHECK(bed->pool.stats.n_cold == 0);
     blk_pool_fini(&bed->pool);
     tls_ctx_unref(bed->client_ctx);
     tls_ctx_unref(bed->server_ctx);
+}
+
+void bed_fini(struct bed *bed) {
+    bed_close(bed);
+    uint64_t end = clock_mono_ns() + 5 * NS_PER_SEC;
+    while (!bed_is_closed(bed) && clock_mono_ns() < end) {
+        loop_turn(&bed->loop, false);
+    }
+    CHECK(bed_is_closed(bed));
+    bed_free(bed);
 }

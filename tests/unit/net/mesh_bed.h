@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A whole tunnel in one loop, for tests: applications (blocking threads) talk through an outbound
-// side (listener, HBONE client pool) and an inbound side (tunnel server, dial) over loopback.
+// A whole tunnel in one loop, for tests: applications talk through an outbound side (listener,
+// HBONE client pool) and an inbound side (tunnel server, dial). Over io_uring and loopback for the
+// unit tests (bed_init), over the simulator's fake network for tests/sim (bed_init_on).
 #pragma once
 
 #include "common/net/hbone_client.h"
@@ -24,7 +25,7 @@ struct bed {
     struct addr out_addr, in_addr, app_addr; // where apps connect; tunnel server; application
     struct slice expected_san;
     struct list flows, tunnels;
-    uint32_t n_listeners;
+    uint32_t n_listeners; // not closed yet
     uint32_t n_flows, n_opened, n_failed, n_done, n_server_tunnels;
     enum flow_end last_end, last_fail; // of the pipes, of requests
     uint16_t last_status;
@@ -34,7 +35,19 @@ struct bed {
 
 // Listeners on loopback; app_addr is where the inbound side connects.
 void bed_init(struct bed *bed, const struct addr *app_addr);
+// The same on another io, made by make_io from the bed's pool; the listening fds pass to the bed,
+// and in_addr, out_addr and app_addr are set already.
+void bed_init_on(struct bed *bed, struct io *(*make_io)(void *arg, struct blk_pool *pool),
+                 void *arg, int out_fd, int in_fd);
+// The certificates that all beds of the process use; made at the first need.
+void bed_make_identities(void);
+// Begins to close everything: listeners, drain of tunnels.
+void bed_close(struct bed *bed);
+bool bed_is_closed(const struct bed *bed);
 void bed_fini(struct bed *bed); // closes all, checks that nothing is left
+void bed_free(struct bed *bed); // the last part of bed_fini: bed_is_closed is true
+// A new certificate for both sides, as after a rotation: tunnels made from now on use it.
+void bed_rotate(struct bed *bed);
 void bed_run_until(struct bed *bed, const bool *flag, uint32_t timeout_ms);
 void bed_drain_servers(struct bed *bed); // GOAWAY in two steps on every server tunnel
-void bed_abort_servers(struct bed *bed); // RST
+void bed_abort_servers(struct bed *bed, uint32_t nth); // RST of the nth server tunnel, modulo
