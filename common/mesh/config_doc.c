@@ -264,11 +264,12 @@ static bool add_type(const struct cfg_node *list, struct slice kind, struct aren
     if (item->n > 0) {
         memcpy(pairs, item->pairs, item->n * sizeof(pairs[0]));
     }
+    bool has_version = cfg_get(item, "apiVersion") != NULL;
+    item->pairs = pairs;
     pairs[item->n++] = text_pair(item, "kind", kind_copy);
-    if (cfg_get(item, "apiVersion") == NULL) {
+    if (!has_version) {
         pairs[item->n++] = text_pair(item, "apiVersion", slice_make(version->text, version->n));
     }
-    item->pairs = pairs;
     return true;
 }
 

@@ -256,8 +256,8 @@ static const struct schema_msg condition_msg = {
 // Rule and policy
 
 static const struct schema_field rule_fields[] = {
-    F_LIST(struct kobj_authz_rule, from, "from", &from_msg, .flags = SCHEMA_NONEMPTY),
-    F_LIST(struct kobj_authz_rule, to, "to", &to_msg, .flags = SCHEMA_NONEMPTY),
+    F_LIST(struct kobj_authz_rule, from, "from", &from_msg, .flags = SCHEMA_NONEMPTY, .max = 512),
+    F_LIST(struct kobj_authz_rule, to, "to", &to_msg, .flags = SCHEMA_NONEMPTY, .max = 512),
     F_LIST(struct kobj_authz_rule, when, "when", &condition_msg),
 };
 static const struct schema_msg rule_msg = {
@@ -365,12 +365,6 @@ static void check_policy(struct schema_ctx *ctx, const struct cfg_node *node, co
         schema_warn(ctx, cfg_get(node, "selector"), "selector",
                     "has no labels: it selects every workload, as no selector does");
     }
-    if (policy->n_targets > 16) {
-        schema_error(ctx, node, "targetRefs", "at most 16 targets");
-    }
-    if (policy->n_rules > 512) {
-        schema_error(ctx, node, "rules", "at most 512 rules");
-    }
     if (policy->provider[0] != '\0' && policy->action != AUTHZ_CUSTOM) {
         schema_error(ctx, node, "provider", "is for action CUSTOM only");
     }
@@ -402,10 +396,10 @@ static const struct schema_name actions[] = {{"ALLOW", AUTHZ_ALLOW},
 static const struct schema_field policy_spec_fields[] = {
     F_FLAT("selector", &selector_msg, F_TAG(struct kobj_authz_policy, has_selector, 1)),
     F_ONE(struct kobj_authz_policy, targets, "targetRef", &target_msg, .oneof = 1),
-    F_LIST(struct kobj_authz_policy, targets, "targetRefs", &target_msg, .oneof = 1),
+    F_LIST(struct kobj_authz_policy, targets, "targetRefs", &target_msg, .oneof = 1, .max = 16),
     F_ENUM(struct kobj_authz_policy, action, "action", actions),
     F_FLAT("provider", &provider_msg),
-    F_LIST(struct kobj_authz_policy, rules, "rules", &rule_msg,
+    F_LIST(struct kobj_authz_policy, rules, "rules", &rule_msg, .max = 512,
            F_TAG(struct kobj_authz_policy, has_rules, 1)),
 };
 static const struct schema_msg policy_spec_msg = {

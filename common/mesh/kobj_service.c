@@ -108,7 +108,7 @@ static const struct schema_field service_spec_fields[] = {
     F_STRS(struct kobj_service, cluster_ips, "clusterIPs", .check = check_cluster_ip),
     F_STRS(struct kobj_service, external_ips, "externalIPs", .check = schema_check_ip),
     F_STRS(struct kobj_service, ip_families, "ipFamilies"),
-    F_LIST(struct kobj_service, ports, "ports", &port_msg),
+    F_LIST(struct kobj_service, ports, "ports", &port_msg, .max = 1000),
     F_MAP(struct kobj_service, selector, "selector", .check = schema_check_label_value,
           .check_key = schema_check_label_key),
     F_BOOL(struct kobj_service, publish_not_ready, "publishNotReadyAddresses"),

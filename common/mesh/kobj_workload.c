@@ -87,15 +87,17 @@ static void check_pod_spec(struct schema_ctx *ctx, const struct cfg_node *node, 
                      spec->n_init_containers);
 }
 
+// The maxima are far beyond what is real; some checks above are quadratic.
 #define L .flags = SCHEMA_LAUNCH
 static const struct schema_field pod_spec_fields[] = {
     F_STR(struct kobj_pod_spec, node_name, "nodeName"),
     F_STR(struct kobj_pod_spec, service_account, "serviceAccountName"),
     F_BOOL(struct kobj_pod_spec, is_host_network, "hostNetwork"),
     F_LIST(struct kobj_pod_spec, containers, "containers", &kobj_container_msg,
-           .flags = SCHEMA_REQUIRED),
-    F_LIST(struct kobj_pod_spec, init_containers, "initContainers", &kobj_container_msg),
-    F_LIST(struct kobj_pod_spec, volumes, "volumes", &kobj_volume_msg, L),
+           .flags = SCHEMA_REQUIRED, .max = 200),
+    F_LIST(struct kobj_pod_spec, init_containers, "initContainers", &kobj_container_msg,
+           .max = 200),
+    F_LIST(struct kobj_pod_spec, volumes, "volumes", &kobj_volume_msg, L, .max = 500),
     F_STR(struct kobj_pod_spec, restart_policy, "restartPolicy"),
     F_INT(struct kobj_pod_spec, grace_period_s, "terminationGracePeriodSeconds", 0, INT64_MAX,
           .absent = -1),

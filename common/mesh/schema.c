@@ -375,6 +375,11 @@ static void decode_list(struct schema_ctx *ctx, const struct schema_field *f,
     if (!expect(ctx, node, CFG_LIST)) {
         return;
     }
+    if (f->max != 0 && node->n > f->max) {
+        schema_error(ctx, node, "", "has %u items, at most %lld are allowed", node->n,
+                     (long long)f->max);
+        return;
+    }
     char *items = alloc_struct(ctx, MAX(node->n, 1u) * msg->size);
     if (items == NULL) {
         return;

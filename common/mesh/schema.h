@@ -65,7 +65,7 @@ struct schema_field {
     uint8_t tag; // nonzero: written to the byte at tag_off when the field is there
     uint16_t off, off_n, tag_off;
     uint16_t name_off; // nonzero: `name` is written to the const char * at name_off - 1
-    int64_t min, max;
+    int64_t min, max; // numbers; max of a list, when it is not 0: of its items
     int64_t absent; // SCHEMA_INT, SCHEMA_DURATION: value when it is absent
     const struct schema_msg *msg;
     const struct schema_name *names; // SCHEMA_ENUM

@@ -453,6 +453,8 @@ static void test_lists(void **state) {
          "v1 Pod\nv1 Service\n", "6:3: expected an object (a map with apiVersion and kind)\n"},
         {"{apiVersion: apps/v1, kind: DeploymentList, items: [{metadata: {}}]}",
          "apps/v1 Deployment\n", ""},
+        {"{apiVersion: v1, kind: PodList, items: [{apiVersion: v2}, {kind: Node}, {}]}",
+         "v2 Pod\n? Node\nv1 Pod\n", ""},
         {"{apiVersion: v1, kind: List, items: null}", "", ""},
         // Not a list at all, though its name ends so.
         {"{apiVersion: x/v1, kind: AllowList, spec: {}}", "x/v1 AllowList\n", ""},

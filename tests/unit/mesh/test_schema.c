@@ -68,7 +68,7 @@ static const struct schema_field fields[] = {
     F_MAP(struct thing, map, "map"),
     F_MSG(struct thing, in_place, "inPlace", &part_msg, F_TAG(struct thing, has_part, 1)),
     F_PTR(struct thing, pointer, "pointer", &part_msg),
-    F_LIST(struct thing, list, "list", &part_msg, .flags = SCHEMA_NONEMPTY),
+    F_LIST(struct thing, list, "list", &part_msg, .flags = SCHEMA_NONEMPTY, .max = 3),
     F_KEYED(struct thing, keyed, "keyed", &pair_msg),
     F_QUANTITIES(struct thing, sizes, "sizes"),
     {.name = "bytes", .type = SCHEMA_BYTES, SCHEMA_NAT(struct thing, bytes)},
@@ -280,6 +280,7 @@ static void test_errors(void **state) {
         {"pointer: {nam: x}", "1:11: Thing a/b: pointer.nam: unknown field (did you mean "
                               "`name`?)\n1:10: Thing a/b: pointer.name: is required\n"},
         {"list: []", "1:7: Thing a/b: list: must not be empty\n"},
+        {"list: [~, ~, ~, ~]", "1:7: Thing a/b: list: has 4 items, at most 3 are allowed\n"},
         {"list: [{name: a}, ~]", "1:19: Thing a/b: list[1]: expected a map, found null\n"},
         {"list: {}", "1:7: Thing a/b: list: expected a list, found a map\n"},
         {"keyed: {a: 10}", "1:12: Thing a/b: keyed.a: 10 is out of range, must be 1 to 9\n"},
