@@ -54,46 +54,35 @@ static uint64_t send_all(int fd, const struct command *command) {
     return total;
 }
 
-// Takes chunks until the length 0. Returns the payload bytes.
+// Takes chunks until the length 0, and not a byte more. Returns the payload bytes.
 static uint64_t receive_all(int fd) {
     uint8_t *buf = malloc(PIECE);
-    uint64_t total = 0, left = 0;
-    size_t head_got = 0;
+    uint64_t total = 0;
+    if (buf == NULL) {
+        die("no memory");
+    }
     for (;;) {
-        ssize_t n = buf != NULL ? recv(fd, buf, PIECE, 0) : -1;
-        if (n <= 0) {
+        uint64_t left;
+        if (!load_recv(fd, &left, sizeof(left)) || left > CHUNK) {
             die("bulk: the stream ended early, after %lu bytes: %s", (unsigned long)total,
-                n == 0 ? "closed" : strerror(errno));
+                errno == 0 ? "closed" : strerror(errno));
         }
-        for (size_t off = 0, len; off < (size_t)n; off += len) {
-            len = (size_t)n - off;
-            if (left == 0) { // a length, perhaps a part of it
-                len = len < sizeof(left) - head_got ? len : sizeof(left) - head_got;
-                static __thread uint8_t head[sizeof(left)];
-                memcpy(head + head_got, buf + off, len);
-                head_got += len;
-                if (head_got < sizeof(left)) {
-                    continue;
-                }
-                head_got = 0;
-                memcpy(&left, head, sizeof(left));
-                if (left > CHUNK || (left == 0 && off + len != (size_t)n)) {
-                    die("bulk: wrong bytes after %lu", (unsigned long)total);
-                }
-                if (left == 0) {
-                    free(buf);
-                    return total;
-                }
-                continue;
+        if (left == 0) {
+            break;
+        }
+        for (ssize_t n; left > 0; left -= (uint64_t)n, total += (uint64_t)n) {
+            n = recv(fd, buf, left < PIECE ? left : PIECE, 0);
+            if (n <= 0) {
+                die("bulk: the stream ended early, after %lu bytes: %s", (unsigned long)total,
+                    n == 0 ? "closed" : strerror(errno));
             }
-            len = len < left ? len : left;
-            if (memcmp(buf + off, load_pattern_at(total), len) != 0) {
+            if (memcmp(buf, load_pattern_at(total), (size_t)n) != 0) {
                 die("bulk: wrong bytes after %lu", (unsigned long)total);
             }
-            total += len;
-            left -= len;
         }
     }
+    free(buf);
+    return total;
 }
 
 static void expect_end(int fd) {

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The goal rows: each with the figure reached, its ratio R to the peer and F to the floor.
+
+A row with a peer is met when R <= goal or F <= 1.15; the others when the figure <= goal.
+"""
+
+from .parts import aead, tls_probe
+from .stats import median, ratio, spread
+
+F_GOAL = 1.15
+GROUP_OPTION = {"X25519MLKEM768": "x25519mlkem768", "X25519": "x25519", "P-256": "p256"}
+
+
+def column(results, name, *keys):
+    values = []
+    for round_ in results.get(name, ()):
+        for key in keys:
+            round_ = round_[key]
+        values.append(round_)
+    return values
+
+
+def row(goal_id, figure, unit, part, *, goal, ours, peer=None, floor=None, floor_text="",
+        note=""):
+    """`ours`, `peer`, `floor` are lists of rounds or single numbers."""
+    def as_list(values):
+        return values if isinstance(values, list) else [] if values is None else [values]
+    ours, peer, floor = as_list(ours), as_list(peer), as_list(floor)
+    if floor and len(floor) != len(ours):
+        floor = [median(floor)] * len(ours)
+    r, r_low, r_high = ratio(ours, peer) if peer else (None, None, None)
+    f, f_low, f_high = ratio(ours, floor) if floor else (None, None, None)
+    value = median(ours)
+    if value is None:
+        met = None
+    elif peer:
+        met = r is not None and (r <= goal or (f is not None and f <= F_GOAL))
+    elif floor:
+        met = f <= goal
+    else:
+        met = value <= goal
+    return {"id": goal_id, "figure": figure, "unit": unit, "ours": value,
+            "ours_spread": spread(ours)[1:], "peer": median(peer), "floor": median(floor),
+            "ratio": r, "ratio_spread": (r_low, r_high), "f": f, "f_spread": (f_low, f_high),
+            "goal": goal, "met": met, "floor_is": floor_text, "note": note,
+            "command": f"make bench BENCH={part}"}
+
+
+def low_floor(with_aead, bare_pair):
+    """Whichever floor is lower, round by round, is the one that counts."""
+    if not bare_pair:
+        return with_aead
+    if not with_aead:
+        return bare_pair
+    return [min(a, b) for a, b in zip(with_aead, bare_pair)]
+
+
+def bulk_rows(ctx):
+    rows = []
+    for streams in (1, 8):
+        results = ctx.results.get(f"bulk-{streams}")
+        if not results or "ztun" not in results:
+            continue
+        record = aead(ctx)[16384]
+        crypto = (record["seal_ns"] + record["open_ns"]) / 16384  # s/GB
+        relay = [v + crypto for v in column(results, "relay", "cpu_s_per_gb")]
+        pair = column(results, "pair", "cpu_s_per_gb")
+        rows.append(row(
+            f"l4-bulk-{streams}", f"bulk, {streams} stream{'s' if streams > 1 else ''}, pair",
+            "CPU s/GB", f"l4-bulk-{streams}", goal=0.55, ours=column(results, "ztun", "cpu_s_per_gb"),
+            peer=column(results, "haproxy", "cpu_s_per_gb"), floor=low_floor(relay, pair),
+            floor_text="lower of two relay hops + AEAD probe, bare pair"))
+    return rows
+
+
+def request_rows(ctx):
+    rows = []
+    for key, goal, text in (("requests-1000", 0.65, "1 KB request, 1000/s open loop, pair"),
+                            ("requests-saturated", 0.70, "1 KB request, saturated, pair")):
+        results = ctx.results.get(key)
+        if not results or "ztun" not in results:
+            continue
+        records = aead(ctx)  # the request of 128 bytes and the answer of 1024
+        crypto = sum(records[size][k] for size in (256, 1024)
+                     for k in ("seal_ns", "open_ns")) / 1e3
+        relay = [v + crypto for v in column(results, "relay", "cpu_us")]
+        pair = column(results, "pair", "cpu_us")
+        rows.append(row(f"l4-{key}", text, "CPU us", f"l4-{key}", goal=goal,
+                        ours=column(results, "ztun", "cpu_us"),
+                        peer=column(results, "haproxy", "cpu_us"), floor=low_floor(relay, pair),
+                        floor_text="lower of two relay hops + AEAD probe, bare pair"))
+    results = ctx.results.get("requests-1000", {})
+    for point, goal in (("p50", 0.80), ("p90", 0.75), ("p99", 0.75)):
+        if "ztun" not in results:
+            break
+        def added(name, results=results, point=point):
+            key = point + "_us"
+            return [v - d for v, d in zip(column(results, name, "load", key),
+                                          column(results, "direct", "load", key))]
+        rows.append(row(f"l4-latency-{point}", f"added latency at 1000/s, {point}", "us",
+                        "l4-requests-1000", goal=goal, ours=added("ztun"), peer=added("haproxy"),
+                        floor=low_floor(added("relay"), added("pair")),
+                        floor_text="lower of two relay hops, bare pair"))
+    return rows
+
+
+def connection_rows(ctx):
+    rows = []
+    results = ctx.results.get("flows")
+    if results and "ztun" in results:
+        flow = row("l4-flow-pooled", "new flow on a pooled tunnel, pair", "CPU us", "l4-flows",
+                   goal=140, ours=column(results, "ztun", "cpu_us"),
+                   note="stretch 120; two relay hops and HAProxy with its full handshakes are in "
+                        "the table of the part")
+        rows.append(flow)
+    memory = ctx.results.get("memory")
+    if not memory:
+        return rows
+    group = (memory["tunnels_tls"] or {}).get("group")
+    probe = tls_probe(ctx, GROUP_OPTION.get(group, "x25519"))["handshake"]
+    for i, side in enumerate(("client", "server")):
+        bare = [r["conn_probe_us"][i] for r in memory["tunnels_rounds"]]
+        ours = [r["single"]["cpu_us"][i] - r["pooled"]["cpu_us"][i]
+                for r in memory["tunnels_rounds"]]
+        handshake = probe["boringssl_no_chain_check"][side + "_us"]
+        rows.append(row(f"l4-tunnel-{side}", f"new tunnel, {side} side ({group})", "CPU us",
+                        "l4-memory", goal=1.25, ours=ours, floor=[handshake + b for b in bare],
+                        floor_text="BoringSSL handshake of that group without chain check + bare "
+                                   "accept/connect",
+                        note=f"{memory['tunnels']} tunnels opened, less as many flows on pooled "
+                             "tunnels"))
+    return rows
+
+
+def memory_rows(ctx):
+    memory = ctx.results.get("memory")
+    if not memory:
+        return []
+    rounds = memory["tunnels_rounds"]
+    pooled = memory["pooled"]
+    grown = [d - b for d, b in zip(pooled["during_kb"], pooled["before_kb"])]
+    # Two equations: n flows on n/100 tunnels, m flows on m tunnels.
+    tunnel, flow = [], []
+    for i in range(2):
+        single = median([r["single"]["during_kb"][i] - r["single"]["before_kb"][i]
+                         for r in rounds]) / memory["tunnels"]
+        per_flow = grown[i] / pooled["count"]
+        flow.append((per_flow - single / 100) / 0.99)
+        tunnel.append(single - flow[i])
+    back = max(a / b for a, b in zip(pooled["after_kb"], pooled["before_kb"]))
+    return [
+        row("l4-memory-idle", "memory of an idle ztun (Pss, alone on the machine)", "MB",
+            "l4-memory", goal=6, ours=memory["idle_kb"]["Pss"] / 1024,
+            note=f"Rss {memory['idle_kb']['Rss'] / 1024:.1f} MB"),
+        row("l4-memory-flow", "idle tunnelled flow, the larger half", "KB", "l4-memory", goal=1.2,
+            ours=max(flow), note=f"{pooled['count']} flows; with their share of the tunnels "
+                                 f"{max(grown) / pooled['count']:.2f} KB; client half "
+                                 f"{flow[0]:.2f}, server half {flow[1]:.2f}"),
+        row("l4-memory-tunnel", "TLS tunnel, the larger half", "KB", "l4-memory", goal=14,
+            ours=max(tunnel), note=f"{memory['tunnels']} tunnels; client half {tunnel[0]:.2f}, "
+                                   f"server half {tunnel[1]:.2f}"),
+        row("l4-memory-back", f"memory after {pooled['count']} flows closed, against before",
+            "ratio", "l4-memory", goal=1.10, ours=back,
+            note=f"scaled to the descriptor limit of {memory['fd_limit']}"),
+    ]
+
+
+def goal_rows(ctx):
+    return bulk_rows(ctx) + request_rows(ctx) + connection_rows(ctx) + memory_rows(ctx)
