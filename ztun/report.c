@@ -58,10 +58,13 @@ static void label_destination(struct slice *labels, const struct workload *workl
     labels[METRIC_LABEL(TRAFFIC, DESTINATION_ZONE)] = slice_str(workload->locality.zone);
 }
 
+static struct slice reporter_of(const struct flow *flow) {
+    return flow->kind == FLOW_OUTBOUND ? SLICE_LIT("source") : SLICE_LIT("destination");
+}
+
 static struct metric_series *series_of(const struct flow *flow) {
     struct slice labels[METRIC_N_LABELS(TRAFFIC)] = {0};
-    labels[METRIC_LABEL(TRAFFIC, REPORTER)] =
-        flow->kind == FLOW_OUTBOUND ? SLICE_LIT("source") : SLICE_LIT("destination");
+    labels[METRIC_LABEL(TRAFFIC, REPORTER)] = reporter_of(flow);
     if (flow->source != NULL) {
         label_source(labels, flow->source);
     }
@@ -82,8 +85,25 @@ static struct metric_series *series_of(const struct flow *flow) {
     return metric_series_get(METRIC_LABELS_TRAFFIC, labels);
 }
 
+// What has no other label than the side. Held for good: a gauge must outlive idle times.
+static struct metric_series *side_of(const struct flow *flow) {
+    static _Thread_local struct metric_series *sides[2];
+    struct metric_series **side = &sides[flow->kind == FLOW_OUTBOUND];
+    if (*side == NULL) {
+        struct slice reporter = reporter_of(flow);
+        *side = metric_series_get(METRIC_LABELS_REPORTER, &reporter);
+    }
+    return *side;
+}
+
 static void count_closed(struct flow *flow) {
     uint64_t now = flow->zpod->worker->loop->now;
+    if (flow->is_counted) {
+        metric_series_sub(side_of(flow), METRIC_TCP_SOCKETS_OPEN, 1);
+    }
+    if (flow->pipe.end == FLOW_REVOKED) {
+        metric_series_add(side_of(flow), METRIC_CRL_REJECTIONS, 1);
+    }
     if (!flow->is_counted) {
         struct metric_series *series = series_of(flow);
         metric_series_add(series, METRIC_TCP_FAILED, 1);
@@ -116,6 +136,7 @@ static void log_flow(const struct flow *flow, enum access_event event) {
     }
     char error[256];
     bool is_tunnelled = ip_is_set(&flow->hbone_addr.ip), has_target = ip_is_set(&flow->target.ip);
+    bool is_outbound = flow->kind == FLOW_OUTBOUND;
     struct access_record record = {
         .src_addr = &flow->src,
         .src_identity = source_identity(flow),
@@ -126,8 +147,9 @@ static void log_flow(const struct flow *flow, enum access_event event) {
         .dst_service = slice_str(flow->hostname),
         .dst_identity = destination_identity(flow),
         .direction = slice_str(direction_of(flow)),
-        .bytes_sent = flow->pipe.n_bytes[PIPE_DOWN],
-        .bytes_recv = flow->pipe.n_bytes[PIPE_UP],
+        // As ztunnel: in the log each side tells what itself sent to and received from the peer.
+        .bytes_sent = flow->pipe.n_bytes[is_outbound ? PIPE_DOWN : PIPE_UP],
+        .bytes_recv = flow->pipe.n_bytes[is_outbound ? PIPE_UP : PIPE_DOWN],
         .duration_ms = (flow->zpod->worker->loop->now - flow->started_ns) / NS_PER_MS,
         .error = slice_str(flow_error_text(flow, error)),
         .is_usual = is_usual,
@@ -149,6 +171,7 @@ void report_opened(struct flow *flow) {
     flow->is_counted = true;
     flow->metrics = series_of(flow);
     metric_series_add(flow->metrics, METRIC_TCP_OPENED, 1);
+    metric_series_add(side_of(flow), METRIC_TCP_SOCKETS_OPEN, 1);
     log_flow(flow, ACCESS_OPENED);
 }
 
@@ -169,6 +192,10 @@ void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struc
     labels[METRIC_LABEL(TRAFFIC, REQUEST_PROTOCOL)] = SLICE_LIT("tcp");
     labels[METRIC_LABEL(TRAFFIC, RESPONSE_FLAGS)] = slice_str(flow_end_label(reason));
     metric_count(METRIC_TCP_FAILED, labels, 1, zpod->worker->loop->now);
+    if (reason == FLOW_REVOKED) {
+        struct slice reporter = SLICE_LIT("destination");
+        metric_count(METRIC_CRL_REJECTIONS, &reporter, 1, zpod->worker->loop->now);
+    }
     char error[256];
     snprintf(error, sizeof(error), "%s%s%s", flow_end_text(reason), detail[0] != 0 ? ": " : "",
              detail);
