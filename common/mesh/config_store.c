@@ -240,7 +240,9 @@ void config_store_put_file(struct config_store *store, const char *name, struct 
         old[i]->is_stale = true;
     }
     for (uint32_t i = 0; i < n_objs; i++) {
-        version_link(store, file, objs[i]);
+        if (objs[i]->meta.name[0] != '\0') { // files of other tools: nothing to find them by
+            version_link(store, file, objs[i]);
+        }
     }
     for (uint32_t i = 0; i < n_old; i++) {
         struct version *version = old[i];

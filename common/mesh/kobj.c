@@ -142,17 +142,23 @@ static void report_kind(struct schema_ctx *ctx, const struct cfg_node *doc,
     }
 }
 
+static const struct cfg_node *metadata_of(const struct head *head) {
+    static const struct cfg_node empty = {.type = CFG_MAP};
+    return head->metadata != NULL && head->metadata->type != CFG_NULL ? head->metadata : &empty;
+}
+
 static void check_meta(struct schema_ctx *ctx, const struct cfg_node *doc, const struct head *head,
                        struct kobj_meta *ret_meta) {
-    static const struct cfg_node empty = {.type = CFG_MAP};
     struct schema_path path = {.name = "metadata"};
-    const struct cfg_node *node = head->metadata != NULL ? head->metadata : &empty;
+    const struct cfg_node *node = metadata_of(head);
 
     ctx->path = &path;
     schema_check_at(ctx, &kobj_meta_msg, node, ret_meta);
     const struct cfg_node *name = cfg_get(node, "name");
     bool has_name = name != NULL && name->type != CFG_NULL && (name->type != CFG_STRING || name->n);
-    if (node->type == CFG_MAP && !has_name) {
+    // Files of tools that are no objects of a cluster look like them, but have no name.
+    bool needs_name = head->type != NULL || head->kind == KOBJ_WAYPOINT;
+    if (node->type == CFG_MAP && !has_name && needs_name) {
         schema_error(ctx, head->metadata != NULL ? head->metadata : doc, "name", "is required");
     }
     bool is_label = head->kind == KOBJ_SERVICE || head->kind == KOBJ_NAMESPACE;
@@ -260,7 +266,7 @@ static struct kobj *build(struct schema_ctx *ctx, const struct cfg_node *doc,
     obj->kind_name =
         head->type != NULL ? head->type->name : put_text(ctx, slice_str(head->kind_name));
     obj->pos = (struct kobj_pos){doc->line, doc->col};
-    schema_fill_at(ctx, &kobj_meta_msg, head->metadata, &obj->meta);
+    schema_fill_at(ctx, &kobj_meta_msg, metadata_of(head), &obj->meta);
     if (head->type != NULL) {
         obj->spec = schema_fill(ctx, head->type->msg, doc);
     }

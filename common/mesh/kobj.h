@@ -580,8 +580,9 @@ enum {
 // Decodes one object (a mapping with apiVersion and kind; Lists are flattened by config_doc.h).
 // All errors and warnings are appended to `errors`, with positions in `file`. NULL when there was
 // an error; an object of a kind that is not read is returned with its meta only, after a warning
-// (KOBJ_UNKNOWN, KOBJ_WAYPOINT) or silently (KOBJ_UNUSED). The caller owns the one reference.
-// `scratch` is for temporary use; the object keeps nothing in it.
+// (KOBJ_UNKNOWN, KOBJ_WAYPOINT) or silently (KOBJ_UNUSED); those of unknown or unused kinds may
+// lack a name. The caller owns the one reference. `scratch` is for temporary use; the object keeps
+// nothing in it.
 struct kobj *kobj_decode(const struct cfg_node *doc, const char *file, unsigned flags,
                          struct arena *scratch, struct config_errors *errors);
 

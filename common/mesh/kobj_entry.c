@@ -118,7 +118,11 @@ const struct schema_msg kobj_workload_group_msg = {
 
 // ServiceEntry
 
+// `*x` without a dot is what Istio accepts with a warning, too.
 static const char *check_entry_host(const char *text) {
+    if (text[0] == '*' && text[1] != '\0' && text[1] != '.') {
+        text++;
+    }
     return strcmp(text, "*") == 0 ? "cannot be a host: name at least a domain, *.example.com"
                                   : schema_check_host_wildcard(text);
 }
@@ -246,10 +250,26 @@ static void check_resolution(struct schema_ctx *ctx, const struct cfg_node *node
     }
 }
 
+static void warn_partial_wildcards(struct schema_ctx *ctx, const struct cfg_node *node,
+                                   const struct kobj_service_entry *entry) {
+    char path[32];
+
+    for (uint32_t i = 0; i < entry->n_hosts; i++) {
+        const char *host = entry->hosts[i];
+        if (host[0] == '*' && host[1] != '\0' && host[1] != '.') {
+            snprintf(path, sizeof(path), "hosts[%u]", i);
+            schema_warn(ctx, item_of(node, "hosts", i), path,
+                        "`%.60s` stands for no domain; a wildcard is a whole label, *.example.com",
+                        host);
+        }
+    }
+}
+
 static void check_service_entry(struct schema_ctx *ctx, const struct cfg_node *node,
                                 const void *out) {
     const struct kobj_service_entry *entry = out;
 
+    warn_partial_wildcards(ctx, node, entry);
     if (entry->has_selector && entry->endpoints != NULL) {
         schema_error(ctx, cfg_get(node, "endpoints"), "endpoints",
                      "only one of `workloadSelector` and `endpoints` may be set");

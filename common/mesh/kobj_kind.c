@@ -82,6 +82,7 @@ static const struct {
     {KOBJ_UNUSED, "storage.k8s.io", NULL},
     {KOBJ_UNUSED, "storagemigration.k8s.io", NULL},
     {KOBJ_UNUSED, "kustomize.config.k8s.io", NULL},
+    {KOBJ_UNUSED, "install.istio.io", NULL}, // read by istioctl, and often without a name
 };
 
 const struct kobj_type *kobj_type_find(struct slice group, const char *name) {

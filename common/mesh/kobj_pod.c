@@ -81,8 +81,19 @@ static const char *check_port_or_name(const char *text) {
     return schema_check_port_name(text);
 }
 
+static const char *check_header_name(const char *text) { // a token, RFC 9110 5.6.2
+    for (const char *c = text; *c != '\0'; c++) {
+        bool is_alnum =
+            (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9');
+        if (!is_alnum && strchr("-_.", *c) == NULL) {
+            return "is not a header's name";
+        }
+    }
+    return NULL;
+}
+
 static const struct schema_field header_fields[] = {
-    F_STR(struct kobj_kv, key, "name", .flags = SCHEMA_REQUIRED),
+    F_STR(struct kobj_kv, key, "name", .flags = SCHEMA_REQUIRED, .check = check_header_name),
     F_STR(struct kobj_kv, value, "value"),
 };
 static const struct schema_msg header_msg = {SCHEMA_MSG(struct kobj_kv, header_fields)};

@@ -461,6 +461,8 @@ static void test_errors(void **state) {
          "1:50: warning: HTTPRoute a: belongs to the waypoint: L4 does not read it\n"},
         {"{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: a}}", ""},
         {"{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: a}}", ""},
+        {"{apiVersion: install.istio.io/v1alpha1, kind: IstioOperator}", ""},
+        {"{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization, metadata: ~}", ""},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct config_fixture f;

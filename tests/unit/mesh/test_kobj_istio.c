@@ -282,6 +282,7 @@ static const struct {
     {ENTRY, {"spec: is required"}},
     {ENTRY "spec: {}\n", {"spec.hosts: is required"}},
     {ENTRY "spec: {hosts: [\"*\"]}\n", {"`*` cannot be a host"}},
+    {ENTRY "spec: {hosts: [\"*x\"]}\n", {"warning: ServiceEntry ns/a: spec.hosts[0]: `*x`"}},
     {ENTRY "spec: {hosts: [a.b], addresses: [1.2.3.4/99]}\n", {"is not an IP address or CIDR"}},
     {ENTRY "spec: {hosts: [a.b], addresses: [1.2.0.0/16], resolution: DNS}\n",
      {"CIDRs are allowed only with resolution NONE and STATIC"}},
