@@ -19,6 +19,7 @@ static int cmd_version(int argc, char **argv);
 
 static const struct command commands[] = {
     {"validate", cmd_validate, "check configuration files, strictly, before anything runs them"},
+    {"explain", cmd_explain, "tell where a flow goes, and why, decision by decision"},
     {"config", cmd_config, "show what a running ztun has in force"},
     {"top", cmd_top, "live flows, bytes and rates, in a terminal"},
     {"metrics", cmd_metrics, "print metrics of running ztuns"},
