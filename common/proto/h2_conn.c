@@ -119,7 +119,6 @@ struct h2_conn *h2_conn_new(const struct h2_config *config, bool is_server, stru
     list_init(&conn->ready);
     chain_init(&conn->ctrl, pool);
     h2_hpack_dec_init(&conn->dec, config->header_table_size);
-    h2_hpack_enc_init(&conn->enc, config->header_table_size > 0);
     h2_guard_init(&conn->guard, &config->guard, now);
     if (!is_server) {
         chain_copy(&conn->ctrl, SLICE_LIT(H2_PREFACE));
@@ -143,7 +142,6 @@ void h2_conn_free(struct h2_conn *conn) {
     h2_stream_free_all(conn);
     h2_block_free(conn->block);
     h2_hpack_dec_fini(&conn->dec);
-    h2_hpack_enc_fini(&conn->enc);
     chain_clear(&conn->ctrl);
     free(conn);
 }
@@ -434,6 +432,5 @@ size_t h2_conn_memory(const struct h2_conn *conn) {
     size_t n_streams = conn->n_objects + conn->n_free;
     return sizeof(*conn) + n_streams * sizeof(struct h2_stream) +
            conn->n_buckets * sizeof(struct h2_stream *) + h2_block_memory(conn->block) +
-           h2_hpack_dec_memory(&conn->dec) + h2_hpack_enc_memory(&conn->enc) +
-           chain_capacity(&conn->ctrl);
+           h2_hpack_dec_memory(&conn->dec) + chain_capacity(&conn->ctrl);
 }

@@ -233,7 +233,7 @@ static void write_stream(struct h2_stream *stream, void *arg) {
 static bool is_exportable(const struct h2_conn *conn) {
     return !conn->is_dead && conn->in == NULL && conn->block == NULL && conn->pending == 0 &&
            list_empty(&conn->ready) && conn->reap == NULL && conn->dec.inflater == NULL &&
-           !conn->enc.keep;
+           conn->config.header_table_size == 0;
 }
 
 bool h2_conn_export(struct h2_conn *conn, struct buf *out) {

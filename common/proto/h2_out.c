@@ -118,18 +118,17 @@ void h2_out_head(struct h2_conn *conn, uint32_t id, const struct h2_field *field
     uint8_t stack[HEAD_STACK];
     size_t cap = h2_hpack_bound(fields, n_fields);
     uint8_t *buf = cap <= sizeof(stack) ? stack : xmalloc(cap);
-    size_t len = h2_hpack_encode(&conn->enc, fields, n_fields, buf, cap);
+    size_t len = h2_hpack_encode(fields, n_fields, buf, cap);
     append_block(conn, &conn->ctrl, id, slice_make(buf, len), end_stream);
     if (buf != stack) {
         free(buf);
     }
 }
 
-struct h2_trailers *h2_out_encode(struct h2_conn *conn, const struct h2_field *fields,
-                                  size_t n_fields) {
+struct h2_trailers *h2_out_encode(const struct h2_field *fields, size_t n_fields) {
     size_t cap = h2_hpack_bound(fields, n_fields);
     struct h2_trailers *trailers = xmalloc(sizeof(*trailers) + cap);
-    trailers->len = h2_hpack_encode(&conn->enc, fields, n_fields, trailers->bytes, cap);
+    trailers->len = h2_hpack_encode(fields, n_fields, trailers->bytes, cap);
     return trailers;
 }
 

@@ -153,7 +153,6 @@ struct h2_conn {
     struct chain ctrl; // control frames and heads, in order
     struct list sendable; // streams with something to send, in turns
     struct list blocked; // wait for the connection's window
-    struct h2_hpack_enc enc;
     uint32_t n_answers; // in ctrl, provoked by the peer
     bool needs_size_update; // the next header block on the wire begins with one
 
@@ -239,7 +238,6 @@ void h2_out_rst(struct h2_conn *conn, uint32_t id, enum h2_err err, bool is_prov
 void h2_out_window_update(struct h2_conn *conn, uint32_t id, uint32_t increment);
 void h2_out_head(struct h2_conn *conn, uint32_t id, const struct h2_field *fields, size_t n_fields,
                  bool end_stream);
-struct h2_trailers *h2_out_encode(struct h2_conn *conn, const struct h2_field *fields,
-                                  size_t n_fields);
+struct h2_trailers *h2_out_encode(const struct h2_field *fields, size_t n_fields);
 void h2_out_schedule(struct h2_stream *stream); // puts it into the right list, or takes it out
 void h2_out_unblock(struct h2_conn *conn); // the connection's window opened

@@ -370,7 +370,7 @@ void h2_stream_send_trailers(struct h2_stream *stream, const struct h2_field *fi
         return;
     }
     CHECK(stream->has_sent_head);
-    stream->trailers = h2_out_encode(stream->conn, fields, n_fields);
+    stream->trailers = h2_out_encode(fields, n_fields);
     stream->has_end_queued = true;
     h2_out_schedule(stream);
 }

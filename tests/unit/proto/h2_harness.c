@@ -91,14 +91,11 @@ size_t fields_of(const char *text, struct h2_field *fields, size_t max) {
 size_t wire_block(uint8_t *buf, size_t cap, const char *text, bool size_update) {
     struct h2_field fields[MAX_FIELDS];
     size_t n = fields_of(text, fields, MAX_FIELDS);
-    struct h2_hpack_enc enc;
-    h2_hpack_enc_init(&enc, false);
     size_t at = 0;
     if (size_update) {
         buf[at++] = H2_HPACK_UPDATE_ZERO;
     }
-    at += h2_hpack_encode(&enc, fields, n, buf + at, cap - at);
-    h2_hpack_enc_fini(&enc);
+    at += h2_hpack_encode(fields, n, buf + at, cap - at);
     return at;
 }
 

@@ -206,7 +206,7 @@ static void test_large_head(void **state) {
     end_init(&s, true);
     pair_open(&c, &s);
     char *value = xmalloc(40000);
-    memset(value, '~', 40000); // 13 bits in Huffman code: goes out as it is
+    memset(value, '~', 40000);
     struct h2_field fields[5];
     size_t n = fields_of(REQ_GET, fields, 5);
     fields[n++] = (struct h2_field){SLICE_LIT("x-large"), slice_make(value, 40000), true};
