@@ -326,7 +326,7 @@ void inbound_accept(struct zpod *zpod, int fd) {
 void inbound_drain_tunnels(struct zpod *zpod) {
     LIST_EACH_SAFE(node, &zpod->tunnels) {
         struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
-        if (!tunnel->is_closed && tunnel->peer != NULL) {
+        if (!tunnel->is_closed) {
             h2_drv_drain(&tunnel->drv);
         }
     }

@@ -152,7 +152,7 @@ void h2_drv_drain(struct h2_drv *drv) {
         return;
     }
     if (drv->h2 == NULL) {
-        h2_drv_abort(drv, FLOW_DRAIN);
+        drv->drains_when_ready = true; // the peer gets a GOAWAY, not a broken handshake
         return;
     }
     h2_conn_goaway_start(drv->h2, drv->loop->now);
@@ -229,6 +229,9 @@ static void on_tls_ready(struct tls_link *tl, const struct tls_peer *peer) {
     h2_drv_kick(drv);
     arm_timer(drv);
     drv->handler->on_ready(drv, peer);
+    if (drv->drains_when_ready) {
+        h2_drv_drain(drv);
+    }
 }
 
 static void on_tls_data(struct tls_link *tl, struct blk *blk, uint32_t off, uint32_t len) {

@@ -57,6 +57,7 @@ struct h2_drv {
     enum flow_end end_reason;
     uint64_t last_active; // monotonic ns of the last stream's end (idle pools)
     bool is_server, is_ended, close_when_idle, close_after_flush, in_flush;
+    bool drains_when_ready;
 };
 
 void h2_drv_init(struct h2_drv *drv, struct tls_queue *queue, int fd, struct tls_handshake *hs,

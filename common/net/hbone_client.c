@@ -477,6 +477,7 @@ static void on_end(struct h2_drv *drv, enum flow_end reason) {
     char detail[96] = "";
     if (tunnel->state == TUNNEL_SHAKING) {
         tunnel->client->stats.n_tls_failed++;
+        reason = drv->tl.err == TLS_REVOKED ? FLOW_REVOKED : reason;
         snprintf(detail, sizeof(detail), "%s",
                  drv->tl.err != TLS_OK ? tls_err_text(drv->tl.err)
                  : drv->tl.os_err != 0 ? strerror(-drv->tl.os_err)

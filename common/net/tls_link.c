@@ -36,6 +36,7 @@ static void end_link(struct tls_link *tl) {
         return;
     }
     tl->is_ended = true;
+    list_del(&tl->waiting); // no handshake step of a link that is over
     timer_clear(&loop_of(tl)->timers, &tl->timer);
     if (tl->is_aborted) {
         link_abort(&tl->link);
@@ -50,6 +51,7 @@ static void fail(struct tls_link *tl, enum flow_end reason) {
         return;
     }
     tl->is_closing = true;
+    list_del(&tl->waiting);
     link_read(&tl->link, false);
     if (link_queued(&tl->link) == 0) {
         end_link(tl);
@@ -77,6 +79,16 @@ static void on_timer(struct timer *timer, uint64_t now) {
 
 // ---- records -----------------------------------------------------------------------------------
 
+// The peer's close_notify is answered with ours (RFC 8446 6.1).
+static void answer_close(struct tls_link *tl) {
+    if (!tls_record_is_write_closed(tl->record)) {
+        struct chain out;
+        chain_init(&out, tl->link.sendq.pool);
+        tls_record_close(tl->record, TLS_OK, &out);
+        link_write(&tl->link, &out);
+    }
+}
+
 static void record_error(struct tls_link *tl) {
     tl->err = tls_record_error(tl->record);
     struct chain out;
@@ -103,6 +115,7 @@ static uint32_t open_records(struct tls_link *tl, struct blk *blk, uint32_t off,
         case TLS_OPEN_NONE:
             break;
         case TLS_OPEN_CLOSED:
+            answer_close(tl);
             fail(tl, FLOW_OK);
             return len;
         case TLS_OPEN_ERROR:
@@ -286,6 +299,14 @@ static uint32_t on_data(struct link *link, struct blk *blk, uint32_t off, uint32
 
 static void on_eof(struct link *link) {
     struct tls_link *tl = of_link(link);
+    if (tl->is_lingering) {
+        if (link_queued(link) == 0) {
+            end_link(tl);
+        } else {
+            tl->is_lingering = false; // on_sent ends it
+        }
+        return;
+    }
     if (tl->hs != NULL) {
         tl->os_err = -ECONNRESET;
         tl->queue->n_failed++;
@@ -300,7 +321,7 @@ static void on_sent(struct link *link, size_t len) {
     struct tls_link *tl = of_link(link);
     if (!tl->is_closing) {
         tl->handler->on_sent(tl);
-    } else if (link_queued(link) == 0) {
+    } else if (link_queued(link) == 0 && !tl->is_lingering) {
         end_link(tl);
     }
 }
@@ -310,6 +331,7 @@ static void on_error(struct link *link, int err) {
     bool was_closing = tl->is_closing;
     tl->os_err = err;
     tl->is_closing = tl->is_ended = true; // the link closes by itself
+    list_del(&tl->waiting);
     timer_clear(&loop_of(tl)->timers, &tl->timer);
     if (!was_closing) {
         enum flow_end reason = tl->hs != NULL ? FLOW_TLS_FAILURE : FLOW_TUNNEL_LOST;
@@ -379,6 +401,7 @@ void tls_link_close(struct tls_link *tl) {
     tls_record_close(tl->record, TLS_OK, &out);
     link_write(&tl->link, &out);
     link_fin(&tl->link);
+    tl->is_lingering = true;
     timer_set(&loop_of(tl)->timers, &tl->timer, loop_of(tl)->now + TLS_LINK_CLOSE_MS * NS_PER_MS);
 }
 

@@ -51,6 +51,7 @@ struct tls_link {
     enum tls_err err;
     int os_err;
     bool is_closing, is_ended, is_aborted;
+    bool is_lingering; // our FIN is on its way: input is dropped until the peer's FIN
 };
 
 enum { TLS_LINK_HS_MAX = 128 * 1024, TLS_LINK_HS_TIMEOUT_MS = 10000, TLS_LINK_CLOSE_MS = 1000 };
@@ -61,7 +62,8 @@ void tls_link_init(struct tls_link *tl, struct tls_queue *queue, int fd, struct 
 // Seals and queues all of plain. After on_ready only.
 void tls_link_write(struct tls_link *tl, struct chain *plain);
 size_t tls_link_queued(const struct tls_link *tl);
-// close_notify, FIN after what is queued, then close; at most TLS_LINK_CLOSE_MS. No callback but
-// on_closed follows.
+// close_notify, FIN after what is queued, then input is dropped until the peer's FIN, at most
+// TLS_LINK_CLOSE_MS: closing over unread input would send a reset, and the peer would lose what it
+// has not read yet. No callback but on_closed follows.
 void tls_link_close(struct tls_link *tl);
 void tls_link_abort(struct tls_link *tl); // RST

@@ -337,7 +337,8 @@ static void open_sim(struct sim *sim, bool trace) {
     fake_set_trace(sim->net, trace ? stderr : NULL);
     sim->bed = (struct bed){.out_addr = make_addr("10.0.0.1:15001"),
                             .in_addr = make_addr("10.0.0.2:15008"),
-                            .app_addr = make_addr("10.0.0.2:8080")};
+                            .app_addr = make_addr("10.0.0.2:8080"),
+                            .max_retries = 4};
     int out_fd = fake_listen(sim->net, -1, &sim->bed.out_addr);
     int in_fd = fake_listen(sim->net, -1, &sim->bed.in_addr);
     sim->app_listener = fake_listen(sim->net, -1, &sim->bed.app_addr);

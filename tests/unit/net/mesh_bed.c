@@ -18,7 +18,10 @@ struct out_flow {
     struct link_end down;
     struct hbone_request request;
     struct bed *bed;
+    uint32_t n_retries;
 };
+
+static void out_connect(struct out_flow *flow);
 
 static void out_done(struct pipe *pipe) {
     struct out_flow *flow = CONTAINER_OF(pipe, struct out_flow, pipe);
@@ -44,8 +47,12 @@ static void out_open(struct hbone_request *request, const struct h2_event *head)
 
 static void out_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
                      bool is_retryable) {
-    (void)is_retryable;
     struct out_flow *flow = CONTAINER_OF(request, struct out_flow, request);
+    if (is_retryable && flow->n_retries < flow->bed->max_retries) {
+        flow->n_retries++;
+        out_connect(flow);
+        return;
+    }
     flow->bed->n_failed++;
     flow->bed->last_fail = reason;
     flow->bed->last_status = status;
@@ -63,6 +70,11 @@ static void out_accept(struct listener *listener, int fd) {
     pipe_init(&flow->pipe, &bed->pool, out_done);
     link_end_init(&flow->down, &bed->loop, fd);
     pipe_attach(&flow->pipe, PIPE_DOWN, &flow->down.duplex);
+    out_connect(flow);
+}
+
+static void out_connect(struct out_flow *flow) {
+    struct bed *bed = flow->bed;
     struct hbone_route route = {.pod_id = 1,
                                 .tls = bed->client_ctx,
                                 .socket = {.netns_fd = -1, .family = 4, .is_tunnel = true},

@@ -29,6 +29,7 @@ struct bed {
     uint32_t n_flows, n_opened, n_failed, n_done, n_server_tunnels;
     enum flow_end last_end, last_fail; // of the pipes, of requests
     uint16_t last_status;
+    uint32_t max_retries; // of a request that failed and may be tried again
     uint16_t refuse_status; // != 0: the server answers so instead of dialling
     bool stop;
 };
