@@ -17,6 +17,7 @@ void flow_init(struct flow *flow, struct zpod *zpod, enum flow_kind kind,
         .id = ((uint64_t)worker->index << 48) | ++worker->last_flow_id,
         .started_ns = worker->loop->now,
         .kind = (uint8_t)kind,
+        .checked = worker->recheck,
         .hostname = "",
     };
     pipe_init(&flow->pipe, worker->loop->pool, pipe_done);

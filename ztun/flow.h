@@ -31,6 +31,7 @@ struct flow {
     const char *hostname; // dst.service, "" = none; lives in `service`
     struct slice peer_identity; // verified by TLS; lives in the tunnel or the workload
     struct metric_series *metrics; // counters of this flow's labels; NULL before opened
+    uint32_t checked; // zworker.recheck that it was checked against
     uint8_t kind;
     bool is_mtls;
     bool is_counted; // "opened" was reported

@@ -249,6 +249,9 @@ static void serve(struct inbound *in, const struct h2_event *event) {
         refuse(in, HBONE_DENIED, FLOW_DENIED);
         return;
     }
+    if (verdict.dry_run_denies) {
+        report_dry_run(flow, &verdict);
+    }
     dial_application(in);
 }
 

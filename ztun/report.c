@@ -3,7 +3,9 @@
 
 #include <stdio.h>
 
+#include "common/mesh/rbac.h"
 #include "common/obs/access_log.h"
+#include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "ztun/ztun.h"
 
@@ -128,9 +130,9 @@ static void count_closed(struct flow *flow) {
 
 static void log_flow(const struct flow *flow, enum access_event event) {
     // A reset by either application, also one that came through the tunnel, is its own business.
-    bool is_usual = flow->is_joined && (flow->pipe.end == FLOW_DOWNSTREAM_RESET ||
-                                        flow->pipe.end == FLOW_UPSTREAM_RESET ||
-                                        flow->pipe.end == FLOW_TUNNEL_RESET);
+    bool is_usual = flow->is_joined &&
+                    (flow->pipe.end == FLOW_DOWNSTREAM_RESET ||
+                     flow->pipe.end == FLOW_UPSTREAM_RESET || flow->pipe.end == FLOW_TUNNEL_RESET);
     if (!access_log_enabled(event, flow->pipe.end != FLOW_OK && !is_usual)) {
         return;
     }
@@ -206,4 +208,13 @@ void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struc
         .error = slice_str(error),
     };
     access_log_write(ACCESS_FAILED, &record);
+}
+
+LOG_SCOPE(log_rbac, "ztun::rbac");
+
+void report_dry_run(const struct flow *flow, const struct rbac_verdict *verdict) {
+    const struct policy *policy = verdict->dry_run_policy;
+    log_info(&log_rbac, "dry run: would be denied", LOG_ADDR("src.addr", &flow->src),
+             LOG_SLICE("src.identity", flow->peer_identity), LOG_ADDR("dst.addr", &flow->target),
+             LOG_SLICE("policy", policy != NULL ? policy->leaf.key : SLICE_LIT("none allowed")));
 }

@@ -14,3 +14,6 @@ void report_closed(struct flow *flow);
 // and `failed` is counted. `detail` may be "".
 void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,
                           enum flow_end reason, const char *detail);
+struct rbac_verdict;
+// A flow that is allowed, but would be denied if dry-run policies counted: one log line.
+void report_dry_run(const struct flow *flow, const struct rbac_verdict *verdict);

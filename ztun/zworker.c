@@ -226,18 +226,44 @@ void zworker_send_pod_leaving(struct zworker *worker, uint64_t pod_id) {
     send_order(worker, run_pod_leaving, (struct order){.id = pod_id});
 }
 
-static void run_policy_changed(struct mail *mail, void *owner) {
-    (void)owner;
-    struct order order = take(mail);
-    LIST_EACH_SAFE(pod_node, &order.worker->pods) {
+// Re-checks up to RECHECK_BATCH flows; those of a pod that are done stand behind the others.
+static void recheck_some(struct zworker *worker) {
+    uint64_t start_ns = clock_mono_ns();
+    uint32_t n_left = RECHECK_BATCH;
+    LIST_EACH_SAFE(pod_node, &worker->pods) {
         struct zpod *zpod = LIST_ITEM(pod_node, struct zpod, node);
-        LIST_EACH_SAFE(node, &zpod->flows) {
-            struct flow *flow = LIST_ITEM(node, struct flow, node);
+        zpod->n_open++; // alive through what follows
+        while (n_left > 0 && !list_empty(&zpod->flows)) {
+            struct flow *flow = LIST_ITEM(zpod->flows.next, struct flow, node);
+            if (flow->checked == worker->recheck) {
+                break;
+            }
+            n_left--;
+            flow->checked = worker->recheck;
+            list_del(&flow->node);
+            list_push_back(&zpod->flows, &flow->node);
             if (inbound_is_denied(flow) || inbound_plain_is_denied(flow)) {
                 flow_cut(flow, FLOW_DENIED);
             }
         }
+        zpod_part_closed(zpod);
     }
+    metric_observe(METRIC_CONFIG_TURN, (double)(clock_mono_ns() - start_ns) / 1e9);
+    if (n_left == 0) { // the rest in later turns: running flows must not wait for this
+        timer_set(&worker->loop->timers, &worker->recheck_timer, worker->loop->now);
+    }
+}
+
+static void on_recheck(struct timer *timer, uint64_t now) {
+    (void)now;
+    recheck_some(CONTAINER_OF(timer, struct zworker, recheck_timer));
+}
+
+static void run_policy_changed(struct mail *mail, void *owner) {
+    (void)owner;
+    struct order order = take(mail);
+    order.worker->recheck++;
+    recheck_some(order.worker);
 }
 
 void zworker_send_policy_changed(struct zworker *worker) {
@@ -406,7 +432,8 @@ bool zworker_admits(struct zworker *worker, int fd) {
 }
 
 static void before_wait(struct loop *loop) {
-    (void)loop;
+    uint64_t busy_ns = loop->io->ops->now(loop->io) - loop->awake_at;
+    metric_observe(METRIC_LOOP_TURN, (double)busy_ns / 1e9);
     snapshot_thread_offline();
 }
 
@@ -454,6 +481,7 @@ static int on_start(struct worker *thread) {
     slab_init(&worker->plain_slab, inbound_plain_size());
     timer_init(&worker->accept_timer, on_accept_end);
     timer_init(&worker->cut_timer, on_cut_tick);
+    timer_init(&worker->recheck_timer, on_recheck);
     timer_init(&worker->tick_timer, on_tick);
     timer_set(&worker->loop->timers, &worker->tick_timer, worker->loop->now + NS_PER_SEC);
     return 0;
@@ -477,6 +505,7 @@ static void on_stop(struct worker *thread) {
     timer_clear(&worker->loop->timers, &worker->accept_timer);
     timer_clear(&worker->loop->timers, &worker->cut_timer);
     timer_clear(&worker->loop->timers, &worker->tick_timer);
+    timer_clear(&worker->loop->timers, &worker->recheck_timer);
     uint64_t give_up = clock_mono_ns() + 3 * NS_PER_SEC;
     while (!is_idle(worker) && clock_mono_ns() < give_up) {
         loop_turn(worker->loop, true);

@@ -35,6 +35,8 @@ struct zworker {
     bool is_draining;
     bool refuse_new; // memory or descriptors are short: new flows are reset
     bool allow_growth; // stream windows may grow
+    uint32_t recheck; // policy changes seen
+    struct timer recheck_timer; // goes on with the flows of the last one
     struct timer tick_timer; // once a second
     struct timer accept_timer, cut_timer; // drain
     uint64_t cut_end;
