@@ -283,9 +283,10 @@ bool explain_run(struct explain *explain, const char *from, const char *to, char
                   describe(explain->source), "capture", "captured", is_captured, "because", reason);
     free(reason);
     if (destination.host[0] != '\0' && !resolve(explain, &destination, is_captured)) {
-        set_verdict(explain, false,
-                    "the name has no address in the mesh: explain --to IP:PORT "
-                    "tells what happens to the address that DNS gives");
+        json_object_set_new(explain->out, "verdict",
+                            json_pack("{s:n, s:s}", "allowed", "text",
+                                      "the name has no address in the mesh; explain --to IP:PORT "
+                                      "tells of the address that DNS gives"));
         return true;
     }
     default_port(explain, &destination);
