@@ -309,7 +309,7 @@ class Mesh:
         self.indexes = itertools.count(10)
         self.nodes = {n: Node(self, n) for n in range(1, nodes + 1)}
         self.add_namespace(self.prefix + "br")
-        ip_batch(["link add br0 type bridge", "link set br0 up"], self.prefix + "br")
+        ip_batch(["link add br0 type bridge mcast_snooping 0", "link set br0 up"], self.prefix + "br")
         for node in self.nodes.values():
             self.add_node(node)
         self.write_namespace("demo")
@@ -333,7 +333,8 @@ class Mesh:
         ip_batch([f"link add v{n} type veth peer name eth0 netns {node.netns}",
                   f"link set v{n} master br0 up"], br)
         lines = ["link set eth0 addrgenmode none", f"addr add {node.ip}/24 dev eth0",
-                 "link set eth0 up", f"addr add {node.v6}/64 dev eth0 nodad"]
+                 "link set eth0 up", f"addr add {node.v6}/64 dev eth0 nodad",
+                 f"addr add fe80::{n}/64 dev eth0 nodad"]
         for other in self.nodes.values():
             if other is not node:
                 lines += [f"route add 10.77.{other.number}.0/24 via {other.ip}",
@@ -539,7 +540,7 @@ class Mesh:
         try:
             conn.settimeout(timeout)
             if source:
-                conn.bind((source, 0))
+                conn.bind(source if isinstance(source, tuple) else (source, 0))
             conn.connect((host, port))
         except OSError:
             conn.close()
