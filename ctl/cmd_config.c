@@ -197,6 +197,16 @@ static json_t *read_file(const char *path) {
     return dump;
 }
 
+// A dump that can be added to; all but what `merge` changes is shared.
+static json_t *copy_for_merge(const json_t *dump) {
+    static const char *const own[] = {"certificates", "workloadState"};
+    json_t *copy = json_copy((json_t *)dump);
+    for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+        json_object_set_new(copy, own[i], json_copy(json_object_get(dump, own[i])));
+    }
+    return copy;
+}
+
 // What nodes have of their own is added to the first one's dump.
 static void merge(json_t *dump, const json_t *other) {
     json_array_extend(json_object_get(dump, "certificates"),
@@ -229,7 +239,7 @@ static json_t *fetch(const struct args *args, json_t **ret_nodes) {
         if (is_ok) {
             json_object_set_new(*ret_nodes, targets.items[i].node, dump);
             if (merged == NULL) {
-                merged = json_deep_copy(dump);
+                merged = copy_for_merge(dump);
             } else {
                 merge(merged, dump);
             }
