@@ -22,6 +22,7 @@ struct fake_op {
     bool is_cancelled, is_multishot;
     bool has_no_answer; // connect: the SYN got lost
     uint32_t mask;
+    uint64_t n_seen; // multishot poll: changes of the socket that were told
     int flags;
     const struct msghdr *msg;
     struct addr dst;
@@ -144,7 +145,8 @@ static void fake_op_sendmsg(struct io *io, struct op *op, int fd, const struct m
 
 static void fake_op_poll(struct io *io, struct op *op, int fd, uint32_t mask, bool multishot) {
     struct fake_op *fop = submit(io, op, OP_POLL, fd);
-    fop->mask = mask | POLLERR | POLLHUP;
+    fop->mask = mask | POLLERR | POLLHUP | POLLRDHUP; // as io_uring, wanted or not
+    fop->n_seen = UINT64_MAX;
     fop->is_multishot = multishot;
 }
 
@@ -278,7 +280,8 @@ static bool can_exec(const struct fake_op *fop) {
     case OP_SEND:
         return (fop->flags & MSG_DONTWAIT) != 0 || fake_can_write(fop->sock);
     default:
-        return (fake_poll_mask(fop->sock) & fop->mask) != 0;
+        // A multishot poll tells of changes, not of a state.
+        return (fake_poll_mask(fop->sock) & fop->mask) != 0 && fop->n_seen != fop->sock->n_changes;
     }
 }
 
@@ -307,8 +310,7 @@ static void exec(struct fake_io *f, struct fake_op *fop) {
         exec_send(f, fop);
         break;
     default:
-        // A multishot poll tells of a change once: hold it back for a while.
-        fop->not_before = f->net->now + fake_latency(f->net);
+        fop->n_seen = fop->sock->n_changes;
         post(f, fop,
              (struct io_result){.res = (int)(fake_poll_mask(fop->sock) & fop->mask),
                                 .more = goes_on(f, fop)});
@@ -491,6 +493,13 @@ static int fake_socket(struct io *io, const struct io_socket_params *params) {
     return fake_sock_for(fake_of(io)->net, params);
 }
 
+static int fake_socket_error(struct io *io, int fd) {
+    struct fake_sock *sock = fake_sock_get(fake_of(io)->net, fd);
+    int err = sock->err;
+    sock->err = 0;
+    return err;
+}
+
 static int fake_io_shutdown(struct io *io, int fd, int how) {
     CHECK(how == SHUT_WR);
     return fake_shutdown(fake_of(io)->net, fd);
@@ -532,6 +541,7 @@ static const struct io_ops fake_ops = {
     .recv_now = fake_recv_now,
     .send_now = fake_send_now,
     .socket = fake_socket,
+    .socket_error = fake_socket_error,
     .shutdown = fake_io_shutdown,
     .close = fake_io_close,
     .local_addr = fake_local_addr,

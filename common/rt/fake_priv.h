@@ -22,6 +22,7 @@ struct fake_sock {
     int err; // as sk_err: reported once
     bool is_dead; // reset or timed out
     bool sent_fin;
+    uint64_t n_changes; // of what poll says
     int *queue; // listening: fds that wait for accept
     uint32_t n_queue, max_queue;
     uint32_t n_ops; // under way on it

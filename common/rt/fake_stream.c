@@ -55,6 +55,7 @@ void fake_connect_to(struct fake_sock *client, struct fake_sock *listener, const
         listener->queue = xrealloc(listener->queue, listener->max_queue * sizeof(int));
     }
     listener->queue[listener->n_queue++] = sock->fd;
+    listener->n_changes++;
     fake_tracef(net, "connect %d -> %d (listener %d)", client->fd, sock->fd, listener->fd);
 }
 
@@ -130,7 +131,9 @@ uint32_t fake_poll_mask(const struct fake_sock *sock) {
     mask |= fake_can_write(sock) ? POLLOUT : 0;
     mask |= sock->err != 0 ? POLLERR : 0;
     mask |= sock->is_dead ? POLLHUP | POLLRDHUP : 0;
-    mask |= sock->conn != NULL && inbound(sock)->fin_arrived ? POLLRDHUP : 0;
+    if (sock->conn != NULL && inbound(sock)->fin_arrived) {
+        mask |= sock->sent_fin ? POLLRDHUP | POLLHUP : POLLRDHUP;
+    }
     return mask;
 }
 
@@ -204,6 +207,7 @@ int fake_shutdown(struct fake_net *net, int fd) {
     if (!sock->sent_fin) {
         fake_tracef(net, "fin %d", fd);
         sock->sent_fin = true;
+        sock->n_changes++;
         struct fake_dir *dir = outbound(sock);
         dir->has_fin = true;
         if (dir->n_way == 0) {
@@ -236,6 +240,7 @@ static void break_side(struct fake_net *net, struct fake_conn *conn, int side, i
         in->head = (in->head + in->n_arrived) % in->cap;
         in->n_arrived = 0;
     }
+    sock->n_changes++;
     sock->is_dead = true;
     sock->err = err == -ECONNRESET && in->fin_arrived ? -EPIPE : err;
 }
@@ -307,6 +312,11 @@ static bool dir_can_move(const struct fake_conn *conn, int from) {
 // One segment, or the FIN, arrives.
 static void dir_move(struct fake_net *net, struct fake_conn *conn, int from) {
     struct fake_dir *dir = &conn->dir[from];
+    for (int side = 0; side < 2; side++) {
+        if (conn->sock[side] != NULL) {
+            conn->sock[side]->n_changes++; // something to read for one, room for the other
+        }
+    }
     if (dir->n_way == 0) {
         dir->fin_arrived = true;
         return;

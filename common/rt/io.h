@@ -86,6 +86,7 @@ struct io_ops {
     ssize_t (*recv_now)(struct io *io, int fd, const struct iovec *iov, int n_iov); // bytes, -errno
     ssize_t (*send_now)(struct io *io, int fd, const struct msghdr *msg); // bytes, -errno
     int (*socket)(struct io *io, const struct io_socket_params *params); // fd or -errno
+    int (*socket_error)(struct io *io, int fd); // takes SO_ERROR: -errno, 0 = none
     int (*shutdown)(struct io *io, int fd, int how);
     void (*close)(struct io *io, int fd, bool reset); // reset: SO_LINGER 0, RST
     int (*local_addr)(struct io *io, int fd, struct addr *ret_addr);

@@ -16,6 +16,10 @@
 // one or two links to flush they send by a direct system call, which is cheaper than entering the
 // ring once more for the completion; else all sends of the turn share one enter.
 //
+// Errors: a link that neither reads nor has a send under way (paused, or after the peer's FIN) is
+// watched for a reset or a keepalive failure after one to two seconds, so that a half-closed flow
+// whose peer is gone ends.
+//
 // Lifetime: embedded in its owner. After link_close/link_abort, or on_error, exactly one on_closed
 // follows when the last completion is in; only then the owner may free it. No other callback runs
 // after link_close/link_abort.
@@ -57,7 +61,7 @@ struct link {
     bool want_read : 1, got_eof : 1, want_fin : 1, sent_fin : 1, is_closing : 1, want_reset : 1,
         is_dead : 1;
     // private
-    bool is_bulk : 1, is_cancelling : 1, is_eof_held : 1, was_paused : 1;
+    bool is_bulk : 1, is_cancelling : 1, is_eof_held : 1, was_paused : 1, has_hup : 1;
     uint8_t n_little; // short reads in a row, bulk mode
     uint32_t run_bytes; // mode switch accounting
     uint32_t need; // LINK_CONTIG: hint of the handler
@@ -69,6 +73,7 @@ struct link {
     struct op read_op, send_op;
     struct loop_flush flush;
     struct list again; // in loop->again while more is readable
+    struct list unwatched; // in loop->unwatched
     struct chain sendq; // not yet handed to the kernel
     struct chain inflight; // under send_op
     struct link_send *send_state; // iovec + msghdr while a send is in flight

@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What link.c offers to loop.c.
+// Between link.c, link_read.c and loop.c.
 #pragma once
 
 #include "common/rt/link.h"
 
-// Runs a link that was on loop->again (already taken off); `node` is link->again.
-void link_again(struct list *node);
-// Frees the send states that the loop keeps for reuse.
-void link_sends_free(struct loop *loop);
+static inline bool link_is_ending(const struct link *link) {
+    return link->is_closing || link->is_dead;
+}
+
+// link.c
+void link_fail(struct link *link, int err); // on_error, unless it is ending anyway
+void link_sends_free(struct loop *loop); // the send states that the loop keeps for reuse
+
+// link_read.c
+void link_read_done(struct op *op, const struct io_result *result); // link->read_op
+void link_read_stop(struct link *link); // nothing is delivered any more; the op may be pending
+void link_read_cool(struct link *link); // end of a turn: nothing that is held stays in hot memory
+void link_read_fini(struct link *link); // drops what was not delivered
+void link_again(struct list *node); // runs a link that was on loop->again; node is link->again
+void link_watch_errors(struct timer *timer, uint64_t now); // loop->unwatched_timer

@@ -24,6 +24,9 @@ void loop_init(struct loop *loop, struct io *io, struct blk_pool *pool, void *ow
     timer_wheel_init(&loop->timers, loop->now);
     list_init(&loop->flushes);
     list_init(&loop->again);
+    list_init(&loop->unwatched[0]);
+    list_init(&loop->unwatched[1]);
+    timer_init(&loop->unwatched_timer, link_watch_errors);
     atomic_init(&loop->mailbox, NULL);
     io->on_awake = on_awake;
     io->on_awake_arg = loop;

@@ -49,6 +49,8 @@ struct loop {
     bool stop;
     struct loop_stats stats;
     // private
+    struct list unwatched[2]; // links that would not notice an error; [1]: for a while (link.c)
+    struct timer unwatched_timer;
     uint64_t awake_at; // start of the working part of the turn
     struct link_send *free_sends; // recycled iovec arrays (link.c)
     uint32_t n_free_sends;

@@ -184,6 +184,12 @@ int sock_accept_now(int listen_fd) {
     return rc;
 }
 
+int sock_error(int fd) {
+    int err = 0;
+    socklen_t len = sizeof(err);
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? -err : -errno;
+}
+
 void sock_close(int fd, bool reset) {
     if (reset) {
         struct linger linger = {.l_onoff = 1, .l_linger = 0};

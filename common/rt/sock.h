@@ -38,6 +38,7 @@ void sock_nodelay(int fd);
 void sock_keepalive(int fd, uint32_t keepalive_s, uint32_t probes);
 void sock_tunnel(int fd, uint32_t user_timeout_ms); // TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT
 
+int sock_error(int fd); // takes SO_ERROR: -errno, 0 = none
 void sock_close(int fd, bool reset); // reset: RST instead of FIN
 MUST_USE int sock_local_addr(int fd, struct addr *ret_addr);
 MUST_USE int sock_peer_addr(int fd, struct addr *ret_addr);

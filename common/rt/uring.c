@@ -270,6 +270,10 @@ static int uring_socket(struct io *io, const struct io_socket_params *params) {
     return sock_stream(params);
 }
 
+static int uring_socket_error(struct io *io, int fd) {
+    return sock_error(fd);
+}
+
 static int uring_shutdown(struct io *io, int fd, int how) {
     return shutdown(fd, how) == 0 ? 0 : -errno;
 }
@@ -306,6 +310,7 @@ static const struct io_ops uring_ops = {
     .recv_now = uring_recv_now,
     .send_now = uring_send_now,
     .socket = uring_socket,
+    .socket_error = uring_socket_error,
     .shutdown = uring_shutdown,
     .close = uring_close,
     .local_addr = uring_local_addr,

@@ -424,6 +424,41 @@ static void test_close_unstarted(void **state) {
     }
 }
 
+// A link that is not reading notices in time that its peer is gone.
+static void test_error_watch(void **state) {
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct bed bed;
+        bed_init(&bed, kinds[k], NULL, 3);
+        struct end paused[2], half[2], busy[2];
+        pair_init(&bed, paused, LINK_SLOTS, LINK_SLOTS);
+        pair_init(&bed, half, LINK_SLOTS, LINK_SLOTS);
+        pair_init(&bed, busy, LINK_SLOTS, LINK_SLOTS);
+        link_read(&paused[1].link, true);
+        link_read(&paused[1].link, false);
+        link_read(&half[1].link, true);
+        half[0].to_send = half[1].to_send = UINT64_MAX;
+        link_fin(&half[0].link); // and never more from half[1]
+        link_read(&busy[1].link, true);
+        bed_run_ms(&bed, 50);
+        assert_true(half[1].has_eof);
+        bed_run_ms(&bed, 2500); // the polls are armed
+        // A pause that has lasted is ended, another has begun: nothing is left behind.
+        link_read(&busy[1].link, false);
+        bed_run_ms(&bed, 2500);
+        link_read(&busy[1].link, true);
+        bed_run_ms(&bed, 20);
+        link_abort(&paused[0].link);
+        link_abort(&half[0].link);
+        bed_run_ms(&bed, 100);
+        assert_true(paused[1].is_closed && half[1].is_closed);
+        assert_int_equal(paused[1].err, -ECONNRESET);
+        assert_true(half[1].err == -ECONNRESET || half[1].err == -EPIPE);
+        assert_false(busy[1].is_closed);
+        transfer(&bed, busy, 100000, 100000);
+        bed_fini(&bed);
+    }
+}
+
 // ---- Memory and modes ----
 
 static void test_slow_reader(void **state) {
@@ -601,10 +636,10 @@ int main(void) {
         cmocka_unit_test(test_integrity),       cmocka_unit_test(test_mixed),
         cmocka_unit_test(test_simulated),       cmocka_unit_test(test_half_close),
         cmocka_unit_test(test_endings),         cmocka_unit_test(test_reset_seen),
-        cmocka_unit_test(test_close_unstarted), cmocka_unit_test(test_slow_reader),
-        cmocka_unit_test(test_hot_to_cold),     cmocka_unit_test(test_idle_memory),
-        cmocka_unit_test(test_mode_switch),     cmocka_unit_test(test_no_buffers),
-        cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_close_unstarted), cmocka_unit_test(test_error_watch),
+        cmocka_unit_test(test_slow_reader),     cmocka_unit_test(test_hot_to_cold),
+        cmocka_unit_test(test_idle_memory),     cmocka_unit_test(test_mode_switch),
+        cmocka_unit_test(test_no_buffers),      cmocka_unit_test(test_overflow),
     };
     return cmocka_run_group_tests(tests, make_pattern, drop_pattern);
 }
