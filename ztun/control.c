@@ -118,7 +118,8 @@ static void on_source(struct watch *watch, uint32_t ready) {
 }
 
 static int open_source(struct control *control) {
-    struct source_file_options options = {.path = control->ztun->config.config_path};
+    struct source_file_options options = {.path = control->ztun->config.config_path,
+                                          .kobj_flags = KOBJ_LEAN};
     int rc = source_file_new(&options, &control->source);
     if (rc < 0) {
         log_error(&log_control, "cannot watch the configuration", LOG_STR("path", options.path),
