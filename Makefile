@@ -70,7 +70,7 @@ fuzz: deps
 	@scripts/fuzz.sh
 
 install: build
-	@cmake --install $(BUILD_DIR) --prefix $(PREFIX)
+	@DESTDIR='$(DESTDIR)' cmake --install $(BUILD_DIR) --prefix $(abspath $(PREFIX))
 
 format: deps
 	@scripts/format.sh
