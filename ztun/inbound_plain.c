@@ -11,12 +11,21 @@
 #include "ztun/report.h"
 #include "ztun/ztun.h"
 
-enum { PLAIN_DIAL_MS = 10000 };
+enum {
+    PLAIN_DIAL_MS = 10000,
+    // Source ports of connections under the client's address. Outside of the usual ephemeral range:
+    // conntrack would take a new connection of the same client from that port for ours, and it
+    // would pass us by.
+    SPOOF_PORT_MIN = 10000,
+    SPOOF_PORT_MAX = 32767,
+    SPOOF_PORT_TRIES = 8, // then any port
+};
 
 struct plain {
     struct flow flow;
     struct link_end down, up;
     struct dial *dial;
+    uint8_t n_dials;
 };
 
 static struct plain *of_flow(struct flow *flow) {
@@ -40,10 +49,43 @@ static void cancel(struct flow *flow, enum flow_end reason) {
     pipe_cut(&flow->pipe, reason);
 }
 
+static void on_dial(void *arg, int fd_or_err);
+
+static uint16_t next_spoof_port(struct zworker *worker) {
+    if (worker->spoof_port < SPOOF_PORT_MIN || worker->spoof_port >= SPOOF_PORT_MAX) {
+        worker->spoof_port =
+            (uint16_t)rand_range(&worker->rand, SPOOF_PORT_MIN, SPOOF_PORT_MAX - 1);
+    }
+    return worker->spoof_port++;
+}
+
+static void dial_application(struct plain *plain) {
+    struct flow *flow = &plain->flow;
+    struct zpod *zpod = flow->zpod;
+    struct io_socket_params params;
+    ztun_socket_params(&params, zpod, &flow->dst, false);
+    if (zpod->pod->original_source && !ip_eq(&flow->src.ip, &flow->dst.ip) &&
+        flow->src.ip.family == flow->dst.ip.family) {
+        params.transparent = true;
+        params.bind = (struct addr){.ip = flow->src.ip};
+        if (plain->n_dials < SPOOF_PORT_TRIES) {
+            params.bind.port = next_spoof_port(zpod->worker);
+        }
+    }
+    plain->n_dials++;
+    plain->dial = dial_start(zpod->worker->loop, &params, &flow->dst, PLAIN_DIAL_MS * NS_PER_MS,
+                             on_dial, plain);
+}
+
 static void on_dial(void *arg, int fd_or_err) {
     struct plain *plain = arg;
     struct flow *flow = &plain->flow;
     plain->dial = NULL;
+    if ((fd_or_err == -EADDRNOTAVAIL || fd_or_err == -EADDRINUSE) &&
+        plain->n_dials <= SPOOF_PORT_TRIES) {
+        dial_application(plain);
+        return;
+    }
     if (fd_or_err < 0) {
         flow_set_detail(flow, strerror(-fd_or_err));
         cancel(flow, fd_or_err == -EADDRNOTAVAIL ? FLOW_PORT_EXHAUSTED : FLOW_CONNECT_FAILED);
@@ -87,15 +129,7 @@ static void serve(struct plain *plain, const struct addr *local_addr) {
         cancel(flow, FLOW_DENIED);
         return;
     }
-    struct io_socket_params params;
-    ztun_socket_params(&params, zpod, &flow->dst, false);
-    if (zpod->pod->original_source && !ip_eq(&flow->src.ip, &flow->dst.ip) &&
-        flow->src.ip.family == flow->dst.ip.family) {
-        params.transparent = true;
-        params.bind = (struct addr){.ip = flow->src.ip};
-    }
-    plain->dial = dial_start(zpod->worker->loop, &params, &flow->dst, PLAIN_DIAL_MS * NS_PER_MS,
-                             on_dial, plain);
+    dial_application(plain);
 }
 
 void inbound_plain_accept(struct zpod *zpod, int fd) {
@@ -115,6 +149,7 @@ void inbound_plain_accept(struct zpod *zpod, int fd) {
     plain->flow.src = src;
     plain->flow.dst = plain->flow.target = dst;
     plain->dial = NULL;
+    plain->n_dials = 0;
     link_end_init(&plain->down, worker->loop, fd);
     pipe_attach(&plain->flow.pipe, PIPE_DOWN, &plain->down.duplex);
     serve(plain, &local);

@@ -232,13 +232,18 @@ static void script_marks(const struct redirect_params *p, struct buf *buf) {
         // with the client's address: answers to it are routed back to us, not to the client.
         buf_printf(buf,
                    "add chain " TABLE " mangle_pre { type filter hook prerouting priority -150; }\n"
+                   // A client whose source port is that of such a connection: conntrack takes it
+                   // for ours. Let it try another port at once, rather than pass us by and hang.
+                   "add rule " TABLE
+                   " mangle_pre iifname != \"lo\" tcp flags & (fin|syn|rst|ack) == syn"
+                   " ct mark & 0xfff == 0x%x counter reject with tcp reset comment \"taken\"\n"
                    "add rule " TABLE
                    " mangle_pre meta l4proto tcp meta mark & 0xfff == 0x%x counter"
                    " ct mark set ct mark & 0xfffff000 | 0x%x comment \"own\"\n"
                    "add chain " TABLE " mangle_out { type route hook output priority -150; }\n"
                    "add rule " TABLE " mangle_out meta l4proto tcp ct mark & 0xfff == 0x%x counter"
                    " meta mark set ct mark comment \"answers\"\n",
-                   p->mark, REDIRECT_CONN_MARK, REDIRECT_CONN_MARK);
+                   REDIRECT_CONN_MARK, p->mark, REDIRECT_CONN_MARK, REDIRECT_CONN_MARK);
     }
 }
 

@@ -30,6 +30,7 @@ struct zworker {
     struct list pods;
     struct slab outbound_slab, inbound_slab, plain_slab;
     uint64_t last_flow_id;
+    uint16_t spoof_port; // inbound_plain.c
     _Atomic uint32_t n_flows, n_server_tunnels; // written by the worker alone
     int fd_high; // connections with a descriptor above are refused: RLIMIT_NOFILE is near
     bool is_draining;

@@ -67,6 +67,8 @@ static int bind_source(int fd, const struct addr *bind_addr, bool v6, bool trans
             uint32_t range = (uint32_t)SOCK_FOREIGN_PORT_MAX << 16 | SOCK_FOREIGN_PORT_MIN;
             (void)setsockopt(fd, IPPROTO_IP, OPT_LOCAL_PORT_RANGE, &range, sizeof(range));
         }
+    } else {
+        (void)set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1); // connect() judges the whole 4-tuple
     }
     struct sockaddr_storage sa;
     socklen_t len = addr_to_sockaddr(bind_addr, v6, &sa);
