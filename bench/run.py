@@ -40,6 +40,7 @@ class Context:
         self.ztun = None
         self.results, self.warnings, self.made, self.servers = {}, [], {}, {}
         self.paths = {}
+        self.tunnel_pods = None
 
     def say(self, text):
         print(text, flush=True)
@@ -89,7 +90,7 @@ class Context:
             }[name]()
         else:
             return self.made[name]
-        if not path.tls and not getattr(path, "is_tried", False):
+        if not path.is_tried:
             path.is_tried = True
             tls = series.first_exchange(self.tools, path, self.log_dir) \
                 if name in ("haproxy", "ztun") else None
@@ -103,8 +104,8 @@ class Context:
             self.ztun.stop()
         for path in self.made.values():
             path.stop()
-        for pair in self.servers.values():
-            for proc in pair:
+        for procs in self.servers.values():
+            for proc in procs:
                 proc.stop(0.1)
         topo.remove()
 

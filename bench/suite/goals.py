@@ -113,22 +113,25 @@ def connection_rows(ctx):
                    note="stretch 120; two relay hops and HAProxy with its full handshakes are in "
                         "the table of the part")
         rows.append(flow)
-    memory = ctx.results.get("memory")
-    if not memory:
+    tunnels = ctx.results.get("tunnels")
+    if not tunnels:
         return rows
-    group = (memory["tunnels_tls"] or {}).get("group")
+    group = (tunnels["tls"] or {}).get("group")
     probe = tls_probe(ctx, GROUP_OPTION.get(group, "x25519"))["handshake"]
     for i, side in enumerate(("client", "server")):
-        bare = [r["conn_probe_us"][i] for r in memory["tunnels_rounds"]]
-        ours = [r["single"]["cpu_us"][i] - r["pooled"]["cpu_us"][i]
-                for r in memory["tunnels_rounds"]]
         handshake = probe["boringssl_no_chain_check"][side + "_us"]
         rows.append(row(f"l4-tunnel-{side}", f"new tunnel, {side} side ({group})", "CPU us",
-                        "l4-memory", goal=1.25, ours=ours, floor=[handshake + b for b in bare],
+                        "l4-tunnels", goal=1.25, ours=[r["cpu_us"][i] for r in tunnels["rounds"]],
+                        floor=[handshake + r["bare_us"][i] for r in tunnels["rounds"]],
                         floor_text="BoringSSL handshake of that group without chain check + bare "
                                    "accept/connect",
-                        note=f"{memory['tunnels']} tunnels opened, less as many flows on pooled "
-                             "tunnels"))
+                        note=f"{tunnels['tunnels']} tunnels a round; a flow on a pooled tunnel "
+                             "is taken off"))
+    kb = [median([r["kb"][i] for r in tunnels["rounds"]]) for i in range(2)]
+    rows.append(row("l4-memory-tunnel", "TLS tunnel, the larger half", "KB", "l4-tunnels",
+                    goal=14, ours=max(kb),
+                    note=f"{tunnels['tunnels']} tunnels; client half {kb[0]:.2f}, server half "
+                         f"{kb[1]:.2f}"))
     return rows
 
 
@@ -136,29 +139,16 @@ def memory_rows(ctx):
     memory = ctx.results.get("memory")
     if not memory:
         return []
-    rounds = memory["tunnels_rounds"]
     pooled = memory["pooled"]
-    grown = [d - b for d, b in zip(pooled["during_kb"], pooled["before_kb"])]
-    # Two equations: n flows on n/100 tunnels, m flows on m tunnels.
-    tunnel, flow = [], []
-    for i in range(2):
-        single = median([r["single"]["during_kb"][i] - r["single"]["before_kb"][i]
-                         for r in rounds]) / memory["tunnels"]
-        per_flow = grown[i] / pooled["count"]
-        flow.append((per_flow - single / 100) / 0.99)
-        tunnel.append(single - flow[i])
     back = max(a / b for a, b in zip(pooled["after_kb"], pooled["before_kb"]))
     return [
         row("l4-memory-idle", "memory of an idle ztun (Pss, alone on the machine)", "MB",
             "l4-memory", goal=6, ours=memory["idle_kb"]["Pss"] / 1024,
             note=f"Rss {memory['idle_kb']['Rss'] / 1024:.1f} MB"),
         row("l4-memory-flow", "idle tunnelled flow, the larger half", "KB", "l4-memory", goal=1.2,
-            ours=max(flow), note=f"{pooled['count']} flows; with their share of the tunnels "
-                                 f"{max(grown) / pooled['count']:.2f} KB; client half "
-                                 f"{flow[0]:.2f}, server half {flow[1]:.2f}"),
-        row("l4-memory-tunnel", "TLS tunnel, the larger half", "KB", "l4-memory", goal=14,
-            ours=max(tunnel), note=f"{memory['tunnels']} tunnels; client half {tunnel[0]:.2f}, "
-                                   f"server half {tunnel[1]:.2f}"),
+            ours=max(pooled["kb"]), note=f"{pooled['count']} flows; client half "
+                                         f"{pooled['kb'][0]:.2f}, server half "
+                                         f"{pooled['kb'][1]:.2f}"),
         row("l4-memory-back", f"memory after {pooled['count']} flows closed, against before",
             "ratio", "l4-memory", goal=1.10, ours=back,
             note=f"scaled to the descriptor limit of {memory['fd_limit']}"),

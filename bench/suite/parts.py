@@ -141,12 +141,14 @@ def flows(ctx):
 
 
 class Idle:
-    """Connections that are opened, held and closed."""
+    """Connections that are opened, held and closed. `targets`: one address or several in turn."""
 
-    def __init__(self, ctx, target, client_ns, count, tool="idleconns"):
-        self.proc = Proc(tool, [ctx.tools / tool, target, f"--count={count}", "--wait"], client_ns,
-                         ctx.log_dir, pipes=True)
-        self.proc.read_line(60)
+    def __init__(self, ctx, targets, client_ns, count, threads=8):
+        self.count = count
+        self.proc = Proc("idleconns", [ctx.tools / "idleconns", *targets, f"--count={count}",
+                                       f"--threads={threads}", "--wait"], client_ns, ctx.log_dir,
+                         pipes=True)
+        self.proc.read_line(10)
 
     def open(self):
         self.proc.say("go")
@@ -216,61 +218,109 @@ def halves_memory(series):
     return [settle(half[0])["Pss"] for half in series.halves]
 
 
-def hold_open(ctx, series, count):
-    """Opens `count` idle flows. Returns CPU us a flow and Pss kB of the halves before, with them
-    and after they were closed."""
-    idle = Idle(ctx, series.req, series.client_ns, count)
-    try:
-        before, cpu = halves_memory(series), halves_cpu(series)
+def wave(series, idles):
+    """Opens the connections of all `idles`. Returns CPU us and Pss kB per connection, by half."""
+    count = sum(idle.count for idle in idles)
+    memory, cpu = halves_memory(series), halves_cpu(series)
+    for idle in idles:
         idle.open()
-        cpu = [(b - a) / count * 1e6 for a, b in zip(cpu, halves_cpu(series))]
-        during = halves_memory(series)
+    cpu = [(b - a) / count * 1e6 for a, b in zip(cpu, halves_cpu(series))]
+    now = halves_memory(series)
+    return {"count": count, "cpu_us": cpu, "before_kb": memory, "during_kb": now,
+            "kb": [(n - m) / count for n, m in zip(now, memory)]}
+
+
+def hold_open(ctx, series, count):
+    """Opens `count` idle flows and closes them."""
+    idle = Idle(ctx, [series.req], series.client_ns, count)
+    try:
+        result = wave(series, [idle])
     finally:
         idle.close()
     deadline = time.monotonic() + 20
     after = halves_memory(series)
-    while time.monotonic() < deadline and any(a > b * 1.1 for a, b in zip(after, before)):
+    while time.monotonic() < deadline and \
+            any(a > b * 1.1 for a, b in zip(after, result["before_kb"])):
         time.sleep(2)
         after = halves_memory(series)
-    return {"count": count, "cpu_us": cpu, "before_kb": before, "during_kb": during,
-            "after_kb": after}
+    return dict(result, after_kb=after)
 
 
 def memory(ctx):
-    """Idle memory, idle flows, tunnels (and with them the CPU time of a new tunnel)."""
+    """Idle memory of a fresh ztun, idle flows, and what is left when they are closed."""
     if not ctx.has("ztun"):
         return
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     n_flows = min(1000 if ctx.quick else 8000, int(limit * 0.4))
-    n_tunnels = min(200 if ctx.quick else 1000, int(limit * 0.05))
-    result = {"fd_limit": limit, "flows": n_flows, "tunnels": n_tunnels}
+    result = {"fd_limit": limit, "flows": n_flows}
 
     def alone(proc):
         time.sleep(2)
         result["idle_kb"] = settle(proc)
 
-    series = ctx.ztun.start(on_first=alone)
-    series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
+    # All flows on one tunnel: the memory of tunnels is measured by itself.
+    series = ctx.ztun.start(f"--pool-streams={2 * n_flows + 1000}", on_first=alone)
     ctx.say(f"  memory           ztun     idle: Pss {result['idle_kb']['Pss']} kB, "
             f"Rss {result['idle_kb']['Rss']} kB")
+    series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
     hold_open(ctx, series, 100)  # warm-up
-    result["pooled"] = hold_open(ctx, series, n_flows)
-    result["tunnels_rounds"] = []
-    for _ in range(2 if ctx.quick else 3):
-        # As many flows as tunnels, on the pooled tunnels and then each with one of its own.
-        pooled = hold_open(ctx, ctx.ztun.start(), n_tunnels)
-        series = ctx.ztun.start("--pool-streams=1")
-        result["tunnels_tls"] = series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
-        single = hold_open(ctx, series, n_tunnels)
-        probe = conn_probe(ctx, n_tunnels, False)
-        flights = conn_probe(ctx, n_tunnels, True)
-        result["tunnels_rounds"].append({"pooled": pooled, "single": single,
-                                         "conn_probe_us": probe, "conn_probe_flights_us": flights})
-        cpu = [s - p for s, p in zip(single["cpu_us"], pooled["cpu_us"])]
-        ctx.say(f"  new tunnels      ztun     {cpu[0]:6.1f} + {cpu[1]:6.1f} CPU us "
-                f"(bare TCP {probe[0]:.1f} + {probe[1]:.1f})")
+    result["pooled"] = pooled = hold_open(ctx, series, n_flows)
+    ctx.say(f"  memory           ztun     {n_flows} flows: {pooled['kb'][0]:.2f} + "
+            f"{pooled['kb'][1]:.2f} KB each; Pss before {pooled['before_kb']}, with them "
+            f"{pooled['during_kb']}, after {pooled['after_kb']} kB")
     ctx.ztun.stop()
     ctx.results["memory"] = result
+
+
+def count_tunnels(pods):
+    return sum(len(subprocess.run(["ip", "netns", "exec", pod, "ss", "-Htn", "state",
+                                   "established", "sport", "=", ":15008"], capture_output=True,
+                                  text=True, check=True).stdout.splitlines()) for pod in pods)
+
+
+def tunnels(ctx):
+    """New tunnels: every client pod to every server pod. A second flow between the same pods then
+    finds a tunnel; what it costs is taken off what the first one did."""
+    if not ctx.has("ztun"):
+        return
+    n = 8 if ctx.quick else 16
+    ctx.ztun.stop()
+    if not ctx.tunnel_pods:
+        ctx.tunnel_pods = topo.add_tunnel_pods(n)
+        for pod in ctx.tunnel_pods[1]:
+            ctx.servers[pod] = (Proc("reqserver", [ctx.tools / "reqserver",
+                                                   f"0.0.0.0:{series_mod.REQ_PORT}"], pod,
+                                     ctx.log_dir),)
+    clients, servers = ctx.tunnel_pods
+    targets = [f"{topo.POD_IP[pod]}:{series_mod.REQ_PORT}" for pod in servers]
+    ctx.ztun.configure(ctx.tunnel_pods)
+    result = {"n_clients": n, "n_servers": n, "tunnels": n * n, "rounds": []}
+    try:
+        for _ in range(3 if ctx.quick else 5):
+            series = ctx.ztun.start()
+            result["tls"] = series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
+            idles = [[Idle(ctx, targets, pod, n, threads=1) for pod in clients] for _ in range(2)]
+            first, second = wave(series, idles[0]), wave(series, idles[1])
+            found = count_tunnels(servers)
+            if found != n * n:
+                ctx.warn(f"l4-tunnels: {found} tunnels, expected {n * n}")
+            for idle in idles[0] + idles[1]:
+                idle.close()
+            ctx.ztun.stop()
+            result["rounds"].append({
+                "first": first, "second": second,
+                "cpu_us": [a - b for a, b in zip(first["cpu_us"], second["cpu_us"])],
+                "kb": [a - b for a, b in zip(first["kb"], second["kb"])],
+                "bare_us": conn_probe(ctx, 1000, False),
+                "bare_flights_us": conn_probe(ctx, 1000, True)})
+            last = result["rounds"][-1]
+            ctx.say(f"  new tunnels      ztun     {last['cpu_us'][0]:6.1f} + "
+                    f"{last['cpu_us'][1]:6.1f} CPU us, {last['kb'][0]:.1f} + {last['kb'][1]:.1f} KB "
+                    f"(bare TCP {last['bare_us'][0]:.1f} + {last['bare_us'][1]:.1f} us)")
+        ctx.results["tunnels"] = result
+    finally:
+        ctx.ztun.stop()
+        ctx.ztun.configure()
 
 
 # ---- Self-check ----------------------------------------------------------------------------------
@@ -295,6 +345,7 @@ def self_check(ctx):
 
 PARTS = {
     "l4-memory": memory,
+    "l4-tunnels": tunnels,
     "l4-bulk-1": bulk_1,
     "l4-bulk-8": bulk_8,
     "l4-requests-1000": requests_1000,

@@ -76,8 +76,11 @@ class Proc:
         """Context switches of all living threads."""
         total = 0
         for task in os.listdir(f"/proc/{self.pid}/task"):
-            with open(f"/proc/{self.pid}/task/{task}/status", encoding="ascii") as f:
-                total += sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+            try:
+                with open(f"/proc/{self.pid}/task/{task}/status", encoding="ascii") as f:
+                    total += sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has just ended
         return total
 
     def read_line(self, timeout_s):

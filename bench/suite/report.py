@@ -142,26 +142,27 @@ def connection_tables(results):
                   "ztun puts each on a pooled tunnel; HAProxy makes a full handshake for each.", ""]
         lines += table(["path", "connections/s", "CPU us, pair", "client + server half", "p50 us",
                         "p99 us"], rows)
+    rows = []
     if "memory" in results:
-        m = results["memory"]
-        lines += ["", "### Tunnels and memory of ztun", "",
-                  f"{m['flows']} idle flows and {m['tunnels']} tunnels "
-                  f"(descriptor limit {m['fd_limit']}).", ""]
-        rows = []
-        for label, data in [("idle flows, pooled tunnels", m["pooled"])] + \
-                [("flows as many as tunnels", r["pooled"]) for r in m["tunnels_rounds"]] + \
-                [("one tunnel for each flow", r["single"]) for r in m["tunnels_rounds"]]:
-            rows.append([label, data["count"], *[" + ".join(number(v) for v in data[k])
-                                                 for k in ("cpu_us", "before_kb", "during_kb",
-                                                           "after_kb")]])
-        lines += table(["what", "count", "CPU us to open one", "Pss kB before", "with them",
-                        "after"], rows)
-        bare = [r["conn_probe_us"] for r in m["tunnels_rounds"]]
-        flights = [r["conn_probe_flights_us"] for r in m["tunnels_rounds"]]
-        lines += ["", "Bare TCP connection, CPU us (client; server): "
-                  f"{cell([b[0] for b in bare])}; {cell([b[1] for b in bare])}. With messages of a "
-                  f"handshake's sizes: {cell([b[0] for b in flights])}; "
-                  f"{cell([b[1] for b in flights])}."]
+        pooled = results["memory"]["pooled"]
+        rows.append(["idle flows on one tunnel", pooled["count"],
+                     *[" + ".join(number(v) for v in pooled[k]) for k in (
+                         "cpu_us", "kb", "before_kb", "during_kb", "after_kb")]])
+    for r in results.get("tunnels", {}).get("rounds", ()):
+        for label, key in (("flow with a new tunnel", "first"), ("flow on that tunnel", "second")):
+            rows.append([label, r[key]["count"],
+                         *[" + ".join(number(v) for v in r[key][k]) for k in (
+                             "cpu_us", "kb", "before_kb", "during_kb")], "-"])
+    if rows:
+        lines += ["", "### Tunnels and memory of ztun, client half + server half", ""]
+        lines += table(["what", "count", "CPU us to open one", "KB each", "Pss kB before",
+                        "with them", "after"], rows)
+    if "tunnels" in results:
+        bare, flights = ([[r[k][i] for r in results["tunnels"]["rounds"]] for i in range(2)]
+                         for k in ("bare_us", "bare_flights_us"))
+        lines += ["", f"Bare TCP connection, CPU us, client and server: {cell(bare[0])}, "
+                  f"{cell(bare[1])}. With messages of a handshake's sizes: {cell(flights[0])}, "
+                  f"{cell(flights[1])}."]
     return lines
 
 

@@ -26,6 +26,7 @@ class Series:
         self.req, self.bulk = req, bulk
         self.halves = [list(half) for half in halves]
         self.tls = None  # what wire.py saw
+        self.is_tried = False
         self.note = ""
 
     def procs(self, what):
@@ -144,8 +145,9 @@ def haproxy_version():
 
 # ---- ztun ----------------------------------------------------------------------------------------
 
-def mesh_objects():
-    """What `kubectl get -o yaml` would say of the two pods and their service."""
+def mesh_objects(tunnel_pods=((), ())):
+    """What `kubectl get -o yaml` would say of the two pods and their service, and of more pods on
+    either side."""
     def pod(netns, name, node, account):
         address = topo.POD_IP[netns]
         return {"apiVersion": "v1", "kind": "Pod",
@@ -168,6 +170,8 @@ def mesh_objects():
                         "metadata": {"name": account, "namespace": "bench"}})
     objects.append(pod(topo.MESH_CLIENT, "client", "node1", "client"))
     objects.append(pod(topo.MESH_SERVER, "server", "node2", "server"))
+    for side, node, names in zip(("client", "server"), ("node1", "node2"), tunnel_pods):
+        objects += [pod(name, name, node, side) for name in names]
     objects.append({"apiVersion": "v1", "kind": "Service",
                     "metadata": {"name": "server", "namespace": "bench"},
                     "spec": {"clusterIP": topo.SERVICE_IP, "clusterIPs": [topo.SERVICE_IP],
@@ -198,9 +202,15 @@ class Ztun:
         self.options = list(options)
         self.series = None
         self.started_with = None
-        os.makedirs(f"{work_dir}/mesh", exist_ok=True)
-        with open(f"{work_dir}/mesh/mesh.json", "w", encoding="utf-8") as out:
-            json.dump({"apiVersion": "v1", "kind": "List", "items": mesh_objects()}, out, indent=1)
+        self.configure()
+
+    def configure(self, tunnel_pods=((), ())):
+        directory = f"{self.work_dir}/mesh"
+        os.makedirs(directory, exist_ok=True)
+        with open(f"{directory}/.new", "w", encoding="utf-8") as out:
+            json.dump({"apiVersion": "v1", "kind": "List", "items": mesh_objects(tunnel_pods)},
+                      out, indent=1)
+        os.rename(f"{directory}/.new", f"{directory}/mesh.json")
 
     def start_half(self, node, netns):
         argv = [self.binary, "--config", f"{self.work_dir}/mesh", "--ca-dir", f"{self.work_dir}/ca",

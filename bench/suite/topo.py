@@ -76,13 +76,31 @@ def add_pod(pod):
     ip("-n", node, "route", "add", POD_IP[pod] + "/32", "dev", name)
 
 
+def add_tunnel_pods(n_a_side):
+    """More pods, for tunnels: each pair of a client pod and a server pod has its own. Returns the
+    names on both sides."""
+    names = [], []
+    for side, node in enumerate((NODE1, NODE2)):
+        for i in range(n_a_side):
+            pod = f"{PREFIX}{'cs'[side]}{i}"
+            POD_IP[pod], NODE_OF[pod] = f"10.98.{side + 1}.{100 + i}", node
+            add_namespace(pod)
+            add_pod(pod)
+            names[side].append(pod)
+    return names
+
+
+def add_namespace(netns):
+    ip("netns", "add", netns)
+    ip("-n", netns, "link", "set", "lo", "up")
+    # Connections by the thousand from one address: no want of ports.
+    sysctl(netns, net__ipv4__ip_local_port_range="10240 65535", net__ipv4__tcp_tw_reuse=1)
+
+
 def build():
     remove()
     for netns in (BRIDGE, NODE1, NODE2, *POD_IP):
-        ip("netns", "add", netns)
-        ip("-n", netns, "link", "set", "lo", "up")
-        # Connections by the thousand from one address: no want of ports.
-        sysctl(netns, net__ipv4__ip_local_port_range="10240 65535", net__ipv4__tcp_tw_reuse=1)
+        add_namespace(netns)
     ip("-n", BRIDGE, "link", "add", "br0", "type", "bridge")
     ip("-n", BRIDGE, "link", "set", "br0", "up")
     for node in (NODE1, NODE2):

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// idleconns ADDR: opens connections to a reqserver, exchanges one small request on each, then holds
-// them without a byte until stdin ends.
+// idleconns ADDR...: opens connections to reqservers, one address after the other, exchanges one
+// small request on each, then holds them without a byte until stdin ends.
 //
 //   --count=1000  connections        --threads=8   opened by this many threads
 //   --hold-s=600  at most this long  --wait        say "ready" first, begin when a line comes in
 //
-// With --wait one connection is opened before "ready". A line of JSON when all are open, another
-// when all are closed.
+// A line of JSON when all are open, another when all are closed.
 #include <poll.h>
 #include <pthread.h>
 
 #include "bench/tools/load.h"
 
-enum { MAX_CONNS = 65536, MAX_THREADS = 64, TIMEOUT_S = 30, MESSAGE = 64 };
+enum { MAX_CONNS = 65536, MAX_THREADS = 64, MAX_ADDRS = 256, TIMEOUT_S = 30, MESSAGE = 64 };
 
 static uint64_t count = 1000, n_threads = 8, hold_s = 600;
-static struct load_addr addr;
+static struct load_addr addrs[MAX_ADDRS];
+static uint64_t n_addrs;
 static int fds[MAX_CONNS];
 static uint64_t n_taken; // atomic
 
 static void open_one(uint64_t i) {
-    fds[i] = load_connect(&addr, TIMEOUT_S);
+    fds[i] = load_connect(&addrs[i % n_addrs], TIMEOUT_S);
     if (!load_exchange(fds[i], i, MESSAGE, MESSAGE)) {
         die("connection %lu: %s", (unsigned long)i, errno == 0 ? "closed" : strerror(errno));
     }
@@ -64,15 +64,15 @@ int main(int argc, char **argv) {
                                           {"hold-s", &hold_s, 3600},
                                           {"wait", &wait, 1},
                                           {NULL, NULL, 0}};
-    const char *usage = "idleconns ADDR [--count=1000] [--threads=8] [--hold-s=600] [--wait]";
-    if (load_options(argc, argv, options, usage) != 1 || n_threads == 0 || count == 0) {
+    const char *usage = "idleconns ADDR... [--count=1000] [--threads=8] [--hold-s=600] [--wait]";
+    int n = load_options(argc, argv, options, usage);
+    if (n < 1 || n > MAX_ADDRS || n_threads == 0 || count == 0) {
         die("usage: %s", usage);
     }
     load_pattern_init();
     load_raise_files();
-    addr = load_addr(argv[0]);
-    if (wait) {
-        open_one(n_taken++);
+    for (; n_addrs < (uint64_t)n; n_addrs++) {
+        addrs[n_addrs] = load_addr(argv[n_addrs]);
     }
     load_wait_go(wait != 0);
     pthread_t threads[MAX_THREADS];
