@@ -25,6 +25,12 @@
 #include "common/rt/fake.h"
 #include "tests/unit/net/mesh_bed.h"
 
+#ifdef ZTUN_SANITIZED
+enum { N_SEEDS = 500 };
+#else
+enum { N_SEEDS = 4000 };
+#endif
+
 enum { N_FLOWS_MAX = 6, N_UNNAMED_MAX = 32, RUN_MAX_S = 120, STREAM_MAX = 400 * 1024 };
 
 // ---- determinism --------------------------------------------------------------------------------
@@ -437,7 +443,7 @@ static void without_cpu_random(char **argv) {
 }
 
 int main(int argc, char **argv) {
-    uint64_t n_seeds = 1000, first = 1, n_failed = 0;
+    uint64_t n_seeds = N_SEEDS, first = 1, n_failed = 0;
     bool trace = false;
     without_cpu_random(argv);
     for (int i = 1; i < argc; i++) {
