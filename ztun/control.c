@@ -93,12 +93,15 @@ static void on_resolved(void *arg, const char *host, const struct ip *ips, uint3
 }
 
 static void apply(struct control *control, const struct config_diff *diff) {
+    if (diff == NULL) {
+        return; // no batch has ended: there is no news
+    }
     struct source_file_status status;
     source_file_status(control->source, &status);
     struct slice result = status.n_errors > 0 ? SLICE_LIT("partial") : SLICE_LIT("success");
     metric_count(METRIC_CONFIG_RELOADS, &result, 1, control->loop.now);
     log_news(control);
-    if (diff == NULL || diff->n_changes == 0) {
+    if (diff->n_changes == 0) {
         return;
     }
     struct builder_changes changes;

@@ -17,12 +17,19 @@ struct served {
     bool is_leaving; // deletionTimestamp was told to the workers
 };
 
-// An un-enrolled pod whose flows still run.
+// An un-enrolled pod whose flows still run. Connections that its sockets have taken already need
+// the identity, too.
 struct draining {
     struct list node; // control->draining
+    char *identity;
     uint64_t pod_id;
     uint32_t n_left; // workers that have flows of it
 };
+
+static void draining_free(struct draining *draining) {
+    free(draining->identity);
+    free(draining);
+}
 
 static struct served *find(struct control *control, const char *uid) {
     HMAP_EACH_WITH_HASH(pos, &control->pods, hash_bytes(slice_str(uid))) {
@@ -70,8 +77,20 @@ static void serve(struct control *control, struct workload *workload) {
     tell_leaving(control, served);
 }
 
+static void drain(struct control *control, struct served *served) {
+    struct draining *draining = xcalloc(1, sizeof(*draining));
+    draining->identity = xstrdup(served->identity);
+    draining->pod_id = served->pod_id;
+    draining->n_left = control->ztun->n_workers;
+    control_identity_want(control, draining->identity, 1);
+    list_push_back(&control->draining, &draining->node);
+}
+
 static void unserve(struct control *control, const char *uid, enum pod_down_reason reason) {
     struct served *served = find(control, uid);
+    if (served != NULL && served->pod_id != 0 && reason == POD_DOWN_UNENROLLED) {
+        drain(control, served);
+    }
     inpod_unwant(control->inpod, uid, reason); // also one that drains since it was un-enrolled
     if (served == NULL) {
         return;
@@ -137,12 +156,6 @@ void control_pod_down(void *arg, struct pod *pod, enum pod_down_reason reason) {
     log_info(&log_pods, "pod is no longer served", LOG_STR("namespace", pod->ns),
              LOG_STR("pod", pod->name),
              LOG_STR("reason", reason == POD_DOWN_REMOVED ? "removed" : "unenrolled"));
-    if (reason == POD_DOWN_UNENROLLED) {
-        struct draining *draining = xcalloc(1, sizeof(*draining));
-        draining->pod_id = pod->id;
-        draining->n_left = control->ztun->n_workers;
-        list_push_back(&control->draining, &draining->node);
-    }
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
         zworker_send_pod_down(control->ztun->workers[i], pod->id, reason == POD_DOWN_REMOVED);
     }
@@ -153,7 +166,8 @@ void control_pod_drained(struct control *control, uint64_t pod_id) {
         struct draining *draining = LIST_ITEM(pos, struct draining, node);
         if (draining->pod_id == pod_id && --draining->n_left == 0) {
             list_del(pos);
-            free(draining);
+            control_identity_want(control, draining->identity, -1);
+            draining_free(draining);
             inpod_pod_drained(control->inpod, pod_id);
             return;
         }
@@ -177,6 +191,6 @@ void control_pods_fini(struct control *control) {
     hmap_fini(&control->pods);
     struct list *node;
     while ((node = list_pop_front(&control->draining)) != NULL) {
-        free(LIST_ITEM(node, struct draining, node));
+        draining_free(LIST_ITEM(node, struct draining, node));
     }
 }
