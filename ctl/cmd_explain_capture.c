@@ -100,7 +100,8 @@ bool explain_is_captured(const struct explain *explain, const struct workload *w
         return false;
     }
     if (is_captured && workload->netns[0] == '\0') {
-        *ret_reason = xasprintf("%s (without annotation ztun.io/netns: by istio-cni)", reason);
+        *ret_reason =
+            xasprintf("%s; without the annotation ztun.io/netns only istio-cni enrols it", reason);
         free(reason);
         return true;
     }
