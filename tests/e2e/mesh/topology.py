@@ -630,3 +630,43 @@ def read_exactly(conn, n):
             raise EOFError(f"{len(out)} of {n} bytes")
         out += data
     return bytes(out)
+
+
+class Load:
+    """Short requests, one after the other, from a thread of its own, while the block runs."""
+
+    def __init__(self, mesh, source, to, threads=1, interval=0.002, check=None):
+        self.mesh, self.source, self.to = mesh, source, to
+        self.interval, self.check = interval, check
+        self.answers, self.failures, self.is_on = [], [], True
+        self.slowest = (0.0, 0.0)  # how long, when it began
+        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(threads)]
+
+    def run(self):
+        while self.is_on:
+            start = time.monotonic()
+            try:
+                got = self.mesh.ask(self.source, self.to, timeout=5)
+                if not got or (self.check and not self.check(got)):
+                    self.failures.append((time.monotonic(), f"answer {got[:100]!r}"))
+                else:
+                    self.answers.append(got)
+            except OSError as e:
+                self.failures.append((time.monotonic(), repr(e)))
+            self.slowest = max(self.slowest, (time.monotonic() - start, start))
+            time.sleep(self.interval)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        wait_until(lambda: len(self.answers) + len(self.failures) > 3, 5, "the load runs")
+        return self
+
+    def __exit__(self, kind, *_):
+        self.is_on = False
+        for thread in self.threads:
+            thread.join(10)
+        if kind is None:
+            assert not self.failures, \
+                f"{len(self.failures)} of {len(self.answers) + len(self.failures)} requests " \
+                f"failed: {[text for _, text in self.failures[:5]]}"
