@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 
+from . import topo
 from .stats import number, ratio, spread
 
 
@@ -33,6 +34,7 @@ def environment(root, ztun):
         "kernel": platform.release(),
         "cpu": cpu_model(),
         "cpus": os.cpu_count(),
+        "congestion_control": topo.congestion_control(topo.CLIENT),
         "virtual": virtual if virtual not in ("", "none") else "",
         "load_average": list(os.getloadavg()),
     }
@@ -212,7 +214,7 @@ def markdown(run_data):
     lines = [f"# Bench, L4, {env['date']}", "",
              f"- Made by `{run_data['command']}`; {run_data['rounds']} interleaved rounds, "
              f"{run_data['seconds']} s each; medians, in brackets lowest and highest.",
-             f"- {env['cpus']} x {env['cpu']}{virtual}, Linux {env['kernel']}; load average at the "
+             f"- {env['cpus']} x {env['cpu']}{virtual}, Linux {env['kernel']}, {env['congestion_control']}; load average at the "
              f"start {env['load_average'][0]:.2f}.",
              f"- {env['ztun'] or 'no ztun'}, source {env['commit']}."]
     for name, info in run_data["paths"].items():

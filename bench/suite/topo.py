@@ -14,6 +14,7 @@ because capture takes everything that a pod sends. Nothing is made in the machin
 namespace.
 """
 
+import os
 import subprocess
 
 PREFIX = "zb-"
@@ -25,6 +26,7 @@ POD_IP = {CLIENT: "10.98.1.2", MESH_CLIENT: "10.98.1.3",
 NODE_OF = {CLIENT: NODE1, MESH_CLIENT: NODE1, SERVER: NODE2, MESH_SERVER: NODE2}
 POD_CIDR = {NODE1: "10.98.1.0/24", NODE2: "10.98.2.0/24"}
 SERVICE_IP = "10.96.0.10"
+CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"
 
 
 def ip(*args):
@@ -95,6 +97,18 @@ def add_namespace(netns):
     ip("-n", netns, "link", "set", "lo", "up")
     # Connections by the thousand from one address: no want of ports.
     sysctl(netns, net__ipv4__ip_local_port_range="10240 65535", net__ipv4__tcp_tw_reuse=1)
+    # A kernel whose default is BBR paces with timers, which costs everyone; distributions have
+    # cubic. Where a namespace may not choose that, reno, which on a wire without loss is the same.
+    name = congestion_control(netns)
+    if name == "bbr":
+        subprocess.run(["ip", "netns", "exec", netns, "sh", "-c",
+                        f"for c in cubic reno; do echo $c > {CONGESTION} && break; done"],
+                       check=False, stderr=subprocess.DEVNULL)
+
+
+def congestion_control(netns):
+    return subprocess.run(["ip", "netns", "exec", netns, "cat", CONGESTION], capture_output=True,
+                          text=True, check=True).stdout.strip()
 
 
 def build():
@@ -103,6 +117,9 @@ def build():
         add_namespace(netns)
     ip("-n", BRIDGE, "link", "add", "br0", "type", "bridge")
     ip("-n", BRIDGE, "link", "set", "br0", "up")
+    if os.path.exists("/proc/sys/net/bridge/bridge-nf-call-iptables"):
+        # The bridge stands for a wire: no packet filter on it.
+        sysctl(BRIDGE, **{f"net__bridge__bridge-nf-call-{t}tables": 0 for t in ("ip", "ip6", "arp")})
     for node in (NODE1, NODE2):
         sysctl(node, net__ipv4__ip_forward=1)
         add_node(node)
