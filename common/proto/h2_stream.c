@@ -194,9 +194,11 @@ void h2_stream_free_all(struct h2_conn *conn) {
 // ---- states and endings
 
 void h2_stream_pend(struct h2_stream *stream, uint8_t event) {
-    if (stream->pending == 0 && event == H2_PEND_END) {
+    if (list_linked(&stream->event_node)) {
+        // has its turn
+    } else if (event == H2_PEND_END) {
         list_push_front(&stream->conn->ready, &stream->event_node); // it follows its cause at once
-    } else if (stream->pending == 0) {
+    } else {
         list_push_back(&stream->conn->ready, &stream->event_node);
     }
     stream->pending |= event;
@@ -233,9 +235,6 @@ static void abort_stream(struct h2_stream *stream, bool by_us) {
     drop_output(stream);
     h2_flow_unpark(stream, stream->parked);
     stream->pending &= (uint8_t) ~(H2_PEND_END | H2_PEND_WRITABLE | H2_PEND_SENT);
-    if (stream->pending == 0) {
-        list_del(&stream->event_node); // nothing left to tell before the end
-    }
     if (stream->state == H2_STATE_CLOSED) {
         h2_stream_pend(stream, H2_PEND_CLOSED); // it only waited for the consumer
     } else {

@@ -133,6 +133,31 @@ static void test_reset_drops_queue(void **state) {
     pair_fini(&c, &s);
 }
 
+// A reset while other events of the stream wait to be taken.
+static void test_reset_with_events(void **state) {
+    (void)state;
+    struct h2_end c, s;
+    pair_init(&c, &s);
+    struct h2_stream *streams[5];
+    for (int i = 0; i < 5; i++) {
+        streams[i] = open_stream(&c, REQ_GET, true); // SENT waits
+    }
+    h2_stream_reset(streams[3], H2_CANCEL);
+    h2_stream_reset(streams[0], H2_CANCEL);
+    h2_stream_reset(streams[4], H2_CANCEL);
+    end_events(&c);
+    assert_int_equal(c.n_events[H2_EV_SENT], 2);
+    assert_int_equal(c.n_events[H2_EV_CLOSED], 3);
+    pump(&c, &s);
+    assert_int_equal(h2_conn_n_streams(c.conn), 2);
+    h2_stream_reset(streams[1], H2_CANCEL);
+    h2_stream_reset(streams[2], H2_CANCEL);
+    pump(&c, &s);
+    assert_int_equal(c.n_events[H2_EV_CLOSED], 5);
+    assert_int_equal(s.n_events[H2_EV_CLOSED], 5);
+    pair_fini(&c, &s);
+}
+
 // Calls on a stream that the peer just ended, before its events were taken, do no harm.
 static void hook_after_reset(struct h2_end *end, const struct h2_event *ev) {
     if (ev->type != H2_EV_RESET && ev->type != H2_EV_CLOSED) {
@@ -699,6 +724,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request_response),  cmocka_unit_test(test_bulk_both_ways),
         cmocka_unit_test(test_half_close),        cmocka_unit_test(test_reset_drops_queue),
+        cmocka_unit_test(test_reset_with_events),
         cmocka_unit_test(test_calls_after_reset), cmocka_unit_test(test_reset_within_frame),
         cmocka_unit_test(test_reset_is_clean),    cmocka_unit_test(test_reset_within_block),
         cmocka_unit_test(test_reset_of_waiting),  cmocka_unit_test(test_user_pointer),
