@@ -87,6 +87,18 @@ def test_spdx():
     assert any("SPDX" in m for m in messages("scripts/x.sh", "true\n", top="#!/bin/sh\n"))
 
 
+def test_links(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "B.md").write_text("# A heading: `x`\n")
+    good = "[b](docs/B.md) [h](docs/B.md#a-heading-x) [u](https://example.com/x)\n```\n[no](x)\n```\n"
+    checker = tidy.Checker(tmp_path)
+    checker.check("A.md", good)
+    assert checker.errors == []
+    checker.check("A.md", "[b](B.md)\n[h](docs/B.md#other)\n")
+    assert [(line, m.rsplit(": ")[1]) for _, line, m in checker.errors] == [
+        (1, "no such file"), (2, "no such heading")]
+
+
 def test_long_functions_are_capped():
     body = "int f%d(int x) {\n" + "    x++;\n" * 80 + "}\n"
     checker = tidy.Checker("/nonexistent")

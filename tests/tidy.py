@@ -86,6 +86,9 @@ TOKENS = re.compile(
 )
 DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"\n]+)[>"]', re.MULTILINE)
+FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#{1,6} +(.+?)\s*$", re.MULTILINE)
 BLOCK_HEAD = re.compile(r"\b(if|for|while|switch|[A-Z][A-Z0-9_]*_EACH(?:_[A-Z]+)?)\s*\(")
 
 
@@ -114,6 +117,13 @@ class Source:
 
     def line(self, offset):
         return bisect.bisect_right(self.starts, offset)
+
+
+def anchors_of(markdown):
+    """The anchors that the headings of a Markdown text have: lower case, hyphens for blanks."""
+    for match in HEADING.finditer(FENCE.sub(lambda m: blank(m.group()), markdown)):
+        text = LINK.sub(lambda m: m.group()[1:].split("]")[0], match.group(1))
+        yield re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
 
 
 def directory_of(path):
@@ -165,6 +175,8 @@ class Checker:
         name = os.path.basename(path)
         suffix = os.path.splitext(name)[1]
         self.check_text(path, name, suffix, text)
+        if suffix == ".md":
+            self.check_links(path, text)
         if suffix in (".c", ".h", ".cc", ".def"):
             source = Source(path, text)
             self.check_includes(source)
@@ -174,6 +186,21 @@ class Checker:
             self.check_lengths(source)
             if suffix == ".h" and not re.search(r"^#pragma once$", text, re.MULTILINE):
                 self.error(path, 1, "header without #pragma once")
+
+    def check_links(self, path, text):
+        """Relative links lead to files, their fragments to headings."""
+        text = FENCE.sub(lambda m: blank(m.group()), text)
+        for match in LINK.finditer(text):
+            where = text.count("\n", 0, match.start()) + 1
+            target, _, fragment = match.group(1).partition("#")
+            if re.match(r"[a-z][a-z0-9+.-]*:", target):
+                continue  # a URL
+            file = self.root / os.path.dirname(path) / target if target else self.root / path
+            if not file.exists():
+                self.error(path, where, f"link to {match.group(1)}: no such file")
+            elif fragment and file.suffix == ".md":
+                if fragment not in anchors_of(file.read_text()):
+                    self.error(path, where, f"link to {match.group(1)}: no such heading")
 
     def check_text(self, path, name, suffix, text):
         head = text[:400].split("\n")[:4]
