@@ -73,6 +73,27 @@ def bulk_rows(ctx):
     return rows
 
 
+def latency_row(results, point, goal):
+    """Added latency is a difference: of the medians over the rounds, and so is its ratio. Rounds
+    show the spread only. Where noise swallows a difference there is no verdict."""
+    key = point + "_us"
+    direct = column(results, "direct", "load", key)
+
+    def added(name):
+        values = column(results, name, "load", key)
+        return median(values) - median(direct) if values and direct else None
+
+    floors = [v for v in (added("relay"), added("pair")) if v is not None and v > 0]
+    peer, ours = added("haproxy"), added("ztun")
+    result = row(f"l4-latency-{point}", f"added latency at 1000/s, {point}", "us",
+                 "l4-requests-1000", goal=goal, ours=ours, peer=peer,
+                 floor=min(floors) if floors else None,
+                 floor_text="lower of two relay hops, bare pair")
+    if ours is None or ours <= 0 or peer is None or peer <= 0:
+        result.update(met=None, note="the direct path moved more than the difference")
+    return result
+
+
 def request_rows(ctx):
     rows = []
     for key, goal, text in (("requests-1000", 0.65, "1 KB request, 1000/s open loop, pair"),
@@ -93,14 +114,7 @@ def request_rows(ctx):
     for point, goal in (("p50", 0.80), ("p90", 0.75), ("p99", 0.75)):
         if "ztun" not in results:
             break
-        def added(name, results=results, point=point):
-            key = point + "_us"
-            return [v - d for v, d in zip(column(results, name, "load", key),
-                                          column(results, "direct", "load", key))]
-        rows.append(row(f"l4-latency-{point}", f"added latency at 1000/s, {point}", "us",
-                        "l4-requests-1000", goal=goal, ours=added("ztun"), peer=added("haproxy"),
-                        floor=low_floor(added("relay"), added("pair")),
-                        floor_text="lower of two relay hops, bare pair"))
+        rows.append(latency_row(results, point, goal))
     return rows
 
 
@@ -155,5 +169,16 @@ def memory_rows(ctx):
     ]
 
 
+def noise(results):
+    """Median share of the machine that other programs used while a part ran."""
+    return median([r["foreign_share"] for rounds in results.values() if isinstance(rounds, list)
+                   for r in rounds if isinstance(r, dict) and "foreign_share" in r])
+
+
 def goal_rows(ctx):
-    return bulk_rows(ctx) + request_rows(ctx) + connection_rows(ctx) + memory_rows(ctx)
+    rows = bulk_rows(ctx) + request_rows(ctx) + connection_rows(ctx) + memory_rows(ctx)
+    for goal in rows:
+        part = "requests-1000" if "latency" in goal["id"] else goal["id"][len("l4-"):]
+        part = {"flow-pooled": "flows"}.get(part, part)
+        goal["noise"] = noise(ctx.results.get(part, {}))
+    return rows

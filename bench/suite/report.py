@@ -204,8 +204,10 @@ def goal_table(goals):
                      f"{number(g['ratio'])} ({number(g['ratio_spread'][0])}-"
                      f"{number(g['ratio_spread'][1])})",
                      number(g["f"]), f"{by} <= {g['goal']}",
-                     {True: "yes", False: "**no**", None: "-"}[g["met"]]])
-    return table(["goal", "figure", "ztun", "peer", "floor", "R", "F", "wanted", "met"], rows)
+                     {True: "yes", False: "**no**", None: "-"}[g["met"]],
+                     "-" if g["noise"] is None else f"{g['noise'] * 100:.0f} %"])
+    return table(["goal", "figure", "ztun", "peer", "floor", "R", "F", "wanted", "met", "noise"],
+                 rows)
 
 
 def markdown(run_data):
@@ -229,7 +231,8 @@ def markdown(run_data):
               "[bench/README.md](../README.md)."]
     if run_data["goals"]:
         lines += ["", "## Goals", "",
-                  "A row with a peer is met when R holds or F <= 1.15.", ""]
+                  "A row with a peer is met when R holds or F <= 1.15. Noise: the share of the "
+                  "machine that other programs used meanwhile.", ""]
         lines += goal_table(run_data["goals"])
         notes = [f"- `{g['id']}`: " + "; ".join(
             t for t in ("floor: " + g["floor_is"] if g["floor_is"] else "", g["note"]) if t)
