@@ -30,6 +30,7 @@ if [[ ${QUICK:-0} != 0 ]]; then
     command+=" QUICK=1"
 fi
 if [[ -n ${BENCH:-} ]]; then
+    # shellcheck disable=SC2206
     args+=(${BENCH//,/ })
     command+=" BENCH=$BENCH"
 fi
