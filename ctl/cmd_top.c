@@ -87,7 +87,7 @@ static void draw(const struct top_sample *sample) {
     (void)ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
     buf_init(&text, SIZE_MAX);
     buf_append_str(&text, "\033[H\033[2J"); // to the corner, clear
-    top_render(sample, size.ws_row, size.ws_col, &text);
+    top_render(sample, size.ws_row - (size.ws_row > 4), size.ws_col, &text); // no scrolling
     fwrite(text.ptr, 1, text.len, stdout);
     fflush(stdout);
     buf_fini(&text);
