@@ -72,7 +72,7 @@ static void feed_pieces(struct h2_end *to, const struct wire *wire, uint64_t *se
         size_t n = 1 + rnd(seed) % MIN(wire->len - at, (size_t)30000);
         end_feed(to, wire->bytes + at, n);
         at += n;
-        *n_handed += hand_over(to) ? 1 : 0;
+        *n_handed += rnd(seed) % 4 == 0 && hand_over(to) ? 1 : 0;
     }
 }
 
@@ -89,7 +89,7 @@ static void test_conversation(void **state) {
         uint64_t n_bytes = 0;
         for (uint32_t i = 0; i < 10; i++) {
             struct h2_stream *stream = open_stream(&c, i % 2 == 0 ? REQ_GET : REQ_CONNECT, false);
-            uint64_t len = rnd(&r) % 400000;
+            uint64_t len = rnd(&r) % 200000;
             n_bytes += len;
             send_data(&c, stream, len, true);
         }
@@ -103,7 +103,7 @@ static void test_conversation(void **state) {
             end_pull(&s, &wire, 1 + rnd(&r) % 200000);
             feed_pieces(&c, &wire, &r, &n_handed);
             moved |= wire.len > 0;
-            n_handed += hand_over(&c) + hand_over(&s);
+            n_handed += (size_t)hand_over(&c) + (size_t)hand_over(&s);
         }
         assert_int_equal(s.n_data, n_bytes);
         assert_int_equal(c.n_data, n_bytes);
@@ -116,7 +116,7 @@ static void test_conversation(void **state) {
         end_fini(&c);
         end_fini(&s);
     }
-    assert_true(n_handed > 1000);
+    assert_true(n_handed > 500);
 }
 
 static void test_state_is_kept(void **state) {

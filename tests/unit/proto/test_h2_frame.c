@@ -51,8 +51,13 @@ SCRIPT(goaway_size) { wire_preface(w); raw(w, 7, 0, 0, 7); }
 SCRIPT(window_size) { wire_preface(w); raw(w, 8, 0, 0, 3); }
 SCRIPT(too_large) { wire_preface(w); request(w, 1, 0); raw(w, 0, 0, 1, 16385); }
 SCRIPT(unknown_too_large) { wire_preface(w); raw(w, 77, 0, 0, 16385); }
-SCRIPT(unknown_ignored) { wire_preface(w); raw(w, 77, 255, 3, 500); raw(w, 10, 0, 0, 0); request(w, 1, 1); }
-SCRIPT(reserved_bit) { wire_preface(w); raw(w, 8, 0, 0, 0); w->len -= 9; wire_u32_frame(w, 8, 0x80000000, 5); request(w, 1, 1); }
+SCRIPT(unknown_ignored) {
+    wire_preface(w); raw(w, 77, 255, 3, 500); raw(w, 10, 0, 0, 0); request(w, 1, 1);
+}
+SCRIPT(reserved_bit) {
+    wire_preface(w); raw(w, 8, 0, 0, 0); w->len -= 9; wire_u32_frame(w, 8, 0x80000000, 5);
+    request(w, 1, 1);
+}
 // ---- idle streams
 SCRIPT(data_idle) { wire_preface(w); raw(w, 0, 0, 1, 1); }
 SCRIPT(rst_idle) { wire_preface(w); raw(w, 3, 0, 1, 4); }
@@ -95,7 +100,9 @@ SCRIPT(padded_priority) {
 }
 SCRIPT(padding_too_long) { wire_preface(w); uint8_t f[6] = {9}; wire_frame(w, 1, 0x2c, 1, f, 6); }
 SCRIPT(prefix_missing) { wire_preface(w); uint8_t f[5] = {0}; wire_frame(w, 1, 0x2c, 1, f, 5); }
-SCRIPT(bad_hpack) { wire_preface(w); uint8_t f[3] = {0xff, 0xff, 0xff}; wire_frame(w, 1, 5, 1, f, 3); }
+SCRIPT(bad_hpack) {
+    wire_preface(w); uint8_t f[3] = {0xff, 0xff, 0xff}; wire_frame(w, 1, 5, 1, f, 3);
+}
 SCRIPT(cut_hpack) { wire_preface(w); uint8_t f[2] = {0x00, 0x05}; wire_frame(w, 1, 5, 1, f, 2); }
 SCRIPT(hpack_index_0) { wire_preface(w); uint8_t f[1] = {0x80}; wire_frame(w, 1, 5, 1, f, 1); }
 SCRIPT(empty_block) { wire_preface(w); wire_frame(w, 1, 5, 1, NULL, 0); }
@@ -132,20 +139,33 @@ SCRIPT(table_after_ack) {
 // ---- stream states
 SCRIPT(data_half_closed) { wire_preface(w); request(w, 1, 1); wire_data(w, 1, 3, false); }
 SCRIPT(headers_half_closed) { wire_preface(w); request(w, 1, 1); request(w, 1, 1); }
-SCRIPT(window_half_closed) { wire_preface(w); request(w, 1, 1); wire_u32_frame(w, 8, 1, 7); raw(w, 2, 0, 1, 5); }
-SCRIPT(data_after_rst) { wire_preface(w); request(w, 1, 0); raw(w, 3, 0, 1, 4); wire_data(w, 1, 3, false); }
-SCRIPT(headers_after_rst) { wire_preface(w); request(w, 1, 0); raw(w, 3, 0, 1, 4); request(w, 1, 1); }
-SCRIPT(window_after_rst) { wire_preface(w); request(w, 1, 0); raw(w, 3, 0, 1, 4); wire_u32_frame(w, 8, 1, 7); raw(w, 3, 0, 1, 4); }
+SCRIPT(window_half_closed) {
+    wire_preface(w); request(w, 1, 1); wire_u32_frame(w, 8, 1, 7); raw(w, 2, 0, 1, 5);
+}
+SCRIPT(data_after_rst) {
+    wire_preface(w); request(w, 1, 0); raw(w, 3, 0, 1, 4); wire_data(w, 1, 3, false);
+}
+SCRIPT(headers_after_rst) {
+    wire_preface(w); request(w, 1, 0); raw(w, 3, 0, 1, 4); request(w, 1, 1);
+}
+SCRIPT(window_after_rst) {
+    wire_preface(w); request(w, 1, 0); raw(w, 3, 0, 1, 4); wire_u32_frame(w, 8, 1, 7);
+    raw(w, 3, 0, 1, 4);
+}
 SCRIPT(data_unused_id) { wire_preface(w); request(w, 5, 1); wire_data(w, 3, 3, false); }
 SCRIPT(late_after_our_reset) {
     wire_preface(w); wire_headers(w, 1, ":method=GET|:path=/", 0); // malformed: we reset it
     wire_data(w, 1, 100, false); wire_u32_frame(w, 8, 1, 1); wire_headers(w, 1, "a=b", 1);
 }
-SCRIPT(trailers) { wire_preface(w); request(w, 1, 0); wire_data(w, 1, 3, false); wire_headers(w, 1, "a=b", 1); }
+SCRIPT(trailers) {
+    wire_preface(w); request(w, 1, 0); wire_data(w, 1, 3, false); wire_headers(w, 1, "a=b", 1);
+}
 SCRIPT(trailers_empty) { wire_preface(w); request(w, 1, 0); wire_frame(w, 1, 5, 1, NULL, 0); }
 SCRIPT(trailers_not_end) { wire_preface(w); request(w, 1, 0); wire_headers(w, 1, "a=b", 0); }
 SCRIPT(trailers_pseudo) { wire_preface(w); request(w, 1, 0); wire_headers(w, 1, ":path=/", 1); }
-SCRIPT(trailers_connect) { wire_preface(w); wire_headers(w, 1, REQ_CONNECT, 0); wire_headers(w, 1, "a=b", 1); }
+SCRIPT(trailers_connect) {
+    wire_preface(w); wire_headers(w, 1, REQ_CONNECT, 0); wire_headers(w, 1, "a=b", 1);
+}
 SCRIPT(data_padded) {
     wire_preface(w); request(w, 1, 0);
     uint8_t f[20] = {5, 'a', 'b', 'c'};
@@ -153,30 +173,46 @@ SCRIPT(data_padded) {
     f[0] = 0; wire_frame(w, 0, 8, 1, f, 4);
     f[0] = 3; wire_frame(w, 0, 9, 1, f, 4);
 }
-SCRIPT(data_pad_too_long) { wire_preface(w); request(w, 1, 0); uint8_t f[4] = {4}; wire_frame(w, 0, 8, 1, f, 4); }
+SCRIPT(data_pad_too_long) {
+    wire_preface(w); request(w, 1, 0); uint8_t f[4] = {4}; wire_frame(w, 0, 8, 1, f, 4);
+}
 SCRIPT(data_pad_missing) { wire_preface(w); request(w, 1, 0); wire_frame(w, 0, 8, 1, NULL, 0); }
 SCRIPT(data_empty_end) { wire_preface(w); request(w, 1, 0); wire_frame(w, 0, 1, 1, NULL, 0); }
 // ---- windows and settings
 SCRIPT(window_zero_conn) { wire_preface(w); wire_u32_frame(w, 8, 0, 0); }
 SCRIPT(window_zero_stream) { wire_preface(w); request(w, 1, 0); wire_u32_frame(w, 8, 1, 0); }
 SCRIPT(window_overflow_conn) { wire_preface(w); wire_u32_frame(w, 8, 0, 0x7fffffff); }
-SCRIPT(window_overflow_stream) { wire_preface(w); request(w, 1, 0); wire_u32_frame(w, 8, 1, 0x7fffffff); }
+SCRIPT(window_overflow_stream) {
+    wire_preface(w); request(w, 1, 0); wire_u32_frame(w, 8, 1, 0x7fffffff);
+}
 SCRIPT(setting_push) { wire_preface(w); wire_settings(w, 1, (const uint32_t[][2]){{2, 2}}); }
-SCRIPT(setting_window) { wire_preface(w); wire_settings(w, 1, (const uint32_t[][2]){{4, 0x80000000}}); }
+SCRIPT(setting_window) {
+    wire_preface(w); wire_settings(w, 1, (const uint32_t[][2]){{4, 0x80000000}});
+}
 SCRIPT(setting_window_overflow) {
     wire_preface(w); request(w, 1, 0); wire_u32_frame(w, 8, 1, 0x7fffffff - 65535);
     wire_settings(w, 1, (const uint32_t[][2]){{4, 65536}});
 }
-SCRIPT(setting_frame_low) { wire_preface(w); wire_settings(w, 1, (const uint32_t[][2]){{5, 16383}}); }
-SCRIPT(setting_frame_high) { wire_preface(w); wire_settings(w, 1, (const uint32_t[][2]){{5, 1 << 24}}); }
+SCRIPT(setting_frame_low) {
+    wire_preface(w); wire_settings(w, 1, (const uint32_t[][2]){{5, 16383}});
+}
+SCRIPT(setting_frame_high) {
+    wire_preface(w); wire_settings(w, 1, (const uint32_t[][2]){{5, 1 << 24}});
+}
 SCRIPT(setting_connect) { wire_preface(w); wire_settings(w, 1, (const uint32_t[][2]){{8, 2}}); }
-SCRIPT(setting_connect_back) { wire_preface(w); wire_settings(w, 2, (const uint32_t[][2]){{8, 1}, {8, 0}}); }
-SCRIPT(setting_unknown) { wire_preface(w); wire_settings(w, 2, (const uint32_t[][2]){{99, 7}, {0x4a4a, 1}}); }
+SCRIPT(setting_connect_back) {
+    wire_preface(w); wire_settings(w, 2, (const uint32_t[][2]){{8, 1}, {8, 0}});
+}
+SCRIPT(setting_unknown) {
+    wire_preface(w); wire_settings(w, 2, (const uint32_t[][2]){{99, 7}, {0x4a4a, 1}});
+}
 SCRIPT(flow_stream) { // 65 535 in a window of that size and no more
     wire_preface(w); request(w, 1, 0);
     for (int i = 0; i < 4; i++) { raw(w, 0, 0, 1, 16384); }
 }
-SCRIPT(ping) { wire_preface(w); wire_frame(w, 6, 0, 0, "abcdefgh", 8); wire_frame(w, 6, 1, 0, "unasked.", 8); }
+SCRIPT(ping) {
+    wire_preface(w); wire_frame(w, 6, 0, 0, "abcdefgh", 8); wire_frame(w, 6, 1, 0, "unasked.", 8);
+}
 SCRIPT(goaway) { wire_preface(w); request(w, 1, 0); raw(w, 7, 0, 0, 30); wire_data(w, 1, 5, true); }
 // ---- messages
 SCRIPT(upper_case) { wire_preface(w); wire_headers(w, 1, REQ_GET "|Abc=x", 1); }
@@ -185,28 +221,39 @@ SCRIPT(connect_with_path) { wire_preface(w); wire_headers(w, 1, REQ_CONNECT "|:p
 // ---- client
 SCRIPT(response) { wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=200|a=b", 1); }
 SCRIPT(client_first) { wire_headers(w, 1, ":status=200", 1); }
-SCRIPT(informational) { wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=100", 0); wire_headers(w, 1, ":status=204", 1); }
+SCRIPT(informational) {
+    wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=100", 0);
+    wire_headers(w, 1, ":status=204", 1);
+}
 SCRIPT(informational_end) { wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=100", 1); }
 SCRIPT(status_101) { wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=101", 0); }
 SCRIPT(data_first) { wire_settings(w, 0, NULL); wire_data(w, 1, 5, false); }
-SCRIPT(data_after_1xx) { wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=100", 0); wire_data(w, 1, 5, false); }
+SCRIPT(data_after_1xx) {
+    wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=100", 0); wire_data(w, 1, 5, false);
+}
 SCRIPT(pushed) { wire_settings(w, 0, NULL); wire_headers(w, 2, ":status=200", 1); }
 SCRIPT(response_idle) { wire_settings(w, 0, NULL); wire_headers(w, 3, ":status=200", 1); }
 SCRIPT(client_push) { wire_settings(w, 0, NULL); raw(w, 5, 4, 1, 8); }
 SCRIPT(client_setting_push) { wire_settings(w, 1, (const uint32_t[][2]){{2, 1}}); }
-SCRIPT(client_trailers) { wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=200", 0); wire_data(w, 1, 5, false); wire_headers(w, 1, "t=1", 1); }
+SCRIPT(client_trailers) {
+    wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=200", 0); wire_data(w, 1, 5, false);
+    wire_headers(w, 1, "t=1", 1);
+}
 SCRIPT(response_to_closed) {
     wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=200", 1); wire_headers(w, 1, ":status=200", 1);
 }
 SCRIPT(rst_clean) {
     wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=200", 1); wire_u32_frame(w, 3, 1, 0);
 }
-SCRIPT(rst_early) { wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=200", 0); wire_u32_frame(w, 3, 1, 0); }
+SCRIPT(rst_early) {
+    wire_settings(w, 0, NULL); wire_headers(w, 1, ":status=200", 0); wire_u32_frame(w, 3, 1, 0);
+}
 SCRIPT(rst_unknown_code) { wire_settings(w, 0, NULL); wire_u32_frame(w, 3, 1, 77); }
 SCRIPT(goaway_refuses) { wire_settings(w, 0, NULL); raw(w, 7, 0, 0, 8); }
 
 static const struct row rows[] = {
-#define CONN(script, err, code) {#script, false, script, "CONN_ERROR " err "\n", "GOAWAY f0 s0 last=" code "\n"}
+#define CONN(script, err, code) \
+    {#script, false, script, "CONN_ERROR " err "\n", "GOAWAY f0 s0 last=" code "\n"}
     CONN(first_is_ping, "bad_preface", "0 code=1"),
     CONN(first_is_ack, "bad_preface", "0 code=1"),
     CONN(no_preface, "bad_preface", "0 code=1"),
@@ -240,7 +287,8 @@ static const struct row rows[] = {
     CONN(cont_alone, "bad_continuation", "1 code=1"),
     CONN(cont_missing, "bad_continuation", "1 code=1"),
     CONN(cont_other_stream, "bad_continuation", "1 code=1"),
-    {"cont_pieces", false, cont_pieces, "HEADERS s1 :method=GET :scheme=https :path=/ :authority=a.b (end)\nEND s1\n", NULL},
+    {"cont_pieces", false, cont_pieces,
+     "HEADERS s1 :method=GET :scheme=https :path=/ :authority=a.b (end)\nEND s1\n", NULL},
     {"padded_priority", false, padded_priority, ":authority=a.b (end)\nEND s1\n", NULL},
     CONN(padding_too_long, "bad_padding", "1 code=1"),
     CONN(prefix_missing, "frame_size_error", "0 code=6"),
@@ -251,19 +299,24 @@ static const struct row rows[] = {
     CONN(push_promise, "push_promise", "1 code=1"),
     CONN(update_missing, "compression_error", "1 code=9"),
     {"update_once", false, update_once, "END s3\n", NULL},
-    {"table_before_ack", false, table_before_ack, "HEADERS s3 :method=GET :scheme=https :path=/ :authority=a.b x=y (end)\n", NULL},
+    {"table_before_ack", false, table_before_ack,
+     "HEADERS s3 :method=GET :scheme=https :path=/ :authority=a.b x=y (end)\n", NULL},
     CONN(table_after_ack, "compression_error", "3 code=9"),
-    {"data_half_closed", false, data_half_closed, "RESET s1 stream_closed\nCLOSED s1\n", "RST_STREAM f0 s1 5\n"},
-    {"headers_half_closed", false, headers_half_closed, "RESET s1 stream_closed\nCLOSED s1\n", "RST_STREAM f0 s1 5\n"},
+    {"data_half_closed", false, data_half_closed, "RESET s1 stream_closed\nCLOSED s1\n",
+     "RST_STREAM f0 s1 5\n"},
+    {"headers_half_closed", false, headers_half_closed, "RESET s1 stream_closed\nCLOSED s1\n",
+     "RST_STREAM f0 s1 5\n"},
     {"window_half_closed", false, window_half_closed, "END s1\n", NULL},
-    {"data_after_rst", false, data_after_rst, "RESET s1 no_error peer\nCLOSED s1\n", "RST_STREAM f0 s1 5\n"},
+    {"data_after_rst", false, data_after_rst, "RESET s1 no_error peer\nCLOSED s1\n",
+     "RST_STREAM f0 s1 5\n"},
     CONN(headers_after_rst, "stream_closed", "1 code=5"),
     {"window_after_rst", false, window_after_rst, "RESET s1 no_error peer\nCLOSED s1\n", NULL},
     {"data_unused_id", false, data_unused_id, "END s5\n", "RST_STREAM f0 s3 5\n"},
     {"late_after_our_reset", false, late_after_our_reset, "", "RST_STREAM f0 s1 1\n"},
     {"trailers", false, trailers, "TRAILERS s1 a=b (end)\nEND s1\n", NULL},
     {"trailers_empty", false, trailers_empty, "TRAILERS s1 (end)\nEND s1\n", NULL},
-    {"trailers_not_end", false, trailers_not_end, "RESET s1 bad_message\nCLOSED s1\n", "RST_STREAM f0 s1 1\n"},
+    {"trailers_not_end", false, trailers_not_end, "RESET s1 bad_message\nCLOSED s1\n",
+     "RST_STREAM f0 s1 1\n"},
     {"trailers_pseudo", false, trailers_pseudo, "RESET s1 bad_message\n", "RST_STREAM f0 s1 1\n"},
     {"trailers_connect", false, trailers_connect, "RESET s1 bad_message\n", "RST_STREAM f0 s1 1\n"},
     {"data_padded", false, data_padded, "DATA s1 len=6 ", NULL},
@@ -271,9 +324,11 @@ static const struct row rows[] = {
     CONN(data_pad_missing, "frame_size_error", "1 code=6"),
     {"data_empty_end", false, data_empty_end, ":authority=a.b\nEND s1\n", NULL},
     CONN(window_zero_conn, "zero_increment", "0 code=1"),
-    {"window_zero_stream", false, window_zero_stream, "RESET s1 zero_increment\n", "RST_STREAM f0 s1 1\n"},
+    {"window_zero_stream", false, window_zero_stream, "RESET s1 zero_increment\n",
+     "RST_STREAM f0 s1 1\n"},
     CONN(window_overflow_conn, "flow_control_error", "0 code=3"),
-    {"window_overflow_stream", false, window_overflow_stream, "RESET s1 flow_control_error\n", "RST_STREAM f0 s1 3\n"},
+    {"window_overflow_stream", false, window_overflow_stream, "RESET s1 flow_control_error\n",
+     "RST_STREAM f0 s1 3\n"},
     CONN(setting_push, "bad_setting", "0 code=1"),
     CONN(setting_window, "flow_control_error", "0 code=3"),
     CONN(setting_window_overflow, "flow_control_error", "1 code=3"),
@@ -288,11 +343,14 @@ static const struct row rows[] = {
     {"upper_case", false, upper_case, "", "RST_STREAM f0 s1 1\n"},
     {"connection_field", false, connection_field, "", "RST_STREAM f0 s1 1\n"},
     {"connect_with_path", false, connect_with_path, "", "RST_STREAM f0 s1 1\n"},
-#define CLIENT_CONN(script, err, code) {#script, true, script, "CONN_ERROR " err "\n", "GOAWAY f0 s0 last=0 code=" code "\n"}
+#define CLIENT_CONN(script, err, code) \
+    {#script, true, script, "CONN_ERROR " err "\n", "GOAWAY f0 s0 last=0 code=" code "\n"}
     {"response", true, response, "HEADERS s1 :status=200 a=b (end)\nEND s1\nCLOSED s1\n", NULL},
     CLIENT_CONN(client_first, "bad_preface", "1"),
-    {"informational", true, informational, "INFO s1 :status=100\nHEADERS s1 :status=204 (end)\n", NULL},
-    {"informational_end", true, informational_end, "RESET s1 bad_message\n", "RST_STREAM f0 s1 1\n"},
+    {"informational", true, informational, "INFO s1 :status=100\nHEADERS s1 :status=204 (end)\n",
+     NULL},
+    {"informational_end", true, informational_end, "RESET s1 bad_message\n",
+     "RST_STREAM f0 s1 1\n"},
     {"status_101", true, status_101, "RESET s1 bad_message\n", "RST_STREAM f0 s1 1\n"},
     {"data_first", true, data_first, "RESET s1 bad_message\n", "RST_STREAM f0 s1 1\n"},
     {"data_after_1xx", true, data_after_1xx, "RESET s1 bad_message\n", "RST_STREAM f0 s1 1\n"},
@@ -305,7 +363,8 @@ static const struct row rows[] = {
     {"rst_clean", true, rst_clean, "END s1\nCLOSED s1\n", NULL},
     {"rst_early", true, rst_early, "RESET s1 no_error peer\nCLOSED s1\n", NULL},
     {"rst_unknown_code", true, rst_unknown_code, "RESET s1 internal_error peer\nCLOSED s1\n", NULL},
-    {"goaway_refuses", true, goaway_refuses, "GOAWAY last=0 no_error\nRESET s1 refused_stream peer\nCLOSED s1\n", NULL},
+    {"goaway_refuses", true, goaway_refuses,
+     "GOAWAY last=0 no_error\nRESET s1 refused_stream peer\nCLOSED s1\n", NULL},
 };
 // clang-format on
 

@@ -33,14 +33,28 @@ static void feed(struct h2_end *s, void (*script)(struct wire *w, uint32_t i), u
 }
 
 // clang-format off
-static void rapid_reset(struct wire *w, uint32_t i) { wire_headers(w, 2 * i + 1, REQ_GET, 1); wire_u32_frame(w, 3, 2 * i + 1, 8); }
-static void made_reset_zero(struct wire *w, uint32_t i) { wire_headers(w, 2 * i + 1, REQ_GET, 1); wire_u32_frame(w, 8, 2 * i + 1, 0); }
-static void made_reset_data(struct wire *w, uint32_t i) { wire_headers(w, 2 * i + 1, REQ_GET, 1); wire_data(w, 2 * i + 1, 1, false); }
-static void made_reset_head(struct wire *w, uint32_t i) { wire_headers(w, 2 * i + 1, ":method=GET", 1); }
+static void rapid_reset(struct wire *w, uint32_t i) {
+    wire_headers(w, 2 * i + 1, REQ_GET, 1); wire_u32_frame(w, 3, 2 * i + 1, 8);
+}
+static void made_reset_zero(struct wire *w, uint32_t i) {
+    wire_headers(w, 2 * i + 1, REQ_GET, 1); wire_u32_frame(w, 8, 2 * i + 1, 0);
+}
+static void made_reset_data(struct wire *w, uint32_t i) {
+    wire_headers(w, 2 * i + 1, REQ_GET, 1); wire_data(w, 2 * i + 1, 1, false);
+}
+static void made_reset_head(struct wire *w, uint32_t i) {
+    wire_headers(w, 2 * i + 1, ":method=GET", 1);
+}
 static void ping(struct wire *w, uint32_t i) { (void)i; wire_frame(w, 6, 0, 0, "12345678", 8); }
-static void settings(struct wire *w, uint32_t i) { wire_settings(w, 1, (const uint32_t[][2]){{4, i}}); }
-static void empty_data(struct wire *w, uint32_t i) { if (i == 0) { wire_headers(w, 1, REQ_CONNECT, 0); } wire_data(w, 1, 0, false); }
-static void priority(struct wire *w, uint32_t i) { wire_frame(w, 2, 0, 2 * i + 1, "\0\0\0\0\0", 5); }
+static void settings(struct wire *w, uint32_t i) {
+    wire_settings(w, 1, (const uint32_t[][2]){{4, i}});
+}
+static void empty_data(struct wire *w, uint32_t i) {
+    if (i == 0) { wire_headers(w, 1, REQ_CONNECT, 0); } wire_data(w, 1, 0, false);
+}
+static void priority(struct wire *w, uint32_t i) {
+    wire_frame(w, 2, 0, 2 * i + 1, "\0\0\0\0\0", 5);
+}
 static void unknown(struct wire *w, uint32_t i) { wire_frame(w, 50 + i % 100, 0, i, NULL, 0); }
 static void refused(struct wire *w, uint32_t i) { wire_headers(w, 2 * i + 1, REQ_CONNECT, 0); }
 // clang-format on
