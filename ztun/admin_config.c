@@ -80,7 +80,6 @@ void admin_write_config(struct json_out *out, const struct ztun_config *config) 
     json_out_end(out);
     put_ms(out, "selfTerminationDeadline", config->termination_ms);
     json_out_kv_u64(out, "memoryLimit", config->memory_limit);
-    json_out_kv_bool(out, "uringBasic", config->uring_basic);
     json_out_kv_bool(out, "enableResponseBaggage", config->response_baggage);
     json_out_end(out);
 }

@@ -16,7 +16,6 @@ enum option_type {
     OPT_BYTES,
     OPT_BOOL,
     OPT_TRISTATE, // true, false, or not set
-    OPT_PORT,
     OPT_ADDR,
     OPT_SECONDS_U32, // "24h", "30s", "90"
     OPT_MS_U32,
@@ -59,9 +58,6 @@ static const struct option options[] = {
      "AES-256-GCM first (measurements)"},
     {"workers", "ZTUNNEL_WORKER_THREADS", OPT_THREADS, FIELD(n_workers), "N|P%",
      "worker threads; 0 = all cores"},
-    {"outbound-port", NULL, OPT_PORT, FIELD(outbound_port), "PORT", "in-pod outbound capture"},
-    {"inbound-port", NULL, OPT_PORT, FIELD(inbound_port), "PORT", "in-pod plaintext capture"},
-    {"dns-port", NULL, OPT_PORT, FIELD(dns_port), "PORT", "in-pod DNS proxy"},
     {"packet-mark", "PACKET_MARK", OPT_U32, FIELD(mark), "N", "SO_MARK of own sockets"},
     {"redirect", NULL, OPT_BOOL, FIELD(redirect), "BOOL", "install redirection rules in the pods"},
     {"dns-capture", "ISTIO_META_DNS_CAPTURE", OPT_BOOL, FIELD(dns_capture), "BOOL",
@@ -93,8 +89,7 @@ static const struct option options[] = {
     {"drain", "CONNECTION_TERMINATION_DEADLINE", OPT_MS_U32, FIELD(termination_ms), "TIME",
      "flows live this long after SIGTERM"},
     {"memory-limit", NULL, OPT_BYTES, FIELD(memory_limit), "BYTES",
-     "cap of buffer memory; default 70 % of the cgroup's limit"},
-    {"uring-basic", NULL, OPT_BOOL, FIELD(uring_basic), "BOOL", "only what Linux 6.1 has"},
+     "resident memory at which new flows are refused; default 70 % of the cgroup's limit"},
     {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", OPT_BOOL, FIELD(response_baggage), "BOOL",
      "describe the destination in answers to CONNECT"},
 };
@@ -205,9 +200,6 @@ static bool set_number(enum option_type type, void *field, const char *text) {
     case OPT_U32:
         ok = parse_number(text, UINT32_MAX, &n);
         break;
-    case OPT_PORT:
-        ok = parse_number(text, UINT16_MAX, &n) && n != 0;
-        break;
     case OPT_BYTES:
         ok = parse_bytes(text, &n);
         break;
@@ -218,9 +210,7 @@ static bool set_number(enum option_type type, void *field, const char *text) {
     if (!ok) {
         return false;
     }
-    if (type == OPT_PORT) {
-        *(uint16_t *)field = (uint16_t)n;
-    } else if (type == OPT_NS) {
+    if (type == OPT_NS) {
         *(uint64_t *)field = n * NS_PER_MS;
     } else if (type == OPT_SECONDS_U32) {
         *(uint32_t *)field = (uint32_t)(n / 1000);
@@ -397,6 +387,11 @@ static int check(const struct ztun_config *config) {
     }
     if (config->n_workers == 0 || config->n_workers > 64) {
         fprintf(stderr, "ztun: --workers: %u, expected 1 to 64\n", config->n_workers);
+        return 2;
+    }
+    if (config->mark == 0 || config->mark > 0xfff) {
+        fprintf(stderr, "ztun: --packet-mark: %u, expected 1 to 4095 (the rules compare 12 bits)\n",
+                config->mark);
         return 2;
     }
     if (config->stream_window < 65535 || config->stream_window_max < config->stream_window ||

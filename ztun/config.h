@@ -18,7 +18,7 @@ struct ztun_config {
     // threads
     uint32_t n_workers;
     // in-pod sockets
-    uint16_t outbound_port, inbound_port, hbone_port, dns_port;
+    uint16_t outbound_port, inbound_port, hbone_port, dns_port; // Istio's; fixed
     uint32_t mark;
     bool redirect, dns_capture, ipv6;
     int original_source; // 1 required, 0 never, -1 best effort
@@ -34,7 +34,6 @@ struct ztun_config {
     uint32_t termination_ms; // drain deadline
     // resources
     uint64_t memory_limit; // bytes; 0 = 70 % of the cgroup's
-    bool uring_basic; // only what Linux 6.1 has
     bool response_baggage;
 };
 

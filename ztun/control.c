@@ -21,8 +21,10 @@ enum {
     TICK_MS = 200,
     EXPIRE_MS = 30000,
     DRAIN_ACCEPT_MS = 2000, // a stopping process still serves what was on its way to it
+    DRAIN_QUEUES_MS = 100, // and what waits in the listeners' queues when that time is over
     DRAIN_SPREAD_MS = 2000, // the last flows are reset over this time
     LOG_BATCH_MS = 5,
+    CONTROL_NICE = 5,
 };
 
 // ---- configuration -----------------------------------------------------------------------------
@@ -233,9 +235,11 @@ static void check_memory(struct control *control) {
 
 // ---- drain -------------------------------------------------------------------------------------
 
+// Flows, and tunnels whose clients may still ask for one: they close by themselves when idle.
 static bool has_flows(const struct control *control) {
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
-        if (control->ztun->workers[i]->n_flows > 0) {
+        const struct zworker *worker = control->ztun->workers[i];
+        if (worker->n_flows > 0 || worker->n_server_tunnels > 0) {
             return true;
         }
     }
@@ -267,12 +271,15 @@ void control_drain(struct control *control) {
     uint32_t deadline_ms = control->ztun->config.termination_ms;
     uint32_t accept_ms = MIN(DRAIN_ACCEPT_MS, deadline_ms / 2);
     log_info(&log_control, "draining", LOG_MS("deadline", deadline_ms));
+    // A successor beside us answers for readiness from now on.
+    http_server_close(&control->readiness, NULL);
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
         zworker_send_drain(control->ztun->workers[i], accept_ms);
     }
     control->drain_deadline = control->loop.now + deadline_ms * NS_PER_MS;
+    // Not before the workers have emptied the queues of their listeners.
     timer_set(&control->loop.timers, &control->drain_timer,
-              control->loop.now + accept_ms * NS_PER_MS);
+              control->loop.now + (accept_ms + DRAIN_QUEUES_MS) * NS_PER_MS);
 }
 
 static void on_signal(struct signals *signals, int signo) {
@@ -327,6 +334,11 @@ static void collect_build(void) {
     prom_collector_add(prom_process, NULL);
 }
 
+static void before_wait(struct loop *loop) {
+    uint64_t busy_ns = loop->io->ops->now(loop->io) - loop->awake_at;
+    metric_observe(METRIC_CONTROL_TURN, (double)busy_ns / 1e9);
+}
+
 static int open_loop(struct control *control, int signal_fd) {
     char error[URING_ERROR_MAX];
     struct uring_options options = {.entries = 64, .n_buffers = 16};
@@ -337,6 +349,7 @@ static int open_loop(struct control *control, int signal_fd) {
         return rc;
     }
     loop_init(&control->loop, control->io, &control->pool, control);
+    control->loop.before_wait = before_wait;
     control->ztun->control_loop = &control->loop;
     signals_init(&control->signals, &control->loop, signal_fd, on_signal);
     timer_init(&control->log_timer, on_log_timer);
@@ -345,6 +358,11 @@ static int open_loop(struct control *control, int signal_fd) {
     log_start_async();
     watch_init(&control->log_watch, &control->loop, log_wake_fd(), POLLIN, on_log);
     return 0;
+}
+
+// The control thread gives way to the workers. After them, since a new thread takes over its nice.
+static void be_nice(void) {
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), CONTROL_NICE);
 }
 
 static int open_workers(struct control *control) {
@@ -384,6 +402,9 @@ static struct inpod *open_inpod(struct control *control) {
         .hbone_port = config->hbone_port,
         .dns_port = config->dns_port,
         .mark = config->mark,
+        .keepalive_s = config->keepalive ? config->keepalive_s : 0,
+        .keepalive_interval_s = config->keepalive_interval_s,
+        .keepalive_probes = config->keepalive_probes,
         .dns_capture = config->dns_capture,
         .redirect = config->redirect,
         .ipv6 = config->ipv6,
@@ -403,6 +424,7 @@ static int open_all(struct control *control) {
     snapshot_init(&mesh);
     snapshot_thread_register();
     int rc = open_workers(control);
+    be_nice();
     if (rc == 0) {
         rc = control_identity_open(control);
     }

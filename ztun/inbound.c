@@ -23,6 +23,7 @@ struct inbound_tunnel {
     struct tls_peer *peer; // after the handshake
     struct addr src, dst;
     struct timer first; // deadline of the first CONNECT
+    int64_t not_after; // Unix seconds: no new streams later
     uint32_t n_flows;
     bool is_closed;
 };
@@ -68,6 +69,7 @@ static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
     struct inbound_tunnel *tunnel = of_drv(drv);
     struct zworker *worker = tunnel->zpod->worker;
     tunnel->peer = tls_peer_dup(peer);
+    tunnel->not_after = MIN(tunnel->not_after, peer->not_after);
     tunnel->zpod->n_unfinished--;
     h2_conn_allow_growth(drv->h2, worker->allow_growth);
     timer_set(&worker->loop->timers, &tunnel->first,
@@ -152,14 +154,25 @@ static void pipe_done(struct pipe *pipe) {
 
 // ---- a stream ----------------------------------------------------------------------------------
 
+static enum flow_end dial_reason(int err) {
+    switch (err) {
+    case -EADDRNOTAVAIL:
+        return FLOW_PORT_EXHAUSTED;
+    case -EMFILE:
+    case -ENFILE:
+        return FLOW_OVERLOAD;
+    default:
+        return FLOW_CONNECT_FAILED;
+    }
+}
+
 static void on_dial(void *arg, int fd_or_err) {
     struct inbound *in = arg;
     struct flow *flow = &in->flow;
     in->dial = NULL;
     if (fd_or_err < 0) {
         flow_set_detail(flow, strerror(-fd_or_err));
-        refuse(in, HBONE_CONNECT_FAILED,
-               fd_or_err == -EADDRNOTAVAIL ? FLOW_PORT_EXHAUSTED : FLOW_CONNECT_FAILED);
+        refuse(in, HBONE_CONNECT_FAILED, dial_reason(fd_or_err));
         return;
     }
     link_end_init(&in->up, flow->zpod->worker->loop, fd_or_err);
@@ -228,7 +241,8 @@ static void serve(struct inbound *in, const struct h2_event *event) {
             authority = event->fields[i].value;
         }
     }
-    struct inbound_request request = {.local = local, .authority = authority};
+    struct inbound_request request = {
+        .local = local, .authority = authority, .local_ip = in->tunnel->dst.ip};
     struct inbound_target target;
     route_inbound(snap, &request, &target);
     if (target.status == 200) {
@@ -260,7 +274,7 @@ static void on_event(struct h2_drv *drv, const struct h2_event *event) {
     struct zpod *zpod = tunnel->zpod;
     struct zworker *worker = zpod->worker;
     if (event->type != H2_EV_HEADERS) {
-        return; // SETTINGS, GOAWAY of the client, rests of dropped streams
+        return; // SETTINGS, GOAWAY of the client, ends of streams
     }
     timer_clear(&worker->loop->timers, &tunnel->first);
     struct inbound *in = slab_alloc(&worker->inbound_slab);
@@ -277,6 +291,13 @@ static void on_event(struct h2_drv *drv, const struct h2_event *event) {
     in->down.on_lost = on_stream_lost;
     if (!zworker_admits(worker, -1)) {
         refuse(in, HBONE_OVERLOADED, FLOW_OVERLOAD);
+        return;
+    }
+    if (tunnel->not_after < clock_wall_s()) { // running streams live, new ones need a new tunnel
+        h2_drv_drain(drv);
+        hbone_stream_drop(&in->down, H2_REFUSED);
+        flow_set_detail(flow, "a certificate of the tunnel has expired");
+        refuse(in, HBONE_CONNECT_FAILED, FLOW_IDENTITY);
         return;
     }
     serve(in, event);
@@ -318,6 +339,7 @@ void inbound_accept(struct zpod *zpod, int fd) {
     tunnel->zpod = zpod;
     tunnel->src = src;
     tunnel->dst = dst;
+    tunnel->not_after = tls_ctx_not_after(identity->tls);
     timer_init(&tunnel->first, on_first_timeout);
     list_push_back(&zpod->tunnels, &tunnel->node);
     worker->n_server_tunnels++;
@@ -345,6 +367,15 @@ void inbound_end_tunnels(struct zpod *zpod, enum flow_end reason, bool orderly) 
             h2_drv_close(&tunnel->drv, reason);
         } else {
             h2_drv_abort(&tunnel->drv, reason);
+        }
+    }
+}
+
+void inbound_allow_growth(struct zpod *zpod, bool is_allowed) {
+    LIST_EACH(node, &zpod->tunnels) {
+        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
+        if (!tunnel->is_closed && tunnel->drv.h2 != NULL) {
+            h2_conn_allow_growth(tunnel->drv.h2, is_allowed);
         }
     }
 }

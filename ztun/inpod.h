@@ -25,6 +25,7 @@ struct inpod_config {
     uint32_t n_workers;
     uint16_t outbound_port, inbound_port, hbone_port, dns_port; // 15001 15006 15008 15053
     uint32_t mark; // 0x539
+    uint32_t keepalive_s, keepalive_interval_s, keepalive_probes; // of accepted sockets; 0 = off
     bool dns_capture; // redirect port 53
     bool redirect; // install rules (embedded mode); false: somebody else does (istio-cni)
     bool ipv6; // IPV6_ENABLED

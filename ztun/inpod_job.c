@@ -14,8 +14,6 @@
 #include "common/rt/sock.h"
 
 enum {
-    KEEPALIVE_S = 180,
-    KEEPALIVE_PROBES = 9,
     USER_TIMEOUT_MS = 30000, // of tunnels
     DNS_BACKLOG = 128,
 };
@@ -85,8 +83,9 @@ static int listen_on(const struct inpod_helper *h, struct pod *pod, uint16_t por
         .mark = h->config.mark,
         .transparent = pod->original_source,
         .reuse_port = true,
-        .keepalive_s = KEEPALIVE_S,
-        .keepalive_probes = KEEPALIVE_PROBES,
+        .keepalive_s = h->config.keepalive_s,
+        .keepalive_interval_s = h->config.keepalive_interval_s,
+        .keepalive_probes = h->config.keepalive_probes,
         .is_tunnel = is_tunnel,
         .user_timeout_ms = is_tunnel ? USER_TIMEOUT_MS : 0,
     };

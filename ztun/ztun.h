@@ -19,8 +19,6 @@ struct ztun {
     struct control *control;
     struct zworker *workers[ZTUN_WORKERS_MAX];
     uint32_t n_workers;
-    _Atomic uint64_t n_live_flows; // all workers, for drain and limits
-    _Atomic bool refuse_new; // memory or descriptors are short
 };
 
 // Socket parameters of a connection from the pod's namespace to `to`.

@@ -11,7 +11,14 @@
 #include "ztun/flow_list.h"
 #include "ztun/ztun.h"
 
-enum { POD_REMOVED_CUT_MS = 900, RECHECK_BATCH = 256 };
+enum {
+    POD_REMOVED_CUT_MS = 900,
+    RECHECK_BATCH = 256,
+    // At the end: idle tunnels say goodbye, then all are reset; nothing keeps the process longer.
+    STOP_GOODBYE_MS = 200,
+    STOP_MAX_MS = 3000,
+    STOP_TICK_MS = 50,
+};
 
 // ---- pods --------------------------------------------------------------------------------------
 
@@ -196,7 +203,7 @@ static void run_pod_down(struct mail *mail, void *owner) {
     }
     zpod->n_open++; // alive through what follows
     zpod->is_removed = order.flag;
-    zpod->tell_drained = !order.flag;
+    zpod->tell_drained = zpod->tell_drained || !order.flag; // also when it is removed after that
     zpod_stop_accepting(zpod, !order.flag);
     inbound_drain_tunnels(zpod);
     if (order.flag) {
@@ -316,6 +323,9 @@ static void run_pressure(struct mail *mail, void *owner) {
     if (order.worker->allow_growth != order.flag) {
         order.worker->allow_growth = order.flag;
         hbone_client_allow_growth(&order.worker->client, order.flag);
+        LIST_EACH(node, &order.worker->pods) {
+            inbound_allow_growth(LIST_ITEM(node, struct zpod, node), order.flag);
+        }
     }
 }
 
@@ -330,8 +340,10 @@ static void on_accept_end(struct timer *timer, uint64_t now) {
     struct zworker *worker = CONTAINER_OF(timer, struct zworker, accept_timer);
     LIST_EACH_SAFE(node, &worker->pods) {
         struct zpod *zpod = LIST_ITEM(node, struct zpod, node);
+        zpod->n_open++;
+        inbound_drain_tunnels(zpod); // those that came since the drain began
         zpod_stop_accepting(zpod, true); // what waits in the queue is still served
-        zpod_check_drained(zpod);
+        zpod_part_closed(zpod);
     }
 }
 
@@ -501,15 +513,24 @@ static void on_stop(struct worker *thread) {
         inbound_end_tunnels(zpod, FLOW_DRAIN, false);
         zpod_part_closed(zpod);
     }
-    hbone_client_abort_all(&worker->client, FLOW_DRAIN);
+    hbone_client_drain_all(&worker->client); // idle ones say goodbye in order
     timer_clear(&worker->loop->timers, &worker->accept_timer);
     timer_clear(&worker->loop->timers, &worker->cut_timer);
     timer_clear(&worker->loop->timers, &worker->tick_timer);
     timer_clear(&worker->loop->timers, &worker->recheck_timer);
-    uint64_t give_up = clock_mono_ns() + 3 * NS_PER_SEC;
-    while (!is_idle(worker) && clock_mono_ns() < give_up) {
+    uint64_t start = clock_mono_ns(), now = start;
+    bool is_aborted = false;
+    while (!is_idle(worker) && now < start + STOP_MAX_MS * NS_PER_MS) {
+        if (!is_aborted && now >= start + STOP_GOODBYE_MS * NS_PER_MS) {
+            is_aborted = true;
+            hbone_client_abort_all(&worker->client, FLOW_DRAIN);
+        }
+        timer_set(&worker->loop->timers, &worker->tick_timer,
+                  worker->loop->now + STOP_TICK_MS * NS_PER_MS); // so that the wait ends
         loop_turn(worker->loop, true);
+        now = clock_mono_ns();
     }
+    timer_clear(&worker->loop->timers, &worker->tick_timer);
     if (is_idle(worker)) {
         hbone_client_fini(&worker->client);
         tls_queue_fini(&worker->tls_queue);

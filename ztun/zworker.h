@@ -103,6 +103,7 @@ void inbound_drain_tunnels(struct zpod *zpod); // GOAWAY, streams go on
 // Ends them: in order (GOAWAY, close_notify, FIN) or by RST. Their flows are cut.
 void inbound_end_tunnels(struct zpod *zpod, enum flow_end reason, bool orderly);
 void inbound_recheck_tunnels(struct zpod *zpod); // trust changed
+void inbound_allow_growth(struct zpod *zpod, bool is_allowed); // of stream windows
 // Policy changed: true when the running flow is no longer allowed (flow->detail says why).
 bool inbound_is_denied(struct flow *flow);
 bool inbound_plain_is_denied(struct flow *flow);

@@ -58,7 +58,8 @@ struct io_socket_params {
     bool transparent; // IP_TRANSPARENT + FREEBIND, for a foreign bind address
     bool is_tunnel; // TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT
     struct addr bind; // ip unset: none; port 0 with IP_BIND_ADDRESS_NO_PORT
-    uint32_t keepalive_s; // time and interval; 0 = off
+    uint32_t keepalive_s; // first probe after this; 0 = off
+    uint32_t keepalive_interval_s; // 0: as keepalive_s
     uint32_t keepalive_probes;
     uint32_t user_timeout_ms; // 0 = off
 };

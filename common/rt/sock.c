@@ -27,13 +27,14 @@ void sock_nodelay(int fd) {
     (void)set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1); // not TCP (tests): no matter
 }
 
-void sock_keepalive(int fd, uint32_t keepalive_s, uint32_t probes) {
+void sock_keepalive(int fd, uint32_t keepalive_s, uint32_t interval_s, uint32_t probes) {
     if (keepalive_s == 0) {
         return;
     }
     (void)set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     (void)set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)keepalive_s);
-    (void)set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)keepalive_s);
+    (void)set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL,
+                  (int)(interval_s != 0 ? interval_s : keepalive_s));
     if (probes != 0) {
         (void)set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, (int)probes);
     }
@@ -78,7 +79,7 @@ static int bind_source(int fd, const struct addr *bind_addr, bool v6, bool trans
 static int set_stream_options(int fd, const struct io_socket_params *params) {
     bool v6 = params->family == 6;
     sock_nodelay(fd);
-    sock_keepalive(fd, params->keepalive_s, params->keepalive_probes);
+    sock_keepalive(fd, params->keepalive_s, params->keepalive_interval_s, params->keepalive_probes);
     if (params->is_tunnel) {
         sock_tunnel(fd, params->user_timeout_ms);
     } else if (params->user_timeout_ms != 0) {
@@ -127,7 +128,7 @@ int sock_stream(const struct io_socket_params *params) {
 
 static int set_listen_options(int fd, const struct sock_listen_params *params, bool v6) {
     sock_nodelay(fd);
-    sock_keepalive(fd, params->keepalive_s, params->keepalive_probes);
+    sock_keepalive(fd, params->keepalive_s, params->keepalive_interval_s, params->keepalive_probes);
     if (params->is_tunnel) {
         sock_tunnel(fd, params->user_timeout_ms);
     }

@@ -22,6 +22,7 @@ struct sock_listen_params {
     bool reuse_port;
     bool v6_only; // for "::": without IPv4
     uint32_t keepalive_s; // inherited by accepted sockets; 0 = off
+    uint32_t keepalive_interval_s; // 0: as keepalive_s
     uint32_t keepalive_probes;
     bool is_tunnel; // inherited: TCP_NOTSENT_LOWAT
     uint32_t user_timeout_ms; // inherited
@@ -35,7 +36,7 @@ MUST_USE int sock_listen(const struct sock_listen_params *params);
 MUST_USE int sock_accept_now(int listen_fd);
 // For an accepted socket: what a listening socket does not hand down (TCP_NODELAY always).
 void sock_nodelay(int fd);
-void sock_keepalive(int fd, uint32_t keepalive_s, uint32_t probes);
+void sock_keepalive(int fd, uint32_t keepalive_s, uint32_t interval_s, uint32_t probes);
 void sock_tunnel(int fd, uint32_t user_timeout_ms); // TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT
 
 int sock_error(int fd); // takes SO_ERROR: -errno, 0 = none
