@@ -67,10 +67,8 @@ static void end_drv(struct h2_drv *drv, enum flow_end reason) {
 }
 
 void h2_drv_abort(struct h2_drv *drv, enum flow_end reason) {
-    if (!drv->is_ended) {
-        tls_link_abort(&drv->tl);
-        end_drv(drv, reason);
-    }
+    tls_link_abort(&drv->tl); // also one that lingers after an orderly end
+    end_drv(drv, reason);
 }
 
 // ---- output ------------------------------------------------------------------------------------
@@ -112,6 +110,12 @@ static bool push_output(struct h2_drv *drv) {
 
 static void drain_events(struct h2_drv *drv);
 
+// Nothing is left to wait for: no stream, and none that may be on its way.
+static bool is_drained(const struct h2_drv *drv) {
+    return drv->close_when_idle && h2_conn_n_streams(drv->h2) == 0 &&
+           !h2_conn_goaway_is_open(drv->h2);
+}
+
 static void on_flush(struct loop_flush *flush) {
     struct h2_drv *drv = CONTAINER_OF(flush, struct h2_drv, flush);
     if (drv->is_ended) {
@@ -134,7 +138,7 @@ static void on_flush(struct loop_flush *flush) {
         end_drv(drv, drv->end_reason);
         return;
     }
-    if (drv->close_when_idle && h2_conn_n_streams(drv->h2) == 0 && !h2_conn_wants_write(drv->h2)) {
+    if (is_drained(drv) && !h2_conn_wants_write(drv->h2)) {
         h2_drv_close(drv, FLOW_OK);
         return;
     }
@@ -188,10 +192,14 @@ static void dispatch(struct h2_drv *drv, const struct h2_event *event) {
         drv->handler->on_event(drv, event);
         return;
     }
-    if (event->type == H2_EV_CLOSED) {
+    bool is_closed = event->type == H2_EV_CLOSED;
+    if (is_closed) {
         h2_user_detach(user);
     }
     user->ops->on_event(user, event);
+    if (is_closed && !drv->is_ended) {
+        drv->handler->on_event(drv, event); // there is room for another stream
+    }
 }
 
 static void drain_events(struct h2_drv *drv) {
@@ -202,8 +210,7 @@ static void drain_events(struct h2_drv *drv) {
     if (drv->is_ended) {
         return;
     }
-    bool is_last = drv->close_when_idle && h2_conn_n_streams(drv->h2) == 0;
-    if (!drv->in_flush && (can_push(drv) || is_last)) {
+    if (!drv->in_flush && (can_push(drv) || is_drained(drv))) {
         loop_flush_arm(drv->loop, &drv->flush);
     }
 }

@@ -38,7 +38,8 @@ struct h2_user_ops {
 struct h2_drv_handler {
     // TLS is up; the peer is verified. The HTTP/2 connection exists from here on.
     void (*on_ready)(struct h2_drv *drv, const struct tls_peer *peer);
-    // Events of the connection, and HEADERS of streams that have no user yet (server requests).
+    // Events of the connection, HEADERS of streams that have no user yet (server requests), and
+    // CLOSED of every stream, after its user has heard of it (event->stream is not for use).
     void (*on_event)(struct h2_drv *drv, const struct h2_event *event);
     // The connection ended (FLOW_OK: orderly); all users have been told. on_closed follows.
     void (*on_end)(struct h2_drv *drv, enum flow_end reason);

@@ -14,6 +14,8 @@ struct hbone_tunnel {
     struct hbone_key *key; // NULL once it is out of the pool
     struct hbone_client *client;
     struct list node; // key->tunnels
+    struct list all; // client->tunnels, until it is freed
+    uint64_t pod_id;
     struct tls_ctx *tls;
     struct tls_peer *peer; // own copy, once ready
     uint64_t busy_since; // monotonic ns since it has held HBONE_BUSY_BYTES; 0 = it has not
@@ -133,6 +135,7 @@ static void tunnel_retire(struct hbone_tunnel *tunnel) {
 }
 
 static void tunnel_free(struct hbone_tunnel *tunnel) {
+    list_del(&tunnel->all);
     tunnel->client->stats.n_tunnels--;
     tls_ctx_unref(tunnel->tls);
     tls_peer_free(tunnel->peer);
@@ -182,7 +185,7 @@ static enum flow_end dial_reason(int err) {
     if (err == -EADDRNOTAVAIL) {
         return FLOW_PORT_EXHAUSTED;
     }
-    return FLOW_CONNECT_FAILED;
+    return err == -EMFILE || err == -ENFILE ? FLOW_OVERLOAD : FLOW_CONNECT_FAILED;
 }
 
 static void on_dial(void *arg, int fd_or_err) {
@@ -212,7 +215,9 @@ static void tunnel_start(struct hbone_key *key) {
     tunnel->key = key;
     tunnel->tls = tls_ctx_ref(key->tls);
     tunnel->state = TUNNEL_DIALING;
+    tunnel->pod_id = key->pod_id;
     list_push_back(&key->tunnels, &tunnel->node);
+    list_push_back(&client->tunnels, &tunnel->all);
     key->n_tunnels++;
     key->n_connecting++;
     client->stats.n_tunnels++;
@@ -221,8 +226,8 @@ static void tunnel_start(struct hbone_key *key) {
 }
 
 static bool tunnel_is_usable(struct hbone_tunnel *tunnel) {
-    if (tunnel->state != TUNNEL_READY || h2_conn_is_draining(tunnel->drv.h2) ||
-        h2_conn_is_dead(tunnel->drv.h2)) {
+    if (tunnel->state != TUNNEL_READY || tunnel->drv.is_ended ||
+        h2_conn_is_draining(tunnel->drv.h2) || h2_conn_is_dead(tunnel->drv.h2)) {
         return false;
     }
     return h2_conn_n_free_streams(tunnel->drv.h2) > 0;
@@ -242,7 +247,8 @@ static bool tunnel_is_busy(struct hbone_tunnel *tunnel) {
     return now - tunnel->busy_since >= HBONE_BUSY_MS * NS_PER_MS;
 }
 
-static void tunnel_drain(struct hbone_tunnel *tunnel) {
+// No new streams; it closes with the last one. is_gone: there is nothing to connect to any more.
+static void tunnel_drain(struct hbone_tunnel *tunnel, bool is_gone) {
     struct hbone_client *client = tunnel->client;
     struct hbone_key *key = tunnel->key;
     tunnel_retire(tunnel);
@@ -262,6 +268,8 @@ static void tunnel_drain(struct hbone_tunnel *tunnel) {
     }
     if (client->is_closing) {
         key_failed(key, FLOW_DRAIN, "the proxy is stopping");
+    } else if (is_gone) {
+        key_failed(key, FLOW_NO_UPSTREAM, "the destination's workload is gone");
     } else if (key->n_connecting == 0 && !list_empty(&key->waiting)) {
         tunnel_start(key); // who waits for a stream gets another tunnel
     } else {
@@ -316,11 +324,15 @@ static void on_stream_head(struct hbone_stream *stream, const struct h2_event *e
     request_fail(request, FLOW_CONNECT_REFUSED, status, hbone_status_is_retryable(status));
 }
 
-static void on_answer_timeout(struct timer *timer, uint64_t now) {
+static void on_request_timeout(struct timer *timer, uint64_t now) {
     (void)now;
     struct hbone_request *request = CONTAINER_OF(timer, struct hbone_request, timer);
-    hbone_stream_drop(&request->stream, H2_CANCEL);
-    request->detail = "no answer to CONNECT in time";
+    if (request->is_open) {
+        hbone_stream_drop(&request->stream, H2_CANCEL);
+        request->detail = "no answer to CONNECT in time";
+    } else {
+        request->detail = "no tunnel had room in time";
+    }
     request_fail(request, FLOW_TIMEOUT, 0, true);
 }
 
@@ -374,8 +386,11 @@ static void place(struct hbone_key *key, struct hbone_request *request, bool fre
         return;
     }
     list_push_back(&key->waiting, &request->node);
-    // A full set of tunnels frees streams in time; a fresh one is needed otherwise.
-    if (key->n_connecting == 0 && (key->n_tunnels < HBONE_TUNNELS_MAX || fresh_only)) {
+    timer_set(&request->client->loop->timers, &request->timer,
+              request->client->loop->now + HBONE_WAIT_MS * NS_PER_MS);
+    // Flows that live long may hold all streams of all tunnels: who comes then must not wait for
+    // the end of one of them.
+    if (key->n_connecting == 0 && (key->n_tunnels < HBONE_TUNNELS_FULL_MAX || fresh_only)) {
         tunnel_start(key);
     }
 }
@@ -395,7 +410,7 @@ static void serve_waiting(struct hbone_tunnel *tunnel) {
 void hbone_request_init(struct hbone_request *request, const struct hbone_request_ops *ops) {
     *request = (struct hbone_request){.ops = ops};
     list_init(&request->node);
-    timer_init(&request->timer, on_answer_timeout);
+    timer_init(&request->timer, on_request_timeout);
 }
 
 void hbone_client_connect(struct hbone_client *client, struct hbone_request *request,
@@ -447,9 +462,10 @@ static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
     client->stats.n_opened++;
     h2_conn_allow_growth(drv->h2, client->allow_growth);
     serve_waiting(tunnel); // without waiting for the peer's SETTINGS: saves a round trip
-    if (tunnel->key != NULL && !list_empty(&tunnel->key->waiting) &&
-        tunnel->key->n_connecting == 0 && tunnel->key->n_tunnels < HBONE_TUNNELS_MAX) {
-        tunnel_start(tunnel->key);
+    struct hbone_key *key = tunnel->key;
+    if (key != NULL && tunnel->served && !list_empty(&key->waiting) && key->n_connecting == 0 &&
+        key->n_tunnels < HBONE_TUNNELS_FULL_MAX) {
+        tunnel_start(key);
     }
 }
 
@@ -483,22 +499,23 @@ static void on_end(struct h2_drv *drv, enum flow_end reason) {
                  : drv->tl.os_err != 0 ? strerror(-drv->tl.os_err)
                                        : "closed during the handshake");
     }
-    if (tunnel->state == TUNNEL_READY) {
-        tunnel->client->stats.n_ready--;
-    }
+    bool was_ready = tunnel->state == TUNNEL_READY;
+    tunnel->client->stats.n_ready -= was_ready;
     tunnel_retire(tunnel);
     tunnel->state = TUNNEL_ENDING;
     if (key == NULL) {
         return;
     }
-    if (reason == FLOW_OK) { // peer went away in order: who waits needs another tunnel
+    // It was up, or its peer went away in order: who waits for room needs another one.
+    if ((was_ready || reason == FLOW_OK) && !tunnel->client->is_closing) {
         if (!list_empty(&key->waiting) && key->n_connecting == 0) {
             tunnel_start(key);
-            return;
+        } else {
+            key_release(key);
         }
-        reason = FLOW_TUNNEL_LOST;
+        return;
     }
-    key_failed(key, reason, detail);
+    key_failed(key, reason == FLOW_OK ? FLOW_TUNNEL_LOST : reason, detail);
 }
 
 static void on_closed(struct h2_drv *drv) {
@@ -510,18 +527,15 @@ static const struct h2_drv_handler drv_handler = {
 
 // ---- the pool as a whole -----------------------------------------------------------------------
 
-// Calls fn for every pooled tunnel; fn may end it.
+// Calls fn for every tunnel, also those that left the pool and whose streams run on; fn may end it.
 static void each_tunnel(struct hbone_client *client,
                         void (*fn)(struct hbone_tunnel *tunnel, const void *arg), const void *arg) {
-    // Ending a tunnel may free its key: collect first.
+    // Collected first: ending one may start another.
     size_t n = 0, max = client->stats.n_tunnels;
     struct hbone_tunnel **all = xcalloc(max + 1, sizeof(struct hbone_tunnel *));
-    HMAP_EACH_SAFE(pos, &client->keys) {
-        struct hbone_key *key = HMAP_ITEM(pos, struct hbone_key, node);
-        LIST_EACH(node, &key->tunnels) {
-            CHECK(n < max);
-            all[n++] = LIST_ITEM(node, struct hbone_tunnel, node);
-        }
+    LIST_EACH(node, &client->tunnels) {
+        CHECK(n < max);
+        all[n++] = LIST_ITEM(node, struct hbone_tunnel, all);
     }
     for (size_t i = 0; i < n; i++) {
         fn(all[i], arg);
@@ -534,7 +548,7 @@ static void sweep_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
     if (tunnel->state == TUNNEL_READY && h2_conn_n_streams(tunnel->drv.h2) == 0 &&
         (*now - tunnel->drv.last_active >= tunnel->client->config.idle_ns ||
          tunnel_is_expired(tunnel))) {
-        tunnel_drain(tunnel);
+        tunnel_drain(tunnel, false);
     }
 }
 
@@ -546,16 +560,16 @@ static void on_sweep(struct timer *timer, uint64_t now) {
 
 static void abort_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
     const enum flow_end *reason = arg;
-    if (tunnel->state == TUNNEL_READY || tunnel->state == TUNNEL_SHAKING) {
-        h2_drv_abort(&tunnel->drv, *reason);
+    if (tunnel->state == TUNNEL_DIALING) {
+        tunnel_drain(tunnel, false);
     } else {
-        tunnel_drain(tunnel);
+        h2_drv_abort(&tunnel->drv, *reason);
     }
 }
 
 static void drain_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
     (void)arg;
-    tunnel_drain(tunnel);
+    tunnel_drain(tunnel, false);
 }
 
 struct pod_filter {
@@ -566,13 +580,13 @@ struct pod_filter {
 
 static void close_pod_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
     const struct pod_filter *filter = arg;
-    if (tunnel->key == NULL || tunnel->key->pod_id != filter->pod_id) {
+    if (tunnel->pod_id != filter->pod_id) {
         return;
     }
     if (filter->abort) {
         abort_tunnel(tunnel, &filter->reason);
     } else {
-        tunnel_drain(tunnel);
+        tunnel_drain(tunnel, false);
     }
 }
 
@@ -584,7 +598,7 @@ struct retain {
 static void drain_unless_kept(struct hbone_tunnel *tunnel, const void *arg) {
     const struct retain *retain = arg;
     if (tunnel->key != NULL && !retain->keep(retain->arg, &tunnel->key->destination)) {
-        tunnel_drain(tunnel);
+        tunnel_drain(tunnel, true);
     }
 }
 
@@ -595,14 +609,14 @@ struct recheck {
 
 static void recheck_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
     const struct recheck *check = arg;
-    if (tunnel->key != NULL && tunnel->peer != NULL &&
-        !check->is_valid(check->arg, tunnel->key->pod_id, tunnel->peer)) {
+    if (tunnel->peer != NULL && !tunnel->drv.is_ended &&
+        !check->is_valid(check->arg, tunnel->pod_id, tunnel->peer)) {
         h2_drv_abort(&tunnel->drv, FLOW_REVOKED);
     }
 }
 
 static void grow_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
-    if (tunnel->state == TUNNEL_READY) {
+    if (tunnel->state != TUNNEL_DIALING && tunnel->drv.h2 != NULL) {
         h2_conn_allow_growth(tunnel->drv.h2, *(const bool *)arg);
     }
 }
@@ -618,12 +632,13 @@ void hbone_client_init(struct hbone_client *client, struct loop *loop, struct tl
     *client = (struct hbone_client){
         .loop = loop, .tls_queue = queue, .config = *config, .allow_growth = true};
     hmap_init(&client->keys);
+    list_init(&client->tunnels);
     timer_init(&client->sweep, on_sweep);
     timer_set(&loop->timers, &client->sweep, loop->now + config->idle_ns / 8 + NS_PER_MS);
 }
 
 void hbone_client_fini(struct hbone_client *client) {
-    CHECK(client->keys.n_items == 0);
+    CHECK(client->keys.n_items == 0 && list_empty(&client->tunnels));
     timer_clear(&client->loop->timers, &client->sweep);
     hmap_fini(&client->keys);
 }

@@ -5,8 +5,9 @@
 // A pool key is pod, TLS generation (source identity), source address, destination address and the
 // set of accepted identities: tunnels are never shared between pods. Pools belong to one worker. A
 // further tunnel of a key opens when the others are at half their stream limit or hold
-// HBONE_BUSY_BYTES for HBONE_BUSY_MS; at most HBONE_TUNNELS_MAX. A tunnel with GOAWAY, or past the
-// validity of either certificate, takes no new stream.
+// HBONE_BUSY_BYTES for HBONE_BUSY_MS; at most HBONE_TUNNELS_MAX, except when not one of them has a
+// free stream: flows that live long would keep the next one waiting for good. A tunnel with GOAWAY,
+// or past the validity of either certificate, takes no new stream.
 //
 // Retries in here: only a request that found its pooled tunnel stale (it died before any answer),
 // or refused (REFUSED_STREAM, id above GOAWAY), goes once to a fresh tunnel. All else is the
@@ -20,9 +21,11 @@
 
 enum {
     HBONE_TUNNELS_MAX = 4,
+    HBONE_TUNNELS_FULL_MAX = 32, // when all are full
     HBONE_BUSY_BYTES = 256 * 1024,
     HBONE_BUSY_MS = 10,
     HBONE_ANSWER_MS = 15000,
+    HBONE_WAIT_MS = 21000, // for a tunnel: its connect and handshake have 10 s each
     HBONE_SANS_MAX = 16,
     HBONE_PORT = 15008,
 };
@@ -45,6 +48,7 @@ struct hbone_client {
     struct tls_queue *tls_queue;
     struct hbone_client_config config;
     struct hmap keys;
+    struct list tunnels; // all that exist, also those that left the pool and end with their streams
     struct timer sweep;
     struct hbone_client_stats stats;
     bool allow_growth;
@@ -82,7 +86,7 @@ struct hbone_request {
     struct hbone_client *client;
     struct hbone_key *key; // while waiting or open
     struct list node; // key's waiting list
-    struct timer timer; // answer deadline
+    struct timer timer; // deadline of the wait for a tunnel, then of the answer
     bool is_reused, was_retried; // the tunnel served others before; second try
     bool is_open; // stream opened, no answer yet
     const char *detail; // why it failed, for logs; valid during on_fail

@@ -397,6 +397,10 @@ bool h2_conn_is_draining(const struct h2_conn *conn) {
     return conn->has_goaway || conn->goaway_step != H2_GOAWAY_NONE;
 }
 
+bool h2_conn_goaway_is_open(const struct h2_conn *conn) {
+    return conn->goaway_step == H2_GOAWAY_ANNOUNCED && !conn->is_dead;
+}
+
 bool h2_conn_has_settings(const struct h2_conn *conn) {
     return conn->peer.has_settings;
 }

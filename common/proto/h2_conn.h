@@ -145,6 +145,8 @@ void h2_conn_ping(struct h2_conn *conn, uint64_t opaque, uint64_t now);
 void h2_conn_allow_growth(struct h2_conn *conn, bool is_allowed); // memory pressure switch
 bool h2_conn_is_dead(const struct h2_conn *conn); // CONN_ERROR happened
 bool h2_conn_is_draining(const struct h2_conn *conn); // GOAWAY sent or received
+// Between the two GOAWAYs of h2_conn_goaway_start: streams of the peer may still be on their way.
+bool h2_conn_goaway_is_open(const struct h2_conn *conn);
 bool h2_conn_has_settings(const struct h2_conn *conn);
 bool h2_conn_peer_connect_protocol(const struct h2_conn *conn); // RFC 8441 announced by the server
 uint32_t h2_conn_n_streams(const struct h2_conn *conn); // open, both sides
