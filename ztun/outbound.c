@@ -26,6 +26,7 @@ struct outbound {
     struct dial *dial; // while connecting plainly
     struct ip tried[OUTBOUND_ATTEMPTS];
     uint8_t n_tried;
+    uint8_t last_reason; // enum flow_end: why the last attempt failed
     bool is_requesting;
 };
 
@@ -66,7 +67,7 @@ static void attempt_failed(struct outbound *out, enum flow_end reason, bool is_r
     uint64_t age = flow->zpod->worker->loop->now - flow->started_ns;
     if (is_retryable && flow->service != NULL && out->n_tried < OUTBOUND_ATTEMPTS &&
         age < OUTBOUND_RETRY_MS * NS_PER_MS && !flow->zpod->is_removed) {
-        flow_set_detail(flow, NULL);
+        out->last_reason = (uint8_t)reason;
         connect_next(out);
         return;
     }
@@ -216,12 +217,15 @@ static void connect_next(struct outbound *out) {
     memcpy(request.tried, out->tried, out->n_tried * sizeof(out->tried[0]));
     struct route route;
     route_outbound(snap, &request, &route);
+    if (route.action == ROUTE_REFUSE && out->n_tried > 0) {
+        refuse(out, out->last_reason); // no other endpoint: the log tells of the one that was tried
+        return;
+    }
     flow_set_ends(flow, route.source, route.destination, route.service);
     flow->hbone_addr = (struct addr){0};
+    flow_set_detail(flow, NULL);
     if (route.action == ROUTE_REFUSE) {
-        if (out->n_tried == 0 || flow->detail == NULL) {
-            flow_set_detail(flow, route_refusal_text(route.refusal));
-        }
+        flow_set_detail(flow, route_refusal_text(route.refusal));
         refuse(out, refusal_reason(route.refusal));
         return;
     }
