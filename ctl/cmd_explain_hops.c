@@ -167,7 +167,7 @@ static void add_sockets(json_t *out) {
 json_t *explain_hop(const char *title, const char *netns) {
     json_t *out = json_pack("{s:s, s:s}", "hop", title, "netns", netns);
     int fd = netns[0] != '\0' ? http_netns_open(netns) : -ENOENT;
-    int previous = fd >= 0 ? netns_enter(fd) : fd;
+    int previous = fd >= 0 ? lab_netns_enter(fd) : fd;
     if (fd >= 0) {
         close(fd);
     }
@@ -180,7 +180,7 @@ json_t *explain_hop(const char *title, const char *netns) {
     json_object_set_new(out, "interfaces", interfaces());
     json_object_set_new(out, "rules", rules());
     add_sockets(out);
-    netns_leave(previous);
+    lab_netns_leave(previous);
     return out;
 }
 

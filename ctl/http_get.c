@@ -14,7 +14,7 @@ enum { HEAD_MAX = 64 * 1024 };
 
 int http_netns_open(const char *netns) {
     if (strchr(netns, '/') == NULL) {
-        return netns_open(netns);
+        return lab_netns_open(netns);
     }
     int fd = open(netns, O_RDONLY | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
@@ -27,7 +27,7 @@ static int open_socket(const char *netns, int family) {
         if (ns_fd < 0) {
             return ns_fd;
         }
-        previous = netns_enter(ns_fd);
+        previous = lab_netns_enter(ns_fd);
         close(ns_fd);
         if (previous < 0) {
             return previous;
@@ -36,7 +36,7 @@ static int open_socket(const char *netns, int family) {
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int rc = fd < 0 ? -errno : fd;
     if (previous >= 0) {
-        netns_leave(previous);
+        lab_netns_leave(previous);
     }
     return rc;
 }

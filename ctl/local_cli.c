@@ -99,7 +99,7 @@ static int exec_in_node(const char *dir, const char *node, char **argv) {
     if (answer == NULL) {
         return 1;
     }
-    int fd = netns_open(js_str(answer, "netns", ""));
+    int fd = lab_netns_open(js_str(answer, "netns", ""));
     json_decref(answer);
     if (fd < 0 || setns(fd, CLONE_NEWNET) < 0) {
         fprintf(stderr, "ztunctl local: network namespace of %s: %s\n", node, strerror(errno));

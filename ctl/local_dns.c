@@ -325,7 +325,7 @@ static int open_socket(const struct ip *ip, int type) {
 void lab_dns_open(struct lab_node *node) {
     static void (*const on_query[2])(void *, uint32_t) = {on_udp4, on_udp6};
     static void (*const on_accept[2])(void *, uint32_t) = {on_tcp4, on_tcp6};
-    int previous = netns_enter(node->netns_fd);
+    int previous = lab_netns_enter(node->netns_fd);
     if (previous < 0) {
         return;
     }
@@ -345,7 +345,7 @@ void lab_dns_open(struct lab_node *node) {
             lab_fd_open(&node->dns_tcp[f], tcp, EPOLLIN, on_accept[f], node);
         }
     }
-    netns_leave(previous);
+    lab_netns_leave(previous);
 }
 
 void lab_dns_close(struct lab_node *node) {

@@ -54,7 +54,7 @@ static int tune(int netns_fd, bool is_node) {
         {"net.ipv4.conf.default.send_redirects", "0"},
         {"net.ipv4.conf.all.route_localnet", "0"},
     };
-    int previous = netns_enter(netns_fd);
+    int previous = lab_netns_enter(netns_fd);
     if (previous < 0) {
         return previous;
     }
@@ -65,7 +65,7 @@ static int tune(int netns_fd, bool is_node) {
     for (size_t i = 0; is_node && i < ARRAY_LEN(node); i++) {
         sys_sysctl(node[i][0], node[i][1]);
     }
-    netns_leave(previous);
+    lab_netns_leave(previous);
     return 0;
 }
 
@@ -75,7 +75,7 @@ static int make_netns(const char *name, bool is_node, int *ret_fd) {
         lab_log("cannot make network namespace %s: %s", name, strerror(-rc));
         return rc;
     }
-    int fd = netns_open(name);
+    int fd = lab_netns_open(name);
     rc = fd < 0 ? fd : tune(fd, is_node);
     if (rc < 0) {
         netns_delete(name);
@@ -154,7 +154,7 @@ static int add_host_leg(struct lab *lab) {
         return rc < 0 ? rc : 0;
     }
     memcpy(lab->host_link, name, sizeof(name));
-    int fd = netns_open(lab->wire_netns);
+    int fd = lab_netns_open(lab->wire_netns);
     text_add(&out, "link set host master wire\nlink set host up\n");
     rc = fd < 0 ? fd : ip_batch(fd, &out);
     if (fd >= 0) {
@@ -180,7 +180,7 @@ int lab_net_up(struct lab *lab) {
 }
 
 static int plug_node(struct lab *lab, uint32_t index, const char *netns) {
-    int fd = netns_open(lab->wire_netns);
+    int fd = lab_netns_open(lab->wire_netns);
     if (fd < 0) {
         return fd;
     }
@@ -325,7 +325,7 @@ static int plug_pod(struct lab_pod *pod) {
 
 // securityContext.sysctls, before there are addresses (so that IPv6 can be switched off).
 static int apply_sysctls(struct lab_pod *pod) {
-    int previous = netns_enter(pod->netns_fd);
+    int previous = lab_netns_enter(pod->netns_fd);
     if (previous < 0) {
         return previous;
     }
@@ -339,7 +339,7 @@ static int apply_sysctls(struct lab_pod *pod) {
                      js_name(pod->object->doc), name, strerror(-rc));
         }
     }
-    netns_leave(previous);
+    lab_netns_leave(previous);
     return 0;
 }
 

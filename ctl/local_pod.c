@@ -184,7 +184,7 @@ static int start_sandbox(struct lab_pod *pod) {
     int rc = 0;
     if (pod->is_host_network) {
         pod->netns = xstrdup(pod->node->netns);
-        pod->netns_fd = netns_open(pod->netns);
+        pod->netns_fd = lab_netns_open(pod->netns);
         rc = pod->netns_fd < 0 ? pod->netns_fd : 0;
     } else {
         rc = lab_net_add_pod(pod);

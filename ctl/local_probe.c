@@ -210,7 +210,7 @@ static bool target_of(const struct lab_ctr *ctr, const json_t *action, struct ad
 
 // Connects from the node's namespace, from the address that is exempt from capture.
 static int dial(const struct lab_pod *pod, const struct addr *to) {
-    int previous = netns_enter(pod->node->netns_fd);
+    int previous = lab_netns_enter(pod->node->netns_fd);
     if (previous < 0) {
         return previous;
     }
@@ -230,7 +230,7 @@ static int dial(const struct lab_pod *pod, const struct addr *to) {
     if (rc == 0 && connect(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS) {
         rc = -errno;
     }
-    netns_leave(previous);
+    lab_netns_leave(previous);
     if (rc < 0) {
         if (fd >= 0) {
             close(fd);

@@ -249,14 +249,14 @@ static void apply(struct lab *lab, const struct lab_node *node, char **in_effect
         free(text);
         return;
     }
-    int previous = node != NULL ? netns_enter(node->netns_fd) : -1;
+    int previous = node != NULL ? lab_netns_enter(node->netns_fd) : -1;
     if (node != NULL && previous < 0) {
         free(text);
         return;
     }
     int rc = run_nft(text, false);
     if (node != NULL) {
-        netns_leave(previous);
+        lab_netns_leave(previous);
     }
     free(*in_effect);
     *in_effect = text;
@@ -282,13 +282,13 @@ int lab_rules_remove_host(const char *lab_name) {
 }
 
 bool lab_rules_has_table(int netns_fd, const char *table) {
-    int previous = netns_enter(netns_fd);
+    int previous = lab_netns_enter(netns_fd);
     if (previous < 0) {
         return false;
     }
     char *command = xasprintf("list table %s", table);
     bool is_there = run_nft(command, true) == 0;
     free(command);
-    netns_leave(previous);
+    lab_netns_leave(previous);
     return is_there;
 }

@@ -197,12 +197,13 @@ void lab_status_ask_mesh(json_t *status) {
     json_t *node;
     json_array_foreach(js_get(status, "nodes"), i, node) {
         char text[200] = "-";
-        int fd = js_bool(status, "lab.hasMesh", false) ? netns_open(js_str(node, "netns", "")) : -1;
+        int fd =
+            js_bool(status, "lab.hasMesh", false) ? lab_netns_open(js_str(node, "netns", "")) : -1;
         if (fd >= 0) {
-            int previous = netns_enter(fd);
+            int previous = lab_netns_enter(fd);
             if (previous >= 0) {
                 ask_ready(text, sizeof(text));
-                netns_leave(previous);
+                lab_netns_leave(previous);
             }
             close(fd);
         }

@@ -242,14 +242,14 @@ int sys_run(const char *const argv[], int netns_fd, const char *input, char **re
     return rc;
 }
 
-int netns_open(const char *name) {
+int lab_netns_open(const char *name) {
     char path[512];
     snprintf(path, sizeof(path), "%s/%s", NETNS_DIR, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
 
-int netns_enter(int fd) {
+int lab_netns_enter(int fd) {
     int previous = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     if (previous < 0) {
         return -errno;
@@ -262,7 +262,7 @@ int netns_enter(int fd) {
     return previous;
 }
 
-void netns_leave(int previous) {
+void lab_netns_leave(int previous) {
     CHECK(setns(previous, CLONE_NEWNET) == 0);
     close(previous);
 }

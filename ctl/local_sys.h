@@ -30,11 +30,11 @@ MUST_USE int sys_run(const char *const argv[], int netns_fd, const char *input, 
 // Network namespaces under /run/netns.
 MUST_USE int netns_create(const char *name); // -EEXIST when there is one
 void netns_delete(const char *name); // absent is fine
-MUST_USE int netns_open(const char *name); // fd, or -errno
-// Enters a namespace; returns an fd of the one left, for netns_leave, or -errno. A failure to come
-// back aborts the process.
-MUST_USE int netns_enter(int fd);
-void netns_leave(int previous);
+MUST_USE int lab_netns_open(const char *name); // fd, or -errno
+// Enters a namespace; returns an fd of the one left, for lab_netns_leave, or -errno. A failure to
+// come back aborts the process.
+MUST_USE int lab_netns_enter(int fd);
+void lab_netns_leave(int previous);
 // Kills every process whose network namespace has a name with this prefix under /run/netns.
 // Returns how many it found.
 int netns_kill_all(const char *prefix);

@@ -11,7 +11,7 @@
 #include "common/obs/metrics.h"
 #include "common/proto/dns_msg.h"
 #include "ztun/dns_proxy_priv.h"
-#include "ztun/dns_resolve.h"
+#include "common/mesh/dns_resolve.h"
 
 LOG_SCOPE(log_dns, "dns");
 

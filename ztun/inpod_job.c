@@ -193,6 +193,18 @@ static void open_sockets(const struct inpod_helper *h, struct inpod_job *job) {
     }
 }
 
+// When one of several listeners on a port closes (another process takes over), the kernel hands
+// connections whose handshake is under way, or that nobody has accepted yet, to the others instead
+// of resetting them. A setting of the namespace; without it (read-only /proc/sys, Linux before
+// 5.14) a connection may be lost in that moment.
+static void migrate_requests(void) {
+    int fd = open("/proc/sys/net/ipv4/tcp_migrate_req", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!write(fd, "1", 1);
+        close(fd);
+    }
+}
+
 static void run_open(struct inpod_helper *h, struct inpod_job *job) {
     int netns = netns_open(job->netns);
     if (netns < 0) {
@@ -205,6 +217,7 @@ static void run_open(struct inpod_helper *h, struct inpod_job *job) {
         fail(job, rc, "cannot enter the network namespace", 0);
         return;
     }
+    migrate_requests();
     open_sockets(h, job);
     netns_leave();
 }

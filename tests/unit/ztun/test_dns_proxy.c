@@ -19,7 +19,7 @@
 #include "common/rt/netns.h"
 #include "common/rt/uring.h"
 #include "tests/unit/ztun/netlab.h"
-#include "ztun/dns_resolve.h"
+#include "common/mesh/dns_resolve.h"
 #include "ztun/dns_upstream.h"
 #include "ztun/inpod.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ztun/dns_resolve.h"
+#include "common/mesh/dns_resolve.h"
 
 #include <stdio.h>
 
@@ -77,8 +77,10 @@ static bool is_kubernetes_name(const struct lookup *l, const struct service *ser
 
 static bool use_service(struct lookup *l, const struct service *service) {
     uint32_t n_seen = 0;
-    if (service->n_vips > 0) {
-        for (uint16_t i = 0; i < service->n_vips; i++) {
+    // External and load balancer addresses are not what the name stands for inside the cluster.
+    uint16_t n_vips = service->n_cluster_vips > 0 ? service->n_cluster_vips : service->n_vips;
+    if (n_vips > 0) {
+        for (uint16_t i = 0; i < n_vips; i++) {
             add_ip(l, &service->vips[i], &n_seen);
         }
     } else if (service->is_headless && is_kubernetes_name(l, service)) {
