@@ -100,8 +100,7 @@ static void apply(struct control *control, const struct config_diff *diff) {
     }
     struct source_file_status status;
     source_file_status(control->source, &status);
-    struct slice result = status.n_errors > 0 ? SLICE_LIT("partial") : SLICE_LIT("success");
-    metric_count(METRIC_CONFIG_RELOADS, &result, 1, control->loop.now);
+    metric_series_add(control->reloads[status.n_errors > 0], METRIC_CONFIG_RELOADS, 1);
     log_news(control);
     if (diff->n_changes == 0) {
         return;
@@ -334,6 +333,15 @@ static void collect_build(void) {
     prom_collector_add(prom_process, NULL);
 }
 
+// Held for good: series that nobody holds expire, and these must not start anew.
+static void open_series(struct control *control) {
+    struct slice results[2] = {SLICE_LIT("success"), SLICE_LIT("partial")};
+    for (int i = 0; i < 2; i++) {
+        control->reloads[i] = metric_series_get(METRIC_LABELS_RESULT, &results[i]);
+        metric_series_add(control->reloads[i], METRIC_CONFIG_RELOADS, 0);
+    }
+}
+
 static void before_wait(struct loop *loop) {
     uint64_t busy_ns = loop->io->ops->now(loop->io) - loop->awake_at;
     metric_observe(METRIC_CONTROL_TURN, (double)busy_ns / 1e9);
@@ -469,6 +477,7 @@ int control_run(struct ztun *ztun) {
     control->memory_limit =
         ztun->config.memory_limit != 0 ? ztun->config.memory_limit : limit / 10 * 7;
     collect_build();
+    open_series(control);
     rc = open_all(control);
     if (rc == 0) {
         control->state = CONTROL_RUNNING;

@@ -14,6 +14,8 @@
 #include "ztun/inpod.h"
 #include "ztun/ztun.h"
 
+struct metric_series;
+
 enum control_state { CONTROL_STARTING, CONTROL_RUNNING, CONTROL_DRAINING, CONTROL_CUTTING };
 
 struct control {
@@ -37,6 +39,7 @@ struct control {
     uint64_t drain_deadline, last_expire, next_trust_poll;
     bool trust_changed; // workers are told when the new contexts are published
     uint64_t memory_limit;
+    struct metric_series *reloads[2]; // config_reload_total: all well, some rejected
     uint32_t n_servers; // open http servers
     uint8_t state;
     bool allow_growth, refuse_new;
