@@ -152,6 +152,18 @@ static bool has_rules(const struct netlab *lab, const char *what) {
     return system(command) == 0;
 }
 
+static char migrates_requests(const struct netlab *lab) {
+    char value = 0;
+    assert_int_equal(netns_enter(lab->pod), 0);
+    FILE *file = fopen("/proc/sys/net/ipv4/tcp_migrate_req", "re");
+    if (file != NULL) {
+        value = (char)fgetc(file);
+        (void)fclose(file);
+    }
+    netns_leave();
+    return value;
+}
+
 static void test_life(void **state) {
     struct netlab lab;
     struct bed bed;
@@ -165,6 +177,7 @@ static void test_life(void **state) {
     assert_true(bed.sets[1].outbound >= 0 && bed.sets[1].inbound >= 0 && bed.sets[1].hbone >= 0);
     assert_true(bed.sets[1].dns_udp[0] >= 0 && bed.sets[1].dns_tcp[1] >= 0);
     assert_true(has_rules(&lab, "redirect to :15001"));
+    assert_int_equal(migrates_requests(&lab), '1');
     // Captured, by one of the two listeners.
     for (int i = 0; i < 2; i++) {
         int fd = netlab_connect(lab.pod, NULL, i == 0 ? "10.7.7.7" : "fd77::7", 80, 0);
