@@ -14,6 +14,12 @@
 #include "common/rt/uring.h"
 #include "version.h"
 
+#ifdef ZTUN_JEMALLOC
+#include <jemalloc/jemalloc.h>
+#define ARENAS_ALL "4096" // MALLCTL_ARENAS_ALL as text
+_Static_assert(MALLCTL_ARENAS_ALL == 4096, "jemalloc's number for all arenas");
+#endif
+
 LOG_SCOPE(log_control, "ztun");
 LOG_SCOPE(log_config, "ztun::config");
 
@@ -209,11 +215,28 @@ static uint64_t resident_bytes(void) {
     return second != NULL ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+// The allocator returns freed pages only while a thread allocates: after a crowd has left, idle
+// workers would keep them. `all`: at once, not by and by.
+static void return_memory(bool all) {
+#ifdef ZTUN_JEMALLOC
+    (void)mallctl(all ? "arena." ARENAS_ALL ".purge"
+                      : "arena." ARENAS_ALL ".decay",
+                  NULL, NULL, NULL, 0);
+#else
+    (void)all;
+#endif
+}
+
 static void check_memory(struct control *control) {
+    return_memory(false);
     if (control->memory_limit == 0) {
         return;
     }
     uint64_t used = resident_bytes();
+    if (used >= control->memory_limit / 10 * 8) {
+        return_memory(true); // what counts is what is in use
+        used = resident_bytes();
+    }
     bool allow_growth = used < control->memory_limit / 10 * 8;
     bool refuse_new = used >= control->memory_limit / 10 * 9;
     if (allow_growth == control->allow_growth && refuse_new == control->refuse_new) {
