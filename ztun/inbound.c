@@ -312,6 +312,16 @@ static void reset_fd(struct zworker *worker, int fd) {
     worker->loop->io->ops->close(worker->loop->io, fd, true);
 }
 
+static void drop_silent(struct zpod *zpod) {
+    LIST_EACH_SAFE(node, &zpod->tunnels) {
+        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
+        if (tunnel->peer == NULL && !tunnel->drv.is_ended && tunnel->drv.tl.link.n_recv == 0) {
+            h2_drv_abort(&tunnel->drv, FLOW_OVERLOAD);
+            return;
+        }
+    }
+}
+
 void inbound_accept(struct zpod *zpod, int fd) {
     struct zworker *worker = zpod->worker;
     struct io *io = worker->loop->io;
@@ -323,7 +333,11 @@ void inbound_accept(struct zpod *zpod, int fd) {
         reset_fd(worker, fd);
         return;
     }
-    // Attack: a flood of connections that never finish their handshake.
+    // Attack: a flood of connections that never finish their handshake. The oldest that has said
+    // nothing makes room, so that silence cannot lock others out.
+    if (zpod->n_unfinished >= INBOUND_UNFINISHED_MAX) {
+        drop_silent(zpod);
+    }
     if (!zworker_admits(worker, fd) || zpod->n_unfinished >= INBOUND_UNFINISHED_MAX) {
         report_tunnel_failed(zpod, &src, &dst, FLOW_OVERLOAD, "");
         reset_fd(worker, fd);

@@ -87,6 +87,7 @@ static int listen_on(const struct inpod_helper *h, struct pod *pod, uint16_t por
         .keepalive_interval_s = h->config.keepalive_interval_s,
         .keepalive_probes = h->config.keepalive_probes,
         .is_tunnel = is_tunnel,
+        .cut_on_death = !is_tunnel,
         .user_timeout_ms = is_tunnel ? USER_TIMEOUT_MS : 0,
     };
     return sock_listen(&params);

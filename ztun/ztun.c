@@ -15,6 +15,7 @@ void ztun_socket_params(struct io_socket_params *ret_params, const struct zpod *
         .mark = config->mark,
         .family = to->ip.family,
         .is_tunnel = is_tunnel,
+        .cut_on_death = !is_tunnel,
         .keepalive_s = config->keepalive ? config->keepalive_s : 0,
         .keepalive_interval_s = config->keepalive_interval_s,
         .keepalive_probes = config->keepalive_probes,

@@ -62,6 +62,9 @@ struct io_socket_params {
     uint32_t keepalive_interval_s; // 0: as keepalive_s
     uint32_t keepalive_probes;
     uint32_t user_timeout_ms; // 0 = off
+    // A process that dies resets the connection instead of ending it in order: what it carried must
+    // not look complete. (SO_LINGER 0 until the orderly close.)
+    bool cut_on_death;
 };
 
 struct io_ops {

@@ -76,6 +76,11 @@ static int bind_source(int fd, const struct addr *bind_addr, bool v6, bool trans
     return bind(fd, (struct sockaddr *)&sa, len) == 0 ? 0 : -errno;
 }
 
+static void set_linger(int fd, bool reset) {
+    struct linger linger = {.l_onoff = reset, .l_linger = 0};
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 static int set_stream_options(int fd, const struct io_socket_params *params) {
     bool v6 = params->family == 6;
     sock_nodelay(fd);
@@ -84,6 +89,9 @@ static int set_stream_options(int fd, const struct io_socket_params *params) {
         sock_tunnel(fd, params->user_timeout_ms);
     } else if (params->user_timeout_ms != 0) {
         (void)set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)params->user_timeout_ms);
+    }
+    if (params->cut_on_death) {
+        set_linger(fd, true);
     }
     int rc = 0;
     if (params->mark != 0) {
@@ -131,6 +139,9 @@ static int set_listen_options(int fd, const struct sock_listen_params *params, b
     sock_keepalive(fd, params->keepalive_s, params->keepalive_interval_s, params->keepalive_probes);
     if (params->is_tunnel) {
         sock_tunnel(fd, params->user_timeout_ms);
+    }
+    if (params->cut_on_death) {
+        set_linger(fd, true); // inherited by accepted sockets
     }
     int rc = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (rc == 0 && params->reuse_port) {
@@ -194,10 +205,7 @@ int sock_error(int fd) {
 }
 
 void sock_close(int fd, bool reset) {
-    if (reset) {
-        struct linger linger = {.l_onoff = 1, .l_linger = 0};
-        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-    }
+    set_linger(fd, reset); // also off: see cut_on_death
     (void)close(fd);
 }
 

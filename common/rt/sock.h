@@ -26,6 +26,7 @@ struct sock_listen_params {
     uint32_t keepalive_probes;
     bool is_tunnel; // inherited: TCP_NOTSENT_LOWAT
     uint32_t user_timeout_ms; // inherited
+    bool cut_on_death; // inherited: see io.h
 };
 
 // A stream socket that is ready for connect(). -EADDRNOTAVAIL, -EPERM (mark, transparent), -EMFILE.
