@@ -330,12 +330,16 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
         return false;
     }
     inpod_each_pending(control->inpod, add_pending, ret_reasons);
-    return status.n_pending == 0;
+    if (control->n_waiting_pods > 0) {
+        buf_printf(ret_reasons, "%u pods wait for their certificates\n", control->n_waiting_pods);
+    }
+    return status.n_pending == 0 && control->n_waiting_pods == 0;
 }
 
 static void on_tick(struct timer *timer, uint64_t now) {
     struct control *control = CONTAINER_OF(timer, struct control, tick_timer);
     check_memory(control);
+    control_pods_settle(control);
     snapshot_reclaim();
     metrics_tick();
     if (now - control->last_expire >= EXPIRE_MS * NS_PER_MS) {

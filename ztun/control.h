@@ -41,6 +41,7 @@ struct control {
     uint64_t memory_limit;
     struct metric_series *reloads[2]; // config_reload_total: all well, some rejected
     uint32_t n_servers; // open http servers
+    uint32_t n_waiting_pods; // for their certificates
     uint8_t state;
     bool allow_growth, refuse_new;
 };
@@ -59,6 +60,8 @@ void control_identity_want(struct control *control, const char *spiffe_id, int d
 // control_pods.c: what local workloads mean for identities, enrolment and workers.
 void control_pods_init(struct control *control);
 void control_pods_apply(struct control *control, const struct builder_changes *changes);
+// Serves the pods whose certificates have come meanwhile.
+void control_pods_settle(struct control *control);
 void control_pods_fini(struct control *control);
 // Callbacks of inpod.
 void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32_t n_sets);

@@ -98,6 +98,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
         (void)poll_crl(control);
     }
     uint64_t next = identity_manager_tick(control->identities, now, now_wall_s);
+    control_pods_settle(control);
     if (control->trust_changed) {
         tell_workers(control);
     }

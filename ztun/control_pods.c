@@ -14,8 +14,12 @@ struct served {
     char *uid, *identity;
     struct workload *workload; // referenced
     uint64_t pod_id; // 0 until it is up
+    uint64_t since; // when it was first wanted
+    bool is_waiting; // for its certificate; its sockets are opened after that
     bool is_leaving; // deletionTimestamp was told to the workers
 };
+
+enum { IDENTITY_WAIT_MS = 2000 }; // then it is served all the same, and flows say what is missing
 
 // An un-enrolled pod whose flows still run. Connections that its sockets have taken already need
 // the identity, too.
@@ -56,12 +60,44 @@ static void tell_leaving(struct control *control, struct served *served) {
     }
 }
 
+// Its certificate is there, or is known not to come soon. A pod that joins, and one that a
+// successor takes over, would else refuse its first connections.
+static bool has_identity(const struct control *control, const struct served *served) {
+    const struct identity *identity = snapshot_identity(snapshot_current(), served->identity);
+    return (identity != NULL && (identity->tls != NULL || identity->error[0] != 0)) ||
+           control->loop.now - served->since >= IDENTITY_WAIT_MS * NS_PER_MS;
+}
+
+static void want(struct control *control, struct served *served) {
+    if (served->is_waiting && !has_identity(control, served)) {
+        return;
+    }
+    control->n_waiting_pods -= served->is_waiting;
+    served->is_waiting = false;
+    inpod_want(control->inpod, served->workload);
+}
+
+void control_pods_settle(struct control *control) {
+    if (control->n_waiting_pods == 0) {
+        return;
+    }
+    HMAP_EACH_SAFE(pos, &control->pods) {
+        struct served *served = HMAP_ITEM(pos, struct served, node);
+        if (served->is_waiting) {
+            want(control, served);
+        }
+    }
+}
+
 static void serve(struct control *control, struct workload *workload) {
     struct served *served = find(control, (const char *)workload->leaf.key.ptr);
     if (served == NULL) {
         served = xcalloc(1, sizeof(*served));
         served->uid = slice_dup(workload->leaf.key);
         served->identity = xstrdup(workload->identity);
+        served->since = control->loop.now;
+        served->is_waiting = true;
+        control->n_waiting_pods++;
         hmap_insert(&control->pods, &served->node, hash_bytes(slice_str(served->uid)));
         control_identity_want(control, served->identity, 1);
     } else if (strcmp(served->identity, workload->identity) != 0) {
@@ -73,7 +109,7 @@ static void serve(struct control *control, struct workload *workload) {
     leaf_ref(workload);
     leaf_unref(served->workload);
     served->workload = workload;
-    inpod_want(control->inpod, workload);
+    want(control, served);
     tell_leaving(control, served);
 }
 
@@ -96,6 +132,7 @@ static void unserve(struct control *control, const char *uid, enum pod_down_reas
         return;
     }
     control_identity_want(control, served->identity, -1);
+    control->n_waiting_pods -= served->is_waiting;
     hmap_remove(&control->pods, &served->node);
     leaf_unref(served->workload);
     free(served->uid);
