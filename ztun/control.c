@@ -219,9 +219,8 @@ static uint64_t resident_bytes(void) {
 // workers would keep them. `all`: at once, not by and by.
 static void return_memory(bool all) {
 #ifdef ZTUN_JEMALLOC
-    (void)mallctl(all ? "arena." ARENAS_ALL ".purge"
-                      : "arena." ARENAS_ALL ".decay",
-                  NULL, NULL, NULL, 0);
+    (void)mallctl(all ? "arena." ARENAS_ALL ".purge" : "arena." ARENAS_ALL ".decay", NULL, NULL,
+                  NULL, 0);
 #else
     (void)all;
 #endif
