@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static const uint64_t SURPLUS_IDLE_NS = 10 * NS_PER_SEC;
+
 enum tunnel_state { TUNNEL_DIALING, TUNNEL_SHAKING, TUNNEL_READY, TUNNEL_ENDING };
 
 struct hbone_tunnel {
@@ -545,17 +547,25 @@ static void each_tunnel(struct hbone_client *client,
 
 static void sweep_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
     const uint64_t *now = arg;
-    if (tunnel->state == TUNNEL_READY && h2_conn_n_streams(tunnel->drv.h2) == 0 &&
-        (*now - tunnel->drv.last_active >= tunnel->client->config.idle_ns ||
-         tunnel_is_expired(tunnel))) {
+    if (tunnel->state != TUNNEL_READY || h2_conn_n_streams(tunnel->drv.h2) > 0) {
+        return;
+    }
+    // What a crowd needed goes soon; one tunnel is kept for the next flow.
+    uint64_t idle_ns = tunnel->client->config.idle_ns;
+    uint64_t max_ns = tunnel->key->n_tunnels > 1 ? MIN(idle_ns, SURPLUS_IDLE_NS) : idle_ns;
+    if (*now - tunnel->drv.last_active >= max_ns || tunnel_is_expired(tunnel)) {
         tunnel_drain(tunnel, false);
     }
+}
+
+static uint64_t sweep_interval(const struct hbone_client *client) {
+    return MIN(client->config.idle_ns / 8, SURPLUS_IDLE_NS / 2) + NS_PER_MS;
 }
 
 static void on_sweep(struct timer *timer, uint64_t now) {
     struct hbone_client *client = CONTAINER_OF(timer, struct hbone_client, sweep);
     each_tunnel(client, sweep_tunnel, &now);
-    timer_set(&client->loop->timers, &client->sweep, now + client->config.idle_ns / 8 + NS_PER_MS);
+    timer_set(&client->loop->timers, &client->sweep, now + sweep_interval(client));
 }
 
 static void abort_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
@@ -634,7 +644,7 @@ void hbone_client_init(struct hbone_client *client, struct loop *loop, struct tl
     hmap_init(&client->keys);
     list_init(&client->tunnels);
     timer_init(&client->sweep, on_sweep);
-    timer_set(&loop->timers, &client->sweep, loop->now + config->idle_ns / 8 + NS_PER_MS);
+    timer_set(&loop->timers, &client->sweep, loop->now + sweep_interval(client));
 }
 
 void hbone_client_fini(struct hbone_client *client) {

@@ -6,7 +6,8 @@
 // set of accepted identities: tunnels are never shared between pods. Pools belong to one worker. A
 // further tunnel of a key opens when the others are at half their stream limit or hold
 // HBONE_BUSY_BYTES for HBONE_BUSY_MS; at most HBONE_TUNNELS_MAX, except when not one of them has a
-// free stream: flows that live long would keep the next one waiting for good. A tunnel with GOAWAY,
+// free stream: flows that live long would keep the next one waiting for good. All but one of a key
+// close after 10 s without streams, the last one after idle_ns. A tunnel with GOAWAY,
 // or past the validity of either certificate, takes no new stream.
 //
 // Retries in here: only a request that found its pooled tunnel stale (it died before any answer),

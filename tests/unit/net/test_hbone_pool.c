@@ -165,6 +165,20 @@ static void test_four_tunnels_while_there_is_room(void **state) {
     fix_down(&fix);
 }
 
+static void test_surplus_tunnels_close_soon(void **state) {
+    (void)state;
+    struct fix fix;
+    fix_up(&fix, 2);
+    dial_n(&fix, 12);
+    assert_int_equal(n_tunnels(&fix), 6);
+    for (uint32_t i = 0; i < 12; i++) {
+        close_flow(&fix, i);
+    }
+    run_s(&fix, 20);
+    assert_int_equal(n_tunnels(&fix), 1);
+    fix_down(&fix);
+}
+
 static void fill_up(struct fix *fix) {
     fix_up(fix, 1);
     dial_n(fix, HBONE_TUNNELS_FULL_MAX);
@@ -422,6 +436,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_few_flows_share_one_tunnel),
         cmocka_unit_test(test_four_tunnels_while_there_is_room),
+        cmocka_unit_test(test_surplus_tunnels_close_soon),
         cmocka_unit_test(test_end_of_a_stream_makes_room),
         cmocka_unit_test(test_wait_for_room_ends),
         cmocka_unit_test(test_lost_tunnel_leaves_who_waits),
