@@ -39,6 +39,7 @@ if [[ ${E2E_SANDBOX:-1} != 0 ]]; then
         sh -ec 'mount -t tmpfs -o mode=755 tmpfs /run; mkdir /run/netns /run/lock; ip link set lo up; exec "$@"' sh)
 fi
 status=0
-"${sandbox[@]}" python3 -m pytest "$@" "${dirs[@]}" </dev/null || status=$?
+# The distribution's Python: the one that has pytest and its plug-ins from debian-packages.txt.
+"${sandbox[@]}" /usr/bin/python3 -m pytest --reruns 1 -rR "$@" "${dirs[@]}" </dev/null || status=$?
 ((status != 5)) || status=0 # nothing was selected
 exit $status

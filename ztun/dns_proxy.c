@@ -7,11 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/mesh/dns_resolve.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "common/proto/dns_msg.h"
 #include "ztun/dns_proxy_priv.h"
-#include "common/mesh/dns_resolve.h"
 
 LOG_SCOPE(log_dns, "dns");
 

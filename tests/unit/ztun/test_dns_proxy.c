@@ -14,12 +14,12 @@
 
 #include <cmocka.h>
 
+#include "common/mesh/dns_resolve.h"
 #include "common/obs/metrics.h"
 #include "common/proto/dns_msg.h"
 #include "common/rt/netns.h"
 #include "common/rt/uring.h"
 #include "tests/unit/ztun/netlab.h"
-#include "common/mesh/dns_resolve.h"
 #include "ztun/dns_upstream.h"
 #include "ztun/inpod.h"
 
