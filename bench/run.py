@@ -16,7 +16,7 @@ import time
 import traceback
 
 from suite import goals, parts, report, series, topo
-from suite.procs import BenchError, Proc
+from suite.procs import BenchError, Proc, wait_listening
 from suite.stats import median
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -63,7 +63,8 @@ class Context:
                      self.log_dir),
                 Proc("bulk-server", [self.tools / "bulk", "--serve",
                                      f"0.0.0.0:{series.BULK_PORT}"], netns, self.log_dir))
-        time.sleep(0.2)
+            wait_listening(netns, series.REQ_PORT, self.servers[netns])
+            wait_listening(netns, series.BULK_PORT, self.servers[netns])
         self.ztun = series.Ztun(self.bin_dir / "ztun", self.work_dir, self.log_dir,
                                 self.args.ztun_option)
 

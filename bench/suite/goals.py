@@ -4,11 +4,10 @@
 A row with a peer is met when R <= goal or F <= 1.15; the others when the figure <= goal.
 """
 
-from .parts import aead, tls_probe
+from .parts import aead
 from .stats import median, ratio, spread
 
 F_GOAL = 1.15
-GROUP_OPTION = {"X25519MLKEM768": "x25519mlkem768", "X25519": "x25519", "P-256": "p256"}
 
 
 def column(results, name, *keys):
@@ -131,12 +130,11 @@ def connection_rows(ctx):
     if not tunnels:
         return rows
     group = (tunnels["tls"] or {}).get("group")
-    probe = tls_probe(ctx, GROUP_OPTION.get(group, "x25519"))["handshake"]
     for i, side in enumerate(("client", "server")):
-        handshake = probe["boringssl_no_chain_check"][side + "_us"]
         rows.append(row(f"l4-tunnel-{side}", f"new tunnel, {side} side ({group})", "CPU us",
                         "l4-tunnels", goal=1.25, ours=[r["cpu_us"][i] for r in tunnels["rounds"]],
-                        floor=[handshake + r["bare_us"][i] for r in tunnels["rounds"]],
+                        floor=[r["handshake"][side + "_us"] + r["bare_us"][i]
+                               for r in tunnels["rounds"]],
                         floor_text="BoringSSL handshake of that group without chain check + bare "
                                    "accept/connect",
                         note=f"{tunnels['tunnels']} tunnels a round; a flow on a pooled tunnel "

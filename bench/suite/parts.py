@@ -8,7 +8,7 @@ import time
 
 from . import series as series_mod
 from . import topo
-from .procs import BenchError, Proc, measure
+from .procs import BenchError, Proc, measure, wait_listening
 from .stats import median
 
 PROXIES = ("direct", "relay", "pair", "haproxy", "ztun")
@@ -150,10 +150,6 @@ class Idle:
                          pipes=True)
         self.proc.read_line(10)
 
-    def open(self):
-        self.proc.say("go")
-        return json.loads(self.proc.read_line(300))
-
     def close(self):
         self.proc.popen.stdin.close()
         self.proc.popen.wait(60)
@@ -166,7 +162,7 @@ def conn_probe(ctx, count, with_flights):
     address = f"{topo.POD_IP[topo.SERVER]}:{series_mod.PROBE_PORT}"
     server = Proc("conn_probe-server", [ctx.tools / "conn_probe", "--serve", address, *flag],
                   topo.SERVER, ctx.log_dir)
-    time.sleep(0.2)
+    wait_listening(topo.SERVER, series_mod.PROBE_PORT, [server])
     client = Proc("conn_probe", [ctx.tools / "conn_probe", address, f"--count={count}", "--wait",
                                  *flag], topo.CLIENT, ctx.log_dir, pipes=True)
     try:
@@ -189,6 +185,17 @@ def tls_probe(ctx, group):
                              capture_output=True, text=True, check=True).stdout
         ctx.results[key] = json.loads(out)
     return ctx.results[key]
+
+
+GROUP_OPTION = {"X25519MLKEM768": "x25519mlkem768", "X25519": "x25519", "P-256": "p256"}
+
+
+def handshake_probe(ctx, tls):
+    """CPU us of {client_us, server_us} of BoringSSL alone, now, with the group of `tls`."""
+    group = GROUP_OPTION.get((tls or {}).get("group"), "x25519")
+    out = subprocess.run([ctx.tools / "tls_probe", "--group", group, "--handshakes", "100",
+                          "--aead-ms", "1"], capture_output=True, text=True, check=True).stdout
+    return json.loads(out)["handshake"]["boringssl_no_chain_check"]
 
 
 def aead(ctx):
@@ -219,11 +226,13 @@ def halves_memory(series):
 
 
 def wave(series, idles):
-    """Opens the connections of all `idles`. Returns CPU us and Pss kB per connection, by half."""
+    """Opens the connections of all `idles` at once. Returns CPU us and Pss kB per connection, by half."""
     count = sum(idle.count for idle in idles)
     memory, cpu = halves_memory(series), halves_cpu(series)
     for idle in idles:
-        idle.open()
+        idle.proc.say("go")
+    for idle in idles:
+        idle.proc.read_line(300)
     cpu = [(b - a) / count * 1e6 for a, b in zip(cpu, halves_cpu(series))]
     now = halves_memory(series)
     return {"count": count, "cpu_us": cpu, "before_kb": memory, "during_kb": now,
@@ -296,7 +305,7 @@ def tunnels(ctx):
     ctx.ztun.configure(ctx.tunnel_pods)
     result = {"n_clients": n, "n_servers": n, "tunnels": n * n, "rounds": []}
     try:
-        for _ in range(3 if ctx.quick else 5):
+        for _ in range(2 if ctx.quick else 4):
             series = ctx.ztun.start()
             result["tls"] = series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
             idles = [[Idle(ctx, targets, pod, n, threads=1) for pod in clients] for _ in range(2)]
@@ -311,14 +320,18 @@ def tunnels(ctx):
                 "first": first, "second": second,
                 "cpu_us": [a - b for a, b in zip(first["cpu_us"], second["cpu_us"])],
                 "kb": [a - b for a, b in zip(first["kb"], second["kb"])],
+                "handshake": handshake_probe(ctx, result["tls"]),
                 "bare_us": conn_probe(ctx, 1000, False),
                 "bare_flights_us": conn_probe(ctx, 1000, True)})
             last = result["rounds"][-1]
             ctx.say(f"  new tunnels      ztun     {last['cpu_us'][0]:6.1f} + "
                     f"{last['cpu_us'][1]:6.1f} CPU us, {last['kb'][0]:.1f} + {last['kb'][1]:.1f} KB "
-                    f"(bare TCP {last['bare_us'][0]:.1f} + {last['bare_us'][1]:.1f} us)")
-        ctx.results["tunnels"] = result
+                    f"(bare TCP {last['bare_us'][0]:.1f} + {last['bare_us'][1]:.1f}, "
+                    f"handshake {last['handshake']['client_us']:.1f} + "
+                    f"{last['handshake']['server_us']:.1f} us)")
     finally:
+        if result["rounds"]:
+            ctx.results["tunnels"] = result
         ctx.ztun.stop()
         ctx.ztun.configure()
 

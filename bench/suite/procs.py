@@ -122,6 +122,20 @@ class Proc:
                 pipe.close()
 
 
+def wait_listening(netns, port, procs, timeout_s=20):
+    """Until something listens on the port in that namespace."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        for proc in procs:
+            proc.check()
+        found = subprocess.run(["ip", "netns", "exec", netns, "ss", "-Hltn", "sport", "=",
+                                f":{port}"], capture_output=True, text=True, check=True).stdout
+        if found.strip():
+            return
+        time.sleep(0.05)
+    raise BenchError(f"nothing listens on port {port} in {netns}")
+
+
 def machine_busy_s():
     """CPU seconds of the whole machine that were not idle, and those in interrupts."""
     tick = os.sysconf("SC_CLK_TCK")

@@ -14,7 +14,7 @@ import sys
 import time
 
 from . import topo
-from .procs import BenchError, Proc
+from .procs import BenchError, Proc, wait_listening
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 REQ_PORT, BULK_PORT, PROBE_PORT = 8080, 8081, 8090
@@ -67,10 +67,10 @@ def hops(name, place, base, argv_of, log_dir):
         halves[0].append(Proc(f"{name}-near-{what}", argv_of(0, near, far), place.ns[0], log_dir))
         halves[1].append(Proc(f"{name}-far-{what}", argv_of(1, far, f"{place.app_ip}:{app_port}"),
                               place.ns[1], log_dir))
-    time.sleep(0.2)
-    for half in halves:
-        for proc in half:
-            proc.check()
+    for port in (base, base + 1):
+        far = port + 2 if place.near_ip == "127.0.0.1" else port
+        wait_listening(place.ns[0], port, halves[0])
+        wait_listening(place.ns[1], far, halves[1])
     return Series(name, topo.CLIENT, f"{place.near_ip}:{base}", f"{place.near_ip}:{base + 1}",
                   halves)
 
@@ -128,9 +128,8 @@ def haproxy(place, work_dir, log_dir, bufsize=16384):
         with open(path, "w", encoding="utf-8") as out:
             out.write("global\n" + template.format(bufsize=bufsize, **values))
         halves.append([Proc(f"haproxy-{side}", ["haproxy", "-db", "-f", path], netns, log_dir)])
-    time.sleep(0.5)
-    for half in halves:
-        half[0].check()
+    for netns, half, first in zip(place.ns, halves, (base, inner)):
+        wait_listening(netns, first + 1, half)
     series = Series("haproxy", topo.CLIENT, f"{place.near_ip}:{base}", f"{place.near_ip}:{base + 1}",
                     halves)
     series.note = haproxy_version()
