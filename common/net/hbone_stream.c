@@ -34,8 +34,15 @@ static void cut(struct hbone_stream *stream, enum flow_end reason) {
     }
 }
 
+// Nothing is left to hand out, and the owner expects no other ending.
+static bool may_close(const struct hbone_stream *stream) {
+    return !stream->is_cut && stream->user.stream == NULL && stream->told_fin &&
+           (stream->closes_itself || (stream->is_stopped && stream->is_finished));
+}
+
 static void deliver_waiting(struct hbone_stream *stream) {
     struct seg seg;
+    stream->is_delivering = true;
     while (!stream->is_held && !stream->is_cut && chain_pop(&stream->waiting, &seg)) {
         stream->duplex.events->on_data(&stream->duplex, &seg);
     }
@@ -44,6 +51,7 @@ static void deliver_waiting(struct hbone_stream *stream) {
         stream->told_fin = true;
         stream->duplex.events->on_fin(&stream->duplex);
     }
+    stream->is_delivering = false;
 }
 
 static void on_payload(struct hbone_stream *stream, const struct h2_event *event) {
@@ -69,10 +77,13 @@ static enum flow_end reset_reason(const struct h2_event *event) {
 // that are ours already; else the flow was cut.
 static void stream_gone(struct hbone_stream *stream, enum flow_end reason) {
     bool is_attached = stream->duplex.events != NULL;
-    if (!stream->is_cut && stream->got_fin && stream->is_sent && is_attached) {
-        stream->closes_itself = true;
-        if (stream->told_fin) {
+    if (!stream->is_cut && stream->got_fin && is_attached &&
+        (stream->is_sent || stream->is_stopped)) {
+        stream->closes_itself = stream->is_sent;
+        if (may_close(stream)) {
             closed(stream);
+        } else if (stream->is_stopped) {
+            stream->duplex.events->on_writable(&stream->duplex); // nothing holds up what is dropped
         }
         return;
     }
@@ -107,7 +118,9 @@ static void on_event(struct h2_user *user, const struct h2_event *event) {
         break;
     case H2_EV_RESET:
         stream->reset_err = event->err;
-        if (!(event->is_clean && stream->got_fin)) { // NO_ERROR after END_STREAM is orderly
+        if (event->is_clean && stream->got_fin) {
+            stream->is_stopped = true;
+        } else {
             cut(stream, reset_reason(event));
         }
         break;
@@ -164,7 +177,7 @@ static void stream_hold(struct duplex *duplex, bool on) {
         return;
     }
     deliver_waiting(stream);
-    if (stream->closes_itself && stream->told_fin && !stream->is_cut) {
+    if (may_close(stream)) {
         closed(stream);
     }
 }
@@ -177,13 +190,18 @@ static void stream_abort(struct duplex *duplex) {
         // Never CANCEL or NO_ERROR: peers take those for a clean end.
         h2_stream_reset(stream->user.stream, H2_CONNECT_ERROR);
         h2_drv_kick(drv); // the CLOSED event comes out of the flush
-    } else if (stream->closes_itself) {
+    } else if (stream->closes_itself || stream->is_stopped) {
         closed(stream);
     }
 }
 
+// Both sides have ended: CLOSED comes once END_STREAM has left, unless it has come already.
 static void stream_finish(struct duplex *duplex) {
-    (void)duplex; // both sides have ended: CLOSED comes once END_STREAM has left
+    struct hbone_stream *stream = of_duplex(duplex);
+    stream->is_finished = true;
+    if (!stream->is_delivering && !stream->closes_itself && may_close(stream)) {
+        closed(stream);
+    }
 }
 
 static const struct duplex_ops stream_ops = {

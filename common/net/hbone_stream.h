@@ -13,6 +13,10 @@ struct hbone_stream {
     bool is_held, got_fin, told_fin, is_cut;
     bool is_sent; // all that was sent, and END_STREAM, has gone out
     bool closes_itself; // both directions ended; closed() follows the last waiting byte
+    // The peer ended its direction and then wants no more (RST_STREAM NO_ERROR, RFC 9113 8.1): what
+    // is still sent is dropped, so that the whole answer and its end reach the other side.
+    bool is_stopped;
+    bool is_delivering, is_finished;
     enum h2_err reset_err; // of a RESET event
     // Events before the duplex has an owner (pipe_attach), set by the client pool or the server.
     void (*on_head)(struct hbone_stream *stream, const struct h2_event *event); // client: response
