@@ -215,14 +215,23 @@ static void script_nat_out(const struct redirect_params *p, const struct family 
 }
 
 static void script_marks(const struct redirect_params *p, struct buf *buf) {
+    buf_printf(buf, "add chain " TABLE " raw_out { type filter hook output priority -300; }\n"
+                    "add chain " TABLE " raw_pre { type filter hook prerouting priority -300; }\n");
+    // Tunnels are neither translated nor marked: connection tracking would only cost time.
+    buf_printf(buf,
+               "add rule " TABLE " raw_out meta mark & 0xfff == 0x%x tcp dport %u counter"
+               " notrack comment \"tunnels out\"\n"
+               "add rule " TABLE " raw_out meta mark & 0xfff == 0x%x tcp sport %u counter"
+               " notrack comment \"tunnels' answers\"\n"
+               "add rule " TABLE " raw_pre tcp dport %u counter notrack comment \"tunnels in\"\n"
+               "add rule " TABLE " raw_pre tcp sport %u counter notrack comment \"answers\"\n",
+               p->mark, p->hbone_port, p->mark, p->hbone_port, p->hbone_port, p->hbone_port);
     if (p->dns_v4 || p->dns_v6) {
         // Our own queries must not meet the translation of an application's query that has the
         // same ports: another conntrack zone.
         buf_printf(buf,
-                   "add chain " TABLE " raw_out { type filter hook output priority -300; }\n"
                    "add rule " TABLE " raw_out meta mark & 0xfff == 0x%x udp dport 53 counter"
                    " ct zone set 1 comment \"own dns\"\n"
-                   "add chain " TABLE " raw_pre { type filter hook prerouting priority -300; }\n"
                    "add rule " TABLE " raw_pre meta mark & 0xfff != 0x%x udp sport 53 counter"
                    " ct zone set 1 comment \"dns answers\"\n",
                    p->mark, p->mark);
