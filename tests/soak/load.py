@@ -200,8 +200,11 @@ def serve(shared, port, rate=0):
     while not is_stopping:
         try:
             conn, _ = listener.accept()
-        except OSError:
-            break
+        except OSError as e:
+            if not is_stopping:
+                shared.error("server", "failed", f"accept: {e!r}")
+                time.sleep(0.1)
+            continue
         thread = threading.Thread(target=one, args=(conn,), daemon=True)
         threads.add(thread)
         thread.start()

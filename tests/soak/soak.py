@@ -271,7 +271,8 @@ class Soak:
                                    + node.log_tail())
         for process in self.children:
             if not process.is_alive():
-                raise RuntimeError(f"the load process {process.name} died")
+                raise RuntimeError(f"the load process {process.name} ended with "
+                                   f"{process.exitcode}")
         while not self.shared.errors.empty():
             self.fault(self.shared.errors.get(), 40)
 
