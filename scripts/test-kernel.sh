@@ -90,8 +90,8 @@ for module in virtio_pci 9pnet_virtio 9p overlay virtio_rng; do add_module "$mod
 args=("$@")
 if ((${#args[@]} == 0)); then
     # Not those whose point is speed or numbers: everything is thirty times as slow here.
-    args=(-m main -k "(tcp or ztunnel or policy or dns or config or lifecycle) and not storm
-        and not memory and not under_load" --color=no)
+    args=(-m main --color=no
+        -k "(tcp or ztunnel or policy or dns or config or lifecycle) and not (storm or memory or load)")
 fi
 args+=(-v -o timeout=1200)
 env=$(printf 'export PATH=%q ROOT=%q BIN=%q ZTUN_TEST_PATIENCE=%q; ARGS=(' \

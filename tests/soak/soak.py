@@ -352,10 +352,12 @@ class Soak:
                       and '"scope":"access"' not in line and "broken.yaml" not in line]
             if errors:
                 self.fault(f"{node.name}: {len(errors)} errors in the log, as {errors[0][:400]}")
-            certs = len(re.findall('"scope":"(?:identity|ca|certs?)"', log))
+            certs = len(re.findall('"message":"certificate issued"', log))
+            if certs == 0 and self.options.time > self.options.secret_ttl:
+                self.fault(f"{node.name}: no certificate was renewed")
             print(f"{node.name}: {metrics.value('istio_tcp_connections_opened_total'):.0f} flows of "
                   f"the last process, {metrics.value('config_reload_total'):.0f} reloads, "
-                  f"{certs} log lines about certificates, "
+                  f"{certs} certificates, "
                   f"{metrics.value('log_dropped_total'):.0f} log lines dropped")
 
     # The run
