@@ -21,7 +21,7 @@ struct block_mem {
     struct h2_block block;
     struct h2_block_text text;
     size_t cap_fields;
-    struct h2_field fields[INLINE_FIELDS];
+    struct http_field fields[INLINE_FIELDS];
     uint8_t bytes[INLINE_TEXT];
 };
 
@@ -79,7 +79,7 @@ static struct slice copy_text(struct h2_block *block, struct slice from) {
     return slice_make(at, from.len);
 }
 
-static void add_field(struct h2_block *block, const struct h2_field *field, uint32_t max_list) {
+static void add_field(struct h2_block *block, const struct http_field *field, uint32_t max_list) {
     // Both lengths are at most 64 KiB (libnghttp2), so the sum cannot wrap before the raw limit.
     block->list_size += field->name.len + field->value.len + FIELD_COST;
     if (block->list_size > max_list) {
@@ -98,7 +98,7 @@ static void add_field(struct h2_block *block, const struct h2_field *field, uint
             block->fields = xrealloc(block->fields, mem->cap_fields * sizeof(*block->fields));
         }
     }
-    block->fields[block->n_fields++] = (struct h2_field){
+    block->fields[block->n_fields++] = (struct http_field){
         .name = copy_text(block, field->name),
         .value = copy_text(block, field->value),
         .sensitive = field->sensitive,
@@ -112,7 +112,7 @@ enum h2_err h2_block_feed(struct h2_block *block, struct h2_hpack_dec *dec, stru
         return H2_FLOOD_CONTINUATION;
     }
     for (;;) {
-        struct h2_field field;
+        struct http_field field;
         switch (h2_hpack_decode(dec, &piece, is_last, &field)) {
         case H2_HPACK_FIELD:
             add_field(block, &field, max_list);

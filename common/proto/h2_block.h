@@ -28,7 +28,7 @@ struct h2_block {
     size_t n_raw; // encoded bytes so far
     size_t list_size; // RFC 9113 10.5.1: names, values and 32 each
     size_t n_fields;
-    struct h2_field *fields;
+    struct http_field *fields;
     struct h2_block_text *text; // chunks that the slices point into
 };
 

@@ -25,6 +25,7 @@
 
 #include "common/base/chain.h"
 #include "common/base/slice.h"
+#include "common/proto/http_msg.h"
 
 // Wire error codes (RFC 9113 section 7) and our own reasons; table in h2_err.def:
 // H2_ERR(name, wire code, metric label, text).
@@ -65,12 +66,8 @@ void h2_config_init(struct h2_config *config, bool is_server);
 // The profile of ordinary HTTP: 16 KiB frames, a decoder table of 4096, extended CONNECT (server).
 void h2_config_init_http(struct h2_config *config, bool is_server);
 
-// A header field; for requests the pseudo fields come first. Slices are borrowed for the call
-// (send) or until the next h2_conn_next/recv (events). `sensitive`: never indexed.
-struct h2_field {
-    struct slice name, value;
-    bool sensitive;
-};
+// Fields are struct http_field; for requests the pseudo fields come first. Their slices are
+// borrowed for the call (send) or until the next h2_conn_next/recv (events).
 
 enum h2_event_type {
     H2_EV_HEADERS, // request (server) or final response (client) head
@@ -95,7 +92,7 @@ struct h2_stream;
 struct h2_event {
     enum h2_event_type type;
     struct h2_stream *stream; // NULL for connection events
-    const struct h2_field *fields; // HEADERS, INFORMATIONAL, TRAILERS
+    const struct http_field *fields; // HEADERS, INFORMATIONAL, TRAILERS
     size_t n_fields;
     struct blk *blk; // DATA
     uint32_t off, len;
@@ -169,13 +166,13 @@ struct h2_stream *h2_conn_stream(struct h2_conn *conn, uint32_t id); // NULL: no
 // Streams.
 // Client: opens a stream. NULL with *ret_err when the peer's limit, a GOAWAY or the id space
 // forbids.
-struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct h2_field *fields,
+struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct http_field *fields,
                                  size_t n_fields, bool end_stream, void *user,
                                  enum h2_err *ret_err);
 // Server: response head (1xx may repeat); either side: trailers (always end the stream).
-void h2_stream_send_headers(struct h2_stream *stream, const struct h2_field *fields,
+void h2_stream_send_headers(struct h2_stream *stream, const struct http_field *fields,
                             size_t n_fields, bool end_stream);
-void h2_stream_send_trailers(struct h2_stream *stream, const struct h2_field *fields,
+void h2_stream_send_trailers(struct h2_stream *stream, const struct http_field *fields,
                              size_t n_fields);
 // Moves all of `data` (may be empty) into the send queue. end_stream: nothing more will come.
 void h2_stream_send_data(struct h2_stream *stream, struct chain *data, bool end_stream);

@@ -64,7 +64,7 @@ static void block_done(struct h2_hpack_dec *dec) {
 }
 
 enum h2_hpack_result h2_hpack_decode(struct h2_hpack_dec *dec, struct slice *in, bool is_last,
-                                     struct h2_field *ret_field) {
+                                     struct http_field *ret_field) {
     if (dec->inflater == NULL) {
         inflater_open(dec);
     }
@@ -76,7 +76,7 @@ enum h2_hpack_result h2_hpack_decode(struct h2_hpack_dec *dec, struct slice *in,
     }
     *in = slice_skip(*in, (size_t)used);
     if ((flags & NGHTTP2_HD_INFLATE_EMIT) != 0) {
-        *ret_field = (struct h2_field){
+        *ret_field = (struct http_field){
             .name = slice_make(nv.name, nv.namelen),
             .value = slice_make(nv.value, nv.valuelen),
             .sensitive = (nv.flags & NGHTTP2_NV_FLAG_NO_INDEX) != 0,
@@ -198,7 +198,7 @@ static uint8_t *put_text(uint8_t *at, struct slice text) {
 }
 
 // The table's entry for the name, with the value too if there is one; NULL: none.
-static const struct entry *find_entry(const struct h2_field *field, bool *ret_has_value) {
+static const struct entry *find_entry(const struct http_field *field, bool *ret_has_value) {
     const struct entry *found = NULL;
     *ret_has_value = false;
     if (field->name.len > MAX_NAME) {
@@ -220,7 +220,7 @@ static const struct entry *find_entry(const struct h2_field *field, bool *ret_ha
     return found;
 }
 
-static uint8_t *put_field(uint8_t *at, const struct h2_field *field) {
+static uint8_t *put_field(uint8_t *at, const struct http_field *field) {
     bool has_value;
     const struct entry *entry = find_entry(field, &has_value);
     if (has_value && !field->sensitive) {
@@ -234,7 +234,7 @@ static uint8_t *put_field(uint8_t *at, const struct h2_field *field) {
     return put_text(at, field->value);
 }
 
-size_t h2_hpack_bound(const struct h2_field *fields, size_t n_fields) {
+size_t h2_hpack_bound(const struct http_field *fields, size_t n_fields) {
     size_t bound = 0;
     for (size_t i = 0; i < n_fields; i++) {
         bound += fields[i].name.len + fields[i].value.len + FIELD_OVERHEAD;
@@ -242,7 +242,7 @@ size_t h2_hpack_bound(const struct h2_field *fields, size_t n_fields) {
     return bound;
 }
 
-size_t h2_hpack_encode(const struct h2_field *fields, size_t n_fields, uint8_t *buf, size_t cap) {
+size_t h2_hpack_encode(const struct http_field *fields, size_t n_fields, uint8_t *buf, size_t cap) {
     CHECK(cap >= h2_hpack_bound(fields, n_fields));
     uint8_t *at = buf;
     for (size_t i = 0; i < n_fields; i++) {

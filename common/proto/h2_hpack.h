@@ -40,12 +40,12 @@ void h2_hpack_dec_fini(struct h2_hpack_dec *dec);
 void h2_hpack_dec_acked(struct h2_hpack_dec *dec);
 // Decodes from *in and advances it. `is_last`: the block ends with *in; call until DONE or ERROR.
 MUST_USE enum h2_hpack_result h2_hpack_decode(struct h2_hpack_dec *dec, struct slice *in,
-                                              bool is_last, struct h2_field *ret_field);
+                                              bool is_last, struct http_field *ret_field);
 size_t h2_hpack_dec_memory(const struct h2_hpack_dec *dec);
 
 // Bytes that encoding may take at most.
-size_t h2_hpack_bound(const struct h2_field *fields, size_t n_fields);
+size_t h2_hpack_bound(const struct http_field *fields, size_t n_fields);
 // Encodes into buf (cap at least h2_hpack_bound), without a size update; returns the length.
-size_t h2_hpack_encode(const struct h2_field *fields, size_t n_fields, uint8_t *buf, size_t cap);
+size_t h2_hpack_encode(const struct http_field *fields, size_t n_fields, uint8_t *buf, size_t cap);
 // The one-byte update to size 0 that must begin the first block on the wire.
 enum { H2_HPACK_UPDATE_ZERO = 0x20 };

@@ -113,8 +113,8 @@ static void append_block(struct h2_conn *conn, struct chain *out, uint32_t id, s
     } while (block.len > 0);
 }
 
-void h2_out_head(struct h2_conn *conn, uint32_t id, const struct h2_field *fields, size_t n_fields,
-                 bool end_stream) {
+void h2_out_head(struct h2_conn *conn, uint32_t id, const struct http_field *fields,
+                 size_t n_fields, bool end_stream) {
     uint8_t stack[HEAD_STACK];
     size_t cap = h2_hpack_bound(fields, n_fields);
     uint8_t *buf = cap <= sizeof(stack) ? stack : xmalloc(cap);
@@ -125,7 +125,7 @@ void h2_out_head(struct h2_conn *conn, uint32_t id, const struct h2_field *field
     }
 }
 
-struct h2_trailers *h2_out_encode(const struct h2_field *fields, size_t n_fields) {
+struct h2_trailers *h2_out_encode(const struct http_field *fields, size_t n_fields) {
     size_t cap = h2_hpack_bound(fields, n_fields);
     struct h2_trailers *trailers = xmalloc(sizeof(*trailers) + cap);
     trailers->len = h2_hpack_encode(fields, n_fields, trailers->bytes, cap);

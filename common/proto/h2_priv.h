@@ -236,8 +236,8 @@ void h2_out_answer(struct h2_conn *conn, enum h2_frame_type type, uint8_t flags,
                    struct slice payload);
 void h2_out_rst(struct h2_conn *conn, uint32_t id, enum h2_err err, bool is_provoked);
 void h2_out_window_update(struct h2_conn *conn, uint32_t id, uint32_t increment);
-void h2_out_head(struct h2_conn *conn, uint32_t id, const struct h2_field *fields, size_t n_fields,
-                 bool end_stream);
-struct h2_trailers *h2_out_encode(const struct h2_field *fields, size_t n_fields);
+void h2_out_head(struct h2_conn *conn, uint32_t id, const struct http_field *fields,
+                 size_t n_fields, bool end_stream);
+struct h2_trailers *h2_out_encode(const struct http_field *fields, size_t n_fields);
 void h2_out_schedule(struct h2_stream *stream); // puts it into the right list, or takes it out
 void h2_out_unblock(struct h2_conn *conn); // the connection's window opened

@@ -62,7 +62,7 @@ bool h2_rules_value_is_valid(struct slice value) {
 }
 
 // RFC 9113 8.2.2.
-static bool is_connection_specific(const struct h2_field *field) {
+static bool is_connection_specific(const struct http_field *field) {
     switch (field->name.len) {
     case 2:
         return slice_eq(field->name, SLICE_LIT("te")) &&
@@ -127,7 +127,7 @@ static bool check_response(const struct slice values[P_COUNT], unsigned seen,
     return true;
 }
 
-static bool take_pseudo(const struct h2_field *field, enum h2_list_kind kind, unsigned *seen,
+static bool take_pseudo(const struct http_field *field, enum h2_list_kind kind, unsigned *seen,
                         struct slice values[P_COUNT]) {
     for (unsigned i = 0; i < P_COUNT; i++) {
         if (slice_eq(field->name, pseudos[i].name)) {
@@ -142,14 +142,14 @@ static bool take_pseudo(const struct h2_field *field, enum h2_list_kind kind, un
     return false;
 }
 
-bool h2_rules_check(enum h2_list_kind kind, const struct h2_field *fields, size_t n_fields,
+bool h2_rules_check(enum h2_list_kind kind, const struct http_field *fields, size_t n_fields,
                     bool allow_protocol, struct h2_list_info *ret_info) {
     struct slice values[P_COUNT] = {{0}};
     struct h2_list_info info = {0};
     unsigned seen = 0;
     bool in_pseudo = true;
     for (size_t i = 0; i < n_fields; i++) {
-        const struct h2_field *field = &fields[i];
+        const struct http_field *field = &fields[i];
         if (!h2_rules_value_is_valid(field->value)) {
             return false;
         }

@@ -17,8 +17,8 @@ struct h2_list_info {
 };
 
 // allow_protocol: extended CONNECT was announced by the one who receives the request.
-MUST_USE bool h2_rules_check(enum h2_list_kind kind, const struct h2_field *fields, size_t n_fields,
-                             bool allow_protocol, struct h2_list_info *ret_info);
+MUST_USE bool h2_rules_check(enum h2_list_kind kind, const struct http_field *fields,
+                             size_t n_fields, bool allow_protocol, struct h2_list_info *ret_info);
 
 bool h2_rules_name_is_valid(struct slice name); // token, no upper case; not a pseudo name
 bool h2_rules_value_is_valid(struct slice value); // no NUL, CR, LF; no space at the ends

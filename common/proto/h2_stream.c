@@ -313,7 +313,7 @@ static bool can_send(const struct h2_stream *stream) {
     return !stream->conn->is_dead && !stream->has_end_queued && stream->state != H2_STATE_CLOSED;
 }
 
-static bool is_plain_connect(const struct h2_field *fields, size_t n_fields) {
+static bool is_plain_connect(const struct http_field *fields, size_t n_fields) {
     bool is_connect = false;
     for (size_t i = 0; i < n_fields && fields[i].name.len > 0 && fields[i].name.ptr[0] == ':';
          i++) {
@@ -326,7 +326,7 @@ static bool is_plain_connect(const struct h2_field *fields, size_t n_fields) {
     return is_connect;
 }
 
-struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct h2_field *fields,
+struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct http_field *fields,
                                  size_t n_fields, bool end_stream, void *user,
                                  enum h2_err *ret_err) {
     CHECK(!conn->is_server && n_fields > 0);
@@ -346,7 +346,7 @@ struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct h2_field *fi
     return stream;
 }
 
-void h2_stream_send_headers(struct h2_stream *stream, const struct h2_field *fields,
+void h2_stream_send_headers(struct h2_stream *stream, const struct http_field *fields,
                             size_t n_fields, bool end_stream) {
     if (!can_send(stream)) {
         return;
@@ -363,7 +363,7 @@ void h2_stream_send_headers(struct h2_stream *stream, const struct h2_field *fie
     }
 }
 
-void h2_stream_send_trailers(struct h2_stream *stream, const struct h2_field *fields,
+void h2_stream_send_trailers(struct h2_stream *stream, const struct http_field *fields,
                              size_t n_fields) {
     if (!can_send(stream)) {
         return;

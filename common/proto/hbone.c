@@ -96,7 +96,7 @@ static void put_hex(struct hbone_head *head, const uint8_t *bytes, size_t len) {
 static void add_field(struct hbone_head *head, struct slice name, size_t start) {
     if (head->text_len > start) {
         CHECK(head->n_fields < HBONE_FIELDS_MAX);
-        head->fields[head->n_fields++] = (struct h2_field){
+        head->fields[head->n_fields++] = (struct http_field){
             .name = name,
             .value = slice_make(head->text + start, head->text_len - start),
         };
@@ -441,7 +441,7 @@ static void traceparent_parse(struct slice value, struct hbone_connect *connect)
     connect->trace_flags = flags;
 }
 
-enum hbone_err hbone_connect_parse(const struct h2_field *fields, size_t n_fields,
+enum hbone_err hbone_connect_parse(const struct http_field *fields, size_t n_fields,
                                    char scratch[HBONE_BAGGAGE_MAX],
                                    struct hbone_connect *ret_connect) {
     struct hbone_connect connect = {0};
@@ -480,7 +480,7 @@ enum hbone_err hbone_connect_parse(const struct h2_field *fields, size_t n_field
     return HBONE_OK;
 }
 
-uint16_t hbone_response_parse(const struct h2_field *fields, size_t n_fields,
+uint16_t hbone_response_parse(const struct http_field *fields, size_t n_fields,
                               char scratch[HBONE_BAGGAGE_MAX], struct hbone_baggage *ret_baggage) {
     *ret_baggage = (struct hbone_baggage){0};
     uint64_t status = 0;

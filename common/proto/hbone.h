@@ -65,7 +65,7 @@ struct hbone_connect {
 
 // A field list with the storage that it points into: fields are valid while the object stays put.
 struct hbone_head {
-    struct h2_field fields[HBONE_FIELDS_MAX];
+    struct http_field fields[HBONE_FIELDS_MAX];
     size_t n_fields;
     size_t text_len;
     char text[HBONE_HEAD_TEXT_MAX];
@@ -77,7 +77,7 @@ MUST_USE bool hbone_connect_build(const struct hbone_connect *connect, struct hb
 // Server: checks and reads a request head. HBONE_OK, or NOT_CONNECT, BAD_AUTHORITY, BAD_HEAD (two
 // authorities, extended CONNECT). What is only informative and malformed (forwarded, baggage,
 // traceparent) is read as absent. `scratch` holds decoded baggage while the result is in use.
-MUST_USE enum hbone_err hbone_connect_parse(const struct h2_field *fields, size_t n_fields,
+MUST_USE enum hbone_err hbone_connect_parse(const struct http_field *fields, size_t n_fields,
                                             char scratch[HBONE_BAGGAGE_MAX],
                                             struct hbone_connect *ret_connect);
 
@@ -85,7 +85,7 @@ MUST_USE enum hbone_err hbone_connect_parse(const struct h2_field *fields, size_
 void hbone_response_build(enum hbone_err err, const struct hbone_baggage *baggage,
                           struct hbone_head *ret_head);
 // Client: reads it. Status 0 when there is no valid :status. Baggage is all empty without one.
-uint16_t hbone_response_parse(const struct h2_field *fields, size_t n_fields,
+uint16_t hbone_response_parse(const struct http_field *fields, size_t n_fields,
                               char scratch[HBONE_BAGGAGE_MAX], struct hbone_baggage *ret_baggage);
 // 2xx: bytes may flow (RFC 9110 9.3.6).
 static inline bool hbone_status_is_ok(uint16_t status) {

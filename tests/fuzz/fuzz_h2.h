@@ -59,8 +59,8 @@ static inline void mix(uint64_t *digest, const void *bytes, size_t len) {
 }
 
 static inline void fuzz_respond(struct h2_stream *stream, bool end) {
-    struct h2_field fields[] = {{SLICE_LIT(":status"), SLICE_LIT("200"), false},
-                                {SLICE_LIT("server"), SLICE_LIT("fuzz"), false}};
+    struct http_field fields[] = {{SLICE_LIT(":status"), SLICE_LIT("200"), false},
+                                  {SLICE_LIT("server"), SLICE_LIT("fuzz"), false}};
     h2_stream_send_headers(stream, fields, 2, end);
 }
 
@@ -195,7 +195,7 @@ static inline void fuzz_feed(struct fuzz_h2 *f, const uint8_t *bytes, size_t len
 static inline void fuzz_open(struct fuzz_h2 *f, bool end) {
     static const char *const methods[] = {"CONNECT", "GET"};
     bool is_get = (f->mode & MODE_HTTP) != 0;
-    struct h2_field fields[] = {
+    struct http_field fields[] = {
         {SLICE_LIT(":method"), slice_str(methods[is_get]), false},
         {SLICE_LIT(":authority"), SLICE_LIT("10.0.0.1:80"), false},
         {SLICE_LIT(":scheme"), SLICE_LIT("https"), false},
@@ -209,7 +209,7 @@ static inline void fuzz_open(struct fuzz_h2 *f, bool end) {
 }
 
 static inline void fuzz_act(struct fuzz_h2 *f, uint8_t act, uint8_t id, uint8_t arg) {
-    static const struct h2_field trailer = {
+    static const struct http_field trailer = {
         {(const uint8_t *)"t", 1}, {(const uint8_t *)"1", 1}, 0};
     struct h2_stream *stream = f->streams[id % N_IDS];
     f->now += (uint64_t)arg * NS_PER_MS;

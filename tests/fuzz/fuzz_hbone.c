@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     if (len < 1) {
         return 0;
     }
-    struct h2_field fields[MAX_FIELDS];
+    struct http_field fields[MAX_FIELDS];
     size_t n_fields = 0;
     struct slice rest = slice_make(data + 1, len - 1);
     while (rest.len > 0 && n_fields < MAX_FIELDS) {
@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
             rest.len = 0;
         }
         if (slice_split(line, '=', &name, &value)) {
-            fields[n_fields++] = (struct h2_field){.name = name, .value = value};
+            fields[n_fields++] = (struct http_field){.name = name, .value = value};
         }
     }
     char scratch[HBONE_BAGGAGE_MAX];

@@ -111,7 +111,7 @@ static void in_done(struct pipe *pipe) {
 static void in_answer(struct in_flow *flow, uint16_t status) {
     char text[8];
     int n = snprintf(text, sizeof(text), "%u", status);
-    struct h2_field field = {.name = SLICE_LIT(":status"), .value = slice_make(text, (size_t)n)};
+    struct http_field field = {.name = SLICE_LIT(":status"), .value = slice_make(text, (size_t)n)};
     h2_stream_send_headers(flow->down.user.stream, &field, 1, status != 200);
     h2_drv_kick(flow->down.user.drv);
 }

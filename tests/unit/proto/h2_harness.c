@@ -69,7 +69,7 @@ void wire_preface(struct wire *wire) {
     wire_frame(wire, H2_FRAME_SETTINGS, 0, 0, NULL, 0);
 }
 
-size_t fields_of(const char *text, struct h2_field *fields, size_t max) {
+size_t fields_of(const char *text, struct http_field *fields, size_t max) {
     size_t n = 0;
     struct slice rest = slice_str(text);
     while (rest.len > 0) {
@@ -83,13 +83,13 @@ size_t fields_of(const char *text, struct h2_field *fields, size_t max) {
             at++;
         }
         fields[n++] =
-            (struct h2_field){.name = slice_head(item, at), .value = slice_skip(item, at + 1)};
+            (struct http_field){.name = slice_head(item, at), .value = slice_skip(item, at + 1)};
     }
     return n;
 }
 
 size_t wire_block(uint8_t *buf, size_t cap, const char *text, bool size_update) {
-    struct h2_field fields[MAX_FIELDS];
+    struct http_field fields[MAX_FIELDS];
     size_t n = fields_of(text, fields, MAX_FIELDS);
     size_t at = 0;
     if (size_update) {

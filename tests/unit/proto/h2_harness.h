@@ -75,7 +75,7 @@ uint64_t rnd(uint64_t *seed); // splitmix64
 
 // A chain of `len` patterned bytes in pieces of `piece`, with head- and tailroom.
 void make_data(struct chain *chain, struct blk_pool *pool, size_t len, size_t piece);
-size_t fields_of(const char *text, struct h2_field *fields, size_t max); // borrows from text
+size_t fields_of(const char *text, struct http_field *fields, size_t max); // borrows from text
 
 // Moves bytes both ways until both are quiet.
 void pump(struct h2_end *a, struct h2_end *b);

@@ -8,14 +8,14 @@
 #include "common/proto/h2_priv.h"
 
 static struct h2_stream *open_stream(struct h2_end *client, const char *text, bool end) {
-    struct h2_field fields[32];
+    struct http_field fields[32];
     size_t n = fields_of(text, fields, 32);
     enum h2_err err;
     return h2_stream_open(client->conn, fields, n, end, NULL, &err);
 }
 
 static void respond(struct h2_stream *stream, const char *text, bool end) {
-    struct h2_field fields[32];
+    struct http_field fields[32];
     size_t n = fields_of(text, fields, 32);
     h2_stream_send_headers(stream, fields, n, end);
 }
@@ -41,7 +41,7 @@ static void test_request_response(void **state) {
     respond(peer, ":status=103|link=x", false);
     respond(peer, ":status=200|a=b", false);
     send_data(&s, peer, 100, false);
-    struct h2_field trailer = {SLICE_LIT("grpc-status"), SLICE_LIT("0"), false};
+    struct http_field trailer = {SLICE_LIT("grpc-status"), SLICE_LIT("0"), false};
     h2_stream_send_trailers(peer, &trailer, 1);
     pump(&c, &s);
     assert_string_equal(end_log(&c),
@@ -295,7 +295,7 @@ static void test_user_pointer(void **state) {
     end_init(&c, false);
     end_open(&c, false);
     assert_false(h2_conn_has_settings(c.conn));
-    struct h2_field fields[8];
+    struct http_field fields[8];
     enum h2_err err;
     int user, other;
     size_t n = fields_of(REQ_GET, fields, 8);
@@ -327,7 +327,7 @@ static void test_calls_after_death(void **state) {
     h2_conn_tick(c.conn, c.now + 100 * NS_PER_SEC);
     h2_stream_reset(a, H2_CANCEL);
     assert_int_equal(h2_conn_queued(c.conn), queued);
-    struct h2_field fields[8];
+    struct http_field fields[8];
     enum h2_err err;
     size_t n = fields_of(REQ_GET, fields, 8);
     assert_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
@@ -364,7 +364,7 @@ static void test_goaway_two_steps(void **state) {
     end_feed(&c, out.bytes, out.len);
     assert_true(h2_conn_is_draining(c.conn));
     enum h2_err err;
-    struct h2_field fields[8];
+    struct http_field fields[8];
     size_t n = fields_of(REQ_GET, fields, 8);
     assert_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
     assert_int_equal(err, H2_DRAINING);
@@ -501,7 +501,7 @@ static void test_stream_ids_end(void **state) {
     assert_int_equal(h2_conn_n_free_streams(c.conn), 1);
     assert_non_null(open_stream(&c, REQ_GET, true));
     assert_int_equal(h2_conn_n_free_streams(c.conn), 0);
-    struct h2_field fields[8];
+    struct http_field fields[8];
     enum h2_err err;
     size_t n = fields_of(REQ_GET, fields, 8);
     assert_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
@@ -519,7 +519,7 @@ static void test_peer_stream_limit(void **state) {
     assert_int_equal(h2_conn_n_free_streams(c.conn), 2);
     struct h2_stream *a = open_stream(&c, REQ_GET, true);
     assert_non_null(open_stream(&c, REQ_GET, true));
-    struct h2_field fields[8];
+    struct http_field fields[8];
     enum h2_err err;
     size_t n = fields_of(REQ_GET, fields, 8);
     assert_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
@@ -603,7 +603,7 @@ static void test_free_busy(void **state) {
 // ---- whole versus split: a conversation of everything, in pieces of any size, looks the same
 
 static void echo(struct h2_end *end, const struct h2_event *ev) {
-    struct h2_field fields[2];
+    struct http_field fields[2];
     switch (ev->type) {
     case H2_EV_HEADERS:
         respond(ev->stream, ":status=100", false);
@@ -680,7 +680,7 @@ static void converse(size_t max_chunk, uint64_t seed, char **ret_client, char **
             open_stream(&c, i % 2 == 0 ? REQ_GET "|cookie=abc|x-y=z" : REQ_CONNECT, false);
         send_data(&c, a, (size_t)i * i * 300, i % 2 != 0);
         if (i % 2 == 0) {
-            struct h2_field trailer = {SLICE_LIT("end"), SLICE_LIT("of it"), false};
+            struct http_field trailer = {SLICE_LIT("end"), SLICE_LIT("of it"), false};
             h2_stream_send_trailers(a, &trailer, 1);
         }
         if (i == 7) {

@@ -12,7 +12,7 @@
 enum { EXPORT_MAX = 64 << 20 };
 
 static struct h2_stream *open_stream(struct h2_end *client, const char *text, bool end) {
-    struct h2_field fields[16];
+    struct http_field fields[16];
     size_t n = fields_of(text, fields, 16);
     enum h2_err err;
     return h2_stream_open(client->conn, fields, n, end, NULL, &err);
@@ -50,7 +50,7 @@ static bool hand_over(struct h2_end *end) {
 }
 
 static void echo(struct h2_end *end, const struct h2_event *ev) {
-    struct h2_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
+    struct http_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
     struct chain data;
     chain_init(&data, &end->pool);
     if (ev->type == H2_EV_HEADERS) {
@@ -59,7 +59,7 @@ static void echo(struct h2_end *end, const struct h2_event *ev) {
         chain_append(&data, ev->blk, ev->off, ev->len);
         h2_stream_send_data(ev->stream, &data, false);
     } else if (ev->type == H2_EV_END && h2_stream_id(ev->stream) % 4 == 1) {
-        struct h2_field trailer = {SLICE_LIT("t"), SLICE_LIT("1"), false};
+        struct http_field trailer = {SLICE_LIT("t"), SLICE_LIT("1"), false};
         h2_stream_send_trailers(ev->stream, &trailer, 1);
     } else if (ev->type == H2_EV_END) {
         h2_stream_send_data(ev->stream, &data, true);

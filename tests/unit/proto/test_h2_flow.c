@@ -9,14 +9,14 @@
 #include "common/proto/h2_priv.h"
 
 static struct h2_stream *open_stream(struct h2_end *client, const char *text, bool end) {
-    struct h2_field fields[16];
+    struct http_field fields[16];
     size_t n = fields_of(text, fields, 16);
     enum h2_err err;
     return h2_stream_open(client->conn, fields, n, end, NULL, &err);
 }
 
 static void respond(struct h2_stream *stream) {
-    struct h2_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
+    struct http_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
     h2_stream_send_headers(stream, &field, 1, false);
 }
 

@@ -382,7 +382,7 @@ static void run(const struct row *row, size_t max_chunk, uint64_t seed, struct o
     end.auto_consume = false;
     end_open(&end, !row->is_client);
     if (row->is_client) {
-        struct h2_field fields[8];
+        struct http_field fields[8];
         enum h2_err err;
         size_t n = fields_of(REQ_GET, fields, 8);
         assert_non_null(h2_stream_open(end.conn, fields, n, true, NULL, &err));

@@ -106,7 +106,7 @@ static void test_answered_resets_are_free(void **state) {
     (void)state;
     struct h2_end s;
     server_open(&s);
-    struct h2_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
+    struct http_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
     for (uint32_t i = 0; i < 10 * LIMIT; i++) {
         struct wire in = {0}, out = {0};
         wire_headers(&in, 2 * i + 1, REQ_CONNECT, 0);
@@ -157,7 +157,7 @@ static void test_tiny_windows(void **state) {
     wire_headers(&in, 1, REQ_CONNECT, 0);
     end_feed(&s, in.bytes, in.len);
     struct h2_stream *stream = end_stream_of(&s, 1);
-    struct h2_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
+    struct http_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
     h2_stream_send_headers(stream, &field, 1, false);
     struct chain data;
     make_data(&data, &s.pool, 100000, BLK_DATA_MAX);
@@ -188,7 +188,7 @@ static void test_small_messages(void **state) {
     wire_headers(&in, 1, REQ_CONNECT, 0);
     end_feed(&s, in.bytes, in.len);
     struct h2_stream *stream = end_stream_of(&s, 1);
-    struct h2_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
+    struct http_field field = {SLICE_LIT(":status"), SLICE_LIT("200"), false};
     h2_stream_send_headers(stream, &field, 1, false);
     for (size_t n = 0; n < 10000; n++) {
         struct chain data;

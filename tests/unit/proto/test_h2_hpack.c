@@ -16,7 +16,7 @@ static char *decode(struct h2_hpack_dec *dec, const uint8_t *bytes, size_t len, 
         struct slice in = slice_make(bytes + at, n);
         at += n;
         for (;;) {
-            struct h2_field field;
+            struct http_field field;
             enum h2_hpack_result result = h2_hpack_decode(dec, &in, at == len, &field);
             if (result == H2_HPACK_ERROR) {
                 free(text);
@@ -132,7 +132,7 @@ static void test_early_update(void **state) {
 
 static void test_encoder_never_indexes(void **state) {
     (void)state;
-    struct h2_field fields[16];
+    struct http_field fields[16];
     size_t n = fields_of(REQ_GET "|cookie=a=b|x-custom=some value|user-agent=me", fields, 16);
     fields[n - 1].sensitive = true;
     uint8_t first[512], again[512];
@@ -164,7 +164,7 @@ static void test_static_table(void **state) {
         h2_hpack_dec_init(&dec, 4096);
         uint8_t indexed = 0x80 | index;
         struct slice in = slice_make(&indexed, 1);
-        struct h2_field field;
+        struct http_field field;
         assert_int_equal(h2_hpack_decode(&dec, &in, true, &field), H2_HPACK_FIELD);
         uint8_t buf[200];
         size_t len = h2_hpack_encode(&field, 1, buf, sizeof(buf));
@@ -173,7 +173,7 @@ static void test_static_table(void **state) {
             assert_int_equal(buf[0], indexed);
         }
         char *name = slice_dup(field.name);
-        struct h2_field other = {slice_str(name), SLICE_LIT("other value"), index % 2 == 0};
+        struct http_field other = {slice_str(name), SLICE_LIT("other value"), index % 2 == 0};
         len = h2_hpack_encode(&other, 1, buf, sizeof(buf));
         assert_true(len <= 2 + 1 + other.value.len); // no name in it
         assert_int_equal(buf[0] & 0xf0, other.sensitive ? 0x10 : 0);
@@ -195,8 +195,8 @@ static void test_lengths(void **state) {
     char *text = xmalloc(60000);
     memset(text, 'v', 60000);
     for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
-        struct h2_field field = {slice_make(text, MAX(lens[i], (size_t)1)),
-                                 slice_make(text, lens[i]), false};
+        struct http_field field = {slice_make(text, MAX(lens[i], (size_t)1)),
+                                   slice_make(text, lens[i]), false};
         size_t cap = h2_hpack_bound(&field, 1);
         uint8_t *buf = xmalloc(cap);
         size_t len = h2_hpack_encode(&field, 1, buf, cap);
@@ -224,7 +224,7 @@ static void test_random(void **state) {
         h2_hpack_dec_init(&dec, round % 3 == 0 ? 0 : 4096);
         for (int i = 0; i < 4; i++) {
             static char text[60][2][300];
-            struct h2_field fields[60];
+            struct http_field fields[60];
             size_t n = rnd(&seed) % 60;
             size_t list_size = 0;
             for (size_t f = 0; f < n; f++) {
@@ -234,8 +234,9 @@ static void test_random(void **state) {
                         text[f][part][k] = (char)rnd(&seed);
                     }
                 }
-                fields[f] = (struct h2_field){slice_make(text[f][0], len[0]),
-                                              slice_make(text[f][1], len[1]), rnd(&seed) % 2 == 0};
+                fields[f] =
+                    (struct http_field){slice_make(text[f][0], len[0]),
+                                        slice_make(text[f][1], len[1]), rnd(&seed) % 2 == 0};
                 list_size += len[0] + len[1] + 32;
             }
             uint8_t buf[40000];

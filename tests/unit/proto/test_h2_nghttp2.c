@@ -234,7 +234,7 @@ static void serve(struct h2_end *end, const struct h2_event *ev) {
     struct talk *talk = end->hook_arg;
     struct exchange *ex =
         ev->stream != NULL ? exchange_of(talk, (int32_t)h2_stream_id(ev->stream)) : NULL;
-    struct h2_field fields[4];
+    struct http_field fields[4];
     switch (ev->type) {
     case H2_EV_HEADERS:
         if (ex->wants_trailers) { // of the test's own wish
@@ -310,7 +310,7 @@ static void open_theirs(struct talk *talk, struct exchange *ex) {
 static void open_ours(struct talk *talk, struct exchange *ex) {
     fill_body(talk, &ex->plan);
     struct body body = ex->plan;
-    struct h2_field fields[16];
+    struct http_field fields[16];
     size_t n =
         fields_of(":method=POST|:scheme=https|:path=/x|:authority=e.f|x-a=b|x-wants-trailers=1",
                   fields, 16);

@@ -9,7 +9,7 @@
 #include "common/proto/h2_priv.h"
 
 static struct h2_stream *open_stream(struct h2_end *client, const char *text, bool end) {
-    struct h2_field fields[16];
+    struct http_field fields[16];
     size_t n = fields_of(text, fields, 16);
     enum h2_err err;
     return h2_stream_open(client->conn, fields, n, end, NULL, &err);
@@ -207,9 +207,9 @@ static void test_large_head(void **state) {
     pair_open(&c, &s);
     char *value = xmalloc(40000);
     memset(value, '~', 40000);
-    struct h2_field fields[5];
+    struct http_field fields[5];
     size_t n = fields_of(REQ_GET, fields, 5);
-    fields[n++] = (struct h2_field){SLICE_LIT("x-large"), slice_make(value, 40000), true};
+    fields[n++] = (struct http_field){SLICE_LIT("x-large"), slice_make(value, 40000), true};
     enum h2_err err;
     assert_non_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
     struct wire wire = {0};
@@ -236,9 +236,9 @@ static void test_head_lengths(void **state) {
         end_init(&s, true);
         end_open(&c, false);
         end_open(&s, true);
-        struct h2_field fields[5];
+        struct http_field fields[5];
         size_t n = fields_of(REQ_GET, fields, 5);
-        fields[n++] = (struct h2_field){SLICE_LIT("x"), slice_make(value, len), false};
+        fields[n++] = (struct http_field){SLICE_LIT("x"), slice_make(value, len), false};
         enum h2_err err;
         assert_non_null(h2_stream_open(c.conn, fields, n, true, NULL, &err));
         pump(&c, &s);

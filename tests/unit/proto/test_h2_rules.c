@@ -86,7 +86,7 @@ static const struct {
 static void test_rows(void **state) {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct h2_field fields[16];
+        struct http_field fields[16];
         size_t n = fields_of(rows[i].fields, fields, 16);
         struct h2_list_info info;
         if (h2_rules_check(rows[i].kind, fields, n, false, &info) != rows[i].ok ||
@@ -98,7 +98,7 @@ static void test_rows(void **state) {
 
 static void test_info(void **state) {
     (void)state;
-    struct h2_field fields[16];
+    struct http_field fields[16];
     struct h2_list_info info = {.status = 7};
     assert_false(h2_rules_check(S, fields, fields_of(":status=abc", fields, 16), false, &info));
     assert_int_equal(info.status, 7); // untouched

@@ -231,7 +231,7 @@ static void test_round_trip(void **state) {
 
 static enum hbone_err parse(const char *text, struct hbone_connect *ret_connect,
                             char scratch[HBONE_BAGGAGE_MAX]) {
-    static struct h2_field fields[32];
+    static struct http_field fields[32];
     size_t n = fields_of(text, fields, 32);
     return hbone_connect_parse(fields, n, scratch, ret_connect);
 }
@@ -288,7 +288,7 @@ static void test_forwarded(void **state) {
         {"\"", NULL, ""},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct h2_field fields[] = {
+        struct http_field fields[] = {
             {SLICE_LIT(":method"), SLICE_LIT("CONNECT"), false},
             {SLICE_LIT(":authority"), SLICE_LIT("1.1.1.1:1"), false},
             {SLICE_LIT("forwarded"), slice_str(rows[i].value), false},
@@ -373,7 +373,7 @@ static void test_traceparent(void **state) {
         {"", false},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct h2_field fields[] = {
+        struct http_field fields[] = {
             {SLICE_LIT(":method"), SLICE_LIT("CONNECT"), false},
             {SLICE_LIT(":authority"), SLICE_LIT("1.1.1.1:1"), false},
             {SLICE_LIT("traceparent"), slice_str(rows[i].value), false},
@@ -408,7 +408,7 @@ static void test_responses(void **state) {
         uint16_t status;
     } rows[] = {{":status=200", 200}, {":status=99", 0}, {":status=abc", 0}, {"a=b", 0}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        struct h2_field fields[4];
+        struct http_field fields[4];
         size_t n = fields_of(rows[i].head, fields, 4);
         char scratch[HBONE_BAGGAGE_MAX];
         struct hbone_baggage back;
