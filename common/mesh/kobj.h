@@ -28,7 +28,7 @@ struct config_errors;
 enum kobj_kind {
     KOBJ_UNKNOWN, // no kind we know by name; meta only
     KOBJ_UNUSED, // a known Kubernetes or Istio kind that L4 does not read; meta only
-    KOBJ_WAYPOINT, // VirtualService, HTTPRoute, Gateway ...: belongs to the waypoint; meta only
+    KOBJ_WAYPOINT, // TLSRoute, Telemetry, EnvoyFilter ...: no part of ztun reads it; meta only
     KOBJ_NAMESPACE,
     KOBJ_NODE,
     KOBJ_POD,
@@ -46,6 +46,13 @@ enum kobj_kind {
     KOBJ_WORKLOAD_GROUP,
     KOBJ_AUTHORIZATION_POLICY,
     KOBJ_PEER_AUTHENTICATION,
+    KOBJ_VIRTUAL_SERVICE, // this and the following ones: kobj_l7.h
+    KOBJ_DESTINATION_RULE,
+    KOBJ_GATEWAY, // of the Gateway API
+    KOBJ_GATEWAY_CLASS,
+    KOBJ_HTTP_ROUTE,
+    KOBJ_GRPC_ROUTE,
+    KOBJ_REFERENCE_GRANT,
     KOBJ_N_KINDS,
 };
 
@@ -567,6 +574,12 @@ struct kobj {
         const struct kobj_workload_group *workload_group;
         const struct kobj_authz_policy *authz;
         const struct kobj_peer_auth *peer_auth;
+        const struct kobj_virtual_service *virtual_service;
+        const struct kobj_destination_rule *destination_rule;
+        const struct kobj_gateway *gateway;
+        const struct kobj_gateway_class *gateway_class;
+        const struct kobj_route *route; // HTTPRoute, GRPCRoute
+        const struct kobj_reference_grant *reference_grant;
     };
 };
 
