@@ -18,20 +18,22 @@ enum { BUNDLE_MAX = 1 << 20 };
 
 char *tls_cert_identity(X509 *cert) {
     GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
-    char *identity = NULL;
+    const ASN1_IA5STRING *uri = NULL;
+    struct slice text = {0};
+    struct tls_spiffe id;
+    size_t n_uris = 0;
     for (size_t i = 0; names != NULL && i < sk_GENERAL_NAME_num(names); i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-        struct tls_spiffe id;
-        if (name->type != GEN_URI) {
-            continue;
-        }
-        const ASN1_IA5STRING *uri = name->d.uniformResourceIdentifier;
-        struct slice text = slice_make(ASN1_STRING_get0_data(uri), (size_t)ASN1_STRING_length(uri));
-        if (tls_spiffe_parse(text, &id)) {
-            identity = slice_dup(text);
-            break;
+        if (name->type == GEN_URI) {
+            uri = name->d.uniformResourceIdentifier;
+            n_uris++;
         }
     }
+    // Attack: who presents two could be taken for either.
+    if (n_uris == 1) {
+        text = slice_make(ASN1_STRING_get0_data(uri), (size_t)ASN1_STRING_length(uri));
+    }
+    char *identity = tls_spiffe_parse(text, &id) ? slice_dup(text) : NULL;
     GENERAL_NAMES_free(names);
     ERR_clear_error();
     return identity;

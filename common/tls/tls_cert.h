@@ -8,7 +8,7 @@
 #include "common/base/slice.h"
 
 struct tls_cert_info {
-    char *identity; // first SPIFFE URI SAN; "" when there is none
+    char *identity; // its only URI, a SPIFFE one; "" when it has none or more
     char *subject; // "CN=x,O=y" (RFC 2253); may be ""
     char *issuer;
     char *serial; // decimal

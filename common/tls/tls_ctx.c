@@ -111,7 +111,7 @@ struct tls_ctx *tls_ctx_new(const struct tls_ctx_params *params, char **ret_erro
     }
     ctx->identity = tls_cert_identity(sk_X509_value(chain, 0));
     if (ctx->identity == NULL) {
-        error = xstrdup("certificate chain: the leaf has no SPIFFE URI SAN");
+        error = xstrdup("certificate chain: the leaf does not have exactly one SPIFFE URI");
         goto out;
     }
     CHECK(tls_spiffe_parse(slice_str(ctx->identity), &id));

@@ -35,7 +35,7 @@ struct tls_ctx;
 // Refuses everything but TLS 1.3 with AES-GCM and ALPN "h2"; no SNI, tickets or resumption.
 //
 // NULL with a heap-allocated reason in *ret_error (caller frees) when PEM is bad, key and
-// certificate do not match, no SPIFFE URI SAN, or the bundle is empty.
+// certificate do not match, not exactly one SPIFFE URI, or the bundle is empty.
 struct tls_ctx *tls_ctx_new(const struct tls_ctx_params *params, char **ret_error);
 // Identities that have the same bundle and CRLs share one parsed copy.
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx);

@@ -135,18 +135,17 @@ static enum tls_err verify_peer(struct tls_handshake *hs, const SSL *ssl) {
         certs[i] = slice_make(CRYPTO_BUFFER_data(cert), CRYPTO_BUFFER_len(cert));
     }
     struct tls_chain *chain = NULL;
-    struct slice identity;
     enum tls_err err =
         tls_verify_chain(hs->ctx, !hs->is_server, certs, n, hs->now_s, &chain, hs->detail);
     if (err != TLS_OK) {
         return err;
     }
-    err = tls_verify_identity(hs->ctx, chain, hs->expected, hs->n_expected, &identity, hs->detail);
+    err = tls_verify_identity(hs->ctx, chain, hs->expected, hs->n_expected, hs->detail);
     if (err != TLS_OK) {
         tls_chain_unref(chain);
         return err;
     }
-    tls_chain_fill_peer(chain, identity, &hs->peer);
+    tls_chain_fill_peer(chain, &hs->peer);
     return TLS_OK;
 }
 

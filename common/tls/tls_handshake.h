@@ -4,7 +4,7 @@
 // blocking). An object belongs to one thread at a time; the tls_ctx and the verified-chain cache
 // are shared.
 //
-// Limits: 96 KiB of input, 64 KiB of certificates, 8 certificates a chain, 8 SPIFFE URIs a leaf.
+// Limits: 96 KiB of input, 64 KiB of certificates, 8 certificates a chain.
 //
 // Feed input with tls_handshake_recv, send what it appends to `out`, until DONE; then
 // tls_handshake_take gives the record layer and the bytes that were read past the handshake.
@@ -18,9 +18,7 @@
 struct tls_chain; // a verified chain, immutable, shared by all tunnels of the same peer
 
 struct tls_peer { // verified peer, filled at DONE; texts live as long as the handshake object
-    struct slice identity; // the SPIFFE URI that matched (client role) or the peer's (server role)
-    struct slice sans[8]; // all its URI SANs
-    size_t n_sans;
+    struct slice identity; // the SPIFFE URI, the only URI of its certificate
     int64_t not_after; // Unix seconds, earliest of the verified chain
     enum tls_suite suite;
     uint16_t group; // TLS group id

@@ -9,7 +9,7 @@
 #include "common/tls/tls_spiffe.h"
 #include "common/tls/tls_verify_priv.h"
 
-enum { PEER_EXPORT_VERSION = 1, PEER_DER_MAX = 1 << 17 };
+enum { PEER_EXPORT_VERSION = 2, PEER_DER_MAX = 1 << 17 };
 
 struct tls_peer *tls_peer_dup(const struct tls_peer *peer) {
     struct tls_peer *copy = xmalloc(sizeof(*copy));
@@ -46,13 +46,13 @@ static size_t split_chain(struct slice der, struct slice certs[TLS_CHAIN_MAX]) {
 
 bool tls_peer_still_valid(struct tls_ctx *ctx, const struct tls_peer *peer, int64_t now_s,
                           enum tls_err *ret_err) {
-    struct slice certs[TLS_CHAIN_MAX], identity;
+    struct slice certs[TLS_CHAIN_MAX];
     char detail[TLS_DETAIL_MAX] = "";
     struct tls_chain *chain = NULL;
     size_t n = split_chain(peer->serials, certs);
     enum tls_err err = tls_verify_chain(ctx, peer->is_server, certs, n, now_s, &chain, detail);
     if (err == TLS_OK) {
-        err = tls_verify_identity(ctx, chain, &peer->identity, 1, &identity, detail);
+        err = tls_verify_identity(ctx, chain, &peer->identity, 1, detail);
         tls_chain_unref(chain);
     }
     if (err != TLS_OK) {
@@ -70,20 +70,15 @@ bool tls_peer_export(const struct tls_peer *peer, struct buf *out) {
     buf_put_u16(out, peer->group);
     buf_put_u64(out, (uint64_t)peer->chain->not_before);
     buf_put_u64(out, (uint64_t)peer->not_after);
-    buf_put_u8(out, (uint8_t)peer->n_sans);
-    for (size_t i = 0; i < peer->n_sans; i++) {
-        buf_put_u8(out, slice_eq(peer->sans[i], peer->identity));
-        buf_put_u16(out, (uint16_t)peer->sans[i].len);
-        buf_append(out, peer->sans[i]);
-    }
+    buf_put_u16(out, (uint16_t)peer->identity.len);
+    buf_append(out, peer->identity);
     buf_put_u24(out, (uint32_t)peer->serials.len);
     buf_append(out, peer->serials);
     return buf_ok(out);
 }
 
 // The head of the format, as far as it is fixed.
-static bool get_head(struct cur *cur, struct tls_peer *peer, int64_t *ret_not_before,
-                     size_t *ret_n_sans) {
+static bool get_head(struct cur *cur, struct tls_peer *peer, int64_t *ret_not_before) {
     uint8_t version = cur_u8(cur);
     uint8_t is_server = cur_u8(cur);
     peer->is_server = is_server == 1;
@@ -91,39 +86,29 @@ static bool get_head(struct cur *cur, struct tls_peer *peer, int64_t *ret_not_be
     peer->group = cur_u16(cur);
     *ret_not_before = (int64_t)cur_u64(cur);
     peer->not_after = (int64_t)cur_u64(cur);
-    *ret_n_sans = cur_u8(cur);
-    return cur_ok(cur) && version == PEER_EXPORT_VERSION && is_server <= 1 && *ret_n_sans > 0 &&
-           *ret_n_sans <= TLS_SANS_MAX;
+    return cur_ok(cur) && version == PEER_EXPORT_VERSION && is_server <= 1;
 }
 
 struct tls_peer *tls_peer_import(struct slice bytes) {
     struct cur cur = cur_make(bytes);
     struct tls_peer head = {0};
-    struct slice sans[TLS_SANS_MAX], certs[TLS_CHAIN_MAX];
+    struct slice certs[TLS_CHAIN_MAX];
     struct tls_spiffe id;
     int64_t not_before;
-    size_t n_sans, matched = SIZE_MAX;
-    if (!get_head(&cur, &head, &not_before, &n_sans)) {
+    if (!get_head(&cur, &head, &not_before)) {
         return NULL;
     }
-    for (size_t i = 0; i < n_sans; i++) {
-        bool is_identity = cur_u8(&cur) == 1;
-        sans[i] = cur_bytes(&cur, cur_u16(&cur));
-        if (!tls_spiffe_parse(sans[i], &id)) {
-            return NULL;
-        }
-        matched = is_identity ? i : matched;
-    }
+    struct slice san = cur_bytes(&cur, cur_u16(&cur));
     struct slice der = cur_bytes(&cur, cur_u24(&cur));
     size_t n_certs = split_chain(der, certs);
-    if (!cur_done(&cur) || matched == SIZE_MAX || n_certs == 0 || der.len > PEER_DER_MAX) {
+    if (!cur_done(&cur) || !tls_spiffe_parse(san, &id) || n_certs == 0 || der.len > PEER_DER_MAX) {
         return NULL;
     }
-    struct tls_chain *chain = tls_chain_new(head.is_server, certs, n_certs, sans, n_sans);
+    struct tls_chain *chain = tls_chain_new(head.is_server, certs, n_certs, san);
     chain->not_before = not_before;
     chain->not_after = head.not_after;
     struct tls_peer *peer = xmalloc(sizeof(*peer));
     *peer = head;
-    tls_chain_fill_peer(chain, chain->sans[matched], peer);
+    tls_chain_fill_peer(chain, peer);
     return peer;
 }

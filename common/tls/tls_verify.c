@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Verification of a peer: chain to the trust bundle by BoringSSL's X.509, validity by the given
-// wall time, extended key usage by role, SPIFFE URI SANs, CRLs of the whole chain.
+// wall time, extended key usage by role, SPIFFE URI SAN, CRLs of the whole chain.
 #include "common/tls/tls_verify.h"
 
 #include <openssl/err.h>
@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/tls/tls_cert_priv.h"
 #include "common/tls/tls_ctx_priv.h"
 #include "common/tls/tls_pem.h"
 #include "common/tls/tls_spiffe.h"
@@ -120,33 +121,6 @@ static STACK_OF(X509) * parse_certs(const struct slice *certs, size_t n_certs) {
     return list;
 }
 
-// SPIFFE URIs among the leaf's names; other names are passed over (as in ztunnel). The slices
-// borrow from *ret_names.
-static enum tls_err find_sans(X509 *leaf, GENERAL_NAMES **ret_names, struct slice *sans,
-                              size_t *ret_n) {
-    GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
-    size_t n = 0;
-    *ret_names = names;
-    for (size_t i = 0; names != NULL && i < sk_GENERAL_NAME_num(names); i++) {
-        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-        struct tls_spiffe id;
-        if (name->type != GEN_URI) {
-            continue;
-        }
-        const ASN1_IA5STRING *uri = name->d.uniformResourceIdentifier;
-        struct slice text = slice_make(ASN1_STRING_get0_data(uri), (size_t)ASN1_STRING_length(uri));
-        if (!tls_spiffe_parse(text, &id)) {
-            continue;
-        }
-        if (n == TLS_SANS_MAX) {
-            return TLS_BAD_SAN;
-        }
-        sans[n++] = text;
-    }
-    *ret_n = n;
-    return n > 0 ? TLS_OK : TLS_BAD_SAN;
-}
-
 static uint8_t *put(uint8_t *p, struct slice bytes) {
     slice_copy(p, bytes);
     return p + bytes.len;
@@ -154,24 +128,18 @@ static uint8_t *put(uint8_t *p, struct slice bytes) {
 
 // All in one allocation.
 struct tls_chain *tls_chain_new(bool is_server, const struct slice *certs, size_t n_certs,
-                                const struct slice *sans, size_t n_sans) {
-    size_t size = sizeof(struct tls_chain);
+                                struct slice san) {
+    size_t size = sizeof(struct tls_chain) + san.len;
     for (size_t i = 0; i < n_certs; i++) {
         size += sizeof(uint32_t) + certs[i].len;
-    }
-    for (size_t i = 0; i < n_sans; i++) {
-        size += sans[i].len;
     }
     struct tls_chain *chain = xcalloc(1, size);
     uint8_t *p = (uint8_t *)(chain + 1);
     atomic_init(&chain->refs, 1);
     chain->size = (uint32_t)size;
     chain->is_server = is_server;
-    chain->n_sans = n_sans;
-    for (size_t i = 0; i < n_sans; i++) {
-        chain->sans[i] = slice_make(p, sans[i].len);
-        p = put(p, sans[i]);
-    }
+    chain->san = slice_make(p, san.len);
+    p = put(p, san);
     const uint8_t *der = p;
     for (size_t i = 0; i < n_certs; i++) {
         uint32_t len = (uint32_t)certs[i].len;
@@ -193,12 +161,9 @@ static void set_validity(struct tls_chain *chain, const STACK_OF(X509) * path) {
     }
 }
 
-void tls_chain_fill_peer(struct tls_chain *chain, struct slice identity,
-                         struct tls_peer *ret_peer) {
+void tls_chain_fill_peer(struct tls_chain *chain, struct tls_peer *ret_peer) {
     ret_peer->chain = chain;
-    ret_peer->identity = identity;
-    ret_peer->n_sans = chain->n_sans;
-    memcpy(ret_peer->sans, chain->sans, sizeof(ret_peer->sans));
+    ret_peer->identity = chain->san;
     ret_peer->not_after = chain->not_after;
     memcpy(ret_peer->chain_hash, chain->hash, sizeof(ret_peer->chain_hash));
     ret_peer->serials = chain->der;
@@ -221,9 +186,7 @@ static enum tls_err verify_slow(struct tls_ctx *ctx, bool is_server, const struc
                                 char *detail) {
     STACK_OF(X509) *list = parse_certs(certs, n_certs);
     STACK_OF(X509) *path = NULL;
-    GENERAL_NAMES *names = NULL;
-    struct slice sans[TLS_SANS_MAX];
-    size_t n_sans;
+    char *san = NULL;
     enum tls_err err = TLS_BAD_CERTIFICATE;
     if (list == NULL) {
         snprintf(detail, TLS_DETAIL_MAX, "a certificate is not valid DER");
@@ -239,13 +202,15 @@ static enum tls_err verify_slow(struct tls_ctx *ctx, bool is_server, const struc
     if (err != TLS_OK) {
         goto out;
     }
-    err = find_sans(sk_X509_value(list, 0), &names, sans, &n_sans);
-    if (err == TLS_OK) {
-        *ret_chain = tls_chain_new(is_server, certs, n_certs, sans, n_sans);
-        set_validity(*ret_chain, path);
+    san = tls_cert_identity(sk_X509_value(list, 0));
+    if (san == NULL) {
+        err = TLS_BAD_SAN;
+        goto out;
     }
+    *ret_chain = tls_chain_new(is_server, certs, n_certs, slice_str(san));
+    set_validity(*ret_chain, path);
 out:
-    GENERAL_NAMES_free(names);
+    free(san);
     sk_X509_pop_free(path, X509_free);
     sk_X509_pop_free(list, X509_free);
     ERR_clear_error();
@@ -288,7 +253,7 @@ enum tls_err tls_verify_chain(struct tls_ctx *ctx, bool is_server, const struct 
     return err;
 }
 
-static bool is_own_trust_domain(const struct tls_ctx *ctx, struct slice uri) {
+static bool is_accepted_trust_domain(const struct tls_ctx *ctx, struct slice uri) {
     struct tls_spiffe id;
     return tls_spiffe_parse(uri, &id) && slice_eq_str(id.trust_domain, ctx->trust_domain);
 }
@@ -303,25 +268,19 @@ static bool is_in(struct slice uri, const struct slice *list, size_t n) {
 }
 
 enum tls_err tls_verify_identity(const struct tls_ctx *ctx, const struct tls_chain *chain,
-                                 const struct slice *expected, size_t n_expected,
-                                 struct slice *ret_identity, char *detail) {
-    // Of a client only the first counts, so that it cannot choose who it is by listing several.
-    size_t n = chain->is_server ? chain->n_sans : 1;
-    for (size_t i = 0; i < n; i++) {
-        bool is_match = chain->is_server && n_expected > 0
-                            ? is_in(chain->sans[i], expected, n_expected)
-                            : is_own_trust_domain(ctx, chain->sans[i]);
-        if (is_match) {
-            *ret_identity = chain->sans[i];
+                                 const struct slice *expected, size_t n_expected, char *detail) {
+    if (chain->is_server && n_expected > 0) {
+        if (is_in(chain->san, expected, n_expected)) {
             return TLS_OK;
         }
-    }
-    if (chain->is_server && n_expected > 0) {
         snprintf(detail, TLS_DETAIL_MAX, "expected %.*s%s, presented %.*s", SLICE_ARG(expected[0]),
-                 n_expected > 1 ? " or another" : "", SLICE_ARG(chain->sans[0]));
+                 n_expected > 1 ? " or another" : "", SLICE_ARG(chain->san));
         return TLS_IDENTITY_MISMATCH;
     }
+    if (is_accepted_trust_domain(ctx, chain->san)) {
+        return TLS_OK;
+    }
     snprintf(detail, TLS_DETAIL_MAX, "presented %.*s, own trust domain is %s",
-             SLICE_ARG(chain->sans[0]), ctx->trust_domain);
+             SLICE_ARG(chain->san), ctx->trust_domain);
     return TLS_TRUST_DOMAIN_MISMATCH;
 }

@@ -10,7 +10,7 @@
 #include "common/tls/tls_trust.h"
 #include "common/tls/tls_verify.h"
 
-enum { TLS_CHAIN_MAX = 8, TLS_SANS_MAX = 8, TLS_DETAIL_MAX = 192 };
+enum { TLS_CHAIN_MAX = 8, TLS_DETAIL_MAX = 192 };
 
 // One allocation: the struct, then the bytes that its slices point to.
 struct tls_chain {
@@ -19,8 +19,7 @@ struct tls_chain {
     int64_t not_before, not_after; // Unix seconds: latest and earliest of the verified chain
     uint8_t hash[TLS_SHA256_LEN]; // of the presented certificates
     bool is_server; // verified for this role
-    size_t n_sans;
-    struct slice sans[TLS_SANS_MAX]; // SPIFFE URIs of the leaf, in its order, at least one
+    struct slice san; // the SPIFFE URI of the leaf
     struct slice der; // presented certificates, each behind a 4-byte native length
 };
 
@@ -30,22 +29,23 @@ static inline struct tls_chain *tls_chain_ref(struct tls_chain *chain) {
     return chain;
 }
 
-// A chain object of these texts and certificates; its validity is to be set by the caller.
+// A chain object of these certificates and the leaf's SPIFFE URI; its validity is to be set by the
+// caller.
 struct tls_chain *tls_chain_new(bool is_server, const struct slice *certs, size_t n_certs,
-                                const struct slice *sans, size_t n_sans);
+                                struct slice san);
 // Sets everything in `peer` that comes from the chain, to which it takes over the reference.
-void tls_chain_fill_peer(struct tls_chain *chain, struct slice identity, struct tls_peer *ret_peer);
+void tls_chain_fill_peer(struct tls_chain *chain, struct tls_peer *ret_peer);
 
 // Chain, validity, usage, CRLs; certs are DER, leaf first. On TLS_OK *ret_chain holds a reference
 // for the caller; else *detail (TLS_DETAIL_MAX bytes) says more.
 MUST_USE enum tls_err tls_verify_chain(struct tls_ctx *ctx, bool is_server,
                                        const struct slice *certs, size_t n_certs, int64_t now_s,
                                        struct tls_chain **ret_chain, char *detail);
-// The peer's identity: of a server one of `expected`, or any of our trust domain when there are
-// none; of a client its first, which must be of our trust domain.
+// Is the peer who it should be: a server one of `expected`, or any of an accepted trust domain when
+// there are none; a client any of an accepted trust domain.
 MUST_USE enum tls_err tls_verify_identity(const struct tls_ctx *ctx, const struct tls_chain *chain,
                                           const struct slice *expected, size_t n_expected,
-                                          struct slice *ret_identity, char *detail);
+                                          char *detail);
 
 // The cache (tls_cache.c). Lookup gives a reference, or NULL (also when now_s is outside of the
 // chain's validity). Insert takes a reference of its own.

@@ -182,6 +182,8 @@ CERTIFICATES = {
     "empty parts": dict(spiffe="spiffe://cluster.local/ns//sa/client"),
     "dns name only": dict(spiffe="", sans="DNS:server.demo.svc"),
     "no name": dict(spiffe="", sans=""),
+    "two URIs": dict(spiffe="", sans="URI:spiffe://cluster.local/ns/demo/sa/client,"
+                                     "URI:spiffe://cluster.local/ns/demo/sa/server"),
     "server only": dict(spiffe="spiffe://cluster.local/ns/demo/sa/client", usage="serverAuth"),
 }
 

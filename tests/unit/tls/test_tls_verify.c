@@ -144,35 +144,34 @@ static void test_usage(void **state) {
 }
 
 static void test_sans(void **state) {
-    // Any matching name counts for a server; the first one is who a client is.
-    struct tls_ctx *two = leaf_ctx("DNS:x.y,URI:https://a/b,URI:" FIX_SERVER ",URI:spiffe://other/"
-                                   "ns/a/sa/b,URI:" FIX_CLIENT,
-                                   NULL);
-    check_pair(client_ctx, two, FIX_SERVER, TLS_OK, TLS_OK);
-    check_pair(client_ctx, two, FIX_CLIENT, TLS_OK, TLS_OK);
-    check_pair(client_ctx, two, "spiffe://other/ns/a/sa/b", TLS_OK, TLS_OK);
-    check_pair(client_ctx, two, "https://a/b", TLS_IDENTITY_MISMATCH, TLS_PEER_CERTIFICATE_UNKNOWN);
+    // Names that are no URIs do not matter.
+    struct tls_ctx *mixed = leaf_ctx("DNS:x.y,URI:" FIX_SERVER ",IP:10.0.0.1", NULL);
+    check_pair(client_ctx, mixed, FIX_SERVER, TLS_OK, TLS_OK);
+    check_pair(client_ctx, mixed, FIX_CLIENT, TLS_IDENTITY_MISMATCH, TLS_PEER_CERTIFICATE_UNKNOWN);
     struct fix_pair pair;
-    fix_pair_run(&pair, two, server_ctx, NULL, FIX_NOW, 0);
-    const struct tls_peer *peer = tls_handshake_peer(pair.server);
-    assert_true(slice_eq_str(peer->identity, FIX_SERVER));
-    assert_int_equal(peer->n_sans, 3);
+    fix_pair_run(&pair, mixed, server_ctx, NULL, FIX_NOW, 0);
+    assert_true(slice_eq_str(tls_handshake_peer(pair.server)->identity, FIX_SERVER));
     fix_pair_free(&pair);
-    tls_ctx_unref(two);
-
-    two = leaf_ctx("URI:spiffe://other/ns/a/sa/b,URI:" FIX_CLIENT, NULL);
-    check_pair(client_ctx, two, NULL, TLS_OK, TLS_OK);
-    check_pair(two, server_ctx, NULL, TLS_OK, TLS_TRUST_DOMAIN_MISMATCH);
-    tls_ctx_unref(two);
-    // Without a SPIFFE URI there is no identity of our own.
-    assert_null(leaf_ctx("DNS:x.y", NULL));
-    assert_null(leaf_ctx("URI:spiffe://td/x", NULL));
-    assert_null(leaf_ctx(NULL, NULL));
+    tls_ctx_unref(mixed);
+    // Without exactly one URI, which is a SPIFFE one, there is no identity of our own.
+    static const char *const bad[] = {NULL, "DNS:x.y", "URI:spiffe://td/x",
+                                      "URI:" FIX_SERVER ",URI:" FIX_CLIENT};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_null(leaf_ctx(bad[i], NULL));
+    }
 }
 
-// A peer of another make without a usable name.
-static void test_peer_without_san(void **state) {
-    static const char *const sans[] = {NULL, "DNS:cluster.local", "URI:spiffe://cluster.local/a"};
+// A peer of another make without a usable name, or with two (X509-SVID section 2: exactly one URI).
+static void test_peer_without_one_san(void **state) {
+    static const char *const sans[] = {
+        NULL,
+        "DNS:cluster.local",
+        "URI:spiffe://cluster.local/a",
+        "URI:" FIX_SERVER ",URI:" FIX_CLIENT,
+        "URI:" FIX_SERVER ",URI:spiffe://other/ns/a/sa/b",
+        "URI:https://a/b,URI:" FIX_SERVER,
+        "URI:" FIX_SERVER ",URI:" FIX_SERVER,
+    };
     for (size_t i = 0; i < ARRAY_LEN(sans); i++) {
         struct fix_leaf leaf;
         fix_leaf_init(&leaf, &root, sans[i], NULL, FIX_NOW - 100, FIX_NOW + FIX_DAY);
@@ -337,21 +336,6 @@ static void test_malformed(void **state) {
     X509_free(cert);
     BIO_free(bio);
     tls_svid_fini(&svid);
-    // Nine SPIFFE names are too many, eight are not.
-    static const char eight[] =
-        "URI:spiffe://cluster.local/ns/a/sa/1,URI:spiffe://cluster.local/ns/"
-        "a/sa/2,URI:spiffe://cluster.local/ns/a/sa/3,URI:spiffe://cluster."
-        "local/ns/a/sa/4,URI:spiffe://cluster.local/ns/a/sa/5,URI:spiffe://"
-        "cluster.local/ns/a/sa/6,URI:spiffe://cluster.local/ns/a/sa/7,URI:"
-        "spiffe://cluster.local/ns/a/sa/8";
-    char *nine = xasprintf("%s,URI:spiffe://cluster.local/ns/a/sa/9", eight);
-    struct tls_ctx *ctx = leaf_ctx(eight, NULL);
-    check_pair(client_ctx, ctx, "spiffe://cluster.local/ns/a/sa/8", TLS_OK, TLS_OK);
-    tls_ctx_unref(ctx);
-    ctx = leaf_ctx(nine, NULL);
-    check_pair(client_ctx, ctx, NULL, TLS_BAD_SAN, TLS_PEER_BAD_CERTIFICATE);
-    tls_ctx_unref(ctx);
-    free(nine);
 }
 
 // ---- CRLs
@@ -465,7 +449,7 @@ static void test_still_valid(void **state) {
 }
 
 static void test_peer_export(void **state) {
-    struct tls_ctx *two = leaf_ctx("URI:spiffe://other/ns/a/sa/b,URI:" FIX_SERVER, NULL);
+    struct tls_ctx *two = leaf_ctx("DNS:x.y,URI:" FIX_SERVER, NULL);
     struct fix_pair pair;
     struct buf bytes, again;
     enum tls_err err = TLS_OK;
@@ -477,7 +461,6 @@ static void test_peer_export(void **state) {
     struct tls_peer *peer = tls_peer_import(buf_slice(&bytes));
     assert_non_null(peer);
     assert_true(slice_eq_str(peer->identity, FIX_SERVER));
-    assert_int_equal(peer->n_sans, 2);
     assert_true(peer->is_server);
     assert_int_equal(peer->not_after, FIX_NOW + FIX_DAY);
     assert_true(tls_peer_still_valid(client_ctx, peer, FIX_NOW, &err));
@@ -556,7 +539,7 @@ static void test_cache_eviction(void **state) {
     tls_verify_stats(&before);
     for (uint32_t i = 0; i < TLS_CACHE_MAX + 100; i++) {
         struct slice cert = slice_make(&i, sizeof(i));
-        struct tls_chain *chain = tls_chain_new(false, &cert, 1, &san, 1);
+        struct tls_chain *chain = tls_chain_new(false, &cert, 1, san);
         tls_sha256(cert, key);
         if (i == 0) {
             memcpy(first, key, sizeof(key));
@@ -578,7 +561,7 @@ static void test_cache_eviction(void **state) {
     struct tls_chain *chain = tls_cache_get(key, FIX_NOW);
     assert_non_null(chain);
     tls_verify_cache_clear();
-    assert_true(slice_eq(chain->sans[0], san)); // a reference outlives the cache's
+    assert_true(slice_eq(chain->san, san)); // a reference outlives the cache's
     tls_chain_unref(chain);
     tls_verify_stats(&after);
     assert_int_equal(after.n_entries, 0);
@@ -644,7 +627,7 @@ int main(void) {
         cmocka_unit_test(test_spiffe),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_sans),
-        cmocka_unit_test(test_peer_without_san),
+        cmocka_unit_test(test_peer_without_one_san),
         cmocka_unit_test(test_intermediate),
         cmocka_unit_test(test_roots_of_one_name),
         cmocka_unit_test(test_renewed_root),
