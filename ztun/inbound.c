@@ -13,24 +13,11 @@
 #include "ztun/report.h"
 #include "ztun/ztun.h"
 
-enum { INBOUND_DIAL_MS = 10000, INBOUND_FIRST_CONNECT_MS = 10000, INBOUND_UNFINISHED_MAX = 64 };
-
-// A server tunnel. Lives until its transport is closed and its last flow is done.
-struct inbound_tunnel {
-    struct h2_drv drv;
-    struct list node; // zpod->tunnels
-    struct zpod *zpod;
-    struct tls_peer *peer; // after the handshake
-    struct addr src, dst;
-    struct timer first; // deadline of the first CONNECT
-    int64_t not_after; // Unix seconds: no new streams later
-    uint32_t n_flows;
-    bool is_closed;
-};
+enum { INBOUND_DIAL_MS = 10000 };
 
 struct inbound {
     struct flow flow;
-    struct inbound_tunnel *tunnel;
+    struct hbone_tunnel *tunnel;
     struct hbone_stream down;
     struct link_end up;
     struct dial *dial;
@@ -39,62 +26,6 @@ struct inbound {
 
 static struct inbound *of_flow(struct flow *flow) {
     return CONTAINER_OF(flow, struct inbound, flow);
-}
-
-// ---- tunnels -----------------------------------------------------------------------------------
-
-static void tunnel_put(struct inbound_tunnel *tunnel) {
-    if (!tunnel->is_closed || tunnel->n_flows > 0) {
-        return;
-    }
-    struct zpod *zpod = tunnel->zpod;
-    list_del(&tunnel->node);
-    zpod->worker->n_server_tunnels--;
-    tls_peer_free(tunnel->peer);
-    free(tunnel);
-    zpod_check_drained(zpod);
-}
-
-static struct inbound_tunnel *of_drv(struct h2_drv *drv) {
-    return CONTAINER_OF(drv, struct inbound_tunnel, drv);
-}
-
-static void on_first_timeout(struct timer *timer, uint64_t now) {
-    (void)now;
-    struct inbound_tunnel *tunnel = CONTAINER_OF(timer, struct inbound_tunnel, first);
-    h2_drv_close(&tunnel->drv, FLOW_TIMEOUT); // a tunnel that asks for nothing
-}
-
-static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
-    struct inbound_tunnel *tunnel = of_drv(drv);
-    struct zworker *worker = tunnel->zpod->worker;
-    tunnel->peer = tls_peer_dup(peer);
-    tunnel->not_after = MIN(tunnel->not_after, peer->not_after);
-    tunnel->zpod->n_unfinished--;
-    h2_conn_allow_growth(drv->h2, worker->allow_growth);
-    timer_set(&worker->loop->timers, &tunnel->first,
-              worker->loop->now + INBOUND_FIRST_CONNECT_MS * NS_PER_MS);
-    if (tunnel->zpod->is_closing) {
-        h2_drv_drain(drv);
-    }
-}
-
-static void on_end(struct h2_drv *drv, enum flow_end reason) {
-    struct inbound_tunnel *tunnel = of_drv(drv);
-    timer_clear(&drv->loop->timers, &tunnel->first);
-    tunnel->zpod->n_unfinished -= tunnel->peer == NULL;
-    if (tunnel->peer == NULL && reason != FLOW_OK) { // failed before any flow existed
-        const char *detail = drv->tl.err != TLS_OK ? tls_err_text(drv->tl.err)
-                             : drv->tl.os_err != 0 ? strerror(-drv->tl.os_err)
-                                                   : "closed during the handshake";
-        report_tunnel_failed(tunnel->zpod, &tunnel->src, &tunnel->dst, reason, detail);
-    }
-}
-
-static void on_closed(struct h2_drv *drv) {
-    struct inbound_tunnel *tunnel = of_drv(drv);
-    tunnel->is_closed = true;
-    tunnel_put(tunnel);
 }
 
 // ---- answers -----------------------------------------------------------------------------------
@@ -142,10 +73,9 @@ static void on_stream_lost(struct hbone_stream *stream, enum flow_end reason) {
 
 static void inbound_free(struct flow *flow) {
     struct inbound *in = of_flow(flow);
-    struct inbound_tunnel *tunnel = in->tunnel;
+    struct hbone_tunnel *tunnel = in->tunnel;
     slab_free(&flow->zpod->worker->inbound_slab, in);
-    tunnel->n_flows--;
-    tunnel_put(tunnel);
+    hbone_tunnel_put(tunnel);
 }
 
 static void pipe_done(struct pipe *pipe) {
@@ -269,32 +199,33 @@ static void serve(struct inbound *in, const struct h2_event *event) {
     dial_application(in);
 }
 
-static void on_event(struct h2_drv *drv, const struct h2_event *event) {
-    struct inbound_tunnel *tunnel = of_drv(drv);
-    struct zpod *zpod = tunnel->zpod;
+// ---- tunnels -----------------------------------------------------------------------------------
+
+static struct zpod *of_server(struct hbone_server *server) {
+    return CONTAINER_OF(server, struct zpod, server);
+}
+
+static void on_request(struct hbone_tunnel *tunnel, const struct h2_event *event) {
+    struct zpod *zpod = of_server(tunnel->server);
     struct zworker *worker = zpod->worker;
-    if (event->type != H2_EV_HEADERS) {
-        return; // SETTINGS, GOAWAY of the client, ends of streams
-    }
-    timer_clear(&worker->loop->timers, &tunnel->first);
     struct inbound *in = slab_alloc(&worker->inbound_slab);
     struct flow *flow = &in->flow;
     flow_init(flow, zpod, FLOW_INBOUND_HBONE, pipe_done, inbound_free, cancel);
     in->tunnel = tunnel;
     in->dial = NULL;
-    tunnel->n_flows++;
+    hbone_tunnel_get(tunnel);
     flow->src = tunnel->src;
     flow->dst = flow->hbone_addr = tunnel->dst;
     flow->is_mtls = true;
     flow->peer_identity = tunnel->peer->identity;
-    hbone_stream_init(&in->down, drv, event->stream);
+    hbone_stream_init(&in->down, &tunnel->drv, event->stream);
     in->down.on_lost = on_stream_lost;
     if (!zworker_admits(worker, -1)) {
         refuse(in, HBONE_OVERLOADED, FLOW_OVERLOAD);
         return;
     }
-    if (tunnel->not_after < clock_wall_s()) { // running streams live, new ones need a new tunnel
-        h2_drv_drain(drv);
+    if (hbone_tunnel_is_expired(tunnel, clock_wall_s())) {
+        h2_drv_drain(&tunnel->drv);
         hbone_stream_drop(&in->down, H2_REFUSED);
         flow_set_detail(flow, "a certificate of the tunnel has expired");
         refuse(in, HBONE_CONNECT_FAILED, FLOW_IDENTITY);
@@ -303,23 +234,22 @@ static void on_event(struct h2_drv *drv, const struct h2_event *event) {
     serve(in, event);
 }
 
-static const struct h2_drv_handler drv_handler = {
-    .on_ready = on_ready, .on_event = on_event, .on_end = on_end, .on_closed = on_closed};
+static void on_failed(struct hbone_server *server, const struct addr *src, const struct addr *dst,
+                      enum flow_end reason, const char *detail) {
+    report_tunnel_failed(of_server(server), src, dst, reason, detail);
+}
+
+static void on_gone(struct hbone_server *server) {
+    zpod_check_drained(of_server(server));
+}
+
+const struct hbone_server_handler inbound_hbone_handler = {
+    .on_request = on_request, .on_failed = on_failed, .on_gone = on_gone};
 
 // ---- interface ---------------------------------------------------------------------------------
 
 static void reset_fd(struct zworker *worker, int fd) {
     worker->loop->io->ops->close(worker->loop->io, fd, true);
-}
-
-static void drop_silent(struct zpod *zpod) {
-    LIST_EACH_SAFE(node, &zpod->tunnels) {
-        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
-        if (tunnel->peer == NULL && !tunnel->drv.is_ended && tunnel->drv.tl.link.n_recv == 0) {
-            h2_drv_abort(&tunnel->drv, FLOW_OVERLOAD);
-            return;
-        }
-    }
 }
 
 void inbound_accept(struct zpod *zpod, int fd) {
@@ -333,12 +263,7 @@ void inbound_accept(struct zpod *zpod, int fd) {
         reset_fd(worker, fd);
         return;
     }
-    // Attack: a flood of connections that never finish their handshake. The oldest that has said
-    // nothing makes room, so that silence cannot lock others out.
-    if (zpod->n_unfinished >= INBOUND_UNFINISHED_MAX) {
-        drop_silent(zpod);
-    }
-    if (!zworker_admits(worker, fd) || zpod->n_unfinished >= INBOUND_UNFINISHED_MAX) {
+    if (!zworker_admits(worker, fd)) {
         report_tunnel_failed(zpod, &src, &dst, FLOW_OVERLOAD, "");
         reset_fd(worker, fd);
         return;
@@ -349,49 +274,7 @@ void inbound_accept(struct zpod *zpod, int fd) {
         reset_fd(worker, fd);
         return;
     }
-    struct inbound_tunnel *tunnel = xcalloc(1, sizeof(*tunnel));
-    tunnel->zpod = zpod;
-    tunnel->src = src;
-    tunnel->dst = dst;
-    tunnel->not_after = tls_ctx_not_after(identity->tls);
-    timer_init(&tunnel->first, on_first_timeout);
-    list_push_back(&zpod->tunnels, &tunnel->node);
-    worker->n_server_tunnels++;
-    zpod->n_unfinished++;
-    h2_drv_init(&tunnel->drv, &worker->tls_queue, fd, tls_handshake_new_server(identity->tls), true,
-                &worker->server_h2, &drv_handler);
-}
-
-void inbound_drain_tunnels(struct zpod *zpod) {
-    LIST_EACH_SAFE(node, &zpod->tunnels) {
-        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
-        if (!tunnel->is_closed) {
-            h2_drv_drain(&tunnel->drv);
-        }
-    }
-}
-
-void inbound_end_tunnels(struct zpod *zpod, enum flow_end reason, bool orderly) {
-    LIST_EACH_SAFE(node, &zpod->tunnels) {
-        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
-        if (tunnel->is_closed) {
-            continue;
-        }
-        if (orderly) {
-            h2_drv_close(&tunnel->drv, reason);
-        } else {
-            h2_drv_abort(&tunnel->drv, reason);
-        }
-    }
-}
-
-void inbound_allow_growth(struct zpod *zpod, bool is_allowed) {
-    LIST_EACH(node, &zpod->tunnels) {
-        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
-        if (!tunnel->is_closed && tunnel->drv.h2 != NULL) {
-            h2_conn_allow_growth(tunnel->drv.h2, is_allowed);
-        }
-    }
+    hbone_server_accept(&zpod->server, fd, identity->tls, &src, &dst);
 }
 
 void inbound_recheck_tunnels(struct zpod *zpod) {
@@ -401,14 +284,7 @@ void inbound_recheck_tunnels(struct zpod *zpod) {
     if (identity == NULL || identity->tls == NULL) {
         return;
     }
-    LIST_EACH_SAFE(node, &zpod->tunnels) {
-        struct inbound_tunnel *tunnel = LIST_ITEM(node, struct inbound_tunnel, node);
-        enum tls_err err = TLS_OK;
-        if (!tunnel->is_closed && tunnel->peer != NULL &&
-            !tls_peer_still_valid(identity->tls, tunnel->peer, clock_wall_s(), &err)) {
-            h2_drv_abort(&tunnel->drv, FLOW_REVOKED);
-        }
-    }
+    hbone_server_recheck(&zpod->server, identity->tls);
 }
 
 bool inbound_is_denied(struct flow *flow) {

@@ -34,7 +34,7 @@ struct zpod *zworker_pod(struct zworker *worker, uint64_t pod_id) {
 
 void zpod_check_drained(struct zpod *zpod) {
     if (!zpod->is_closing || zpod->n_open > 0 || !list_empty(&zpod->flows) ||
-        !list_empty(&zpod->tunnels)) {
+        !list_empty(&zpod->server.tunnels)) {
         return;
     }
     struct zworker *worker = zpod->worker;
@@ -94,7 +94,7 @@ static void on_cut_timer(struct timer *timer, uint64_t now) {
     struct zpod *zpod = CONTAINER_OF(timer, struct zpod, cut_timer);
     zpod->n_open++; // keeps zpod alive through the cuts
     cut_flows(zpod, FLOW_POD_REMOVED);
-    inbound_end_tunnels(zpod, FLOW_POD_REMOVED, false);
+    hbone_server_end(&zpod->server, FLOW_POD_REMOVED, false);
     hbone_client_close_pod(&zpod->worker->client, zpod->pod->id, true, FLOW_POD_REMOVED);
     zpod_part_closed(zpod);
 }
@@ -103,7 +103,7 @@ static void zpod_stop_accepting(struct zpod *zpod, bool adopt) {
     if (zpod->is_closing) {
         return;
     }
-    zpod->is_closing = true;
+    zpod->is_closing = zpod->server.is_draining = true;
     listener_close(&zpod->outbound, adopt);
     listener_close(&zpod->inbound, adopt);
     listener_close(&zpod->hbone, adopt);
@@ -130,7 +130,9 @@ static void run_pod_up(struct mail *mail, void *owner) {
     zpod->worker = worker;
     zpod->pod = up->pod;
     list_init(&zpod->flows);
-    list_init(&zpod->tunnels);
+    hbone_server_init(&zpod->server, worker->loop, &worker->tls_queue, &worker->server_h2,
+                      &worker->n_server_tunnels, &inbound_hbone_handler);
+    hbone_server_allow_growth(&zpod->server, worker->allow_growth);
     timer_init(&zpod->cut_timer, on_cut_timer);
     list_push_back(&worker->pods, &zpod->node);
     zpod->n_open = 3;
@@ -205,7 +207,7 @@ static void run_pod_down(struct mail *mail, void *owner) {
     zpod->is_removed = order.flag;
     zpod->tell_drained = zpod->tell_drained || !order.flag; // also when it is removed after that
     zpod_stop_accepting(zpod, !order.flag);
-    inbound_drain_tunnels(zpod);
+    hbone_server_drain(&zpod->server);
     if (order.flag) {
         // The peers are told at once: flows are cut, then tunnels say goodbye in order.
         cut_flows(zpod, FLOW_POD_REMOVED);
@@ -225,7 +227,7 @@ static void run_pod_leaving(struct mail *mail, void *owner) {
     struct order order = take(mail);
     struct zpod *zpod = zworker_pod(order.worker, order.id);
     if (zpod != NULL) {
-        inbound_drain_tunnels(zpod);
+        hbone_server_drain(&zpod->server);
     }
 }
 
@@ -324,7 +326,7 @@ static void run_pressure(struct mail *mail, void *owner) {
         order.worker->allow_growth = order.flag;
         hbone_client_allow_growth(&order.worker->client, order.flag);
         LIST_EACH(node, &order.worker->pods) {
-            inbound_allow_growth(LIST_ITEM(node, struct zpod, node), order.flag);
+            hbone_server_allow_growth(&LIST_ITEM(node, struct zpod, node)->server, order.flag);
         }
     }
 }
@@ -341,7 +343,7 @@ static void on_accept_end(struct timer *timer, uint64_t now) {
     LIST_EACH_SAFE(node, &worker->pods) {
         struct zpod *zpod = LIST_ITEM(node, struct zpod, node);
         zpod->n_open++;
-        inbound_drain_tunnels(zpod); // those that came since the drain began
+        hbone_server_drain(&zpod->server); // those that came since the drain began
         zpod_stop_accepting(zpod, true); // what waits in the queue is still served
         zpod_part_closed(zpod);
     }
@@ -353,7 +355,7 @@ static void run_drain(struct mail *mail, void *owner) {
     struct zworker *worker = order.worker;
     worker->is_draining = true;
     LIST_EACH_SAFE(node, &worker->pods) {
-        inbound_drain_tunnels(LIST_ITEM(node, struct zpod, node));
+        hbone_server_drain(&LIST_ITEM(node, struct zpod, node)->server);
     }
     timer_set(&worker->loop->timers, &worker->accept_timer,
               worker->loop->now + order.ms * NS_PER_MS);
@@ -378,7 +380,7 @@ static void on_cut_tick(struct timer *timer, uint64_t now) {
             }
         }
         if (left_ms == 0) {
-            inbound_end_tunnels(zpod, FLOW_DRAIN, true);
+            hbone_server_end(&zpod->server, FLOW_DRAIN, true);
         }
         zpod_part_closed(zpod);
     }
@@ -510,7 +512,7 @@ static void on_stop(struct worker *thread) {
         zpod->n_open++;
         zpod_stop_accepting(zpod, false);
         cut_flows(zpod, FLOW_DRAIN);
-        inbound_end_tunnels(zpod, FLOW_DRAIN, false);
+        hbone_server_end(&zpod->server, FLOW_DRAIN, false);
         zpod_part_closed(zpod);
     }
     hbone_client_drain_all(&worker->client); // idle ones say goodbye in order

@@ -8,6 +8,7 @@
 #include "common/base/rand.h"
 #include "common/base/slab.h"
 #include "common/net/hbone_client.h"
+#include "common/net/hbone_server.h"
 #include "common/rt/listener.h"
 #include "common/rt/worker.h"
 #include "ztun/config.h"
@@ -51,8 +52,7 @@ struct zpod {
     struct listener outbound, inbound, hbone;
     struct dns_proxy *dns;
     struct list flows; // flow.node
-    struct list tunnels; // server tunnels (inbound.c)
-    uint32_t n_unfinished; // server tunnels in their handshake
+    struct hbone_server server; // tunnels to the pod
     uint32_t n_open; // listeners and DNS that are not closed yet
     bool is_closing; // listeners are being closed
     bool is_removed; // nothing may outlive the deadline
@@ -98,12 +98,8 @@ size_t inbound_plain_size(void);
 void outbound_accept(struct zpod *zpod, int fd);
 void inbound_accept(struct zpod *zpod, int fd);
 void inbound_plain_accept(struct zpod *zpod, int fd);
-// inbound.c: server tunnels of a pod.
-void inbound_drain_tunnels(struct zpod *zpod); // GOAWAY, streams go on
-// Ends them: in order (GOAWAY, close_notify, FIN) or by RST. Their flows are cut.
-void inbound_end_tunnels(struct zpod *zpod, enum flow_end reason, bool orderly);
+extern const struct hbone_server_handler inbound_hbone_handler; // of zpod.server
 void inbound_recheck_tunnels(struct zpod *zpod); // trust changed
-void inbound_allow_growth(struct zpod *zpod, bool is_allowed); // of stream windows
 // Policy changed: true when the running flow is no longer allowed (flow->detail says why).
 bool inbound_is_denied(struct flow *flow);
 bool inbound_plain_is_denied(struct flow *flow);
