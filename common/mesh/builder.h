@@ -19,10 +19,15 @@
 struct kobj;
 struct config_diff;
 struct mesh_builder;
+struct builder_l7_ops; // builder_l7.h
 
 struct builder_options {
     struct mesh_settings mesh; // what MeshConfig does not set
     const char *node; // local workloads are those of this node; "" = none
+    // A waypoint's: what it compiles (NULL: nothing), and its namespace (NULL: each service is
+    // served as by a waypoint of its own namespace).
+    const struct builder_l7_ops *l7;
+    const char *proxy_namespace;
 };
 
 // snapshot_init() must have been called.

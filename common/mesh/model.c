@@ -491,7 +491,14 @@ struct node *node_new(const struct node *spec) {
     return pack_run(pack_node, spec);
 }
 
-static void leaf_fini(struct leaf *leaf) {
+void leaf_ext_init(struct leaf_ext *ext, struct slice key, void (*free)(struct leaf_ext *ext)) {
+    ext->leaf = (struct leaf){.kind = LEAF_EXT, .key = key};
+    ext->free = free;
+    atomic_init(&ext->leaf.refs, 1);
+    atomic_fetch_add_explicit(&n_leaves, 1, memory_order_relaxed);
+}
+
+static void leaf_free(struct leaf *leaf) {
     switch (leaf->kind) {
     case LEAF_WORKLOAD:
         workload_fini((struct workload *)leaf);
@@ -509,9 +516,13 @@ static void leaf_fini(struct leaf *leaf) {
     case LEAF_NODE:
         locality_unref(&((struct node *)leaf)->locality);
         break;
+    case LEAF_EXT:
+        ((struct leaf_ext *)leaf)->free((struct leaf_ext *)leaf);
+        return;
     default:
         break;
     }
+    free(leaf);
 }
 
 void leaf_ref(void *leaf) {
@@ -529,9 +540,8 @@ void leaf_unref(void *arg) {
     unsigned refs = atomic_fetch_sub_explicit(&leaf->refs, 1, memory_order_acq_rel);
     CHECK(refs > 0);
     if (refs == 1) {
-        leaf_fini(leaf);
         atomic_fetch_sub_explicit(&n_leaves, 1, memory_order_relaxed);
-        free(leaf);
+        leaf_free(leaf);
     }
 }
 

@@ -21,6 +21,7 @@ enum leaf_kind {
     LEAF_IDENTITY,
     LEAF_NAMESPACE,
     LEAF_NODE,
+    LEAF_EXT, // of a higher layer: struct leaf_ext
 };
 
 struct leaf {
@@ -178,6 +179,15 @@ struct identity {
     const char *chain_pem, *roots_pem; // public parts, for config_dump
 };
 
+// A leaf that a higher layer defines, for the tables of snapshots (l7_routes, l7_policies). First
+// member of its struct.
+struct leaf_ext {
+    struct leaf leaf;
+    void (*free)(struct leaf_ext *ext); // all of it; runs on the thread that lets go last
+};
+// One reference for the caller. `key` must stay valid as long as the leaf (a copy in its struct).
+void leaf_ext_init(struct leaf_ext *ext, struct slice key, void (*free)(struct leaf_ext *ext));
+
 // Leaf builders (control thread): a deep copy of `spec` in one allocation, with one reference for
 // the caller. NULL texts become "". Texts that many leaves have in common (namespaces, labels,
 // identities ...) are interned. `spec->leaf.key` is the table key; the rest of spec->leaf is
@@ -191,5 +201,5 @@ struct node *node_new(const struct node *spec);
 // Same content (leaf keys, texts, lists).
 bool workload_equal(const struct workload *a, const struct workload *b);
 
-size_t leaf_size(const void *leaf); // bytes of the allocation, without interned texts
+size_t leaf_size(const void *leaf); // bytes of the allocation, without interned texts; no LEAF_EXT
 size_t leaf_count(void); // leaves alive in the process, for tests and gauges

@@ -122,7 +122,7 @@ void snapshot_init(const struct mesh_settings *mesh) {
     root->settings = settings_new(mesh);
     snap->mesh = &root->settings->mesh;
     snap->workloads = snap->services = snap->policies = snap->identities = snap->nodes =
-        pmap_empty(&leaf_type);
+        snap->l7_routes = snap->l7_policies = pmap_empty(&leaf_type);
     snap->workloads_by_ip = snap->services_by_vip = snap->services_by_host =
         snap->services_by_node_port = snap->policies_by_ns = snap->nodes_by_ip =
             pmap_empty(&list_type);
@@ -144,6 +144,8 @@ static void root_free(struct root *root) {
     pmap_unref(&snap->policies);
     pmap_unref(&snap->identities);
     pmap_unref(&snap->nodes);
+    pmap_unref(&snap->l7_routes);
+    pmap_unref(&snap->l7_policies);
     settings_unref(root->settings);
     free(root);
 }
@@ -184,6 +186,8 @@ struct snapshot *snapshot_draft(void) {
     snap->policies = pmap_ref(snap->policies);
     snap->identities = pmap_ref(snap->identities);
     snap->nodes = pmap_ref(snap->nodes);
+    snap->l7_routes = pmap_ref(snap->l7_routes);
+    snap->l7_policies = pmap_ref(snap->l7_policies);
     snap->workloads_by_ip = pmap_ref(snap->workloads_by_ip);
     snap->services_by_vip = pmap_ref(snap->services_by_vip);
     snap->services_by_host = pmap_ref(snap->services_by_host);
@@ -475,6 +479,24 @@ void snapshot_set_node(struct snapshot *draft, struct node *node) {
 void snapshot_del_node(struct snapshot *draft, const char *name) {
     edit_node(draft, slice_str(name), NULL);
     pmap_del(&draft->nodes, slice_str(name));
+}
+
+void snapshot_set_l7_routes(struct snapshot *draft, struct leaf *leaf) {
+    pmap_set(&draft->l7_routes, leaf);
+    leaf_unref(leaf);
+}
+
+void snapshot_del_l7_routes(struct snapshot *draft, const char *service_key) {
+    pmap_del(&draft->l7_routes, slice_str(service_key));
+}
+
+void snapshot_set_l7_policy(struct snapshot *draft, struct leaf *leaf) {
+    pmap_set(&draft->l7_policies, leaf);
+    leaf_unref(leaf);
+}
+
+void snapshot_del_l7_policy(struct snapshot *draft, const char *service_key) {
+    pmap_del(&draft->l7_policies, slice_str(service_key));
 }
 
 void snapshot_set_mesh(struct snapshot *draft, const struct mesh_settings *mesh) {

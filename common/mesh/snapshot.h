@@ -32,6 +32,8 @@ struct snapshot {
     struct pmap policies; // "ns/name" -> policy
     struct pmap policies_by_ns; // namespace ("" = global) -> list of namespace-scope policies
     struct pmap identities; // SPIFFE id -> identity
+    struct pmap l7_routes; // service key -> leaf of a higher layer (struct leaf_ext), see
+    struct pmap l7_policies; // builder_l7.h; no entry: the default
     // is_external wildcard hosts "*.example.com" are in services_by_host under ".example.com".
 };
 
@@ -69,6 +71,11 @@ void snapshot_set_identity(struct snapshot *draft, struct identity *identity);
 void snapshot_del_identity(struct snapshot *draft, const char *spiffe_id);
 void snapshot_set_node(struct snapshot *draft, struct node *node);
 void snapshot_del_node(struct snapshot *draft, const char *name);
+// The leaf's key is that of a service, which need not be there.
+void snapshot_set_l7_routes(struct snapshot *draft, struct leaf *leaf);
+void snapshot_del_l7_routes(struct snapshot *draft, const char *service_key);
+void snapshot_set_l7_policy(struct snapshot *draft, struct leaf *leaf);
+void snapshot_del_l7_policy(struct snapshot *draft, const char *service_key);
 void snapshot_set_mesh(struct snapshot *draft, const struct mesh_settings *mesh);
 
 // Look-ups; results are borrowed for the read section (leaf_ref to keep).
@@ -91,6 +98,9 @@ struct node *snapshot_node_by_ip(const struct snapshot *snap, const struct ip *i
 struct service *snapshot_service_by_node_port(const struct snapshot *snap, uint16_t port);
 struct policy *snapshot_policy(const struct snapshot *snap, const char *key);
 struct identity *snapshot_identity(const struct snapshot *snap, const char *spiffe_id);
+// What a higher layer compiled for the service with this key, or NULL.
+struct leaf *snapshot_l7_routes(const struct snapshot *snap, struct slice service_key);
+struct leaf *snapshot_l7_policy(const struct snapshot *snap, struct slice service_key);
 // Visits the policies that apply to a workload, in the order global, namespace, selected.
 void snapshot_policies_for(const struct snapshot *snap, const struct workload *workload,
                            bool (*fn)(void *arg, const struct policy *policy), void *arg);

@@ -110,6 +110,14 @@ struct service *snapshot_service_by_host(const struct snapshot *snap, struct sli
     return service;
 }
 
+struct leaf *snapshot_l7_routes(const struct snapshot *snap, struct slice service_key) {
+    return pmap_get(&snap->l7_routes, service_key);
+}
+
+struct leaf *snapshot_l7_policy(const struct snapshot *snap, struct slice service_key) {
+    return pmap_get(&snap->l7_policies, service_key);
+}
+
 static bool visit_list(const struct snapshot *snap, struct slice key,
                        bool (*fn)(void *arg, const struct policy *policy), void *arg) {
     const struct leaf_list *list = pmap_get(&snap->policies_by_ns, key);
