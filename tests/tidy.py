@@ -30,14 +30,17 @@ RANKS = {
     "common/obs": 1,
     "common/net": 2,
     "common/mesh": 3,
-    "ztun": 4,
-    "waypoint": 4,
-    "ctl": 4,
+    "common/l7": 4,
+    "ztun": 5,
+    "waypoint": 5,
+    "ctl": 5,
 }
 UNIT_LAYERS = {d.rsplit("/", maxsplit=1)[-1]: d for d in RANKS}
 GENERATED_HEADERS = {"version.h"}
 
-# Protocol code is pure: no descriptors, no clock, no randomness of its own.
+# Protocol code and the decisions of L7 are pure: no descriptors, no clock, no randomness of their
+# own.
+PURE = ("common/proto", "common/l7")
 IMPURE = re.compile(
     r"(sys/(socket|epoll|timerfd|eventfd|random|time|uio)|unistd|poll|time|fcntl|signal"
     r"|pthread|liburing|netdb)\.h$"
@@ -52,7 +55,7 @@ LIBRARIES = [
     (
         re.compile(r"^liburing"),
         ("common/base", "common/proto", "common/tls", "common/obs", "common/net", "common/mesh",
-         "ztun", "waypoint", "ctl"),
+         "common/l7", "ztun", "waypoint", "ctl"),
     ),
 ]
 
@@ -246,8 +249,8 @@ class Checker:
     def check_library(self, path, where, directory, is_unit_test, target):
         if directory is None or is_unit_test:
             return
-        if directory == "common/proto" and IMPURE.search(target):
-            self.error(path, where, f"<{target}> in common/proto, which is pure")
+        if directory in PURE and IMPURE.search(target):
+            self.error(path, where, f"<{target}> in {directory}, which is pure")
         for pattern, forbidden in LIBRARIES:
             if pattern.search(target) and directory in forbidden:
                 self.error(path, where, f"<{target}> does not belong in {directory}")
