@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A connection to one endpoint, whatever the way: a CONNECT stream in a tunnel to the pod's port
+// 15008, where exactly the endpoint's SPIFFE id (or one that the service names) is accepted, or
+// plain TCP to a workload that has no HBONE. One attempt; choosing endpoints and trying others is
+// the caller's.
+//
+// Embedded in its owner. After on_open the duplex lives in it: the owner keeps it until the
+// duplex's on_closed. After on_fail and upstream_dial_cancel it may be freed or started again.
+//
+// Thread: the worker's.
+#pragma once
+
+#include "common/mesh/snapshot.h"
+#include "common/net/hbone_client.h"
+#include "common/net/link_end.h"
+
+struct wworker;
+struct upstream_dial;
+
+struct upstream_failure {
+    uint8_t reason; // enum flow_end
+    bool is_timeout; // the connect timeout
+    bool is_retryable; // another endpoint may be tried
+    uint16_t status; // what the peer answered the CONNECT with, 0 = nothing
+    const char *text; // for logs and local replies; valid during the call; never NULL
+};
+
+struct upstream_dial_ops {
+    // Connected. The duplex is held: set its events and owner, then hold(false).
+    void (*on_open)(struct upstream_dial *dial, struct duplex *duplex);
+    void (*on_fail)(struct upstream_dial *dial, const struct upstream_failure *failure);
+};
+
+struct upstream_target {
+    struct workload *workload; // the endpoint's; NULL: plain TCP to `addr`
+    const struct service *service; // its SANs are accepted too, its name goes into `forwarded`
+    struct addr addr; // pod ip : target port
+    uint64_t timeout_ns; // for all of it: connect, handshake, answer; 0: UPSTREAM_DIAL_MS
+};
+
+enum { UPSTREAM_DIAL_MS = 10000 };
+
+struct upstream_dial {
+    const struct upstream_dial_ops *ops;
+    struct wworker *worker;
+    struct workload *workload; // referenced until the end of the attempt
+    struct service *service;
+    struct addr addr, hbone_addr; // hbone_addr is not set for plain TCP
+    struct timer timer;
+    struct loop_flush flush; // on_fail of what fails at once
+    struct dial *dial; // while connecting plainly
+    bool is_requesting, is_hbone;
+    struct upstream_failure failure; // that waits for `flush`
+    char text[192];
+    union {
+        struct hbone_request request;
+        struct link_end link;
+    } up;
+};
+
+// Never calls an op before it returns.
+void upstream_dial_start(struct upstream_dial *dial, struct wworker *worker,
+                         const struct upstream_target *target, const struct upstream_dial_ops *ops);
+// Before on_open or on_fail: gives up, no callback. Harmless on one that was never started when it
+// is all zero, and after either callback.
+void upstream_dial_cancel(struct upstream_dial *dial);
