@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "common/l7/l7_re2.h"
 #include "tests/unit/base/unit.h"
 
 static struct l7_regex *regex(const char *pattern) {
@@ -159,17 +160,20 @@ static void test_set(void **state) {
 
 // Each expression is fine, all of them together are more than a part may take.
 static void test_set_fallback(void **state) {
-    enum { N = 8 };
+    enum { N = 60 };
     static struct l7_regex *items[N];
+    static struct l7_re2 *res[N];
     for (size_t i = 0; i < N; i++) {
         char pattern[64];
-        snprintf(pattern, sizeof(pattern), "(?:\\pL{1,40}x){8}%zu", i);
+        snprintf(pattern, sizeof(pattern), "(?:\\pL{1,20}x){4}%zu", i);
         items[i] = regex(pattern);
+        res[i] = l7_re2_new(pattern, strlen(pattern), L7_REGEX_MEM_MAX, pattern, sizeof(pattern));
     }
+    assert_null(l7_re2_set_new((const struct l7_re2 *const *)res, N, L7_REGEX_SET_MEM_MAX));
     struct l7_regex_set *set = l7_regex_set_new((const struct l7_regex *const *)items, N);
     char text[64];
     for (size_t i = 0; i < N; i++) {
-        snprintf(text, sizeof(text), "axbxcxdxexfxgxhx%zu", i);
+        snprintf(text, sizeof(text), "axbxcxdx%zu", i);
         struct l7_regex_iter iter = {0};
         size_t index;
         assert_true(l7_regex_set_next(set, slice_str(text), &iter, &index));
@@ -178,6 +182,7 @@ static void test_set_fallback(void **state) {
     }
     l7_regex_set_free(set);
     for (size_t i = 0; i < N; i++) {
+        l7_re2_free(res[i]);
         l7_regex_free(items[i]);
     }
 }
