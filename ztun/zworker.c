@@ -279,21 +279,21 @@ void zworker_send_policy_changed(struct zworker *worker) {
     send_order(worker, run_policy_changed, (struct order){0});
 }
 
-static bool peer_is_valid(void *arg, uint64_t pod_id, const struct tls_peer *peer) {
+static enum tls_err check_peer(void *arg, uint64_t pod_id, const struct tls_peer *peer) {
     struct zworker *worker = arg;
     struct zpod *zpod = zworker_pod(worker, pod_id);
     const struct snapshot *snap = snapshot_current();
     struct workload *local = zpod != NULL ? snapshot_workload_by_uid(snap, zpod->pod->uid) : NULL;
     struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
-    enum tls_err err = TLS_OK;
-    return identity == NULL || identity->tls == NULL ||
-           tls_peer_still_valid(identity->tls, peer, clock_wall_s(), &err);
+    return identity != NULL && identity->tls != NULL
+               ? tls_peer_recheck(identity->tls, peer, clock_wall_s())
+               : TLS_OK;
 }
 
 static void run_trust_changed(struct mail *mail, void *owner) {
     (void)owner;
     struct order order = take(mail);
-    hbone_client_recheck(&order.worker->client, peer_is_valid, order.worker);
+    hbone_client_recheck(&order.worker->client, check_peer, order.worker);
     LIST_EACH_SAFE(node, &order.worker->pods) {
         inbound_recheck_tunnels(LIST_ITEM(node, struct zpod, node));
     }

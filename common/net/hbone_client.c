@@ -24,6 +24,7 @@ struct hbone_tunnel {
     int64_t not_after; // Unix seconds: no new streams later
     uint8_t state;
     bool served; // had a stream
+    bool is_proven; // frames of the peer arrived: it has taken our certificate and speaks HTTP/2
 };
 
 // One pool key with its tunnels and the requests that wait for one.
@@ -292,21 +293,31 @@ static struct hbone_request *of_stream(struct hbone_stream *stream) {
 
 static void place(struct hbone_key *key, struct hbone_request *request, bool fresh_only);
 
+static struct hbone_tunnel *of_drv(struct h2_drv *drv) {
+    return CONTAINER_OF(drv, struct hbone_tunnel, drv);
+}
+
 static void on_stream_lost(struct hbone_stream *stream, enum flow_end reason) {
     struct hbone_request *request = of_stream(stream);
+    const struct hbone_tunnel *tunnel = of_drv(request->drv);
     bool is_refused = stream->reset_err == H2_REFUSED || stream->reset_err == H2_DRAINING ||
                       stream->reset_err == H2_STREAM_LIMIT;
-    bool is_stale = request->is_reused && stream->reset_err == H2_NO_ERROR;
+    bool is_lost = reason != FLOW_TUNNEL_RESET; // the tunnel died, not the stream alone
     request->is_open = false;
-    if ((is_refused || is_stale) && !request->was_retried) {
+    if ((is_refused || (is_lost && request->is_reused)) && !request->was_retried) {
         request->was_retried = true;
         request->client->stats.n_stale_retries++;
         timer_clear(&request->client->loop->timers, &request->timer);
         place(request->key, request, true);
         return;
     }
-    request->detail = h2_err_text(stream->reset_err);
-    request_fail(request, reason, 0, true);
+    char text[TLS_LINK_ERROR_MAX];
+    request->detail = !is_lost ? h2_err_text(stream->reset_err)
+                      : tunnel->drv.tl.err != TLS_OK
+                          ? tls_link_error_text(&tunnel->drv.tl, text, sizeof(text))
+                          : "";
+    // A tunnel of which nothing was heard, or but an alert: its handshake failed.
+    request_fail(request, reason, 0, is_refused || (is_lost && !tunnel->is_proven));
 }
 
 static void on_stream_head(struct hbone_stream *stream, const struct h2_event *event) {
@@ -319,7 +330,7 @@ static void on_stream_head(struct hbone_stream *stream, const struct h2_event *e
         request->ops->on_open(request, event);
         return;
     }
-    hbone_stream_drop(stream, H2_NO_ERROR);
+    hbone_stream_drop(stream, H2_CONNECT_ERROR);
     char detail[48];
     snprintf(detail, sizeof(detail), "the peer answered status %u", status);
     request->detail = detail;
@@ -329,13 +340,14 @@ static void on_stream_head(struct hbone_stream *stream, const struct h2_event *e
 static void on_request_timeout(struct timer *timer, uint64_t now) {
     (void)now;
     struct hbone_request *request = CONTAINER_OF(timer, struct hbone_request, timer);
-    if (request->is_open) {
-        hbone_stream_drop(&request->stream, H2_CANCEL);
+    bool is_asked = request->is_open;
+    if (is_asked) {
+        hbone_stream_drop(&request->stream, H2_CONNECT_ERROR);
         request->detail = "no answer to CONNECT in time";
     } else {
         request->detail = "no tunnel had room in time";
     }
-    request_fail(request, FLOW_TIMEOUT, 0, true);
+    request_fail(request, FLOW_TIMEOUT, 0, !is_asked); // what was asked may yet be done
 }
 
 // Opens the request's stream on a ready tunnel. False: the tunnel cannot take it after all.
@@ -353,6 +365,7 @@ static bool request_open(struct hbone_request *request, struct hbone_tunnel *tun
     request->stream.on_lost = on_stream_lost;
     request->is_reused = tunnel->served;
     request->is_open = true;
+    request->drv = &tunnel->drv;
     tunnel->served = true;
     request->client->stats.n_streams++;
     timer_set(&request->client->loop->timers, &request->timer,
@@ -446,10 +459,6 @@ void hbone_request_cancel(struct hbone_request *request) {
 
 // ---- tunnel events -----------------------------------------------------------------------------
 
-static struct hbone_tunnel *of_drv(struct h2_drv *drv) {
-    return CONTAINER_OF(drv, struct hbone_tunnel, drv);
-}
-
 static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
     struct hbone_tunnel *tunnel = of_drv(drv);
     struct hbone_client *client = tunnel->client;
@@ -473,6 +482,7 @@ static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
 
 static void on_event(struct h2_drv *drv, const struct h2_event *event) {
     struct hbone_tunnel *tunnel = of_drv(drv);
+    tunnel->is_proven = true;
     if (event->type == H2_EV_GOAWAY && tunnel->state == TUNNEL_READY) {
         struct hbone_key *key = tunnel->key;
         tunnel_retire(tunnel);
@@ -492,14 +502,11 @@ static void on_event(struct h2_drv *drv, const struct h2_event *event) {
 static void on_end(struct h2_drv *drv, enum flow_end reason) {
     struct hbone_tunnel *tunnel = of_drv(drv);
     struct hbone_key *key = tunnel->key;
-    char detail[96] = "";
+    char text[TLS_LINK_ERROR_MAX];
+    const char *detail = "";
     if (tunnel->state == TUNNEL_SHAKING) {
         tunnel->client->stats.n_tls_failed++;
-        reason = drv->tl.err == TLS_REVOKED ? FLOW_REVOKED : reason;
-        snprintf(detail, sizeof(detail), "%s",
-                 drv->tl.err != TLS_OK ? tls_err_text(drv->tl.err)
-                 : drv->tl.os_err != 0 ? strerror(-drv->tl.os_err)
-                                       : "closed during the handshake");
+        detail = tls_link_error_text(&drv->tl, text, sizeof(text));
     }
     bool was_ready = tunnel->state == TUNNEL_READY;
     tunnel->client->stats.n_ready -= was_ready;
@@ -613,15 +620,18 @@ static void drain_unless_kept(struct hbone_tunnel *tunnel, const void *arg) {
 }
 
 struct recheck {
-    bool (*is_valid)(void *arg, uint64_t pod_id, const struct tls_peer *peer);
+    enum tls_err (*check)(void *arg, uint64_t pod_id, const struct tls_peer *peer);
     void *arg;
 };
 
 static void recheck_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
-    const struct recheck *check = arg;
-    if (tunnel->peer != NULL && !tunnel->drv.is_ended &&
-        !check->is_valid(check->arg, tunnel->pod_id, tunnel->peer)) {
-        h2_drv_abort(&tunnel->drv, FLOW_REVOKED);
+    const struct recheck *recheck = arg;
+    if (tunnel->peer == NULL || tunnel->drv.is_ended) {
+        return;
+    }
+    enum tls_err err = recheck->check(recheck->arg, tunnel->pod_id, tunnel->peer);
+    if (err != TLS_OK) {
+        h2_drv_abort(&tunnel->drv, err == TLS_REVOKED ? FLOW_REVOKED : FLOW_UNTRUSTED);
     }
 }
 
@@ -676,10 +686,11 @@ void hbone_client_abort_all(struct hbone_client *client, enum flow_end reason) {
 }
 
 void hbone_client_recheck(struct hbone_client *client,
-                          bool (*is_valid)(void *arg, uint64_t pod_id, const struct tls_peer *peer),
+                          enum tls_err (*check)(void *arg, uint64_t pod_id,
+                                                const struct tls_peer *peer),
                           void *arg) {
-    struct recheck check = {.is_valid = is_valid, .arg = arg};
-    each_tunnel(client, recheck_tunnel, &check);
+    struct recheck recheck = {.check = check, .arg = arg};
+    each_tunnel(client, recheck_tunnel, &recheck);
 }
 
 void hbone_client_allow_growth(struct hbone_client *client, bool is_allowed) {

@@ -12,7 +12,9 @@
 //
 // Retries in here: only a request that found its pooled tunnel stale (it died before any answer),
 // or refused (REFUSED_STREAM, id above GOAWAY), goes once to a fresh tunnel. All else is the
-// caller's.
+// caller's: another endpoint may be tried after a failed connect or handshake, a refusal as above
+// and 503, when nothing can have happened to the request. A reset stream, a tunnel that was up and
+// died, 400 and 401 are final.
 #pragma once
 
 #include "common/base/hmap.h"
@@ -84,6 +86,7 @@ struct hbone_request_ops {
 struct hbone_request {
     const struct hbone_request_ops *ops;
     struct hbone_stream stream;
+    struct h2_drv *drv; // of the stream, while is_open
     struct hbone_client *client;
     struct hbone_key *key; // while waiting or open
     struct list node; // key's waiting list
@@ -112,9 +115,11 @@ void hbone_client_retain(struct hbone_client *client,
 // The process stops: drains, or aborts, everything; requests that wait for a tunnel fail.
 void hbone_client_drain_all(struct hbone_client *client);
 void hbone_client_abort_all(struct hbone_client *client, enum flow_end reason);
-// Trust bundle or CRL changed: ends tunnels whose peer `is_valid` rejects (FLOW_REVOKED).
+// Trust bundle or CRL changed: ends tunnels whose peer `check` rejects (FLOW_REVOKED,
+// FLOW_UNTRUSTED).
 void hbone_client_recheck(struct hbone_client *client,
-                          bool (*is_valid)(void *arg, uint64_t pod_id, const struct tls_peer *peer),
+                          enum tls_err (*check)(void *arg, uint64_t pod_id,
+                                                const struct tls_peer *peer),
                           void *arg);
 void hbone_client_allow_growth(struct hbone_client *client, bool is_allowed);
 size_t hbone_client_n_tunnels(const struct hbone_client *client);

@@ -70,11 +70,9 @@ static void on_end(struct h2_drv *drv, enum flow_end reason) {
     }
     tunnel->server->n_unfinished--;
     if (reason != FLOW_OK) {
-        const char *detail = drv->tl.err != TLS_OK ? tls_err_text(drv->tl.err)
-                             : drv->tl.os_err != 0 ? strerror(-drv->tl.os_err)
-                                                   : "closed during the handshake";
+        char text[TLS_LINK_ERROR_MAX];
         tunnel->server->handler->on_failed(tunnel->server, &tunnel->src, &tunnel->dst, reason,
-                                           detail);
+                                           tls_link_error_text(&drv->tl, text, sizeof(text)));
     }
 }
 
@@ -173,10 +171,12 @@ void hbone_server_allow_growth(struct hbone_server *server, bool is_allowed) {
 void hbone_server_recheck(struct hbone_server *server, struct tls_ctx *tls) {
     LIST_EACH_SAFE(node, &server->tunnels) {
         struct hbone_tunnel *tunnel = LIST_ITEM(node, struct hbone_tunnel, node);
-        enum tls_err err = TLS_OK;
-        if (!tunnel->is_closed && tunnel->peer != NULL &&
-            !tls_peer_still_valid(tls, tunnel->peer, clock_wall_s(), &err)) {
-            h2_drv_abort(&tunnel->drv, FLOW_REVOKED);
+        if (tunnel->is_closed || tunnel->peer == NULL) {
+            continue;
+        }
+        enum tls_err err = tls_peer_recheck(tls, tunnel->peer, clock_wall_s());
+        if (err != TLS_OK) {
+            h2_drv_abort(&tunnel->drv, err == TLS_REVOKED ? FLOW_REVOKED : FLOW_UNTRUSTED);
         }
     }
 }

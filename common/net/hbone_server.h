@@ -65,7 +65,8 @@ void hbone_server_drain(struct hbone_server *server); // GOAWAY; streams go on
 // Ends all tunnels: in order (GOAWAY, close_notify, FIN) or by RST. Their streams are lost.
 void hbone_server_end(struct hbone_server *server, enum flow_end reason, bool orderly);
 void hbone_server_allow_growth(struct hbone_server *server, bool is_allowed);
-// Trust bundle or CRL changed: ends tunnels whose client `tls` no longer accepts (FLOW_REVOKED).
+// Trust bundle or CRL changed: ends tunnels whose client `tls` no longer accepts (FLOW_REVOKED,
+// FLOW_UNTRUSTED).
 void hbone_server_recheck(struct hbone_server *server, struct tls_ctx *tls);
 
 static inline void hbone_tunnel_get(struct hbone_tunnel *tunnel) {

@@ -2,6 +2,8 @@
 #include "common/net/tls_link.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 static struct tls_link *of_link(struct link *link) {
     return CONTAINER_OF(link, struct tls_link, link);
@@ -77,6 +79,21 @@ static void on_timer(struct timer *timer, uint64_t now) {
     }
 }
 
+// A revoked certificate has its own reason, whichever side says so: the server judges the client's
+// when the client's handshake has ended.
+static enum flow_end reason_of(enum tls_err err, enum flow_end otherwise) {
+    return err == TLS_REVOKED || err == TLS_PEER_CERTIFICATE_REVOKED ? FLOW_REVOKED : otherwise;
+}
+
+const char *tls_link_error_text(const struct tls_link *tl, char *buf, size_t size) {
+    if (tl->err == TLS_OK) {
+        return tl->os_err != 0 ? strerror(-tl->os_err) : "closed during the handshake";
+    }
+    const char *detail = tl->hs != NULL ? tls_handshake_error_detail(tl->hs) : "";
+    snprintf(buf, size, "%s%s%s", tls_err_text(tl->err), detail[0] != 0 ? ": " : "", detail);
+    return buf;
+}
+
 // ---- records -----------------------------------------------------------------------------------
 
 // The peer's close_notify is answered with ours (RFC 8446 6.1).
@@ -95,7 +112,7 @@ static void record_error(struct tls_link *tl) {
     chain_init(&out, tl->link.sendq.pool);
     tls_record_close(tl->record, tl->err, &out);
     link_write(&tl->link, &out);
-    fail(tl, FLOW_TUNNEL_LOST);
+    fail(tl, reason_of(tl->err, FLOW_TUNNEL_LOST));
 }
 
 // Opens the records in blk[off, off+len); returns the bytes consumed.
@@ -183,7 +200,7 @@ static void feed(struct tls_link *tl, struct slice in) {
 static void handshake_failed(struct tls_link *tl) {
     tl->err = tls_handshake_error(tl->hs);
     tl->queue->n_failed++;
-    fail(tl, FLOW_TLS_FAILURE);
+    fail(tl, reason_of(tl->err, FLOW_TLS_FAILURE));
 }
 
 static void handshake_done(struct tls_link *tl) {
@@ -269,6 +286,25 @@ void tls_queue_fini(struct tls_queue *queue) {
     timer_clear(&queue->loop->timers, &queue->timer);
 }
 
+// The connection is over in the middle of the handshake, and bytes still wait for their step: if
+// they can be no more than an alert, they are the reason. More would be work that nobody gets.
+static void read_last_words(struct tls_link *tl) {
+    enum { ALERTS_MAX = 64 }; // change_cipher_spec and an encrypted alert are 30
+    struct seg seg;
+    if (chain_empty(&tl->hs_in) || tl->hs_in.len > ALERTS_MAX) {
+        return;
+    }
+    struct chain none;
+    chain_init(&none, tl->link.sendq.pool);
+    while (tl->err == TLS_OK && chain_pop(&tl->hs_in, &seg)) {
+        if (tls_handshake_recv(tl->hs, seg_slice(&seg), clock_wall_s(), &none) == TLS_STEP_ERROR) {
+            tl->err = tls_handshake_error(tl->hs);
+        }
+        blk_unref(seg.blk);
+    }
+    chain_clear(&none);
+}
+
 // ---- link events -------------------------------------------------------------------------------
 
 static uint32_t on_data(struct link *link, struct blk *blk, uint32_t off, uint32_t len,
@@ -308,9 +344,10 @@ static void on_eof(struct link *link) {
         return;
     }
     if (tl->hs != NULL) {
+        read_last_words(tl);
         tl->os_err = -ECONNRESET;
         tl->queue->n_failed++;
-        fail(tl, FLOW_TLS_FAILURE);
+        fail(tl, reason_of(tl->err, FLOW_TLS_FAILURE));
     } else {
         fail(tl, FLOW_TRUNCATED); // FIN without close_notify (RFC 8446 section 6.1)
     }
@@ -333,10 +370,15 @@ static void on_error(struct link *link, int err) {
     tl->is_closing = tl->is_ended = true; // the link closes by itself
     list_del(&tl->waiting);
     timer_clear(&loop_of(tl)->timers, &tl->timer);
-    if (!was_closing) {
-        enum flow_end reason = tl->hs != NULL ? FLOW_TLS_FAILURE : FLOW_TUNNEL_LOST;
-        tl->queue->n_failed += tl->hs != NULL;
-        tl->handler->on_end(tl, reason);
+    if (was_closing) {
+        return;
+    }
+    if (tl->hs != NULL) {
+        read_last_words(tl);
+        tl->queue->n_failed++;
+        tl->handler->on_end(tl, reason_of(tl->err, FLOW_TLS_FAILURE));
+    } else {
+        tl->handler->on_end(tl, FLOW_TUNNEL_LOST);
     }
 }
 

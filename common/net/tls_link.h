@@ -54,7 +54,12 @@ struct tls_link {
     bool is_lingering; // our FIN is on its way: input is dropped until the peer's FIN
 };
 
-enum { TLS_LINK_HS_MAX = 128 * 1024, TLS_LINK_HS_TIMEOUT_MS = 10000, TLS_LINK_CLOSE_MS = 1000 };
+enum {
+    TLS_LINK_HS_MAX = 128 * 1024,
+    TLS_LINK_HS_TIMEOUT_MS = 10000,
+    TLS_LINK_CLOSE_MS = 1000,
+    TLS_LINK_ERROR_MAX = 320, // tls_link_error_text
+};
 
 // Takes over fd and hs, and starts the handshake.
 void tls_link_init(struct tls_link *tl, struct tls_queue *queue, int fd, struct tls_handshake *hs,
@@ -67,3 +72,6 @@ size_t tls_link_queued(const struct tls_link *tl);
 // has not read yet. No callback but on_closed follows.
 void tls_link_close(struct tls_link *tl);
 void tls_link_abort(struct tls_link *tl); // RST
+// Why it failed, as text: the error of TLS with what is known about it, else the system's. Good
+// within on_end.
+const char *tls_link_error_text(const struct tls_link *tl, char *buf, size_t size);

@@ -63,8 +63,7 @@ const struct tls_peer *tls_handshake_peer(const struct tls_handshake *hs); // af
 // (borrowed until hs is freed; may hold whole records).
 struct tls_record *tls_handshake_take(struct tls_handshake *hs, struct slice *ret_rest);
 
-// Re-check of a live tunnel after the trust bundle or a CRL changed: still acceptable under ctx?
-// Cheap for many tunnels of one peer: the answer of the first is cached. Also TLS_EXPIRED when
-// now_s is past the chain's end.
-bool tls_peer_still_valid(struct tls_ctx *ctx, const struct tls_peer *peer, int64_t now_s,
-                          enum tls_err *ret_err);
+// Re-check of a live tunnel after the trust bundle or a CRL changed: TLS_OK, or why ctx would not
+// take this peer any more. Time is no reason: what runs outlives its certificates, and the clock
+// may have been set. Cheap for many tunnels of one peer: the answer of the first is cached.
+enum tls_err tls_peer_recheck(struct tls_ctx *ctx, const struct tls_peer *peer, int64_t now_s);

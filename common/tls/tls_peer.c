@@ -44,21 +44,19 @@ static size_t split_chain(struct slice der, struct slice certs[TLS_CHAIN_MAX]) {
     return n;
 }
 
-bool tls_peer_still_valid(struct tls_ctx *ctx, const struct tls_peer *peer, int64_t now_s,
-                          enum tls_err *ret_err) {
+enum tls_err tls_peer_recheck(struct tls_ctx *ctx, const struct tls_peer *peer, int64_t now_s) {
     struct slice certs[TLS_CHAIN_MAX];
     char detail[TLS_DETAIL_MAX] = "";
     struct tls_chain *chain = NULL;
     size_t n = split_chain(peer->serials, certs);
+    // The nearest moment at which the chain was good in time; not_after itself is past it.
+    now_s = MAX(MIN(now_s, peer->chain->not_after - 1), peer->chain->not_before);
     enum tls_err err = tls_verify_chain(ctx, peer->is_server, certs, n, now_s, &chain, detail);
     if (err == TLS_OK) {
         err = tls_verify_identity(ctx, chain, &peer->identity, 1, detail);
         tls_chain_unref(chain);
     }
-    if (err != TLS_OK) {
-        *ret_err = err;
-    }
-    return err == TLS_OK;
+    return err;
 }
 
 // ---- Hand-over

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ztunnel's own tests (tests/namespaced.rs) assert, under the same names."""
 
+import base64
 import re
 import signal
 import socket
+import ssl
 import threading
 import time
 
@@ -477,6 +479,13 @@ class Revocation:
         with tls(self.mesh, "plain", ("server", 15008), peer) as conn:
             return conn.getpeercert(True)
 
+    def client_certificate(self):
+        """Of the workload that node 1's ztun serves."""
+        certificates = self.mesh.nodes[1].config_dump()["certificates"]
+        chain = next(c for c in certificates if c["identity"].endswith("/sa/client"))["certChain"]
+        pem = base64.b64decode(chain[0]["pem"]).decode()
+        return ssl.PEM_cert_to_DER_cert(pem[:pem.index("-----END CERTIFICATE-----") + 26])
+
     def revoke(self, cert):
         marks = [(n, n.mark()) for n in self.mesh.nodes.values()]
         self.authority.revoke(cert)
@@ -521,10 +530,14 @@ def test_crl_inbound(revocation):
         h2.until(lambda: stream in h2.ended)
         assert h2.data[stream] == b"hello world"
         # and a new one with the revoked certificate does not come about
+        mark, since = two.mark(), two.since()
         with pytest.raises((OSError, Ended)):
             again = hbone(mesh, "plain", ("server", 15008), peer)
             again.status(again.connect(target))
-        assert since("istio_crl_policy_rejections_total") >= 1
+        line = two.access(mark, message="connection failed")[0]
+        assert "revoked" in line["error"], line
+        assert since("istio_crl_policy_rejections_total", reporter="destination") == 1
+        assert since(FAILED, response_flags="CERT_REVOKED") == 1
         for h2, _ in tunnels:
             h2.close()
 
@@ -541,10 +554,34 @@ def test_crl_outbound(revocation):
         conn.close()
         line = one.access(mark, direction="outbound")[0]
         assert "revoked" in line["error"], line
-        mark = one.mark()
+        mark, since = one.mark(), one.since()
+        two = mesh.nodes[2]
+        two_mark, two_since = two.mark(), two.since()
         mesh.fails("client", ("server", 8080))
         line = one.access(mark, direction="outbound")[0]
         assert "revoked" in line["error"], line
+        assert since("istio_crl_policy_rejections_total", reporter="source") == 1
+        assert since(FAILED, response_flags="CERT_REVOKED") == 1
+        # the server knows it from the client's alert
+        line = two.access(two_mark, direction="inbound")[0]
+        assert "the peer sent certificate_revoked" in line["error"], line
+        assert two_since(FAILED, response_flags="CERT_REVOKED") == 1
+
+
+def test_crl_own_certificate(revocation):
+    """The server refuses a client whose certificate is revoked, when the client's handshake is
+    already over: the alert says why, on the client's side too."""
+    mesh, (one, two) = revocation.mesh, revocation.mesh.nodes.values()
+    with mesh.serve("server", 8080, echo):
+        revocation.revoke(revocation.client_certificate())
+        for _ in range(3):
+            marks, since = (one.mark(), two.mark()), one.since()
+            mesh.fails("client", ("server", 8080))
+            line = one.access(marks[0], direction="outbound")[0]
+            assert "the peer sent certificate_revoked" in line["error"], line
+            assert since(FAILED, response_flags="CERT_REVOKED") == 1
+            line = two.access(marks[1], direction="inbound")[0]
+            assert "the peer's certificate chain is revoked" in line["error"], line
 
 
 def test_plain_text_log(make_mesh):

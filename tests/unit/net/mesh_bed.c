@@ -56,6 +56,7 @@ static void out_fail(struct hbone_request *request, enum flow_end reason, uint16
     flow->bed->n_failed++;
     flow->bed->last_fail = reason;
     flow->bed->last_status = status;
+    snprintf(flow->bed->last_detail, sizeof(flow->bed->last_detail), "%s", request->detail);
     pipe_cut(&flow->pipe, reason);
 }
 
@@ -134,6 +135,7 @@ static void in_dialed(void *arg, int res) {
 
 static void in_lost(struct hbone_stream *stream, enum flow_end reason) {
     struct in_flow *flow = CONTAINER_OF(stream, struct in_flow, down);
+    flow->bed->last_server_err = stream->reset_err;
     if (flow->dial != NULL) {
         dial_cancel(flow->dial);
         flow->dial = NULL;
@@ -154,9 +156,18 @@ static void in_event(struct h2_drv *drv, const struct h2_event *event) {
     struct in_flow *flow = calloc(1, sizeof(*flow));
     flow->bed = tunnel->bed;
     flow->bed->n_flows++;
+    flow->bed->n_requests++;
     pipe_init(&flow->pipe, &flow->bed->pool, in_done);
     hbone_stream_init(&flow->down, drv, event->stream);
     flow->down.on_lost = in_lost;
+    if (flow->bed->is_silent) {
+        return;
+    }
+    if (flow->bed->refuse_reset != H2_NO_ERROR) {
+        hbone_stream_drop(&flow->down, flow->bed->refuse_reset);
+        pipe_cut(&flow->pipe, FLOW_DENIED);
+        return;
+    }
     if (flow->bed->refuse_status != 0) {
         in_answer(flow, flow->bed->refuse_status);
         hbone_stream_drop(&flow->down, H2_NO_ERROR);
@@ -169,8 +180,9 @@ static void in_event(struct h2_drv *drv, const struct h2_event *event) {
 }
 
 static void in_end(struct h2_drv *drv, enum flow_end reason) {
-    (void)reason;
-    CONTAINER_OF(drv, struct in_tunnel, drv)->is_ended = true;
+    struct in_tunnel *tunnel = CONTAINER_OF(drv, struct in_tunnel, drv);
+    tunnel->is_ended = true;
+    tunnel->bed->last_server_end = reason;
 }
 
 static void in_closed(struct h2_drv *drv) {
@@ -211,16 +223,28 @@ void bed_abort_servers(struct bed *bed, uint32_t nth) {
 
 // ---- the bed -----------------------------------------------------------------------------------
 
-static struct tls_ctx *make_ctx(const struct tls_ca *ca, const char *id) {
-    struct tls_svid svid;
+static struct tls_ctx *ctx_of(const struct tls_svid *svid, const char *crl) {
     char *error = NULL;
-    CHECK(tls_ca_sign(ca, slice_str(id), clock_wall_s(), 3600, &svid, &error));
-    struct tls_ctx_params params = {.cert_chain_pem = slice_str(svid.cert_chain_pem),
-                                    .key_pem = slice_str(svid.key_pem),
-                                    .roots_pem = slice_str(svid.roots_pem),
+    struct tls_ctx_params params = {.cert_chain_pem = slice_str(svid->cert_chain_pem),
+                                    .key_pem = slice_str(svid->key_pem),
+                                    .roots_pem = slice_str(svid->roots_pem),
+                                    .crl_pem = slice_str(crl),
+                                    .crl_generation = crl[0] != 0,
                                     .trust_domain = SLICE_LIT("cluster.local")};
     struct tls_ctx *ctx = tls_ctx_new(&params, &error);
     CHECK(ctx != NULL);
+    return ctx;
+}
+
+static void sign(const struct tls_ca *ca, const char *id, struct tls_svid *ret_svid) {
+    char *error = NULL;
+    CHECK(tls_ca_sign(ca, slice_str(id), clock_wall_s(), 3600, ret_svid, &error));
+}
+
+static struct tls_ctx *make_ctx(const struct tls_ca *ca, const char *id) {
+    struct tls_svid svid;
+    sign(ca, id, &svid);
+    struct tls_ctx *ctx = ctx_of(&svid, "");
     tls_svid_fini(&svid);
     return ctx;
 }
@@ -246,6 +270,28 @@ void bed_rotate(struct bed *bed) {
     tls_ctx_unref(bed->server_ctx);
     bed->client_ctx = make_ctx(shared_ca(), client_id);
     bed->server_ctx = make_ctx(shared_ca(), server_id);
+}
+
+void bed_revoke(struct bed *bed, bool is_server) {
+    struct tls_svid client, server;
+    struct tls_cert_info *infos;
+    char *error = NULL;
+    sign(shared_ca(), client_id, &client);
+    sign(shared_ca(), server_id, &server);
+    const struct tls_svid *revoked = is_server ? &server : &client;
+    size_t n = tls_cert_parse(slice_str(revoked->cert_chain_pem), &infos, &error);
+    CHECK(n > 0);
+    struct slice serial = slice_str(infos[0].serial_hex);
+    char *crl = tls_ca_make_crl(shared_ca(), &serial, 1, clock_wall_s(), 3600);
+    CHECK(crl != NULL);
+    tls_ctx_unref(bed->client_ctx);
+    tls_ctx_unref(bed->server_ctx);
+    bed->client_ctx = ctx_of(&client, crl);
+    bed->server_ctx = ctx_of(&server, crl);
+    free(crl);
+    tls_cert_infos_free(infos, n);
+    tls_svid_fini(&client);
+    tls_svid_fini(&server);
 }
 
 // Kept between runs: contexts are immutable.

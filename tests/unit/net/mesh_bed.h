@@ -29,8 +29,14 @@ struct bed {
     uint32_t n_flows, n_opened, n_failed, n_done, n_server_tunnels;
     enum flow_end last_end, last_fail; // of the pipes, of requests
     uint16_t last_status;
+    char last_detail[128]; // of a request that failed
     uint32_t max_retries; // of a request that failed and may be tried again
     uint16_t refuse_status; // != 0: the server answers so instead of dialling
+    enum h2_err refuse_reset; // not NO_ERROR: it resets the stream with it
+    bool is_silent; // it does not answer
+    uint32_t n_requests; // that the server has seen
+    enum flow_end last_server_end; // of a server tunnel
+    enum h2_err last_server_err; // why the server lost a stream that it had not answered
     bool stop;
 };
 
@@ -49,6 +55,8 @@ void bed_fini(struct bed *bed); // closes all, checks that nothing is left
 void bed_free(struct bed *bed); // the last part of bed_fini: bed_is_closed is true
 // A new certificate for both sides, as after a rotation: tunnels made from now on use it.
 void bed_rotate(struct bed *bed);
+// The server's, or the client's, certificate is on the CRL of both from now on.
+void bed_revoke(struct bed *bed, bool is_server);
 void bed_run_until(struct bed *bed, const bool *flag, uint32_t timeout_ms);
 void bed_drain_servers(struct bed *bed); // GOAWAY in two steps on every server tunnel
 void bed_abort_servers(struct bed *bed, uint32_t nth); // RST of the nth server tunnel, modulo

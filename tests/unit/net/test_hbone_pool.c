@@ -285,11 +285,11 @@ static void test_goaway_sends_new_flows_elsewhere(void **state) {
     fix_down(&fix);
 }
 
-static bool nobody_is_valid(void *arg, uint64_t pod_id, const struct tls_peer *peer) {
+static enum tls_err nobody_is_valid(void *arg, uint64_t pod_id, const struct tls_peer *peer) {
     (void)peer;
     assert_int_equal(pod_id, 1);
     ++*(int *)arg;
-    return false;
+    return TLS_REVOKED;
 }
 
 // What left the pool and runs on is still within reach: revocation, removal, exit.
@@ -382,6 +382,113 @@ static void test_gone_destination_fails_who_waits(void **state) {
     fix_down(&fix);
 }
 
+// A server that does not answer: the stream is reset with CONNECT_ERROR (CANCEL would pass for a
+// clean end), and asked nowhere else, for it may have been understood.
+static void test_answer_deadline(void **state) {
+    (void)state;
+    struct fix fix;
+    fix_up(&fix, 100);
+    fix.bed.is_silent = true;
+    fix.bed.max_retries = 2;
+    dial_n(&fix, 1);
+    run_s(&fix, HBONE_ANSWER_MS / 1000 - 1);
+    assert_int_equal(fix.bed.n_failed, 0);
+    run_s(&fix, 2);
+    assert_int_equal(fix.bed.n_failed, 1);
+    assert_int_equal(fix.bed.last_fail, FLOW_TIMEOUT);
+    assert_string_equal(fix.bed.last_detail, "no answer to CONNECT in time");
+    assert_int_equal(fix.bed.n_requests, 1);
+    assert_int_equal(fix.bed.last_server_err, H2_CONNECT_ERROR);
+    assert_int_equal(n_tunnels(&fix), 1); // the others' flows go on
+    fix_down(&fix);
+}
+
+// What may be asked of another endpoint: only what cannot have been begun.
+static void test_what_is_retried(void **state) {
+    (void)state;
+    static const struct {
+        uint16_t status;
+        enum h2_err reset;
+        uint32_t n_requests;
+    } cases[] = {
+        {.status = 503, .n_requests = 3},
+        {.status = 400, .n_requests = 1},
+        {.status = 401, .n_requests = 1},
+        {.status = 404, .n_requests = 1},
+        {.status = 500, .n_requests = 1},
+        {.status = 502, .n_requests = 1},
+        {.status = 504, .n_requests = 1},
+        {.reset = H2_REFUSED, .n_requests = 6}, // each endpoint also by a fresh tunnel
+        {.reset = H2_CANCEL, .n_requests = 1},
+        {.reset = H2_CONNECT_ERROR, .n_requests = 1},
+        {.reset = H2_INTERNAL_ERROR, .n_requests = 1},
+        {.reset = H2_PROTOCOL_ERROR, .n_requests = 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fix fix;
+        fix_up(&fix, 100);
+        fix.bed.max_retries = 2;
+        fix.bed.refuse_status = cases[i].status;
+        fix.bed.refuse_reset = cases[i].reset;
+        dial_n(&fix, 1);
+        run_ms(&fix, 100);
+        assert_int_equal(fix.bed.n_failed, 1);
+        assert_int_equal(fix.bed.last_status, cases[i].status);
+        assert_int_equal(fix.bed.n_requests, cases[i].n_requests);
+        fix_down(&fix);
+    }
+}
+
+// A tunnel that dies when the request is in it: by a fresh one once if it was pooled, then never.
+static void test_lost_tunnel_is_not_retried_elsewhere(void **state) {
+    (void)state;
+    struct fix fix;
+    fix_up(&fix, 100);
+    fix.bed.is_silent = true;
+    fix.bed.max_retries = 2;
+    dial_n(&fix, 1);
+    run_ms(&fix, 50);
+    assert_int_equal(fix.bed.n_requests, 1);
+    bed_abort_servers(&fix.bed, 0);
+    run_ms(&fix, 100);
+    assert_int_equal(fix.bed.n_failed, 1);
+    assert_int_equal(fix.bed.last_fail, FLOW_TUNNEL_LOST);
+    assert_int_equal(fix.bed.n_requests, 1);
+    fix_down(&fix);
+}
+
+// ---- revocation --------------------------------------------------------------------------------
+
+static void dial_revoked(struct fix *fix, bool is_server) {
+    fix_up(fix, 100);
+    fix->bed.max_retries = 2;
+    bed_revoke(&fix->bed, is_server);
+    dial_n(fix, 1);
+    run_ms(fix, 200);
+    assert_int_equal(fix->bed.n_opened, 0);
+    assert_int_equal(fix->bed.n_failed, 1);
+    assert_int_equal(fix->bed.last_fail, FLOW_REVOKED);
+    assert_int_equal(fix->bed.last_server_end, FLOW_REVOKED);
+    assert_int_equal(fix->bed.client.stats.n_tls_failed, is_server ? 3 : 0);
+}
+
+static void test_revoked_server(void **state) {
+    (void)state;
+    struct fix fix;
+    dial_revoked(&fix, true);
+    assert_non_null(strstr(fix.bed.last_detail, "the peer's certificate chain is revoked"));
+    fix_down(&fix);
+}
+
+// The server judges when the client's handshake is over: its alert is the answer.
+static void test_revoked_client(void **state) {
+    (void)state;
+    struct fix fix;
+    dial_revoked(&fix, false);
+    assert_non_null(strstr(fix.bed.last_detail, "the peer sent certificate_revoked"));
+    fix_down(&fix);
+}
+
 static void build(struct hbone_request *request, struct hbone_head *ret_head) {
     (void)request;
     struct hbone_connect connect = {.target = {.addr = make_addr("10.0.0.2:8080")}};
@@ -447,6 +554,11 @@ int main(void) {
         cmocka_unit_test(test_expired_tunnel_takes_no_stream),
         cmocka_unit_test(test_idle_tunnels_close_also_of_old_identities),
         cmocka_unit_test(test_gone_destination_fails_who_waits),
+        cmocka_unit_test(test_answer_deadline),
+        cmocka_unit_test(test_what_is_retried),
+        cmocka_unit_test(test_lost_tunnel_is_not_retried_elsewhere),
+        cmocka_unit_test(test_revoked_server),
+        cmocka_unit_test(test_revoked_client),
         cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,12 +36,11 @@ static void *worker(void *arg) {
     fix_pool_setup(NULL);
     for (int i = 0; i < N_ROUNDS; i++) {
         struct fix_pair pair;
-        enum tls_err err;
         struct tls_ctx *ctx = take_current();
         fix_pair_run(&pair, ctx, ctx, FIX_SERVER, FIX_NOW, 0);
         CHECK(pair.client_step == TLS_STEP_DONE && pair.server_step == TLS_STEP_DONE);
         struct tls_peer *peer = tls_peer_dup(tls_handshake_peer(pair.client));
-        CHECK(tls_peer_still_valid(ctx, peer, FIX_NOW, &err));
+        CHECK(tls_peer_recheck(ctx, peer, FIX_NOW) == TLS_OK);
         fix_pair_free(&pair);
         pthread_mutex_lock(&lock);
         struct tls_peer *old = shared_peer;
