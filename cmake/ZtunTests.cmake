@@ -22,7 +22,7 @@ endfunction()
 # tests/unit/<layer>/test_*.c: one program each, named by its stem. Other .c files beside them are
 # helpers that all tests of the layer share.
 add_custom_target(unit)
-foreach(layer base proto tls rt obs net mesh l7 ztun waypoint ctl)
+foreach(layer base proto tls rt obs net mesh l7 proc ztun waypoint ctl)
     file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/${layer}/test_*.c)
     file(GLOB helpers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/unit/${layer}/*.c)
     if(ZTUN_FUZZ OR NOT tests)

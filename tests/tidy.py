@@ -31,6 +31,7 @@ RANKS = {
     "common/net": 2,
     "common/mesh": 3,
     "common/l7": 4,
+    "common/proc": 4,
     "ztun": 5,
     "waypoint": 5,
     "ctl": 5,

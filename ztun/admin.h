@@ -1,26 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Pages of the admin server that have a file of their own. Each answers exactly once, now or later.
+// `arg` is the struct control.
 #pragma once
 
-#include "common/net/http_server.h"
-
-struct control;
+#include "common/proc/proc_admin.h"
 
 // admin_dump.c: the state in the form that istioctl ztunnel-config reads.
-void admin_config_dump(struct control *control, struct http_exchange *exchange,
-                       const struct http_query *query);
+proc_admin_fn admin_config_dump;
 // admin_flows.c: live flows of all workers.
-void admin_connections(struct control *control, struct http_exchange *exchange,
-                       const struct http_query *query);
+proc_admin_fn admin_connections;
 // admin_status.c: sources, served and pending pods, problems of objects.
-void admin_status(struct control *control, struct http_exchange *exchange,
-                  const struct http_query *query);
-// admin_heap.c: heap profiles of jemalloc; CPU profiles are not ours.
-void admin_heap(struct control *control, struct http_exchange *exchange,
-                const struct http_query *query);
-void admin_heap_profiling(struct control *control, struct http_exchange *exchange,
-                          const struct http_query *query);
-void admin_cpu_profile(struct control *control, struct http_exchange *exchange,
-                       const struct http_query *query);
-void admin_reply_text(struct http_exchange *exchange, int status, const char *text);
+proc_admin_fn admin_status;

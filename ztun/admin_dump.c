@@ -13,7 +13,7 @@ static void put_workload_state(struct json_out *out, const struct admin_flows *f
     const char *node = flows->control->ztun->config.node_name;
     struct admin_pendings pendings;
     size_t n = 0;
-    struct workload **workloads = (struct workload **)admin_sorted(&snap->workloads, &n);
+    struct workload **workloads = (struct workload **)proc_dump_sorted(&snap->workloads, &n);
     admin_pendings_get(flows->control, &pendings);
     json_out_begin_object(out);
     for (size_t i = 0; i < n; i++) {
@@ -64,29 +64,28 @@ static void answer_dump(struct admin_flows *flows) {
     const struct snapshot *snap = snapshot_current();
     struct json_out out;
     struct buf body;
-    buf_init(&body, ADMIN_BODY_MAX);
-    admin_json_init(&out, &body, flows->query);
+    buf_init(&body, PROC_ADMIN_BODY_MAX);
+    proc_admin_json_init(&out, &body, flows->query);
     json_out_begin_object(&out);
     json_out_key(&out, SLICE_LIT("workloads"));
-    admin_write_workloads(&out, snap);
+    proc_dump_workloads(&out, snap);
     json_out_key(&out, SLICE_LIT("services"));
-    admin_write_services(&out, snap);
+    proc_dump_services(&out, snap);
     json_out_key(&out, SLICE_LIT("policies"));
-    admin_write_policies(&out, snap);
+    proc_dump_policies(&out, snap);
     put_static(&out);
     put_version(&out);
     json_out_key(&out, SLICE_LIT("config"));
     admin_write_config(&out, &flows->control->ztun->config);
     json_out_key(&out, SLICE_LIT("certificates"));
-    admin_write_certs(&out, snap);
+    proc_dump_certs(&out, snap);
     json_out_key(&out, SLICE_LIT("workloadState"));
     put_workload_state(&out, flows, snap);
     json_out_end(&out);
-    admin_reply(flows->exchange, flows->query, 200, "application/json", &body);
+    proc_admin_reply(flows->exchange, flows->query, 200, "application/json", &body);
     admin_flows_free(flows);
 }
 
-void admin_config_dump(struct control *control, struct http_exchange *exchange,
-                       const struct http_query *query) {
-    admin_flows_gather(control, exchange, query, answer_dump);
+void admin_config_dump(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    admin_flows_gather(arg, exchange, query, answer_dump);
 }

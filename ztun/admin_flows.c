@@ -138,8 +138,8 @@ static void put_flow(struct json_out *out, const struct flow_info *flow) {
 static void answer_connections(struct admin_flows *flows) {
     struct json_out out;
     struct buf body;
-    buf_init(&body, ADMIN_BODY_MAX);
-    admin_json_init(&out, &body, flows->query);
+    buf_init(&body, PROC_ADMIN_BODY_MAX);
+    proc_admin_json_init(&out, &body, flows->query);
     json_out_begin_object(&out);
     json_out_kv_array(&out, "connections");
     for (size_t i = 0; i < flows->list.n_items; i++) {
@@ -148,11 +148,10 @@ static void answer_connections(struct admin_flows *flows) {
     json_out_end(&out);
     json_out_kv_u64(&out, "skipped", flows->list.n_skipped);
     json_out_end(&out);
-    admin_reply(flows->exchange, flows->query, 200, "application/json", &body);
+    proc_admin_reply(flows->exchange, flows->query, 200, "application/json", &body);
     admin_flows_free(flows);
 }
 
-void admin_connections(struct control *control, struct http_exchange *exchange,
-                       const struct http_query *query) {
-    admin_flows_gather(control, exchange, query, answer_connections);
+void admin_connections(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    admin_flows_gather(arg, exchange, query, answer_connections);
 }

@@ -6,37 +6,15 @@
 // Thread: control.
 #pragma once
 
-#include "common/base/json_out.h"
-#include "common/mesh/snapshot.h"
-#include "common/net/http_server.h"
+#include "common/proc/proc_admin.h"
+#include "common/proc/proc_dump.h"
 #include "ztun/flow_list.h"
 
 struct control;
 struct ztun_config;
 
-enum {
-    ADMIN_BODY_MAX = 1 << 30, // bytes of one answer
-    ADMIN_FLOWS_MAX = 20000, // flows of one answer; more are counted
-    ADMIN_GZIP_MIN = 1400, // smaller answers fit a packet as they are
-};
+enum { ADMIN_FLOWS_MAX = 20000 }; // flows of one answer; more are counted
 
-// Answers with `body`, gzipped when the client takes that; 500 when it overflowed. Ends `body`.
-void admin_reply(struct http_exchange *exchange, const struct http_query *query, int status,
-                 const char *content_type, struct buf *body);
-// A JSON body: `?pretty` in the query asks for line breaks.
-void admin_json_init(struct json_out *out, struct buf *body, const struct http_query *query);
-
-// Leaves of a table in the order of their keys: heap array of *ret_n, the caller's.
-void **admin_sorted(const struct pmap *map, size_t *ret_n);
-
-// admin_mesh.c: each writes one array value.
-void admin_write_workloads(struct json_out *out, const struct snapshot *snap);
-void admin_write_services(struct json_out *out, const struct snapshot *snap);
-// admin_policy.c
-void admin_write_policies(struct json_out *out, const struct snapshot *snap);
-// admin_certs.c: ztunnel's certificates; and, for /status, one object for each identity.
-void admin_write_certs(struct json_out *out, const struct snapshot *snap);
-void admin_write_identities(struct json_out *out, const struct snapshot *snap, int64_t now_wall_s);
 // admin_config.c: an object.
 void admin_write_config(struct json_out *out, const struct ztun_config *config);
 

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "common/base/clock.h"
-#include "common/mesh/kobj.h"
 #include "version.h"
 #include "ztun/admin.h"
 #include "ztun/admin_priv.h"
@@ -51,7 +50,7 @@ static void put_pods(struct json_out *out, const struct control *control,
                      const struct snapshot *snap) {
     struct admin_pendings pendings;
     size_t n = 0;
-    struct workload **workloads = (struct workload **)admin_sorted(&snap->workloads, &n);
+    struct workload **workloads = (struct workload **)proc_dump_sorted(&snap->workloads, &n);
     admin_pendings_get(control, &pendings);
     json_out_kv_array(out, "pods");
     for (size_t i = 0; i < n; i++) {
@@ -75,96 +74,6 @@ static void put_pods(struct json_out *out, const struct control *control,
     json_out_end(out);
     free(pendings.items);
     free(workloads);
-}
-
-// ---- source ------------------------------------------------------------------------------------
-
-static void put_messages(struct json_out *out, const struct config_errors *errors) {
-    for (uint32_t i = 0; errors != NULL && i < errors->n; i++) {
-        char *text = config_error_text(&errors->items[i]);
-        json_out_string(out, slice_str(text));
-        free(text);
-    }
-}
-
-// Only files that have something to say.
-static void put_file(void *arg, const struct source_file_entry *entry) {
-    struct json_out *out = arg;
-    bool has_news = (entry->errors != NULL && entry->errors->n > 0) ||
-                    (entry->duplicates != NULL && entry->duplicates->n > 0);
-    if (!has_news && entry->error == 0 && entry->n_kept == 0) {
-        return;
-    }
-    json_out_begin_object(out);
-    json_out_kv_str(out, "path", entry->path);
-    json_out_kv_u64(out, "objects", entry->n_objects);
-    json_out_kv_u64(out, "kept", entry->n_kept);
-    if (entry->error != 0) {
-        json_out_kv_str(out, "error", strerror(-entry->error));
-    }
-    json_out_kv_array(out, "messages");
-    put_messages(out, entry->errors);
-    put_messages(out, entry->duplicates);
-    json_out_end(out);
-    json_out_end(out);
-}
-
-static void put_source(struct json_out *out, const struct source_file *source) {
-    struct source_file_status status;
-    source_file_status(source, &status);
-    json_out_kv_object(out, "source");
-    json_out_kv_str(out, "path", status.path);
-    if (status.dir_error != 0) {
-        json_out_kv_str(out, "error", strerror(-status.dir_error));
-    }
-    json_out_kv_u64(out, "files", status.n_files);
-    json_out_kv_u64(out, "badFiles", status.n_bad_files);
-    json_out_kv_u64(out, "objects", status.n_objects);
-    json_out_kv_u64(out, "keptObjects", status.n_kept);
-    json_out_kv_u64(out, "errors", status.n_errors);
-    json_out_kv_u64(out, "warnings", status.n_warnings);
-    json_out_kv_u64(out, "loads", status.n_loads);
-    json_out_kv_u64(out, "failedLoads", status.n_failed_loads);
-    json_out_kv_u64(out, "lastLoadMicros", status.last_load_us);
-    json_out_kv_i64(out, "lastLoadAt", status.last_load_at_s);
-    json_out_kv_i64(out, "lastGoodAt", status.last_good_at_s);
-    json_out_kv_array(out, "filesWithMessages");
-    source_file_each(source, put_file, out);
-    json_out_end(out);
-    json_out_end(out);
-}
-
-// ---- objects -----------------------------------------------------------------------------------
-
-static void put_object(struct json_out *out, const struct kobj *obj) {
-    struct buf text;
-    buf_init(&text, 2048);
-    buf_printf(&text, "%s ", obj->kind_name);
-    if (obj->meta.ns[0] != '\0') {
-        buf_printf(&text, "%s/", obj->meta.ns);
-    }
-    buf_append_str(&text, obj->meta.name);
-    json_out_kv_string(out, "object", buf_slice(&text));
-    json_out_kv_str(out, "file", obj->file);
-    json_out_kv_u64(out, "line", obj->pos.line);
-    buf_fini(&text);
-}
-
-static bool put_problem(void *arg, const struct builder_problem *problem) {
-    struct json_out *out = arg;
-    json_out_begin_object(out);
-    put_object(out, problem->obj);
-    json_out_kv_str(out, "problem", problem->text);
-    json_out_end(out);
-    return buf_ok(out->buf);
-}
-
-static bool put_waypoint_policy(void *arg, const struct kobj *policy) {
-    struct json_out *out = arg;
-    json_out_begin_object(out);
-    put_object(out, policy);
-    json_out_end(out);
-    return buf_ok(out->buf);
 }
 
 // ---- the page ----------------------------------------------------------------------------------
@@ -198,31 +107,26 @@ static void put_head(struct json_out *out, const struct control *control,
     json_out_kv_str(out, "state", states[control->state % ARRAY_LEN(states)]);
     json_out_kv_bool(out, "ready", control_is_ready(control, &reasons));
     json_out_kv_u64(out, "generation", snap->generation);
-    json_out_kv_u64(out, "memoryLimit", control->memory_limit);
-    json_out_kv_bool(out, "refusesNewFlows", control->refuse_new);
+    json_out_kv_u64(out, "memoryLimit", control->memory.limit);
+    json_out_kv_bool(out, "refusesNewFlows", control->memory.refuse_new);
     buf_fini(&reasons);
 }
 
-void admin_status(struct control *control, struct http_exchange *exchange,
-                  const struct http_query *query) {
+void admin_status(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    struct control *control = arg;
     const struct snapshot *snap = snapshot_current();
     struct json_out out;
     struct buf body;
-    buf_init(&body, ADMIN_BODY_MAX);
-    admin_json_init(&out, &body, query);
+    buf_init(&body, PROC_ADMIN_BODY_MAX);
+    proc_admin_json_init(&out, &body, query);
     json_out_begin_object(&out);
     put_head(&out, control, snap);
     put_counts(&out, control, snap);
-    put_source(&out, control->source);
+    proc_dump_source(&out, control->mesh.source);
     put_pods(&out, control, snap);
-    json_out_kv_array(&out, "problems");
-    builder_each_problem(control->builder, put_problem, &out);
-    json_out_end(&out);
-    json_out_kv_array(&out, "waypointPolicies");
-    builder_each_waypoint_policy(control->builder, put_waypoint_policy, &out);
-    json_out_end(&out);
+    proc_dump_objects(&out, control->mesh.builder);
     json_out_key(&out, SLICE_LIT("identities"));
-    admin_write_identities(&out, snap, clock_wall_s());
+    proc_dump_identities(&out, snap, clock_wall_s());
     json_out_end(&out);
-    admin_reply(exchange, query, 200, "application/json", &body);
+    proc_admin_reply(exchange, query, 200, "application/json", &body);
 }

@@ -2,26 +2,17 @@
 #include "ztun/control.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
-#include "common/obs/prom.h"
-#include "common/rt/uring.h"
+#include "common/proc/proc_start.h"
 #include "version.h"
-
-#ifdef ZTUN_JEMALLOC
-#include <jemalloc/jemalloc.h>
-#define ARENAS_ALL "4096" // MALLCTL_ARENAS_ALL as text
-_Static_assert(MALLCTL_ARENAS_ALL == 4096, "jemalloc's number for all arenas");
-#endif
 
 LOG_SCOPE(log_control, "ztun");
 LOG_SCOPE(log_config, "ztun::config");
+LOG_SCOPE(log_identity, "ztun::identity");
+LOG_SCOPE(log_admin, "ztun::admin");
 
 enum {
     TICK_MS = 200,
@@ -29,228 +20,17 @@ enum {
     DRAIN_ACCEPT_MS = 2000, // a stopping process still serves what was on its way to it
     DRAIN_QUEUES_MS = 100, // and what waits in the listeners' queues when that time is over
     DRAIN_SPREAD_MS = 2000, // the last flows are reset over this time
-    LOG_BATCH_MS = 5,
-    CONTROL_NICE = 5,
 };
-
-// ---- configuration -----------------------------------------------------------------------------
-
-static void log_news(struct control *control) {
-    const struct config_errors *news = source_file_news(control->source);
-    for (uint32_t i = 0; i < news->n; i++) {
-        char *text = config_error_text(&news->items[i]);
-        if (news->items[i].severity == CONFIG_WARNING) {
-            log_warn(&log_config, "configuration", LOG_STR("problem", text));
-        } else {
-            log_error(&log_config, "configuration rejected, the last good state stays in force",
-                      LOG_STR("problem", text));
-        }
-        free(text);
-    }
-}
-
-// ---- host names of endpoints
-
-static void on_resolved(void *arg, const char *host, const struct ip *ips, uint32_t n_ips);
-
-struct name_list {
-    const char **names;
-    size_t n, n_alloc;
-};
-
-static bool add_name(void *arg, const char *hostname) {
-    struct name_list *list = arg;
-    if (list->n == list->n_alloc) {
-        list->n_alloc = list->n_alloc == 0 ? 16 : 2 * list->n_alloc;
-        list->names = xrealloc(list->names, list->n_alloc * sizeof(*list->names));
-    }
-    list->names[list->n++] = hostname;
-    return true;
-}
-
-static void watch_names(struct control *control) {
-    struct name_list list = {0};
-    builder_each_hostname(control->builder, add_name, &list);
-    if (control->dns == NULL && list.n > 0) {
-        const char *error = NULL;
-        struct dns_client_config config = {
-            .loop = &control->loop, .on_change = on_resolved, .arg = control};
-        control->dns = dns_client_new(&config, &error);
-        if (control->dns == NULL) {
-            log_error(&log_config, "host names of endpoints cannot be resolved",
-                      LOG_STR("reason", error));
-        }
-    }
-    if (control->dns != NULL) {
-        dns_client_set_names(control->dns, list.names, list.n);
-    }
-    free(list.names);
-}
-
-static void commit(struct control *control) {
-    struct builder_changes changes;
-    builder_commit(control->builder, &changes);
-    control_pods_apply(control, &changes);
-    builder_changes_fini(&changes);
-}
-
-static void on_resolved(void *arg, const char *host, const struct ip *ips, uint32_t n_ips) {
-    struct control *control = arg;
-    builder_set_resolved(control->builder, host, ips, n_ips);
-    commit(control);
-}
-
-static void apply(struct control *control, const struct config_diff *diff) {
-    if (diff == NULL) {
-        return; // no batch has ended: there is no news
-    }
-    struct source_file_status status;
-    source_file_status(control->source, &status);
-    metric_series_add(control->reloads[status.n_errors > 0], METRIC_CONFIG_RELOADS, 1);
-    log_news(control);
-    if (diff->n_changes == 0) {
-        return;
-    }
-    struct builder_changes changes;
-    builder_apply(control->builder, diff, &changes);
-    log_info(&log_config, "configuration applied", LOG_U64("added", diff->n_added),
-             LOG_U64("changed", diff->n_changed), LOG_U64("removed", diff->n_removed),
-             LOG_U64("generation", changes.generation));
-    control_pods_apply(control, &changes);
-    builder_changes_fini(&changes);
-    watch_names(control);
-}
-
-static void on_source(struct watch *watch, uint32_t ready) {
-    (void)ready;
-    struct control *control = CONTAINER_OF(watch, struct control, source_watch);
-    apply(control, source_file_process(control->source));
-}
-
-static int open_source(struct control *control) {
-    struct source_file_options options = {.path = control->ztun->config.config_path,
-                                          .kobj_flags = KOBJ_LEAN};
-    int rc = source_file_new(&options, &control->source);
-    if (rc < 0) {
-        log_error(&log_control, "cannot watch the configuration", LOG_STR("path", options.path),
-                  LOG_ERRNO("error", rc));
-        return rc;
-    }
-    watch_init(&control->source_watch, &control->loop, source_file_fd(control->source), POLLIN,
-               on_source);
-    apply(control, source_file_load(control->source));
-    return 0;
-}
-
-// ---- log ---------------------------------------------------------------------------------------
-
-static void on_log_timer(struct timer *timer, uint64_t now) {
-    struct control *control = CONTAINER_OF(timer, struct control, log_timer);
-    int again_ms = log_drain();
-    if (again_ms > 0) {
-        timer_set(&control->loop.timers, timer, now + (uint64_t)again_ms * NS_PER_MS);
-    }
-}
-
-static void on_log(struct watch *watch, uint32_t ready) {
-    (void)ready;
-    struct control *control = CONTAINER_OF(watch, struct control, log_watch);
-    // A few milliseconds later more lines go out in one write.
-    if (!timer_is_armed(&control->log_timer)) {
-        timer_set(&control->loop.timers, &control->log_timer,
-                  control->loop.now + LOG_BATCH_MS * NS_PER_MS);
-    }
-}
 
 // ---- memory ------------------------------------------------------------------------------------
 
-static uint64_t read_u64(const char *path) {
-    char text[64] = "";
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return 0;
-    }
-    size_t n = fread(text, 1, sizeof(text) - 1, file);
-    (void)fclose(file);
-    text[n] = 0;
-    return strtoull(text, NULL, 10); // "max" gives 0
-}
-
-// The cgroup's memory limit, version 2 or 1; 0 = none that matters.
-static uint64_t cgroup_limit(void) {
-    char line[512], path[640];
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    uint64_t limit = 0;
-    while (file != NULL && limit == 0 && fgets(line, sizeof(line), file) != NULL) {
-        line[strcspn(line, "\n")] = 0;
-        const char *dir = strrchr(line, ':');
-        if (dir == NULL) {
-            continue;
-        }
-        if (strncmp(line, "0::", 3) == 0) {
-            snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max", dir + 1);
-            limit = read_u64(path);
-            limit = limit != 0 ? limit : read_u64("/sys/fs/cgroup/memory.max");
-        } else if (strstr(line, ":memory:") != NULL) {
-            snprintf(path, sizeof(path), "/sys/fs/cgroup/memory%s/memory.limit_in_bytes", dir + 1);
-            limit = read_u64(path);
-            limit = limit != 0 ? limit : read_u64("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-        }
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    return limit >= UINT64_C(1) << 60 ? 0 : limit; // version 1 writes "no limit" as a huge number
-}
-
-static uint64_t resident_bytes(void) {
-    char text[128] = "";
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file == NULL) {
-        return 0;
-    }
-    char *line = fgets(text, sizeof(text), file);
-    (void)fclose(file);
-    const char *second = line != NULL ? strchr(line, ' ') : NULL;
-    return second != NULL ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
-// The allocator returns freed pages only while a thread allocates: after a crowd has left, idle
-// workers would keep them. `all`: at once, not by and by.
-static void return_memory(bool all) {
-#ifdef ZTUN_JEMALLOC
-    (void)mallctl(all ? "arena." ARENAS_ALL ".purge" : "arena." ARENAS_ALL ".decay", NULL, NULL,
-                  NULL, 0);
-#else
-    (void)all;
-#endif
-}
-
 static void check_memory(struct control *control) {
-    return_memory(false);
-    if (control->memory_limit == 0) {
+    if (!proc_memory_check(&control->memory)) {
         return;
     }
-    uint64_t used = resident_bytes();
-    if (used >= control->memory_limit / 10 * 8) {
-        return_memory(true); // what counts is what is in use
-        used = resident_bytes();
-    }
-    bool allow_growth = used < control->memory_limit / 10 * 8;
-    bool refuse_new = used >= control->memory_limit / 10 * 9;
-    if (allow_growth == control->allow_growth && refuse_new == control->refuse_new) {
-        return;
-    }
-    if (refuse_new != control->refuse_new) {
-        log_warn(&log_control,
-                 refuse_new ? "memory is short: new flows are refused"
-                            : "memory is enough again: new flows are taken",
-                 LOG_U64("resident", used), LOG_U64("limit", control->memory_limit));
-    }
-    control->allow_growth = allow_growth;
-    control->refuse_new = refuse_new;
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
-        zworker_send_pressure(control->ztun->workers[i], allow_growth, refuse_new);
+        zworker_send_pressure(control->ztun->workers[i], control->memory.allow_growth,
+                              control->memory.refuse_new);
     }
 }
 
@@ -293,7 +73,7 @@ void control_drain(struct control *control) {
     uint32_t accept_ms = MIN(DRAIN_ACCEPT_MS, deadline_ms / 2);
     log_info(&log_control, "draining", LOG_MS("deadline", deadline_ms));
     // A successor beside us answers for readiness from now on.
-    http_server_close(&control->readiness, NULL);
+    http_server_close(&control->servers.readiness, NULL);
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
         zworker_send_drain(control->ztun->workers[i], accept_ms);
     }
@@ -350,53 +130,17 @@ static void on_tick(struct timer *timer, uint64_t now) {
 
 // ---- start and stop ----------------------------------------------------------------------------
 
-static void collect_build(void) {
-    struct slice build[METRIC_N_LABELS(BUILD)] = {SLICE_LIT("ztunnel"),
-                                                  slice_str(ZTUN_VERSION_FULL)};
-    metric_series_set(metric_series_get(METRIC_LABELS_BUILD, build), METRIC_BUILD, 1);
-    struct slice type = SLICE_LIT("io_uring");
-    metric_series_set(metric_series_get(METRIC_LABELS_TYPE, &type), METRIC_IO_BACKEND, 1);
-    prom_collector_add(prom_process, NULL);
-}
-
-// Held for good: series that nobody holds expire, and these must not start anew.
-static void open_series(struct control *control) {
-    struct slice results[2] = {SLICE_LIT("success"), SLICE_LIT("partial")};
-    for (int i = 0; i < 2; i++) {
-        control->reloads[i] = metric_series_get(METRIC_LABELS_RESULT, &results[i]);
-        metric_series_add(control->reloads[i], METRIC_CONFIG_RELOADS, 0);
-    }
-}
-
-static void before_wait(struct loop *loop) {
-    uint64_t busy_ns = loop->io->ops->now(loop->io) - loop->awake_at;
-    metric_observe(METRIC_CONTROL_TURN, (double)busy_ns / 1e9);
-}
-
 static int open_loop(struct control *control, int signal_fd) {
-    char error[URING_ERROR_MAX];
-    struct uring_options options = {.entries = 64, .n_buffers = 16};
-    blk_pool_init(&control->pool, 1);
-    int rc = uring_new(&options, &control->pool, error, &control->io);
+    int rc = proc_loop_open(&control->loop, &control->pool, &control->io, control, &log_control);
     if (rc < 0) {
-        log_error(&log_control, "io_uring is not usable", LOG_STR("reason", error));
         return rc;
     }
-    loop_init(&control->loop, control->io, &control->pool, control);
-    control->loop.before_wait = before_wait;
     control->ztun->control_loop = &control->loop;
     signals_init(&control->signals, &control->loop, signal_fd, on_signal);
-    timer_init(&control->log_timer, on_log_timer);
     timer_init(&control->tick_timer, on_tick);
     timer_init(&control->drain_timer, on_drain_timer);
-    log_start_async();
-    watch_init(&control->log_watch, &control->loop, log_wake_fd(), POLLIN, on_log);
+    proc_log_open(&control->log, &control->loop);
     return 0;
-}
-
-// The control thread gives way to the workers. After them, since a new thread takes over its nice.
-static void be_nice(void) {
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), CONTROL_NICE);
 }
 
 static int open_workers(struct control *control) {
@@ -414,16 +158,48 @@ static int open_workers(struct control *control) {
     return 0;
 }
 
-static void mesh_defaults(const struct ztun_config *config, struct mesh_settings *mesh) {
-    *mesh = (struct mesh_settings){0};
-    snprintf(mesh->trust_domain, sizeof(mesh->trust_domain), "%s", config->trust_domain);
-    snprintf(mesh->cluster_domain, sizeof(mesh->cluster_domain), "%s", config->cluster_domain);
-    snprintf(mesh->root_namespace, sizeof(mesh->root_namespace), "%s", config->root_namespace);
-    snprintf(mesh->cluster_id, sizeof(mesh->cluster_id), "%s", config->cluster_id);
-    snprintf(mesh->network, sizeof(mesh->network), "%s", config->network);
-    const char *preferred = getenv("PREFERED_SERVICE_NAMESPACE"); // ztunnel's spelling
-    snprintf(mesh->preferred_service_ns, sizeof(mesh->preferred_service_ns), "%s",
-             preferred != NULL ? preferred : "");
+static void on_identity_tick(void *arg) {
+    control_pods_settle(arg);
+}
+
+static void on_trust_changed(void *arg) {
+    struct control *control = arg;
+    for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
+        zworker_send_trust_changed(control->ztun->workers[i]);
+    }
+}
+
+static int open_identity(struct control *control) {
+    const struct ztun_config *config = &control->ztun->config;
+    struct proc_identity_params params = {
+        .loop = &control->loop,
+        .ca_dir = config->ca_dir,
+        .org = config->trust_domain,
+        .crl_path = config->crl_path,
+        .ttl_s = config->secret_ttl_s,
+        .compliance = config->compliance,
+        .prefer_aes_256 = config->prefer_aes_256,
+        .scope = &log_identity,
+        .on_tick = on_identity_tick,
+        .on_trust_changed = on_trust_changed,
+        .arg = control,
+    };
+    return proc_identity_open(&control->identity, &params);
+}
+
+static void on_changes(void *arg, const struct builder_changes *changes) {
+    control_pods_apply(arg, changes);
+}
+
+static void init_mesh(struct control *control, const struct mesh_settings *defaults) {
+    struct proc_mesh_params params = {
+        .loop = &control->loop,
+        .builder = {.mesh = *defaults, .node = control->ztun->config.node_name},
+        .scope = &log_config,
+        .on_changes = on_changes,
+        .arg = control,
+    };
+    proc_mesh_init(&control->mesh, &params);
 }
 
 static struct inpod *open_inpod(struct control *control) {
@@ -452,26 +228,48 @@ static struct inpod *open_inpod(struct control *control) {
     return inpod_new(&inpod);
 }
 
+static int open_admin(struct control *control) {
+    const struct ztun_config *config = &control->ztun->config;
+    struct proc_admin_params params = {
+        .loop = &control->loop,
+        .admin = &config->admin,
+        .metrics = &config->metrics,
+        .readiness = &config->readiness,
+        .on_admin = admin_serve,
+        .on_readiness = admin_readiness,
+        .arg = control,
+        .scope = &log_admin,
+    };
+    return proc_admin_open(&control->servers, &params);
+}
+
 static int open_all(struct control *control) {
+    const struct ztun_config *config = &control->ztun->config;
+    struct proc_mesh_names names = {
+        .trust_domain = config->trust_domain,
+        .cluster_domain = config->cluster_domain,
+        .root_namespace = config->root_namespace,
+        .cluster_id = config->cluster_id,
+        .network = config->network,
+    };
     struct mesh_settings mesh;
-    mesh_defaults(&control->ztun->config, &mesh);
+    proc_mesh_defaults(&names, &mesh);
     snapshot_init(&mesh);
     snapshot_thread_register();
     int rc = open_workers(control);
-    be_nice();
+    proc_be_nice();
     if (rc == 0) {
-        rc = control_identity_open(control);
+        rc = open_identity(control);
     }
     if (rc < 0) {
         return rc;
     }
-    struct builder_options builder = {.mesh = mesh, .node = control->ztun->config.node_name};
-    control->builder = builder_new(&builder);
+    init_mesh(control, &mesh);
     control->inpod = open_inpod(control);
     control_pods_init(control);
     timer_set(&control->loop.timers, &control->tick_timer, control->loop.now);
-    rc = admin_open(control);
-    return rc < 0 ? rc : open_source(control);
+    rc = open_admin(control);
+    return rc < 0 ? rc : proc_mesh_load(&control->mesh, config->config_path);
 }
 
 static void close_all(struct control *control) {
@@ -486,30 +284,22 @@ int control_run(struct ztun *ztun) {
     struct control *control = xcalloc(1, sizeof(*control));
     control->ztun = ztun;
     ztun->control = control;
-    control->allow_growth = true;
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
     int signal_fd = -1;
-    int rc = signals_block(&set, &signal_fd);
+    int rc = proc_signals(&signal_fd);
     if (rc == 0) {
         rc = open_loop(control, signal_fd);
     }
     if (rc < 0) {
         return 1;
     }
-    uint64_t limit = cgroup_limit();
-    control->memory_limit =
-        ztun->config.memory_limit != 0 ? ztun->config.memory_limit : limit / 10 * 7;
-    collect_build();
-    open_series(control);
+    proc_memory_init(&control->memory, ztun->config.memory_limit, &log_control);
+    proc_collect_build("ztunnel");
     rc = open_all(control);
     if (rc == 0) {
         control->state = CONTROL_RUNNING;
         log_info(&log_control, "ready to serve", LOG_STR("version", ZTUN_VERSION_FULL),
                  LOG_STR("node", ztun->config.node_name), LOG_U64("workers", ztun->n_workers),
-                 LOG_U64("memory_limit", control->memory_limit));
+                 LOG_U64("memory_limit", control->memory.limit));
         loop_run(&control->loop);
         log_info(&log_control, "stopped");
     }

@@ -99,10 +99,10 @@ static void serve(struct control *control, struct workload *workload) {
         served->is_waiting = true;
         control->n_waiting_pods++;
         hmap_insert(&control->pods, &served->node, hash_bytes(slice_str(served->uid)));
-        control_identity_want(control, served->identity, 1);
+        proc_identity_want(&control->identity, served->identity, 1);
     } else if (strcmp(served->identity, workload->identity) != 0) {
-        control_identity_want(control, workload->identity, 1);
-        control_identity_want(control, served->identity, -1);
+        proc_identity_want(&control->identity, workload->identity, 1);
+        proc_identity_want(&control->identity, served->identity, -1);
         free(served->identity);
         served->identity = xstrdup(workload->identity);
     }
@@ -118,7 +118,7 @@ static void drain(struct control *control, struct served *served) {
     draining->identity = xstrdup(served->identity);
     draining->pod_id = served->pod_id;
     draining->n_left = control->ztun->n_workers;
-    control_identity_want(control, draining->identity, 1);
+    proc_identity_want(&control->identity, draining->identity, 1);
     list_push_back(&control->draining, &draining->node);
 }
 
@@ -131,7 +131,7 @@ static void unserve(struct control *control, const char *uid, enum pod_down_reas
     if (served == NULL) {
         return;
     }
-    control_identity_want(control, served->identity, -1);
+    proc_identity_want(&control->identity, served->identity, -1);
     control->n_waiting_pods -= served->is_waiting;
     hmap_remove(&control->pods, &served->node);
     leaf_unref(served->workload);
@@ -203,7 +203,7 @@ void control_pod_drained(struct control *control, uint64_t pod_id) {
         struct draining *draining = LIST_ITEM(pos, struct draining, node);
         if (draining->pod_id == pod_id && --draining->n_left == 0) {
             list_del(pos);
-            control_identity_want(control, draining->identity, -1);
+            proc_identity_want(&control->identity, draining->identity, -1);
             draining_free(draining);
             inpod_pod_drained(control->inpod, pod_id);
             return;

@@ -117,7 +117,7 @@ static void check_text(const json_t *value, const char *want) {
 // ---- tables ------------------------------------------------------------------------------------
 
 static void test_workloads(void **state) {
-    json_t *list = written(admin_write_workloads);
+    json_t *list = written(proc_dump_workloads);
     assert_int_equal(json_array_size(list), 2);
     check_text(json_array_get(list, 0),
                "{\"authorizationPolicies\":[\"demo/p\"],\"canonicalName\":\"web\","
@@ -133,7 +133,7 @@ static void test_workloads(void **state) {
 }
 
 static void test_services(void **state) {
-    json_t *list = written(admin_write_services);
+    json_t *list = written(proc_dump_services);
     assert_int_equal(json_array_size(list), 1);
     check_text(
         json_array_get(list, 0),
@@ -150,7 +150,7 @@ static void test_services(void **state) {
 }
 
 static void test_policies(void **state) {
-    json_t *list = written(admin_write_policies);
+    json_t *list = written(proc_dump_policies);
     check_text(json_array_get(list, 0),
                "{\"action\":\"Deny\",\"dryRun\":true,\"name\":\"p\",\"namespace\":\"demo\","
                "\"rules\":[[[{\"destinationPorts\":[80],\"notDestinationPorts\":[81]}],"
@@ -198,7 +198,7 @@ static void test_certs(void **state) {
     set_identity("spiffe://x/a", IDENTITY_FAILED, "the CA is away", "", "");
     set_identity("spiffe://x/b", IDENTITY_PENDING, "", "", "");
 
-    json_t *list = written(admin_write_certs), *chain, *roots;
+    json_t *list = written(proc_dump_certs), *chain, *roots;
     const char *text;
     assert_int_equal(json_array_size(list), 3);
     assert_int_equal(json_unpack(json_array_get(list, 0), "{s:s, s:o, s:o}", "state", &text,
@@ -221,7 +221,7 @@ static void test_certs(void **state) {
     struct json_out out;
     buf_init(&body, SIZE_MAX);
     json_out_init(&out, &body, false);
-    admin_write_identities(&out, snapshot_current(), NOW + 600);
+    proc_dump_identities(&out, snapshot_current(), NOW + 600);
     list = parse(&body);
     json_int_t left;
     assert_int_equal(json_unpack(json_array_get(list, 0), "{s:I, s:s}", "secondsToExpiry", &left,

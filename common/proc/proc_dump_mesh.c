@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "ztun/admin_priv.h"
+#include "common/proc/proc_dump.h"
 
 // ---- tables in order ---------------------------------------------------------------------------
 
@@ -29,7 +29,7 @@ static int by_key(const void *a, const void *b) {
     return compare_slices((*x)->key, (*y)->key);
 }
 
-void **admin_sorted(const struct pmap *map, size_t *ret_n) {
+void **proc_dump_sorted(const struct pmap *map, size_t *ret_n) {
     struct collect collect = {.items = xcalloc(map->n_items + 1, sizeof(void *))};
     pmap_each(map, collect_leaf, &collect);
     qsort(collect.items, collect.n, sizeof(void *), by_key);
@@ -99,7 +99,7 @@ static int by_workload(const void *a, const void *b) {
 
 static struct member *list_members(const struct snapshot *snap, size_t *ret_n) {
     size_t n_services = 0, n = 0, i;
-    struct service **services = (struct service **)admin_sorted(&snap->services, &n_services);
+    struct service **services = (struct service **)proc_dump_sorted(&snap->services, &n_services);
     for (i = 0; i < n_services; i++) {
         n += services[i]->n_endpoints;
     }
@@ -157,9 +157,10 @@ static void begin_workload(struct json_out *out, const struct workload *workload
     put_locality(out, &workload->locality);
 }
 
-void admin_write_workloads(struct json_out *out, const struct snapshot *snap) {
+void proc_dump_workloads(struct json_out *out, const struct snapshot *snap) {
     size_t n_workloads = 0, n_members = 0, at = 0;
-    struct workload **workloads = (struct workload **)admin_sorted(&snap->workloads, &n_workloads);
+    struct workload **workloads =
+        (struct workload **)proc_dump_sorted(&snap->workloads, &n_workloads);
     struct member *members = list_members(snap, &n_members);
     json_out_begin_array(out);
     for (size_t i = 0; i < n_workloads; i++) {
@@ -287,9 +288,9 @@ static void put_service(struct json_out *out, const struct service *service, con
     json_out_end(out);
 }
 
-void admin_write_services(struct json_out *out, const struct snapshot *snap) {
+void proc_dump_services(struct json_out *out, const struct snapshot *snap) {
     size_t n = 0;
-    struct service **services = (struct service **)admin_sorted(&snap->services, &n);
+    struct service **services = (struct service **)proc_dump_sorted(&snap->services, &n);
     json_out_begin_array(out);
     for (size_t i = 0; i < n; i++) {
         put_service(out, services[i], snap->mesh->network);

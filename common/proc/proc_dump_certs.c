@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "common/proc/proc_dump.h"
 #include "common/tls/tls_cert.h"
-#include "ztun/admin_priv.h"
 
 static void put_time(struct json_out *out, const char *key, int64_t unix_s) {
     char text[64];
@@ -74,9 +74,9 @@ static void put_state(struct json_out *out, const struct identity *identity) {
     }
 }
 
-void admin_write_certs(struct json_out *out, const struct snapshot *snap) {
+void proc_dump_certs(struct json_out *out, const struct snapshot *snap) {
     size_t n = 0;
-    struct identity **identities = (struct identity **)admin_sorted(&snap->identities, &n);
+    struct identity **identities = (struct identity **)proc_dump_sorted(&snap->identities, &n);
     json_out_begin_array(out);
     for (size_t i = 0; i < n; i++) {
         json_out_begin_object(out);
@@ -90,9 +90,9 @@ void admin_write_certs(struct json_out *out, const struct snapshot *snap) {
     free(identities);
 }
 
-void admin_write_identities(struct json_out *out, const struct snapshot *snap, int64_t now_wall_s) {
+void proc_dump_identities(struct json_out *out, const struct snapshot *snap, int64_t now_wall_s) {
     size_t n = 0;
-    struct identity **identities = (struct identity **)admin_sorted(&snap->identities, &n);
+    struct identity **identities = (struct identity **)proc_dump_sorted(&snap->identities, &n);
     json_out_begin_array(out);
     for (size_t i = 0; i < n; i++) {
         struct tls_cert_info *infos = NULL;

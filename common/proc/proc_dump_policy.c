@@ -4,7 +4,7 @@
 // lists of matches.
 #include <stdlib.h>
 
-#include "ztun/admin_priv.h"
+#include "common/proc/proc_dump.h"
 
 static void put_strings(struct json_out *out, const char *key, const struct string_match *matches,
                         size_t n) {
@@ -95,10 +95,10 @@ static void put_rule(struct json_out *out, const struct policy_rule *rule) {
     json_out_end(out);
 }
 
-void admin_write_policies(struct json_out *out, const struct snapshot *snap) {
+void proc_dump_policies(struct json_out *out, const struct snapshot *snap) {
     static const char *const scopes[] = {"Global", "Namespace", "WorkloadSelector"};
     size_t n = 0;
-    struct policy **policies = (struct policy **)admin_sorted(&snap->policies, &n);
+    struct policy **policies = (struct policy **)proc_dump_sorted(&snap->policies, &n);
     json_out_begin_array(out);
     for (size_t i = 0; i < n; i++) {
         const struct policy *policy = policies[i];

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Heap profiles by jemalloc. They need three things: a build with jemalloc (not a sanitizer), a
-// jemalloc that was built with profiling, and MALLOC_CONF=prof:true when ztun starts. The answers
-// say which one is missing.
+// jemalloc that was built with profiling, and MALLOC_CONF=prof:true when the program starts. The
+// answers say which one is missing.
+#include "common/proc/proc_admin.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "ztun/admin.h"
-#include "ztun/admin_priv.h"
 
 #ifdef ZTUN_JEMALLOC
 #include <jemalloc/jemalloc.h>
@@ -28,7 +27,8 @@ static const char *what_is_missing(void) {
         return "this jemalloc was built without heap profiling\n";
     }
     if (!read_flag("opt.prof")) {
-        return "heap profiling is off: start ztun with MALLOC_CONF=prof:true,prof_active:false\n";
+        return "heap profiling is off: start the program with "
+               "MALLOC_CONF=prof:true,prof_active:false\n";
     }
     return NULL;
 }
@@ -47,7 +47,7 @@ static bool read_flag(const char *name) {
 }
 
 static const char *what_is_missing(void) {
-    return "this ztun was built without jemalloc: no heap profiling\n";
+    return "this program was built without jemalloc: no heap profiling\n";
 }
 
 static int activate(bool on) {
@@ -75,68 +75,67 @@ static bool read_all(int fd, struct buf *body) {
     return true;
 }
 
-void admin_heap(struct control *control, struct http_exchange *exchange,
-                const struct http_query *query) {
-    (void)control;
+void proc_admin_heap(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    (void)arg;
     const char *missing = what_is_missing();
     if (missing != NULL) {
-        admin_reply_text(exchange, 501, missing);
+        proc_admin_reply_text(exchange, 501, missing);
         return;
     }
     if (!read_flag("prof.active")) {
-        admin_reply_text(exchange, 400,
-                         "heap profiling is not active: ask for "
-                         "/debug/pprof/heap/profiling?activate=true, and wait a while\n");
+        proc_admin_reply_text(exchange, 400,
+                              "heap profiling is not active: ask for "
+                              "/debug/pprof/heap/profiling?activate=true, and wait a while\n");
         return;
     }
     // jemalloc writes files by name; this one has no name on any disk.
-    int fd = memfd_create("ztun-heap", MFD_CLOEXEC);
+    int fd = memfd_create("heap", MFD_CLOEXEC);
     char path[64];
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     struct buf body;
-    buf_init(&body, ADMIN_BODY_MAX);
+    buf_init(&body, PROC_ADMIN_BODY_MAX);
     if (fd < 0 || dump_to(path) != 0 || !read_all(fd, &body)) {
-        admin_reply_text(exchange, 500, "the heap profile cannot be written\n");
+        proc_admin_reply_text(exchange, 500, "the heap profile cannot be written\n");
         buf_fini(&body);
     } else {
-        admin_reply(exchange, query, 200, "application/octet-stream", &body);
+        proc_admin_reply(exchange, query, 200, "application/octet-stream", &body);
     }
     if (fd >= 0) {
         close(fd);
     }
 }
 
-void admin_heap_profiling(struct control *control, struct http_exchange *exchange,
-                          const struct http_query *query) {
-    (void)control;
+void proc_admin_heap_profiling(void *arg, struct http_exchange *exchange,
+                               const struct http_query *query) {
+    (void)arg;
     const char *missing = what_is_missing();
     struct slice value;
     if (missing != NULL) {
-        admin_reply_text(exchange, 501, missing);
+        proc_admin_reply_text(exchange, 501, missing);
         return;
     }
     if (http_query_get(query->query, "activate", &value)) {
         bool on = slice_eq_str(value, "true");
         if (!on && !slice_eq_str(value, "false")) {
-            admin_reply_text(exchange, 400, "usage: ?activate=true|false\n");
+            proc_admin_reply_text(exchange, 400, "usage: ?activate=true|false\n");
             return;
         }
         if (activate(on) != 0) {
-            admin_reply_text(exchange, 500, "jemalloc refused\n");
+            proc_admin_reply_text(exchange, 500, "jemalloc refused\n");
             return;
         }
     }
-    admin_reply_text(exchange, 200,
-                     read_flag("prof.active") ? "heap profiling is active\n"
-                                              : "heap profiling is not active\n");
+    proc_admin_reply_text(exchange, 200,
+                          read_flag("prof.active") ? "heap profiling is active\n"
+                                                   : "heap profiling is not active\n");
 }
 
-void admin_cpu_profile(struct control *control, struct http_exchange *exchange,
-                       const struct http_query *query) {
-    (void)control;
+void proc_admin_cpu_profile(void *arg, struct http_exchange *exchange,
+                            const struct http_query *query) {
+    (void)arg;
     (void)query;
     char text[256];
     snprintf(text, sizeof(text), "CPU profiles are perf's work: perf record -g -p %d -- sleep 10\n",
              getpid());
-    admin_reply_text(exchange, 501, text);
+    proc_admin_reply_text(exchange, 501, text);
 }

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/proc/proc_admin.h"
+
+#include <stdlib.h>
+
+#include "common/net/http_gzip.h"
+#include "common/obs/log.h"
+#include "common/obs/prom.h"
+
+void proc_admin_reply_text(struct http_exchange *exchange, int status, const char *text) {
+    http_reply(exchange, status, "text/plain", slice_str(text));
+}
+
+void proc_admin_reply(struct http_exchange *exchange, const struct http_query *query, int status,
+                      const char *content_type, struct buf *body) {
+    struct buf zipped;
+    buf_init(&zipped, PROC_ADMIN_BODY_MAX);
+    if (!buf_ok(body)) {
+        proc_admin_reply_text(exchange, 500, "the answer is too large\n");
+    } else if (body->len >= PROC_ADMIN_GZIP_MIN && http_accepts_gzip(query->accept_encoding) &&
+               http_gzip(buf_slice(body), &zipped)) {
+        http_reply_buf(exchange, status, content_type, "gzip", &zipped);
+    } else {
+        http_reply_buf(exchange, status, content_type, NULL, body);
+    }
+    buf_fini(&zipped);
+    buf_fini(body);
+}
+
+void proc_admin_json_init(struct json_out *out, struct buf *body, const struct http_query *query) {
+    struct slice ignored;
+    json_out_init(out, body, http_query_get(query->query, "pretty", &ignored));
+}
+
+void proc_admin_dispatch(const struct proc_admin_page *pages, size_t n_pages, void *arg,
+                         struct http_exchange *exchange, const struct http_query *query) {
+    for (size_t i = 0; i < n_pages; i++) {
+        if (slice_eq_str(query->path, pages[i].path)) {
+            pages[i].handle(arg, exchange, query);
+            return;
+        }
+    }
+    proc_admin_reply_text(exchange, 404, "not found\n");
+}
+
+// ---- pages -------------------------------------------------------------------------------------
+
+void proc_admin_metrics(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    (void)arg;
+    if (!slice_eq_str(query->path, "/metrics") && !slice_eq_str(query->path, "/stats/prometheus")) {
+        proc_admin_reply_text(exchange, 404, "not found\n");
+        return;
+    }
+    enum prom_format format = prom_format_of(query->accept);
+    struct buf body;
+    buf_init(&body, PROC_ADMIN_BODY_MAX);
+    prom_write(&body, format);
+    proc_admin_reply(exchange, query, 200, prom_content_type(format), &body);
+}
+
+void proc_admin_logging(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    (void)arg;
+    struct buf text;
+    struct slice level;
+    int status = 200;
+    buf_init(&text, 65536);
+    if (!slice_eq_str(query->method, "POST")) {
+        buf_append_str(&text, "usage: POST /logging?level=FILTER | POST /logging?reset\n");
+        status = 405;
+    } else if (http_query_get(query->query, "reset", &level)) {
+        log_filter_reset();
+    } else if (http_query_get(query->query, "level", &level) && level.len > 0) {
+        status = log_filter_add(level, &text) ? 200 : 400;
+    }
+    if (status == 200) {
+        buf_append_str(&text, "current log level is ");
+        log_filter_text(&text);
+    }
+    buf_append_str(&text, "\n");
+    http_reply(exchange, status, "text/plain", buf_slice(&text));
+    buf_fini(&text);
+}
+
+// ---- servers -----------------------------------------------------------------------------------
+
+int proc_admin_open(struct proc_admin_servers *servers, const struct proc_admin_params *params) {
+    struct {
+        const char *name;
+        struct http_server *server;
+        const struct addr *addr;
+        proc_admin_fn *handle;
+    } all[] = {
+        {"admin", &servers->admin, params->admin, params->on_admin},
+        {"metrics", &servers->metrics, params->metrics, proc_admin_metrics},
+        {"readiness", &servers->readiness, params->readiness, params->on_readiness},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        int rc =
+            http_server_open(all[i].server, params->loop, all[i].addr, all[i].handle, params->arg);
+        if (rc < 0) {
+            log_error(params->scope, "cannot listen", LOG_STR("server", all[i].name),
+                      LOG_ADDR("address", all[i].addr), LOG_ERRNO("error", rc));
+            return rc;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Pages and answers that the operator's endpoints of all daemons have in common
+// (ambient-protocols §8.3): log level, metrics, heap profiles.
+//
+// Each page answers exactly once. Thread: control.
+#pragma once
+
+#include "common/base/json_out.h"
+#include "common/net/http_server.h"
+
+enum {
+    PROC_ADMIN_BODY_MAX = 1 << 30, // bytes of one answer
+    PROC_ADMIN_GZIP_MIN = 1400, // smaller answers fit a packet as they are
+};
+
+struct log_scope;
+
+typedef void proc_admin_fn(void *arg, struct http_exchange *exchange,
+                           const struct http_query *query);
+
+struct proc_admin_page {
+    const char *path;
+    proc_admin_fn *handle;
+};
+// The page of the request's path; 404 when there is none.
+void proc_admin_dispatch(const struct proc_admin_page *pages, size_t n_pages, void *arg,
+                         struct http_exchange *exchange, const struct http_query *query);
+
+void proc_admin_reply_text(struct http_exchange *exchange, int status, const char *text);
+// Answers with `body`, gzipped when the client takes that; 500 when it overflowed. Ends `body`.
+void proc_admin_reply(struct http_exchange *exchange, const struct http_query *query, int status,
+                      const char *content_type, struct buf *body);
+// A JSON body: `?pretty` in the query asks for line breaks.
+void proc_admin_json_init(struct json_out *out, struct buf *body, const struct http_query *query);
+
+// Pages. `arg` is not used.
+proc_admin_fn proc_admin_logging; // POST /logging?level=FILTER, ?reset
+proc_admin_fn proc_admin_metrics; // the whole metrics server: /metrics, /stats/prometheus
+// proc_admin_heap.c: heap profiles by jemalloc; CPU profiles are not ours.
+proc_admin_fn proc_admin_heap, proc_admin_heap_profiling, proc_admin_cpu_profile;
+
+// Opens admin, metrics and readiness; logs which address failed. 0 or -errno.
+struct proc_admin_servers {
+    struct http_server admin, metrics, readiness;
+};
+struct proc_admin_params {
+    struct loop *loop;
+    const struct addr *admin, *metrics, *readiness;
+    proc_admin_fn *on_admin, *on_readiness;
+    void *arg;
+    const struct log_scope *scope;
+};
+MUST_USE int proc_admin_open(struct proc_admin_servers *servers,
+                             const struct proc_admin_params *params);

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Memory of the process against its limit: at 80 % windows stop growing and the allocator gives
+// back what it can, at 90 % nothing new is taken.
+//
+// Thread: control.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct log_scope;
+
+struct proc_memory {
+    uint64_t limit; // bytes of resident memory; 0 = none
+    bool allow_growth, refuse_new;
+    const struct log_scope *scope;
+};
+
+// `limit` 0: 70 % of the cgroup's, none if that has none.
+void proc_memory_init(struct proc_memory *memory, uint64_t limit, const struct log_scope *scope);
+// Now and then: returns freed pages to the system, and looks at what is in use. True when
+// allow_growth or refuse_new changed; the log tells of the latter.
+bool proc_memory_check(struct proc_memory *memory);

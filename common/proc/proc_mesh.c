@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/proc/proc_mesh.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/mesh/config_errors.h"
+#include "common/mesh/config_store.h"
+#include "common/mesh/kobj.h"
+#include "common/mesh/source_file.h"
+#include "common/net/dns_client.h"
+#include "common/obs/log.h"
+#include "common/obs/metrics.h"
+
+static void log_news(struct proc_mesh *mesh) {
+    const struct config_errors *news = source_file_news(mesh->source);
+    for (uint32_t i = 0; i < news->n; i++) {
+        char *text = config_error_text(&news->items[i]);
+        if (news->items[i].severity == CONFIG_WARNING) {
+            log_warn(mesh->params.scope, "configuration", LOG_STR("problem", text));
+        } else {
+            log_error(mesh->params.scope,
+                      "configuration rejected, the last good state stays in force",
+                      LOG_STR("problem", text));
+        }
+        free(text);
+    }
+}
+
+// ---- host names of endpoints
+
+static void on_resolved(void *arg, const char *host, const struct ip *ips, uint32_t n_ips);
+
+struct name_list {
+    const char **names;
+    size_t n, n_alloc;
+};
+
+static bool add_name(void *arg, const char *hostname) {
+    struct name_list *list = arg;
+    if (list->n == list->n_alloc) {
+        list->n_alloc = list->n_alloc == 0 ? 16 : 2 * list->n_alloc;
+        list->names = xrealloc(list->names, list->n_alloc * sizeof(*list->names));
+    }
+    list->names[list->n++] = hostname;
+    return true;
+}
+
+static void watch_names(struct proc_mesh *mesh) {
+    struct name_list list = {0};
+    builder_each_hostname(mesh->builder, add_name, &list);
+    if (mesh->dns == NULL && list.n > 0) {
+        const char *error = NULL;
+        struct dns_client_config config = {
+            .loop = mesh->params.loop, .on_change = on_resolved, .arg = mesh};
+        mesh->dns = dns_client_new(&config, &error);
+        if (mesh->dns == NULL) {
+            log_error(mesh->params.scope, "host names of endpoints cannot be resolved",
+                      LOG_STR("reason", error));
+        }
+    }
+    if (mesh->dns != NULL) {
+        dns_client_set_names(mesh->dns, list.names, list.n);
+    }
+    free(list.names);
+}
+
+static void commit(struct proc_mesh *mesh) {
+    struct builder_changes changes;
+    builder_commit(mesh->builder, &changes);
+    mesh->params.on_changes(mesh->params.arg, &changes);
+    builder_changes_fini(&changes);
+}
+
+static void on_resolved(void *arg, const char *host, const struct ip *ips, uint32_t n_ips) {
+    struct proc_mesh *mesh = arg;
+    builder_set_resolved(mesh->builder, host, ips, n_ips);
+    commit(mesh);
+}
+
+static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
+    if (diff == NULL) {
+        return; // no batch has ended: there is no news
+    }
+    struct source_file_status status;
+    source_file_status(mesh->source, &status);
+    metric_series_add(mesh->reloads[status.n_errors > 0], METRIC_CONFIG_RELOADS, 1);
+    log_news(mesh);
+    if (diff->n_changes == 0) {
+        return;
+    }
+    struct builder_changes changes;
+    builder_apply(mesh->builder, diff, &changes);
+    log_info(mesh->params.scope, "configuration applied", LOG_U64("added", diff->n_added),
+             LOG_U64("changed", diff->n_changed), LOG_U64("removed", diff->n_removed),
+             LOG_U64("generation", changes.generation));
+    mesh->params.on_changes(mesh->params.arg, &changes);
+    builder_changes_fini(&changes);
+    watch_names(mesh);
+}
+
+static void on_source(struct watch *watch, uint32_t ready) {
+    (void)ready;
+    struct proc_mesh *mesh = CONTAINER_OF(watch, struct proc_mesh, watch);
+    apply(mesh, source_file_process(mesh->source));
+}
+
+int proc_mesh_load(struct proc_mesh *mesh, const char *path) {
+    struct source_file_options options = {.path = path, .kobj_flags = KOBJ_LEAN};
+    int rc = source_file_new(&options, &mesh->source);
+    if (rc < 0) {
+        log_error(mesh->params.scope, "cannot watch the configuration", LOG_STR("path", path),
+                  LOG_ERRNO("error", rc));
+        return rc;
+    }
+    watch_init(&mesh->watch, mesh->params.loop, source_file_fd(mesh->source), POLLIN, on_source);
+    apply(mesh, source_file_load(mesh->source));
+    return 0;
+}
+
+// Held for good: series that nobody holds expire, and these must not start anew.
+static void open_series(struct proc_mesh *mesh) {
+    struct slice results[2] = {SLICE_LIT("success"), SLICE_LIT("partial")};
+    for (int i = 0; i < 2; i++) {
+        mesh->reloads[i] = metric_series_get(METRIC_LABELS_RESULT, &results[i]);
+        metric_series_add(mesh->reloads[i], METRIC_CONFIG_RELOADS, 0);
+    }
+}
+
+void proc_mesh_init(struct proc_mesh *mesh, const struct proc_mesh_params *params) {
+    *mesh = (struct proc_mesh){.params = *params};
+    mesh->builder = builder_new(&params->builder);
+    open_series(mesh);
+}
+
+void proc_mesh_defaults(const struct proc_mesh_names *names, struct mesh_settings *ret_mesh) {
+    struct mesh_settings *mesh = ret_mesh;
+    *mesh = (struct mesh_settings){0};
+    snprintf(mesh->trust_domain, sizeof(mesh->trust_domain), "%s", names->trust_domain);
+    snprintf(mesh->cluster_domain, sizeof(mesh->cluster_domain), "%s", names->cluster_domain);
+    snprintf(mesh->root_namespace, sizeof(mesh->root_namespace), "%s", names->root_namespace);
+    snprintf(mesh->cluster_id, sizeof(mesh->cluster_id), "%s", names->cluster_id);
+    snprintf(mesh->network, sizeof(mesh->network), "%s", names->network);
+    const char *preferred = getenv("PREFERED_SERVICE_NAMESPACE"); // ztunnel's spelling
+    snprintf(mesh->preferred_service_ns, sizeof(mesh->preferred_service_ns), "%s",
+             preferred != NULL ? preferred : "");
+}

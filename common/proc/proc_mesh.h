@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The daemon's view of the mesh: the file source, the builder and its snapshots, and the resolution
+// of endpoints that are host names. News go to the log, counts to the metrics.
+//
+// Thread: control.
+#pragma once
+
+#include "common/mesh/builder.h"
+#include "common/rt/watch.h"
+
+struct dns_client;
+struct log_scope;
+struct metric_series;
+struct source_file;
+
+struct proc_mesh_params {
+    struct loop *loop;
+    struct builder_options builder; // copied; what it points at outlives the object
+    const struct log_scope *scope;
+    // A snapshot was published. `changes` is borrowed.
+    void (*on_changes)(void *arg, const struct builder_changes *changes);
+    void *arg;
+};
+
+struct proc_mesh {
+    struct proc_mesh_params params;
+    struct source_file *source; // NULL before proc_mesh_load
+    struct mesh_builder *builder;
+    struct dns_client *dns; // NULL while no endpoint is a host name
+    struct watch watch;
+    struct metric_series *reloads[2]; // config_reload_total: all well, some rejected
+};
+
+// snapshot_init() must have been called.
+void proc_mesh_init(struct proc_mesh *mesh, const struct proc_mesh_params *params);
+// Reads what is there (on_changes is called within), and watches it from then on. 0 or -errno,
+// logged.
+MUST_USE int proc_mesh_load(struct proc_mesh *mesh, const char *path);
+
+// Settings that MeshConfig does not set, from flags; PREFERED_SERVICE_NAMESPACE from the
+// environment.
+struct proc_mesh_names {
+    const char *trust_domain, *cluster_domain, *root_namespace, *cluster_id, *network;
+};
+void proc_mesh_defaults(const struct proc_mesh_names *names, struct mesh_settings *ret_mesh);

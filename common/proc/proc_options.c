@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/proc/proc_options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/addr.h"
+#include "common/base/clock.h"
+#include "common/tls/tls_ctx.h"
+#include "version.h"
+
+// ---- values ------------------------------------------------------------------------------------
+
+static bool parse_bool(const char *text, bool *ret) {
+    static const char *const yes[] = {"true", "1", "yes", "on"};
+    static const char *const no[] = {"false", "0", "no", "off"};
+    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
+        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
+            *ret = strcmp(text, yes[i]) == 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+// "90" (seconds), "1500ms", "30s", "5m", "24h", and sums as "1h30m".
+static bool parse_duration_ms(const char *text, uint64_t *ret_ms) {
+    uint64_t sum = 0;
+    if (*text == 0) {
+        return false;
+    }
+    while (*text != 0) {
+        char *end = NULL;
+        errno = 0;
+        uint64_t n = strtoull(text, &end, 10);
+        if (end == text || errno != 0 || n > UINT32_MAX || *text == '-') {
+            return false;
+        }
+        uint64_t unit = 1000;
+        if (strncmp(end, "ms", 2) == 0) {
+            unit = 1;
+            end += 2;
+        } else if (*end == 's' || *end == 'm' || *end == 'h') {
+            unit = *end == 's' ? 1000 : *end == 'm' ? 60 * 1000 : 3600 * 1000;
+            end++;
+        } else if (*end != 0) {
+            return false;
+        }
+        sum += n * unit;
+        text = end;
+    }
+    *ret_ms = sum;
+    return true;
+}
+
+static bool parse_bytes(const char *text, uint64_t *ret) {
+    char *end = NULL;
+    errno = 0;
+    uint64_t n = strtoull(text, &end, 10);
+    if (end == text || errno != 0 || *text == '-') {
+        return false;
+    }
+    static const struct {
+        const char *suffix;
+        uint64_t factor;
+    } units[] = {{"", 1},     {"Ki", 1 << 10}, {"Mi", 1 << 20},  {"Gi", 1 << 30},
+                 {"k", 1000}, {"M", 1000000},  {"G", 1000000000}};
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        if (strcmp(end, units[i].suffix) == 0 && n <= UINT64_MAX / units[i].factor) {
+            *ret = n * units[i].factor;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_threads(const char *text, uint32_t *ret) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    char *end = NULL;
+    unsigned long n = strtoul(text, &end, 10);
+    if (end == text || n > 1024 || *text == '-') {
+        return false;
+    }
+    if (strcmp(end, "%") == 0) {
+        n = (unsigned long)cores * n / 100;
+        n = n == 0 ? 1 : n;
+    } else if (*end != 0) {
+        return false;
+    }
+    *ret = n == 0 ? (uint32_t)cores : (uint32_t)n;
+    return true;
+}
+
+static bool parse_compliance(const char *text, enum tls_compliance *ret) {
+    if (*text == 0) {
+        *ret = TLS_COMPLIANCE_DEFAULT;
+    } else if (strcmp(text, "fips-140-2") == 0) {
+        *ret = TLS_COMPLIANCE_FIPS;
+    } else if (strcmp(text, "pqc") == 0) {
+        *ret = TLS_COMPLIANCE_PQC;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool set_number(const struct proc_option *option, void *field, const char *text) {
+    uint64_t n = 0;
+    bool ok = false;
+    switch (option->type) {
+    case PROC_U32:
+        ok = slice_to_u64(slice_str(text), UINT32_MAX, &n);
+        break;
+    case PROC_BYTES_U32:
+    case PROC_BYTES_U64:
+        ok = parse_bytes(text, &n);
+        break;
+    default:
+        ok = parse_duration_ms(text, &n);
+        break;
+    }
+    if (!ok) {
+        return false;
+    }
+    if (option->type == PROC_BYTES_U64) {
+        *(uint64_t *)field = n;
+    } else if (option->type == PROC_NS) {
+        *(uint64_t *)field = n * NS_PER_MS;
+    } else if (option->type == PROC_SECONDS_U32) {
+        *(uint32_t *)field = (uint32_t)(n / 1000);
+    } else {
+        *(uint32_t *)field = (uint32_t)MIN(n, UINT32_MAX);
+    }
+    return true;
+}
+
+static bool set_value(void *config, const struct proc_option *option, const char *text) {
+    void *field = (char *)config + option->offset;
+    bool flag = false;
+    switch (option->type) {
+    case PROC_TEXT:
+        *(const char **)field = text;
+        return true;
+    case PROC_BOOL:
+        return parse_bool(text, field);
+    case PROC_TRISTATE:
+        if (!parse_bool(text, &flag)) {
+            return false;
+        }
+        *(int *)field = flag;
+        return true;
+    case PROC_ADDR:
+        return addr_parse(slice_str(text), field);
+    case PROC_COMPLIANCE:
+        return parse_compliance(text, field);
+    case PROC_THREADS:
+        return parse_threads(text, field);
+    default:
+        return set_number(option, field, text);
+    }
+}
+
+// ---- sources of values -------------------------------------------------------------------------
+
+void proc_options_grace(uint32_t *ret_ms) {
+    const char *grace = getenv("TERMINATION_GRACE_PERIOD_SECONDS");
+    uint64_t seconds = 0;
+    if (grace != NULL && slice_to_u64(slice_str(grace), 86400, &seconds)) {
+        seconds = seconds > 10 ? seconds - 5 : seconds > 0 ? seconds - 1 : 0;
+        *ret_ms = (uint32_t)seconds * 1000;
+    }
+}
+
+static bool from_environment(const struct proc_program *program, void *config) {
+    for (size_t i = 0; i < program->n_options; i++) {
+        const struct proc_option *option = &program->options[i];
+        const char *text = option->env != NULL ? getenv(option->env) : NULL;
+        if (text == NULL || *text == 0) {
+            continue;
+        }
+        if (!set_value(config, option, text)) {
+            fprintf(stderr, "%s: environment %s: \"%s\" is not a valid value\n", program->name,
+                    option->env, text);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void print_help(const struct proc_program *program) {
+    printf("%s %s: %s\n\nusage: %s %s [OPTION]...\n\n%s\n", program->name, ZTUN_VERSION_FULL,
+           program->what, program->name, program->usage, program->heading);
+    for (size_t i = 0; i < program->n_options; i++) {
+        const struct proc_option *option = &program->options[i];
+        if (option->flag == NULL) {
+            continue;
+        }
+        char left[64];
+        snprintf(left, sizeof(left), "--%s=%s", option->flag, option->arg);
+        printf("  %-34s %s%s%s%s\n", left, option->help != NULL ? option->help : "",
+               option->env != NULL ? " [" : "", option->env != NULL ? option->env : "",
+               option->env != NULL ? "]" : "");
+    }
+    printf("  %-34s %s\n  %-34s %s\n", "--help", "this text", "--version", "the version");
+}
+
+static const struct proc_option *find_flag(const struct proc_program *program, const char *name,
+                                           size_t len) {
+    for (size_t i = 0; i < program->n_options; i++) {
+        const char *flag = program->options[i].flag;
+        if (flag != NULL && strlen(flag) == len && memcmp(flag, name, len) == 0) {
+            return &program->options[i];
+        }
+    }
+    return NULL;
+}
+
+static int from_flags(const struct proc_program *program, void *config, int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+            print_help(program);
+            return 1;
+        }
+        if (strcmp(arg, "--version") == 0) {
+            printf("%s %s\n", program->name, ZTUN_VERSION_FULL);
+            return 1;
+        }
+        const char *eq = strchr(arg, '=');
+        size_t len = eq != NULL ? (size_t)(eq - arg) : strlen(arg);
+        const struct proc_option *option =
+            strncmp(arg, "--", 2) == 0 ? find_flag(program, arg + 2, len - 2) : NULL;
+        if (option == NULL) {
+            fprintf(stderr, "%s: unknown argument \"%s\" (see %s --help)\n", program->name, arg,
+                    program->name);
+            return 2;
+        }
+        const char *value = eq != NULL ? eq + 1 : i + 1 < argc ? argv[++i] : NULL;
+        if (value == NULL || !set_value(config, option, value)) {
+            fprintf(stderr, "%s: --%s: %s%s%s, expected %s\n", program->name, option->flag,
+                    value != NULL ? "\"" : "", value != NULL ? value : "no value",
+                    value != NULL ? "\" is not valid" : "", option->arg);
+            return 2;
+        }
+    }
+    return 0;
+}
+
+int proc_options_parse(const struct proc_program *program, void *config, int argc, char **argv) {
+    return from_environment(program, config) ? from_flags(program, config, argc, argv) : 2;
+}
+
+bool proc_options_check(const struct proc_program *program, const struct proc_limits *limits) {
+    const char *name = program->name;
+    if (strcmp(limits->log_format, "plain") != 0 && strcmp(limits->log_format, "json") != 0) {
+        fprintf(stderr, "%s: --log-format: \"%s\", expected plain or json\n", name,
+                limits->log_format);
+        return false;
+    }
+    if (limits->n_workers == 0 || limits->n_workers > 64) {
+        fprintf(stderr, "%s: --workers: %u, expected 1 to 64\n", name, limits->n_workers);
+        return false;
+    }
+    if (limits->stream_window < 65535 || limits->stream_window_max < limits->stream_window ||
+        limits->stream_window_max > INT32_MAX || limits->conn_window > INT32_MAX) {
+        fprintf(stderr, "%s: windows: 65535 <= --stream-window <= --stream-window-max < 2 GiB\n",
+                name);
+        return false;
+    }
+    if (limits->frame_size < 16384 || limits->frame_size > 16777215) {
+        fprintf(stderr, "%s: --frame-size: %u, expected 16384 to 16777215\n", name,
+                limits->frame_size);
+        return false;
+    }
+    return true;
+}

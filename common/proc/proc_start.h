@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a daemon does to itself when it starts.
+#pragma once
+
+#include "common/rt/loop.h"
+
+struct log_scope;
+
+// No core dumps (they would hold private keys and traffic secrets), as many descriptors as allowed.
+// First thing in main().
+void proc_harden(void);
+
+// SIGTERM and SIGINT blocked, to be read from *ret_fd. 0 or -errno. Before threads exist.
+MUST_USE int proc_signals(int *ret_fd);
+
+// The control thread's ring and loop; logs why there is none. 0 or -errno.
+MUST_USE int proc_loop_open(struct loop *loop, struct blk_pool *pool, struct io **ret_io,
+                            void *owner, const struct log_scope *scope);
+
+// The calling thread gives way to the workers. After they exist, since a new thread takes over its
+// nice.
+void proc_be_nice(void);
+
+// istio_build, io_backend, and the process's own figures. `component` is a literal.
+void proc_collect_build(const char *component);
