@@ -22,6 +22,7 @@ void h2_config_init(struct h2_config *config, bool is_server) {
     *config = (struct h2_config){
         .stream_window = 256 << 10,
         .stream_window_max = 4 << 20,
+        .early_window = is_server ? 0 : 8 << 20,
         .conn_window = 16 << 20,
         .max_frame_size = 1 << 20,
         .max_header_list = (is_server ? 64 : 16) << 10,
@@ -41,6 +42,7 @@ void h2_config_init_http(struct h2_config *config, bool is_server) {
     config->max_frame_size = H2_FRAME_SIZE_MIN;
     config->max_header_list = 64 << 10;
     config->header_table_size = H2_HPACK_TABLE_DEFAULT;
+    config->early_window = 0;
     config->enable_connect_protocol = is_server;
 }
 

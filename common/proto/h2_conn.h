@@ -44,6 +44,10 @@ enum h2_err h2_err_from_code(uint32_t wire_code); // the peer's codes
 struct h2_config {
     uint32_t stream_window; // SETTINGS_INITIAL_WINDOW_SIZE we announce (256 KiB)
     uint32_t stream_window_max; // growth limit (4 MiB)
+    // Client: a stream begins with more than stream_window, up to half of what is left of this
+    // while the windows of all streams together exceed stream_window by less (HBONE: 8 MiB; 0 =
+    // never). See docs/decisions/017.
+    uint32_t early_window;
     uint32_t conn_window; // receive window of the connection (16 MiB)
     uint32_t max_frame_size; // SETTINGS_MAX_FRAME_SIZE we announce (1 MiB for HBONE, 16 KiB else)
     uint32_t max_header_list; // decoded header block, both announced and enforced

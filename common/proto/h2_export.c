@@ -74,6 +74,7 @@ static void x_chain(struct xfer *x, struct chain *chain) {
 static void x_config(struct xfer *x, struct h2_config *config) {
     x_u32(x, &config->stream_window);
     x_u32(x, &config->stream_window_max);
+    x_u32(x, &config->early_window);
     x_u32(x, &config->conn_window);
     x_u32(x, &config->max_frame_size);
     x_u32(x, &config->max_header_list);

@@ -8,6 +8,7 @@
 enum {
     CONN_CREDIT_PART = 4, // the connection's credit goes out by quarters of its window
     STREAM_CREDIT_PART = 2, // a stream's by halves
+    EARLY_MIN = 64 << 10, // less is not worth a frame
     GROW_RTTS = 2, // half a window within two round trips: the window is what limits the sender
 };
 
@@ -135,6 +136,38 @@ void h2_flow_parked(struct h2_stream *stream, uint32_t len) {
         h2_stream_each(conn, find_largest, &largest);
         h2_stream_fail(largest, H2_LOCAL_PARKED);
     }
+}
+
+static void add_excess(struct h2_stream *stream, void *arg) {
+    uint64_t *sum = arg;
+    uint32_t base = stream->conn->config.stream_window;
+    if (stream->state != H2_STATE_CLOSED && stream->recv_target > base) {
+        *sum += stream->recv_target - base;
+    }
+}
+
+// The first streams need not wait for their window to grow, and some servers lose what does not
+// fit into the first one (decision 017). Each takes half of what the others have left, so that the
+// sum is bounded whatever the number of streams.
+void h2_flow_on_open(struct h2_stream *stream) {
+    struct h2_conn *conn = stream->conn;
+    const struct h2_config *config = &conn->config;
+    uint64_t excess = 0;
+    if (!conn->may_grow || config->early_window == 0) {
+        return;
+    }
+    h2_stream_each(conn, add_excess, &excess);
+    if (excess >= config->early_window) {
+        return;
+    }
+    uint32_t more = (uint32_t)(config->early_window - excess) / 2;
+    more = MIN(more, config->stream_window_max - stream->recv_target);
+    if (more < EARLY_MIN) {
+        return;
+    }
+    stream->recv_target += more;
+    stream->recv_window += (int32_t)more;
+    h2_out_window_update(conn, stream->id, more);
 }
 
 // What the window grows by: nothing, or its size, when the consumer keeps up with a sender whom

@@ -223,6 +223,7 @@ enum h2_err h2_flow_on_conn_update(struct h2_conn *conn, uint32_t increment);
 enum h2_err h2_flow_on_stream_update(struct h2_stream *stream, uint32_t increment);
 enum h2_err h2_flow_on_peer_init_window(struct h2_conn *conn, uint32_t window);
 void h2_flow_on_settings_ack(struct h2_conn *conn);
+void h2_flow_on_open(struct h2_stream *stream); // a stream of ours: a larger window at once
 void h2_flow_conn_received(struct h2_conn *conn, uint32_t len); // returns it at once
 void h2_flow_parked(struct h2_stream *stream, uint32_t len); // may reset a stream
 void h2_flow_unpark(struct h2_stream *stream, size_t len);

@@ -343,6 +343,7 @@ struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct http_field *
     stream->user = user;
     stream->is_connect = is_plain_connect(fields, n_fields);
     h2_stream_send_headers(stream, fields, n_fields, end_stream);
+    h2_flow_on_open(stream); // behind HEADERS: an idle stream has no window
     return stream;
 }
 

@@ -379,6 +379,44 @@ static void test_closed_waits_for_consumer(void **state) {
     end_fini(&s);
 }
 
+// A client's first streams begin with larger windows, while their sum allows it.
+static void test_early_window(void **state) {
+    (void)state;
+    enum { N = 64, MIB = 1 << 20 };
+    struct h2_end c, s;
+    end_init(&c, false);
+    end_init(&s, true);
+    pair_open(&c, &s);
+    uint64_t excess = 0;
+    uint32_t base = c.config.stream_window;
+    struct h2_stream *streams[N];
+    for (uint32_t i = 0; i < N; i++) {
+        streams[i] = open_stream(&c, REQ_CONNECT, false);
+        pump(&c, &s);
+        struct h2_stream *peer = end_stream_of(&s, 2 * i + 1);
+        assert_int_equal(peer->send_window, streams[i]->recv_window);
+        assert_true((uint32_t)peer->send_window >= base);
+        excess += (uint32_t)peer->send_window - base;
+        assert_true(i > 0 || peer->send_window == 4 * MIB); // the first has all that a stream may
+    }
+    assert_true(excess <= c.config.early_window);
+    assert_true(excess > c.config.early_window - MIB / 4);
+    assert_int_equal(streams[N - 1]->recv_window, base);
+    // What a stream had is the next one's when it is gone.
+    h2_stream_reset(streams[0], H2_CONNECT_ERROR);
+    pump(&c, &s);
+    struct h2_stream *next = open_stream(&c, REQ_CONNECT, false);
+    assert_true(next->recv_window > MIB);
+    // Not under memory pressure.
+    h2_stream_reset(next, H2_CONNECT_ERROR);
+    h2_conn_allow_growth(c.conn, false);
+    assert_int_equal(open_stream(&c, REQ_CONNECT, false)->recv_window, base);
+    pump(&c, &s);
+    assert_int_equal(c.n_events[H2_EV_CONN_ERROR] + s.n_events[H2_EV_CONN_ERROR], 0);
+    end_fini(&c);
+    end_fini(&s);
+}
+
 // The connection's window is enforced too, for streams that are gone as well.
 static void test_conn_window_enforced(void **state) {
     (void)state;
@@ -436,6 +474,7 @@ static void test_update_rate(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stream_window_stops),
+        cmocka_unit_test(test_early_window),
         cmocka_unit_test(test_negative_window),
         cmocka_unit_test(test_window_ends),
         cmocka_unit_test(test_conn_window),
