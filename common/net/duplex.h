@@ -40,7 +40,7 @@ struct duplex_ops {
 struct duplex_events {
     void (*on_data)(struct duplex *end, const struct seg *seg); // block reference passes on
     void (*on_fin)(struct duplex *end); // orderly end of the peer's direction
-    void (*on_sent)(struct duplex *end, size_t n); // n bytes of send() left (links only)
+    void (*on_sent)(struct duplex *end, size_t n); // n bytes of send() left; see reports_sent
     void (*on_writable)(struct duplex *end); // can_send() is true again
     // The peer or the transport cut the flow. on_closed follows by itself.
     void (*on_abort)(struct duplex *end, enum flow_end reason);
@@ -52,4 +52,9 @@ struct duplex {
     const struct duplex_events *events;
     void *owner; // for the events' side
     uint8_t side; // same
+    // The implementation: the peer waits for `consumed`. Where no one does, nobody has to know what
+    // left the other side.
+    bool needs_credit;
+    // The owner, before it sends: on_sent is wanted. Links always tell.
+    bool reports_sent;
 };

@@ -54,6 +54,15 @@ static void deliver_waiting(struct hbone_stream *stream) {
     stream->is_delivering = false;
 }
 
+// n more bytes of what the owner sent are on their way, or dropped for good.
+static void report_sent(struct hbone_stream *stream, size_t n) {
+    n = MIN(n, stream->n_unsent);
+    stream->n_unsent -= n;
+    if (n > 0 && stream->duplex.events != NULL && !stream->is_cut) {
+        stream->duplex.events->on_sent(&stream->duplex, n);
+    }
+}
+
 static void on_payload(struct hbone_stream *stream, const struct h2_event *event) {
     if (stream->is_cut) {
         return;
@@ -84,6 +93,7 @@ static void stream_gone(struct hbone_stream *stream, enum flow_end reason) {
             closed(stream);
         } else if (stream->is_stopped) {
             stream->duplex.events->on_writable(&stream->duplex); // nothing holds up what is dropped
+            report_sent(stream, stream->n_unsent);
         }
         return;
     }
@@ -107,6 +117,9 @@ static void on_event(struct h2_user *user, const struct h2_event *event) {
     case H2_EV_END:
         stream->got_fin = true;
         deliver_waiting(stream);
+        break;
+    case H2_EV_PROGRESS:
+        report_sent(stream, event->len);
         break;
     case H2_EV_WRITABLE:
         if (stream->duplex.events != NULL && !stream->is_cut) {
@@ -147,9 +160,16 @@ static const struct h2_user_ops user_ops = {.on_event = on_event, .on_lost = on_
 
 static void stream_send(struct duplex *duplex, struct chain *data, bool fin) {
     struct hbone_stream *stream = of_duplex(duplex);
+    if (duplex->reports_sent) {
+        stream->n_unsent += data->len;
+    }
     if (stream->user.stream == NULL) {
         chain_clear(data);
+        report_sent(stream, stream->n_unsent);
         return;
+    }
+    if (duplex->reports_sent) {
+        h2_stream_report_progress(stream->user.stream);
     }
     h2_stream_send_data(stream->user.stream, data, fin);
     h2_user_sent(&stream->user);
@@ -214,7 +234,8 @@ static const struct duplex_ops stream_ops = {
 };
 
 void hbone_stream_init(struct hbone_stream *stream, struct h2_drv *drv, struct h2_stream *h2) {
-    *stream = (struct hbone_stream){.duplex = {.ops = &stream_ops}, .is_held = true};
+    *stream = (struct hbone_stream){.duplex = {.ops = &stream_ops, .needs_credit = true},
+                                    .is_held = true};
     chain_init(&stream->waiting, drv->loop->pool);
     h2_user_init(&stream->user, &user_ops);
     h2_user_attach(&stream->user, drv, h2);

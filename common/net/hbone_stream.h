@@ -10,6 +10,7 @@ struct hbone_stream {
     struct duplex duplex;
     struct h2_user user;
     struct chain waiting; // received while held
+    size_t n_unsent; // sent by the owner and not reported by on_sent (duplex.reports_sent)
     bool is_held, got_fin, told_fin, is_cut;
     bool is_sent; // all that was sent, and END_STREAM, has gone out
     bool closes_itself; // both directions ended; closed() follows the last waiting byte

@@ -114,9 +114,27 @@ void pipe_attach(struct pipe *pipe, enum pipe_side side, struct duplex *end) {
     end->side = (uint8_t)side;
 }
 
+static void join(struct pipe *pipe) {
+    for (int side = PIPE_DOWN; side <= PIPE_UP; side++) {
+        if (pipe->side[side] != NULL && pipe->side[!side] != NULL) {
+            pipe->side[side]->reports_sent = pipe->side[!side]->needs_credit;
+        }
+    }
+}
+
+void pipe_push(struct pipe *pipe, enum pipe_side side, struct chain *data, bool fin) {
+    CHECK(!pipe->is_started);
+    struct duplex *other = pipe->side[!side];
+    join(pipe);
+    pipe->n_bytes[side] += data->len;
+    pipe->got_fin[side] = fin;
+    other->ops->send(other, data, fin);
+}
+
 void pipe_start(struct pipe *pipe) {
     CHECK(!pipe->is_started);
     pipe->is_started = true;
+    join(pipe);
     for (int side = PIPE_DOWN; side <= PIPE_UP; side++) {
         if (!pipe->is_ending && pipe->side[side] != NULL) {
             pipe->side[side]->ops->hold(pipe->side[side], false);

@@ -28,6 +28,9 @@ struct pipe {
 void pipe_init(struct pipe *pipe, struct blk_pool *pool, void (*done)(struct pipe *pipe));
 void pipe_attach(struct pipe *pipe, enum pipe_side side, struct duplex *end);
 void pipe_start(struct pipe *pipe); // both ends are attached
+// Between the attaching and pipe_start: bytes (and with `fin` the end) that were taken from the end
+// on `side`, and not yet consumed, before it was attached. They go first.
+void pipe_push(struct pipe *pipe, enum pipe_side side, struct chain *data, bool fin);
 // Cuts the attached ends (policy change, deadline, removal, failure to connect). `done` follows,
 // also at once when nothing is attached.
 void pipe_cut(struct pipe *pipe, enum flow_end reason);

@@ -229,6 +229,11 @@ static bool take_stream_event(struct h2_conn *conn, struct h2_event *ret_event) 
         ret_event->from_peer = stream->reset_from_peer;
         ret_event->is_clean = stream->reset_is_clean;
         return true;
+    case H2_PEND_PROGRESS:
+        ret_event->type = H2_EV_PROGRESS;
+        ret_event->len = stream->pulled;
+        stream->pulled = 0;
+        return true;
     case H2_PEND_WRITABLE:
         ret_event->type = H2_EV_WRITABLE;
         return true;

@@ -80,6 +80,7 @@ enum h2_event_type {
     H2_EV_TRAILERS,
     H2_EV_END, // the peer's side is finished (END_STREAM); after HEADERS, DATA or TRAILERS
     H2_EV_RESET, // stream ended abnormally: by the peer (`from_peer`) or by us for its error
+    H2_EV_PROGRESS, // `len` queued bytes were pulled (only with h2_stream_report_progress)
     H2_EV_WRITABLE, // send queue fell below half of send_queue_max after having been full
     H2_EV_SENT, // all queued bytes of a stream, and END_STREAM, have been pulled
     // Both sides done, and all received payload consumed (or the stream was reset): the stream
@@ -99,7 +100,7 @@ struct h2_event {
     const struct http_field *fields; // HEADERS, INFORMATIONAL, TRAILERS
     size_t n_fields;
     struct blk *blk; // DATA
-    uint32_t off, len;
+    uint32_t off, len; // DATA; PROGRESS: len
     enum h2_err err; // RESET, CONN_ERROR, GOAWAY
     bool from_peer;
     bool is_clean; // RESET: peer's NO_ERROR after a complete response
@@ -187,6 +188,8 @@ void h2_stream_reset(struct h2_stream *stream, enum h2_err err);
 void h2_stream_consumed(struct h2_stream *stream, size_t n);
 bool h2_stream_can_send(const struct h2_stream *stream); // queue below send_queue_max
 size_t h2_stream_queued(const struct h2_stream *stream); // bytes not pulled yet
+// From now on PROGRESS events tell of bytes that were pulled.
+void h2_stream_report_progress(struct h2_stream *stream);
 void h2_stream_to_cold(struct h2_stream *stream); // queued hot blocks become cold copies (blk.h)
 bool h2_stream_recv_ended(const struct h2_stream *stream); // END_STREAM was received
 bool h2_stream_send_ended(const struct h2_stream *stream);

@@ -233,6 +233,10 @@ static void send_data(struct h2_stream *stream, struct chain *out) {
         conn->queued -= len;
         conn->send_window -= (int32_t)len;
         stream->send_window -= (int32_t)len;
+        if (stream->reports_progress) {
+            stream->pulled += (uint32_t)len;
+            h2_stream_pend(stream, H2_PEND_PROGRESS);
+        }
         if (len < window || len >= TRICKLE) {
             h2_guard_sent(&conn->guard);
         }

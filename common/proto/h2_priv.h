@@ -32,9 +32,10 @@ enum h2_state {
 enum {
     H2_PEND_END = 1 << 0,
     H2_PEND_RESET = 1 << 1,
-    H2_PEND_WRITABLE = 1 << 2,
-    H2_PEND_SENT = 1 << 3,
-    H2_PEND_CLOSED = 1 << 4,
+    H2_PEND_PROGRESS = 1 << 2,
+    H2_PEND_WRITABLE = 1 << 3,
+    H2_PEND_SENT = 1 << 4,
+    H2_PEND_CLOSED = 1 << 5,
 };
 
 // Events of the connection that wait.
@@ -66,6 +67,7 @@ struct h2_stream {
     uint32_t recv_target; // window size that we keep up; grows
     uint32_t parked; // payload handed out and not consumed
     uint32_t credit; // consumed and not yet announced
+    uint32_t pulled; // since the last PROGRESS
     uint8_t state; // enum h2_state
     uint8_t pending; // H2_PEND_*
     uint8_t reset_err; // of the RESET event
@@ -75,6 +77,7 @@ struct h2_stream {
     bool has_sent_head : 1; // final head queued
     bool has_end_queued : 1; // END_STREAM follows the queue
     bool was_full : 1;
+    bool reports_progress : 1;
     bool reset_from_peer : 1;
     bool reset_is_clean : 1;
 };

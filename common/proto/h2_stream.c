@@ -234,7 +234,8 @@ static void set_closed(struct h2_stream *stream, bool by_us) {
 static void abort_stream(struct h2_stream *stream, bool by_us) {
     drop_output(stream);
     h2_flow_unpark(stream, stream->parked);
-    stream->pending &= (uint8_t) ~(H2_PEND_END | H2_PEND_WRITABLE | H2_PEND_SENT);
+    stream->pending &=
+        (uint8_t) ~(H2_PEND_END | H2_PEND_PROGRESS | H2_PEND_WRITABLE | H2_PEND_SENT);
     if (stream->state == H2_STATE_CLOSED) {
         h2_stream_pend(stream, H2_PEND_CLOSED); // it only waited for the consumer
     } else {
@@ -418,6 +419,10 @@ bool h2_stream_can_send(const struct h2_stream *stream) {
 
 size_t h2_stream_queued(const struct h2_stream *stream) {
     return stream->queue.len;
+}
+
+void h2_stream_report_progress(struct h2_stream *stream) {
+    stream->reports_progress = true;
 }
 
 void h2_stream_to_cold(struct h2_stream *stream) {

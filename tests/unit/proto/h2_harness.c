@@ -246,6 +246,9 @@ static void on_event(struct h2_end *end, const struct h2_event *ev) {
         log_add(end, "RESET s%u %s%s%s\n", id, h2_err_label(ev->err), ev->from_peer ? " peer" : "",
                 ev->is_clean ? " clean" : "");
         break;
+    case H2_EV_PROGRESS:
+        log_add(end, "PROGRESS s%u %u\n", id, ev->len);
+        break;
     case H2_EV_WRITABLE:
         log_add(end, "WRITABLE s%u\n", id);
         break;

@@ -181,6 +181,29 @@ static void test_writable(void **state) {
     end_fini(&c);
 }
 
+// Bytes that left are told in sums, and only of streams whose owner asked.
+static void test_progress(void **state) {
+    (void)state;
+    struct h2_end c;
+    struct h2_stream *stream = scripted(&c, 1000);
+    send_data(&c, stream, 100, false);
+    assert_int_equal(pull_data(&c), 100);
+    assert_int_equal(c.n_events[H2_EV_PROGRESS], 0);
+    h2_stream_report_progress(stream);
+    send_data(&c, stream, 5000, false);
+    assert_int_equal(pull_data(&c), 900); // what the window lets through
+    assert_int_equal(c.n_events[H2_EV_PROGRESS], 1);
+    assert_non_null(strstr(end_log(&c), "PROGRESS s1 900\n"));
+    feed_u32(&c, H2_FRAME_WINDOW_UPDATE, 1, 4100);
+    assert_int_equal(pull_data(&c), 4100);
+    assert_int_equal(c.n_events[H2_EV_PROGRESS], 2);
+    assert_non_null(strstr(end_log(&c), "PROGRESS s1 4100\n"));
+    send_data(&c, stream, 10, true);
+    feed_u32(&c, H2_FRAME_RST_STREAM, 1, H2_FRAME_RST_STREAM);
+    assert_int_equal(c.n_events[H2_EV_PROGRESS], 2); // dropped, not sent
+    end_fini(&c);
+}
+
 // ---- receiving
 
 // Our own window below the protocol's default: 65 535 are allowed until the peer acknowledged.
@@ -479,6 +502,7 @@ int main(void) {
         cmocka_unit_test(test_window_ends),
         cmocka_unit_test(test_conn_window),
         cmocka_unit_test(test_writable),
+        cmocka_unit_test(test_progress),
         cmocka_unit_test(test_small_window_in_flight),
         cmocka_unit_test(test_stalled_stream),
         cmocka_unit_test(test_growth),
