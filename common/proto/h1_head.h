@@ -46,8 +46,10 @@ struct h1_head {
     // Private.
     struct h1_head_limits limits;
     uint8_t kind, state;
-    bool is_head_request, asked_upgrade, has_length, has_coding, is_chunked, has_hop, has_host;
+    bool is_head_request, asked_upgrade, has_length, has_host, has_hop;
+    bool has_coding, is_chunked, has_unknown_coding;
     uint8_t n_empty_lines;
+    uint32_t n_lines; // field lines so far
     uint32_t len, cap, line, scan; // of `text`: used, allocated, start of the line, looked at
     uint8_t *text;
     uint32_t cap_fields;

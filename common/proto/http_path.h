@@ -26,6 +26,9 @@ enum http_path_mode {
     HTTP_PATH_DECODE_AND_MERGE_SLASHES,
 };
 
+// Begins with '/', or is "*"; no blank, no control character (obs-text passes, normal forms escape
+// it).
+bool http_path_is_valid(struct slice path);
 struct slice http_path_without_fragment(struct slice path);
 struct slice http_path_without_query(struct slice path);
 

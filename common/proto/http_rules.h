@@ -74,8 +74,8 @@ struct slice http_rules_reason(uint16_t status); // "Not Found"; "Unknown" where
 // crumbs are joined (RFC 9113 8.2.3), the fragment of the path goes. Extended CONNECT becomes GET
 // with `protocol`. The slices stay those of the list but for what had to be built; `fields` is an
 // array in the arena.
-// HTTP_ERR_BAD_HEAD, HTTP_ERR_BAD_VALUE, HTTP_ERR_NO_HOST, HTTP_ERR_BAD_HOST, HTTP_ERR_BAD_LENGTH,
-// HTTP_ERR_HEAD_TOO_LARGE (the arena's maximum).
+// HTTP_ERR_BAD_HEAD, BAD_VALUE, BAD_SCHEME, NO_HOST, TWO_HOSTS, BAD_HOST, BAD_LENGTH,
+// HEAD_TOO_LARGE (the arena's maximum).
 MUST_USE enum http_err http_rules_request_from_list(const struct http_field *list, size_t n_list,
                                                     struct arena *arena,
                                                     struct http_head *ret_head);
