@@ -83,8 +83,8 @@ static void put_counts(struct json_out *out, const struct control *control,
     const struct ztun *ztun = control->ztun;
     uint64_t n_flows = 0, n_tunnels = 0;
     for (uint32_t i = 0; i < ztun->n_workers; i++) {
-        n_flows += ztun->workers[i]->n_flows;
-        n_tunnels += ztun->workers[i]->n_server_tunnels;
+        n_flows += ztun->workers[i]->load->n_flows;
+        n_tunnels += ztun->workers[i]->load->n_tunnels;
     }
     json_out_kv_object(out, "counts");
     json_out_kv_u64(out, "workloads", snap->workloads.n_items);

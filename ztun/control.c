@@ -8,6 +8,7 @@
 #include "common/obs/metrics.h"
 #include "common/proc/proc_start.h"
 #include "version.h"
+#include "ztun/zmove.h"
 
 LOG_SCOPE(log_control, "ztun");
 LOG_SCOPE(log_config, "ztun::config");
@@ -39,8 +40,10 @@ static void check_memory(struct control *control) {
 // Flows, and tunnels whose clients may still ask for one: they close by themselves when idle.
 static bool has_flows(const struct control *control) {
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
-        const struct zworker *worker = control->ztun->workers[i];
-        if (worker->n_flows > 0 || worker->n_server_tunnels > 0) {
+        const struct place_load *load = control->ztun->workers[i]->load;
+        // On its way first: it is there before it is no longer on its way.
+        if (atomic_load(&load->n_coming) > 0 || atomic_load(&load->n_flows) > 0 ||
+            atomic_load(&load->n_tunnels) > 0) {
             return true;
         }
     }
@@ -145,6 +148,7 @@ static int open_loop(struct control *control, int signal_fd) {
 
 static int open_workers(struct control *control) {
     struct ztun *ztun = control->ztun;
+    ztun->placement = placement_new(ztun->config.n_workers);
     for (uint32_t i = 0; i < ztun->config.n_workers; i++) {
         char *error = NULL;
         ztun->workers[i] = zworker_new(ztun, i, &error);
@@ -274,9 +278,11 @@ static int open_all(struct control *control) {
 
 static void close_all(struct control *control) {
     struct ztun *ztun = control->ztun;
+    zmove_stop(ztun);
     for (uint32_t i = 0; i < ztun->n_workers; i++) {
         zworker_free(ztun->workers[i]);
     }
+    placement_free(ztun->placement);
     log_stop_async(LOG_EXIT_TIMEOUT_MS);
 }
 

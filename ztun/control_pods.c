@@ -179,9 +179,12 @@ void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32
                  LOG_STR("reason", reason));
     }
     uint32_t n_workers = control->ztun->n_workers;
+    for (uint32_t i = 0; i < n_workers; i++) {
+        zworker_send_pod_up(control->ztun->workers[i], pod);
+    }
     for (uint32_t i = 0; i < n_sets; i++) { // pods start at different workers: all get their share
         struct zworker *worker = control->ztun->workers[(pod->id * n_sets + i) % n_workers];
-        zworker_send_pod_up(worker, pod, &sets[i], servers, n_servers);
+        zworker_send_pod_sockets(worker, pod, &sets[i], servers, n_servers);
     }
     if (served != NULL) {
         tell_leaving(control, served);

@@ -22,7 +22,7 @@ void flow_init(struct flow *flow, struct zpod *zpod, enum flow_kind kind,
     };
     pipe_init(&flow->pipe, worker->loop->pool, pipe_done);
     list_push_back(&zpod->flows, &flow->node);
-    worker->n_flows++;
+    worker->load->n_flows++;
 }
 
 static void *keep(void *leaf) {
@@ -78,7 +78,7 @@ void flow_done(struct flow *flow) {
     struct zpod *zpod = flow->zpod;
     report_closed(flow);
     list_del(&flow->node);
-    zpod->worker->n_flows--;
+    zpod->worker->load->n_flows--;
     leaf_unref(flow->source);
     leaf_unref(flow->destination);
     leaf_unref(flow->service);

@@ -8,6 +8,7 @@
 #include "common/mesh/route.h"
 #include "common/net/link_end.h"
 #include "ztun/flow.h"
+#include "ztun/zmove.h"
 #include "ztun/ztun.h"
 
 enum {
@@ -158,6 +159,19 @@ static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_
 static const struct hbone_request_ops request_ops = {
     .build = build_head, .on_open = on_open, .on_fail = on_fail};
 
+static void tunnel_route(const struct zpod *zpod, const struct addr *src, const struct route *route,
+                         struct tls_ctx *tls, struct hbone_route *ret_to) {
+    *ret_to = (struct hbone_route){
+        .pod_id = zpod->pod->id,
+        .tls = tls,
+        .destination = route->target,
+        .source_ip = src->ip,
+        .sans = route->sans,
+        .n_sans = route->n_sans,
+    };
+    ztun_socket_params(&ret_to->socket, zpod, &route->target, true);
+}
+
 static void connect_tunnel(struct outbound *out, const struct snapshot *snap,
                            const struct route *route) {
     struct flow *flow = &out->flow;
@@ -178,15 +192,8 @@ static void connect_tunnel(struct outbound *out, const struct snapshot *snap,
     out->is_requesting = flow->is_mtls = true;
     flow->target = route->inner;
     flow->hbone_addr = route->target;
-    struct hbone_route to = {
-        .pod_id = flow->zpod->pod->id,
-        .tls = identity->tls,
-        .destination = route->target,
-        .source_ip = flow->src.ip,
-        .sans = route->sans,
-        .n_sans = route->n_sans,
-    };
-    ztun_socket_params(&to.socket, flow->zpod, &route->target, true);
+    struct hbone_route to;
+    tunnel_route(flow->zpod, &flow->src, route, identity->tls, &to);
     hbone_request_init(&out->up.request, &request_ops);
     hbone_client_connect(&worker->client, &out->up.request, &to);
 }
@@ -204,6 +211,30 @@ static enum flow_end refusal_reason(uint8_t refusal) {
     }
 }
 
+// Follows a decision of this turn.
+static void connect_route(struct outbound *out, const struct snapshot *snap,
+                          const struct route *route) {
+    struct flow *flow = &out->flow;
+    flow_set_ends(flow, route->source, route->destination, route->service);
+    flow->hbone_addr = (struct addr){0};
+    flow_set_detail(flow, NULL);
+    if (route->action == ROUTE_REFUSE) {
+        flow_set_detail(flow, route_refusal_text(route->refusal));
+        refuse(out, refusal_reason(route->refusal));
+        return;
+    }
+    if (out->n_tried < OUTBOUND_ATTEMPTS) {
+        out->tried[out->n_tried++] =
+            route->action == ROUTE_HBONE ? route->inner.ip : route->target.ip;
+    }
+    flow->is_mtls = false;
+    if (route->action == ROUTE_HBONE) {
+        connect_tunnel(out, snap, route);
+    } else {
+        connect_plain(out, route);
+    }
+}
+
 static void connect_next(struct outbound *out) {
     struct flow *flow = &out->flow;
     struct zworker *worker = flow->zpod->worker;
@@ -217,30 +248,45 @@ static void connect_next(struct outbound *out) {
     memcpy(request.tried, out->tried, out->n_tried * sizeof(out->tried[0]));
     struct route route;
     route_outbound(snap, &request, &route);
-    if (route.action == ROUTE_REFUSE && out->n_tried > 0) {
+    if (route.action == ROUTE_REFUSE) {
         refuse(out, out->last_reason); // no other endpoint: the log tells of the one that was tried
         return;
     }
-    flow_set_ends(flow, route.source, route.destination, route.service);
-    flow->hbone_addr = (struct addr){0};
-    flow_set_detail(flow, NULL);
-    if (route.action == ROUTE_REFUSE) {
-        flow_set_detail(flow, route_refusal_text(route.refusal));
-        refuse(out, refusal_reason(route.refusal));
-        return;
-    }
-    if (out->n_tried < OUTBOUND_ATTEMPTS) {
-        out->tried[out->n_tried++] = route.action == ROUTE_HBONE ? route.inner.ip : route.target.ip;
-    }
-    flow->is_mtls = false;
-    if (route.action == ROUTE_HBONE) {
-        connect_tunnel(out, snap, &route);
-    } else {
-        connect_plain(out, &route);
-    }
+    connect_route(out, snap, &route);
 }
 
-void outbound_accept(struct zpod *zpod, int fd) {
+// The first decision. It depends on the snapshot and the seed alone, so that a worker to which the
+// flow moves finds the endpoint whose tunnel it moved for.
+static void route_first(const struct zpod *zpod, const struct snapshot *snap,
+                        const struct addr *dst, uint64_t seed, struct route *ret_route) {
+    struct rand rand;
+    rand_seed(&rand, seed);
+    struct route_request request = {
+        .source = snapshot_workload_by_uid(snap, zpod->pod->uid),
+        .original_dst = *dst,
+        .rand = &rand,
+    };
+    route_outbound(snap, &request, ret_route);
+}
+
+static bool moves_on(struct zpod *zpod, int fd, const struct snapshot *snap, const struct addr *src,
+                     const struct route *route, uint64_t seed) {
+    if (!zmove_is_possible(zpod) || route->action == ROUTE_REFUSE) {
+        return false;
+    }
+    struct identity *identity = route->action == ROUTE_HBONE && route->source != NULL
+                                    ? snapshot_identity(snap, route->source->identity)
+                                    : NULL;
+    uint64_t key = 0;
+    if (identity != NULL && identity->tls != NULL) {
+        struct hbone_route to;
+        tunnel_route(zpod, src, route, identity->tls, &to);
+        key = hbone_route_hash(&to);
+    }
+    return zmove_outbound(zpod, fd, key, seed);
+}
+
+void outbound_accept(struct zpod *zpod, int fd, const struct zmove *moved) {
     struct zworker *worker = zpod->worker;
     struct io *io = worker->loop->io;
     struct addr src, dst, local;
@@ -251,6 +297,16 @@ void outbound_accept(struct zpod *zpod, int fd) {
     }
     if (io->ops->original_dst(io, fd, &dst) < 0) {
         dst = local;
+    }
+    const struct snapshot *snap = snapshot_current();
+    uint64_t seed = moved != NULL ? moved->seed : rand_u64(&worker->rand);
+    bool is_loop = addr_eq(&dst, &local);
+    struct route route;
+    if (!is_loop) {
+        route_first(zpod, snap, &dst, seed, &route);
+        if (moved == NULL && moves_on(zpod, fd, snap, &src, &route, seed)) {
+            return;
+        }
     }
     struct outbound *out = slab_alloc(&worker->outbound_slab);
     struct flow *flow = &out->flow;
@@ -263,11 +319,11 @@ void outbound_accept(struct zpod *zpod, int fd) {
     link_end_init(&out->down, worker->loop, fd);
     pipe_attach(&flow->pipe, PIPE_DOWN, &out->down.duplex);
     // Connected to the capture port itself: answering would make a loop.
-    if (addr_eq(&dst, &local)) {
+    if (is_loop) {
         refuse(out, FLOW_ILLEGAL_DESTINATION);
         return;
     }
-    connect_next(out);
+    connect_route(out, snap, &route);
 }
 
 size_t outbound_size(void) {

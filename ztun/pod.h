@@ -11,6 +11,7 @@
 
 struct pod {
     atomic_uint refs;
+    atomic_uint n_moving; // connections between two workers: no zpod of it is freed (zmove.h)
     uint64_t id; // unique in the process, never reused; part of tunnel pool keys
     char *uid; // workload uid: snapshot key
     char *ns, *name;

@@ -9,7 +9,7 @@
 #include "ztun/config.h"
 #include "ztun/zworker.h"
 
-enum { ZTUN_WORKERS_MAX = 64 };
+enum { ZTUN_WORKERS_MAX = PLACE_WORKERS_MAX };
 
 struct control; // control.c: sources, identities, enrolment, admin
 
@@ -19,6 +19,7 @@ struct ztun {
     struct control *control;
     struct zworker *workers[ZTUN_WORKERS_MAX];
     uint32_t n_workers;
+    struct placement *placement; // made before the first worker
 };
 
 // Socket parameters of a connection from the pod's namespace to `to`.

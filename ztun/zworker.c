@@ -9,6 +9,7 @@
 #include "common/obs/metrics.h"
 #include "ztun/flow.h"
 #include "ztun/flow_list.h"
+#include "ztun/zmove.h"
 #include "ztun/ztun.h"
 
 enum {
@@ -18,6 +19,8 @@ enum {
     STOP_GOODBYE_MS = 200,
     STOP_MAX_MS = 3000,
     STOP_TICK_MS = 50,
+    MOVING_POLL_MS = 10,
+    BUSY_WINDOW_MS = 50,
 };
 
 // ---- pods --------------------------------------------------------------------------------------
@@ -38,7 +41,13 @@ void zpod_check_drained(struct zpod *zpod) {
         return;
     }
     struct zworker *worker = zpod->worker;
+    if (atomic_load_explicit(&zpod->pod->n_moving, memory_order_acquire) > 0) {
+        timer_set(&worker->loop->timers, &zpod->moving_timer,
+                  worker->loop->now + MOVING_POLL_MS * NS_PER_MS);
+        return;
+    }
     timer_clear(&worker->loop->timers, &zpod->cut_timer);
+    timer_clear(&worker->loop->timers, &zpod->moving_timer);
     hbone_client_close_pod(&worker->client, zpod->pod->id, false, FLOW_POD_REMOVED);
     if (zpod->tell_drained) {
         ztun_pod_drained(worker->ztun, zpod->pod->id);
@@ -54,14 +63,25 @@ static void zpod_part_closed(struct zpod *zpod) {
     zpod_check_drained(zpod);
 }
 
+static void on_moving_timer(struct timer *timer, uint64_t now) {
+    (void)now;
+    zpod_check_drained(CONTAINER_OF(timer, struct zpod, moving_timer));
+}
+
 static void on_outbound(struct listener *listener, int fd) {
-    outbound_accept(CONTAINER_OF(listener, struct zpod, outbound), fd);
+    outbound_accept(CONTAINER_OF(listener, struct zpod, outbound), fd, NULL);
 }
 static void on_inbound(struct listener *listener, int fd) {
-    inbound_plain_accept(CONTAINER_OF(listener, struct zpod, inbound), fd);
+    struct zpod *zpod = CONTAINER_OF(listener, struct zpod, inbound);
+    if (!zmove_plain(zpod, fd)) {
+        inbound_plain_accept(zpod, fd);
+    }
 }
 static void on_hbone(struct listener *listener, int fd) {
-    inbound_accept(CONTAINER_OF(listener, struct zpod, hbone), fd);
+    struct zpod *zpod = CONTAINER_OF(listener, struct zpod, hbone);
+    if (!zmove_tunnel(zpod, fd)) {
+        inbound_accept(zpod, fd);
+    }
 }
 static void on_outbound_closed(struct listener *listener) {
     zpod_part_closed(CONTAINER_OF(listener, struct zpod, outbound));
@@ -104,6 +124,9 @@ static void zpod_stop_accepting(struct zpod *zpod, bool adopt) {
         return;
     }
     zpod->is_closing = zpod->server.is_draining = true;
+    if (!zpod->has_sockets) {
+        return;
+    }
     listener_close(&zpod->outbound, adopt);
     listener_close(&zpod->inbound, adopt);
     listener_close(&zpod->hbone, adopt);
@@ -117,9 +140,6 @@ struct pod_up_mail {
     struct mail mail;
     struct zworker *worker;
     struct pod *pod;
-    struct pod_sockets sockets;
-    uint32_t n_dns_servers;
-    struct addr dns_servers[];
 };
 
 static void run_pod_up(struct mail *mail, void *owner) {
@@ -131,39 +151,69 @@ static void run_pod_up(struct mail *mail, void *owner) {
     zpod->pod = up->pod;
     list_init(&zpod->flows);
     hbone_server_init(&zpod->server, worker->loop, &worker->tls_queue, &worker->server_h2,
-                      &worker->n_server_tunnels, &inbound_hbone_handler);
+                      &worker->load->n_tunnels, &inbound_hbone_handler);
     hbone_server_allow_growth(&zpod->server, worker->allow_growth);
     timer_init(&zpod->cut_timer, on_cut_timer);
+    timer_init(&zpod->moving_timer, on_moving_timer);
     list_push_back(&worker->pods, &zpod->node);
-    zpod->n_open = 3;
-    listener_init(&zpod->outbound, worker->loop, up->sockets.outbound, &outbound_handler);
-    listener_init(&zpod->inbound, worker->loop, up->sockets.inbound, &inbound_handler);
-    listener_init(&zpod->hbone, worker->loop, up->sockets.hbone, &hbone_handler);
-    if (up->sockets.dns_udp[0] >= 0 || up->sockets.dns_udp[1] >= 0) {
-        struct dns_proxy_config dns = {.servers = up->dns_servers,
-                                       .n_servers = up->n_dns_servers,
+    free(up);
+}
+
+void zworker_send_pod_up(struct zworker *worker, struct pod *pod) {
+    struct pod_up_mail *up = xcalloc(1, sizeof(*up));
+    up->mail.fn = run_pod_up;
+    up->worker = worker;
+    up->pod = pod_ref(pod);
+    loop_send(worker->loop, &up->mail);
+}
+
+struct sockets_mail {
+    struct mail mail;
+    struct zworker *worker;
+    struct pod *pod;
+    struct pod_sockets sockets;
+    uint32_t n_dns_servers;
+    struct addr dns_servers[];
+};
+
+static void run_pod_sockets(struct mail *mail, void *owner) {
+    (void)owner;
+    struct sockets_mail *got = CONTAINER_OF(mail, struct sockets_mail, mail);
+    struct zworker *worker = got->worker;
+    struct zpod *zpod = zworker_pod(worker, got->pod->id);
+    CHECK(zpod != NULL && !zpod->has_sockets); // it went up, and its end would have come later
+    zpod->has_sockets = true;
+    zpod->n_open += 3;
+    listener_init(&zpod->outbound, worker->loop, got->sockets.outbound, &outbound_handler);
+    listener_init(&zpod->inbound, worker->loop, got->sockets.inbound, &inbound_handler);
+    listener_init(&zpod->hbone, worker->loop, got->sockets.hbone, &hbone_handler);
+    if (got->sockets.dns_udp[0] >= 0 || got->sockets.dns_udp[1] >= 0) {
+        struct dns_proxy_config dns = {.servers = got->dns_servers,
+                                       .n_servers = got->n_dns_servers,
                                        .mark = worker->config->mark};
-        zpod->dns = dns_proxy_new(worker->loop, up->pod, &up->sockets, &dns);
+        zpod->dns = dns_proxy_new(worker->loop, got->pod, &got->sockets, &dns);
         zpod->n_open++;
     }
     if (worker->is_draining) {
         zpod_stop_accepting(zpod, false);
     }
-    free(up);
+    pod_unref(got->pod);
+    free(got);
 }
 
-void zworker_send_pod_up(struct zworker *worker, struct pod *pod, const struct pod_sockets *sockets,
-                         const struct addr *dns_servers, uint32_t n_dns_servers) {
-    struct pod_up_mail *up = xcalloc(1, sizeof(*up) + n_dns_servers * sizeof(struct addr));
-    up->mail.fn = run_pod_up;
-    up->worker = worker;
-    up->pod = pod_ref(pod);
-    up->sockets = *sockets;
-    up->n_dns_servers = n_dns_servers;
+void zworker_send_pod_sockets(struct zworker *worker, struct pod *pod,
+                              const struct pod_sockets *sockets, const struct addr *dns_servers,
+                              uint32_t n_dns_servers) {
+    struct sockets_mail *mail = xcalloc(1, sizeof(*mail) + n_dns_servers * sizeof(struct addr));
+    mail->mail.fn = run_pod_sockets;
+    mail->worker = worker;
+    mail->pod = pod_ref(pod);
+    mail->sockets = *sockets;
+    mail->n_dns_servers = n_dns_servers;
     if (n_dns_servers > 0) {
-        memcpy(up->dns_servers, dns_servers, n_dns_servers * sizeof(struct addr));
+        memcpy(mail->dns_servers, dns_servers, n_dns_servers * sizeof(struct addr));
     }
-    loop_send(worker->loop, &up->mail);
+    loop_send(worker->loop, &mail->mail);
 }
 
 // ---- simple messages ---------------------------------------------------------------------------
@@ -369,7 +419,7 @@ void zworker_send_drain(struct zworker *worker, uint32_t accept_ms) {
 static void on_cut_tick(struct timer *timer, uint64_t now) {
     struct zworker *worker = CONTAINER_OF(timer, struct zworker, cut_timer);
     uint64_t left_ms = worker->cut_end > now ? (worker->cut_end - now) / NS_PER_MS : 0;
-    uint32_t n_ticks = (uint32_t)(left_ms / 50) + 1, n = worker->n_flows / n_ticks + 1;
+    uint32_t n_ticks = (uint32_t)(left_ms / 50) + 1, n = worker->load->n_flows / n_ticks + 1;
     LIST_EACH_SAFE(pod_node, &worker->pods) {
         struct zpod *zpod = LIST_ITEM(pod_node, struct zpod, node);
         zpod->n_open++;
@@ -445,9 +495,26 @@ bool zworker_admits(struct zworker *worker, int fd) {
     return false;
 }
 
+// How busy the thread is, for placement. CPU time, and not that of the turns: sends run inside of
+// the wait.
+static void measure(struct zworker *worker, uint64_t now) {
+    struct timespec cpu;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu) == 0) {
+        uint64_t cpu_ns = (uint64_t)cpu.tv_sec * NS_PER_SEC + (uint64_t)cpu.tv_nsec;
+        placement_busy(worker->ztun->placement, worker->index, now, cpu_ns - worker->busy_cpu_ns,
+                       now - worker->busy_at);
+        worker->busy_cpu_ns = cpu_ns;
+    }
+    worker->busy_at = now;
+}
+
 static void before_wait(struct loop *loop) {
-    uint64_t busy_ns = loop->io->ops->now(loop->io) - loop->awake_at;
-    metric_observe(METRIC_LOOP_TURN, (double)busy_ns / 1e9);
+    struct zworker *worker = loop->owner;
+    uint64_t now = loop->io->ops->now(loop->io);
+    metric_observe(METRIC_LOOP_TURN, (double)(now - loop->awake_at) / 1e9);
+    if (now - worker->busy_at >= BUSY_WINDOW_MS * NS_PER_MS) {
+        measure(worker, now);
+    }
     snapshot_thread_offline();
 }
 
@@ -470,6 +537,11 @@ static void init_h2(struct zworker *worker, struct h2_config *h2, bool is_server
     h2->max_header_list = is_server ? 64 * 1024 : 16 * 1024;
 }
 
+static void on_room(void *arg, uint64_t key, bool has_room) {
+    struct zworker *worker = arg;
+    placement_tunnel(worker->ztun->placement, worker->index, key, has_room);
+}
+
 static void on_tick(struct timer *timer, uint64_t now) {
     struct zworker *worker = CONTAINER_OF(timer, struct zworker, tick_timer);
     metrics_tick();
@@ -488,6 +560,8 @@ static int on_start(struct worker *thread) {
     hbone_client_config_init(&client);
     init_h2(worker, &client.h2, false);
     client.idle_ns = worker->config->pool_idle_ns;
+    client.on_room = on_room;
+    client.arg = worker;
     hbone_client_init(&worker->client, worker->loop, &worker->tls_queue, &client);
     init_h2(worker, &worker->server_h2, true);
     slab_init(&worker->outbound_slab, outbound_size());
@@ -498,6 +572,8 @@ static int on_start(struct worker *thread) {
     timer_init(&worker->recheck_timer, on_recheck);
     timer_init(&worker->tick_timer, on_tick);
     timer_set(&worker->loop->timers, &worker->tick_timer, worker->loop->now + NS_PER_SEC);
+    worker->busy_at = worker->loop->now;
+    zmove_open(worker);
     return 0;
 }
 
@@ -540,12 +616,15 @@ static void on_stop(struct worker *thread) {
         slab_fini(&worker->inbound_slab);
         slab_fini(&worker->plain_slab);
     }
+    zmove_close(worker);
     snapshot_thread_unregister();
 }
 
 struct zworker *zworker_new(struct ztun *ztun, uint32_t index, char **ret_error) {
     struct zworker *worker = xcalloc(1, sizeof(*worker));
+    CHECK(index < ztun->placement->n_workers);
     worker->ztun = ztun;
+    worker->load = &ztun->placement->loads[index];
     worker->config = &ztun->config;
     worker->index = index;
     worker->allow_growth = true;
@@ -553,7 +632,7 @@ struct zworker *zworker_new(struct ztun *ztun, uint32_t index, char **ret_error)
     (void)getrlimit(RLIMIT_NOFILE, &limit);
     worker->fd_high = (int)(MIN(limit.rlim_cur, (rlim_t)INT32_MAX) / 10 * 9);
     list_init(&worker->pods);
-    char name[16], error[URING_ERROR_MAX];
+    char name[24], error[URING_ERROR_MAX];
     snprintf(name, sizeof(name), "ztun-w%u", index);
     struct worker_options options = {
         .name = name, .cpu = -1, .arg = worker, .start = on_start, .stop = on_stop};

@@ -13,10 +13,13 @@
 #include "common/rt/worker.h"
 #include "ztun/config.h"
 #include "ztun/dns_proxy.h"
+#include "ztun/placement.h"
 #include "ztun/pod.h"
 
 struct ztun;
+struct zmove;
 struct flow_list;
+struct metric_series;
 
 struct zworker {
     struct worker thread;
@@ -32,7 +35,10 @@ struct zworker {
     struct slab outbound_slab, inbound_slab, plain_slab;
     uint64_t last_flow_id;
     uint16_t spoof_port; // inbound_plain.c
-    _Atomic uint32_t n_flows, n_server_tunnels; // written by the worker alone
+    struct place_load *load; // live flows, tunnels of peers: ztun->placement
+    struct place_memory placed; // keys whose flows went to other workers
+    uint64_t busy_at, busy_cpu_ns; // start of the window of placement_busy, CPU time then
+    struct metric_series *moved[2]; // by reason
     int fd_high; // connections with a descriptor above are refused: RLIMIT_NOFILE is near
     bool is_draining;
     bool refuse_new; // memory or descriptors are short: new flows are reset
@@ -44,25 +50,30 @@ struct zworker {
     uint64_t cut_end;
 };
 
-// A served pod on one worker.
+// A served pod on one worker. Every worker has one; up to POD_LISTENERS_MAX of them have sockets.
 struct zpod {
     struct list node; // zworker->pods
     struct zworker *worker;
     struct pod *pod;
-    struct listener outbound, inbound, hbone;
+    struct listener outbound, inbound, hbone; // has_sockets
     struct dns_proxy *dns;
     struct list flows; // flow.node
     struct hbone_server server; // tunnels to the pod
     uint32_t n_open; // listeners and DNS that are not closed yet
+    bool has_sockets;
     bool is_closing; // listeners are being closed
     bool is_removed; // nothing may outlive the deadline
     bool tell_drained; // un-enrolled: control waits for the last flow
     struct timer cut_timer;
+    struct timer moving_timer; // zmove.h: waits for connections between workers
 };
 
 // Messages from the control thread; each may be called on any thread, runs on the worker's.
-void zworker_send_pod_up(struct zworker *worker, struct pod *pod, const struct pod_sockets *sockets,
-                         const struct addr *dns_servers, uint32_t n_dns_servers);
+// A pod goes up on all workers before any of them gets sockets: flows may move from then on.
+void zworker_send_pod_up(struct zworker *worker, struct pod *pod);
+void zworker_send_pod_sockets(struct zworker *worker, struct pod *pod,
+                              const struct pod_sockets *sockets, const struct addr *dns_servers,
+                              uint32_t n_dns_servers);
 // removed: streams end, tunnels say goodbye, all is cut after 1 s. Else (un-enrolled): no new
 // flows; `ztun_pod_drained` is told when the last one ended.
 void zworker_send_pod_down(struct zworker *worker, uint64_t pod_id, bool removed);
@@ -91,11 +102,11 @@ bool zworker_admits(struct zworker *worker, int fd);
 struct flow;
 
 // outbound.c, inbound.c, inbound_plain.c: flow object sizes for the slabs; take over an accepted
-// fd.
+// fd. moved: another worker accepted the connection and sent it here; NULL: this one did.
 size_t outbound_size(void);
 size_t inbound_size(void);
 size_t inbound_plain_size(void);
-void outbound_accept(struct zpod *zpod, int fd);
+void outbound_accept(struct zpod *zpod, int fd, const struct zmove *moved);
 void inbound_accept(struct zpod *zpod, int fd);
 void inbound_plain_accept(struct zpod *zpod, int fd);
 extern const struct hbone_server_handler inbound_hbone_handler; // of zpod.server

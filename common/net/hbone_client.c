@@ -38,36 +38,14 @@ struct hbone_key {
     struct io_socket_params socket;
     uint64_t pod_id;
     struct addr destination;
+    bool has_room; // as on_room was told
     size_t text_len; // the whole key as bytes: fixed part, then the SANs with NULs
-    size_t sans_off;
     uint8_t text[];
 };
-
-enum { KEY_FIXED = 8 + 8 + 17 + 17 + 2, KEY_MAX = KEY_FIXED + HBONE_SANS_MAX * 600 };
 
 static const struct h2_drv_handler drv_handler;
 
 // ---- keys --------------------------------------------------------------------------------------
-
-static size_t key_write(const struct hbone_route *route, uint8_t text[KEY_MAX]) {
-    size_t len = 0;
-    uint64_t generation = tls_ctx_generation(route->tls);
-    memcpy(text, &route->pod_id, 8);
-    memcpy(text + 8, &generation, 8);
-    text[16] = route->source_ip.family;
-    memcpy(text + 17, route->source_ip.bytes, 16);
-    text[33] = route->destination.ip.family;
-    memcpy(text + 34, route->destination.ip.bytes, 16);
-    memcpy(text + 50, &route->destination.port, 2);
-    len = KEY_FIXED;
-    for (size_t i = 0; i < route->n_sans && i < HBONE_SANS_MAX; i++) {
-        struct slice san = slice_head(route->sans[i], 599);
-        memcpy(text + len, san.ptr, san.len);
-        len += san.len;
-        text[len++] = 0;
-    }
-    return len;
-}
 
 static struct hbone_key *key_find(struct hbone_client *client, struct slice text, uint64_t hash) {
     HMAP_EACH_WITH_HASH(pos, &client->keys, hash) {
@@ -80,8 +58,8 @@ static struct hbone_key *key_find(struct hbone_client *client, struct slice text
 }
 
 static struct hbone_key *key_get(struct hbone_client *client, const struct hbone_route *route) {
-    uint8_t text[KEY_MAX];
-    size_t len = key_write(route, text);
+    uint8_t text[HBONE_KEY_MAX];
+    size_t len = hbone_route_key(route, text);
     uint64_t hash = hash_bytes(slice_make(text, len));
     struct hbone_key *key = key_find(client, slice_make(text, len), hash);
     if (key != NULL) {
@@ -94,7 +72,6 @@ static struct hbone_key *key_get(struct hbone_client *client, const struct hbone
     key->pod_id = route->pod_id;
     key->destination = route->destination;
     key->text_len = len;
-    key->sans_off = KEY_FIXED;
     memcpy(key->text, text, len);
     list_init(&key->tunnels);
     list_init(&key->waiting);
@@ -114,7 +91,7 @@ static void key_release(struct hbone_key *key) {
 
 static size_t key_sans(const struct hbone_key *key, struct slice sans[HBONE_SANS_MAX]) {
     size_t n = 0;
-    for (size_t off = key->sans_off; off < key->text_len && n < HBONE_SANS_MAX; n++) {
+    for (size_t off = HBONE_KEY_FIXED; off < key->text_len && n < HBONE_SANS_MAX; n++) {
         sans[n] = slice_str((const char *)key->text + off);
         off += sans[n].len + 1;
     }
@@ -122,6 +99,27 @@ static size_t key_sans(const struct hbone_key *key, struct slice sans[HBONE_SANS
 }
 
 // ---- tunnels -----------------------------------------------------------------------------------
+
+static bool tunnel_is_usable(struct hbone_tunnel *tunnel) {
+    if (tunnel->state != TUNNEL_READY || tunnel->drv.is_ended ||
+        h2_conn_is_draining(tunnel->drv.h2) || h2_conn_is_dead(tunnel->drv.h2)) {
+        return false;
+    }
+    return h2_conn_n_free_streams(tunnel->drv.h2) > 0;
+}
+
+// After anything that may change whether the key has a free stream.
+static void key_tell_room(struct hbone_key *key) {
+    const struct hbone_client_config *config = &key->client->config;
+    bool has_room = false;
+    LIST_EACH(node, &key->tunnels) {
+        has_room = has_room || tunnel_is_usable(LIST_ITEM(node, struct hbone_tunnel, node));
+    }
+    if (has_room != key->has_room && config->on_room != NULL) {
+        key->has_room = has_room;
+        config->on_room(config->arg, key->node.hash, has_room);
+    }
+}
 
 // Takes the tunnel out of its pool: no further request finds it.
 static void tunnel_retire(struct hbone_tunnel *tunnel) {
@@ -135,6 +133,7 @@ static void tunnel_retire(struct hbone_tunnel *tunnel) {
     if (tunnel->state == TUNNEL_DIALING || tunnel->state == TUNNEL_SHAKING) {
         key->n_connecting--;
     }
+    key_tell_room(key);
 }
 
 static void tunnel_free(struct hbone_tunnel *tunnel) {
@@ -226,14 +225,6 @@ static void tunnel_start(struct hbone_key *key) {
     client->stats.n_tunnels++;
     tunnel->dial = dial_start(client->loop, &key->socket, &key->destination,
                               client->config.dial_timeout_ns, on_dial, tunnel);
-}
-
-static bool tunnel_is_usable(struct hbone_tunnel *tunnel) {
-    if (tunnel->state != TUNNEL_READY || tunnel->drv.is_ended ||
-        h2_conn_is_draining(tunnel->drv.h2) || h2_conn_is_dead(tunnel->drv.h2)) {
-        return false;
-    }
-    return h2_conn_n_free_streams(tunnel->drv.h2) > 0;
 }
 
 static bool tunnel_is_busy(struct hbone_tunnel *tunnel) {
@@ -371,6 +362,9 @@ static bool request_open(struct hbone_request *request, struct hbone_tunnel *tun
     timer_set(&request->client->loop->timers, &request->timer,
               request->client->loop->now + HBONE_ANSWER_MS * NS_PER_MS);
     h2_drv_kick(&tunnel->drv);
+    if (h2_conn_n_free_streams(tunnel->drv.h2) == 0 && tunnel->key != NULL) {
+        key_tell_room(tunnel->key);
+    }
     return true;
 }
 
@@ -474,7 +468,11 @@ static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
     h2_conn_allow_growth(drv->h2, client->allow_growth);
     serve_waiting(tunnel); // without waiting for the peer's SETTINGS: saves a round trip
     struct hbone_key *key = tunnel->key;
-    if (key != NULL && tunnel->served && !list_empty(&key->waiting) && key->n_connecting == 0 &&
+    if (key == NULL) {
+        return;
+    }
+    key_tell_room(key);
+    if (tunnel->served && !list_empty(&key->waiting) && key->n_connecting == 0 &&
         key->n_tunnels < HBONE_TUNNELS_FULL_MAX) {
         tunnel_start(key);
     }
@@ -496,6 +494,9 @@ static void on_event(struct h2_drv *drv, const struct h2_event *event) {
         }
     } else if (event->type == H2_EV_SETTINGS || event->type == H2_EV_CLOSED) {
         serve_waiting(tunnel); // the limit may have grown, or a stream came free
+        if (tunnel->key != NULL && !tunnel->key->has_room) {
+            key_tell_room(tunnel->key);
+        }
     }
 }
 
@@ -639,12 +640,6 @@ static void grow_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
     if (tunnel->state != TUNNEL_DIALING && tunnel->drv.h2 != NULL) {
         h2_conn_allow_growth(tunnel->drv.h2, *(const bool *)arg);
     }
-}
-
-void hbone_client_config_init(struct hbone_client_config *config) {
-    *config = (struct hbone_client_config){.idle_ns = 300 * NS_PER_SEC,
-                                           .dial_timeout_ns = 10 * NS_PER_SEC};
-    h2_config_init(&config->h2, false);
 }
 
 void hbone_client_init(struct hbone_client *client, struct loop *loop, struct tls_queue *queue,

@@ -37,6 +37,10 @@ struct hbone_client_config {
     struct h2_config h2;
     uint64_t idle_ns; // close a tunnel without streams after this long (5 min)
     uint64_t dial_timeout_ns; // TCP connect (10 s)
+    // A key (its hash as of hbone_route_hash) has a live tunnel with a free stream now, or has none
+    // any more. NULL ok.
+    void (*on_room)(void *arg, uint64_t key, bool has_room);
+    void *arg;
 };
 void hbone_client_config_init(struct hbone_client_config *config);
 
@@ -68,6 +72,15 @@ struct hbone_route {
     const struct slice *sans; // accepted identities
     size_t n_sans;
 };
+
+enum {
+    HBONE_KEY_FIXED = 8 + 8 + 17 + 17 + 2,
+    HBONE_KEY_MAX = HBONE_KEY_FIXED + HBONE_SANS_MAX * 600,
+};
+// The pool key of a route as bytes: HBONE_KEY_FIXED of them, then the identities with a NUL each.
+// Returns their number. ANY thread, as the next.
+size_t hbone_route_key(const struct hbone_route *route, uint8_t ret_text[HBONE_KEY_MAX]);
+uint64_t hbone_route_hash(const struct hbone_route *route); // of the key; the same on all workers
 
 struct hbone_request;
 
