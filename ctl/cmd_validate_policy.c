@@ -53,12 +53,12 @@ static void check_targets(struct validate *v, const struct kobj *obj) {
         }
         struct kobj_id id = {slice_str(group), target->kind, obj->meta.ns, target->name};
         const struct kobj *found = config_store_find(v->store, &id);
-        if (found == NULL && v->n_by_kind[KOBJ_SERVICE] + v->n_by_kind[KOBJ_WAYPOINT] +
+        if (found == NULL && v->n_by_kind[KOBJ_SERVICE] + v->n_by_kind[KOBJ_GATEWAY] +
                                      v->n_by_kind[KOBJ_SERVICE_ENTRY] >
                                  0) {
             validate_warn(v, obj, path, "", "there is no %.60s `%.63s/%.200s` in these files",
                           target->kind, obj->meta.ns, target->name);
-        } else if (found != NULL && found->kind != KOBJ_WAYPOINT &&
+        } else if (found != NULL && found->kind != KOBJ_GATEWAY &&
                    !has_waypoint(v, found, obj->meta.ns)) {
             validate_warn(v, obj, path, "",
                           "%.60s `%.200s` has no waypoint, so nothing enforces this policy (label "

@@ -69,7 +69,7 @@ static void check_waypoint(struct validate *v, const struct kobj *obj) {
     const char *name = kobj_map_get(&obj->meta.labels, "istio.io/use-waypoint");
     const char *ns = kobj_map_get(&obj->meta.labels, "istio.io/use-waypoint-namespace");
 
-    if (name == NULL || strcmp(name, "none") == 0 || v->n_by_kind[KOBJ_WAYPOINT] == 0) {
+    if (name == NULL || strcmp(name, "none") == 0 || v->n_by_kind[KOBJ_GATEWAY] == 0) {
         return;
     }
     if (ns == NULL) {

@@ -152,9 +152,8 @@ static bool is_relevant(const struct kobj *obj) {
         return true;
     case KOBJ_CONFIG_MAP:
         return obj->config_map->mesh != NULL;
-    case KOBJ_WAYPOINT:
-        return strcmp(obj->kind_name, "Gateway") == 0 &&
-               strcmp(obj->group, "gateway.networking.k8s.io") == 0;
+    case KOBJ_GATEWAY:
+        return true;
     default:
         return class_of(obj->kind) >= 0;
     }

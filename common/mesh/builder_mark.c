@@ -250,7 +250,7 @@ void builder_mark_dependents(struct mesh_builder *b, const struct record *record
     case KOBJ_CONFIG_MAP:
         b->is_mesh_dirty = true;
         break;
-    case KOBJ_WAYPOINT:
+    case KOBJ_GATEWAY:
         gateway_changed(b, record);
         break;
     case KOBJ_AUTHORIZATION_POLICY:

@@ -347,7 +347,7 @@ void builder_build_policy(struct mesh_builder *b, struct record *record) {
             const struct kobj_policy_target *target = &src->targets[i];
             bool is_gateway = strcmp(target->kind, "Gateway") == 0;
             if (is_gateway &&
-                builder_find(b, KOBJ_WAYPOINT, record->ns->name, target->name) == NULL) {
+                builder_find(b, KOBJ_GATEWAY, record->ns->name, target->name) == NULL) {
                 builder_problem(record, "target Gateway %s is not there: nothing enforces this",
                                 target->name);
             }

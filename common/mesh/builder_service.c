@@ -68,7 +68,7 @@ const char *builder_waypoint(struct mesh_builder *b, struct record *record, cons
     if (ns == NULL || ns[0] == '\0') {
         ns = record->ns->name;
     }
-    const struct record *gateway = builder_find(b, KOBJ_WAYPOINT, ns, name);
+    const struct record *gateway = builder_find(b, KOBJ_GATEWAY, ns, name);
     if (gateway == NULL || gateway->obj == NULL) {
         if (is_own || strcmp(type, "service") == 0) {
             builder_problem(record, "waypoint %s/%s is not there: traffic does not go through it",
@@ -199,7 +199,7 @@ static void build(struct mesh_builder *b, struct record *record) {
         .ns = obj->meta.ns,
         .hostname = host,
         .is_canonical = true,
-        .is_waypoint = builder_find(b, KOBJ_WAYPOINT, record->ns->name, obj->meta.name) != NULL,
+        .is_waypoint = builder_find(b, KOBJ_GATEWAY, record->ns->name, obj->meta.name) != NULL,
         .waypoint = builder_waypoint(b, record, "service", waypoint),
     };
     set_vips(&spec, vips, max_vips, record);

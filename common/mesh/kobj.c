@@ -109,7 +109,9 @@ static bool read_head(struct schema_ctx *ctx, const struct cfg_node *doc, struct
         schema_error(ctx, doc, "kind", "is required");
     }
     if (head->api_version[0] == '\0') {
-        schema_error(ctx, doc, "apiVersion", "is required");
+        char known[128];
+        const char *hint = kobj_kind_version(head->kind_name, known);
+        schema_error(ctx, doc, "apiVersion", "is required%s%s", hint[0] != '\0' ? ": " : "", hint);
     }
     if (ctx->n_errors > 0) {
         return false;
@@ -133,8 +135,12 @@ static void report_kind(struct schema_ctx *ctx, const struct cfg_node *doc,
     const struct cfg_node *at = cfg_get(doc, "kind");
     char text[256];
 
+    const char *successor = kobj_kind_retired(head->group, head->kind_name);
     if (head->kind == KOBJ_WAYPOINT) {
-        schema_warn(ctx, at, "", "belongs to the waypoint: L4 does not read it");
+        schema_warn(ctx, at, "", "%s", kobj_kind_note(head->group, head->kind_name));
+    } else if (head->type == NULL && successor != NULL) {
+        schema_error(ctx, at, "kind", "%.60s of %.60s was retired: %s", head->kind_name,
+                     head->api_version, successor);
     } else if (head->kind == KOBJ_UNKNOWN) {
         snprintf(text, sizeof(text), "no kind `%.60s` is known in %.120s; it is ignored",
                  head->kind_name, head->api_version);
@@ -231,6 +237,13 @@ static void finish(struct kobj *obj) {
     case KOBJ_REPLICA_SET:
     case KOBJ_STATEFUL_SET:
         kobj_pod_spec_finish(&((struct kobj_workload_set *)spec)->tmpl.spec);
+        break;
+    case KOBJ_VIRTUAL_SERVICE:
+        kobj_virtual_service_finish(spec);
+        break;
+    case KOBJ_HTTP_ROUTE:
+    case KOBJ_GRPC_ROUTE:
+        kobj_route_finish(spec);
         break;
     case KOBJ_NAMESPACE:
     case KOBJ_SERVICE_ACCOUNT:

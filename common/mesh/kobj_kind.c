@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/mesh/kobj_kind.h"
 
+#include <stdio.h>
+
 #define ISTIO_NET "networking.istio.io"
 #define ISTIO_SEC "security.istio.io"
+#define GATEWAY_API "gateway.networking.k8s.io"
 
 static const struct kobj_type types[] = {
     {KOBJ_NAMESPACE, "", "Namespace", "v1", false, &kobj_meta_only_msg},
@@ -28,62 +31,139 @@ static const struct kobj_type types[] = {
      &kobj_authz_msg},
     {KOBJ_PEER_AUTHENTICATION, ISTIO_SEC, "PeerAuthentication", "v1 v1beta1", true,
      &kobj_peer_auth_msg},
+    {KOBJ_VIRTUAL_SERVICE, ISTIO_NET, "VirtualService", "v1 v1beta1 v1alpha3", true,
+     &kobj_virtual_service_msg},
+    {KOBJ_DESTINATION_RULE, ISTIO_NET, "DestinationRule", "v1 v1beta1 v1alpha3", true,
+     &kobj_destination_rule_msg},
+    {KOBJ_GATEWAY, GATEWAY_API, "Gateway", "v1 v1beta1", true, &kobj_gateway_msg},
+    {KOBJ_GATEWAY_CLASS, GATEWAY_API, "GatewayClass", "v1 v1beta1", false, &kobj_gateway_class_msg},
+    {KOBJ_HTTP_ROUTE, GATEWAY_API, "HTTPRoute", "v1 v1beta1", true, &kobj_http_route_msg},
+    {KOBJ_GRPC_ROUTE, GATEWAY_API, "GRPCRoute", "v1 v1alpha2", true, &kobj_grpc_route_msg},
+    {KOBJ_REFERENCE_GRANT, GATEWAY_API, "ReferenceGrant", "v1 v1beta1 v1alpha2", true,
+     &kobj_reference_grant_msg},
 };
 
 // name NULL: every kind of the group
 static const struct {
     uint8_t kind;
     const char *group, *name;
+    const char *note; // of KOBJ_WAYPOINT; NULL: not_read
 } others[] = {
-    {KOBJ_WAYPOINT, ISTIO_NET, "VirtualService"},
-    {KOBJ_WAYPOINT, ISTIO_NET, "DestinationRule"},
-    {KOBJ_WAYPOINT, ISTIO_NET, "Gateway"},
-    {KOBJ_WAYPOINT, ISTIO_NET, "Sidecar"},
-    {KOBJ_WAYPOINT, ISTIO_NET, "EnvoyFilter"},
-    {KOBJ_WAYPOINT, ISTIO_NET, "ProxyConfig"},
-    {KOBJ_WAYPOINT, ISTIO_SEC, "RequestAuthentication"},
-    {KOBJ_WAYPOINT, "telemetry.istio.io", "Telemetry"},
-    {KOBJ_WAYPOINT, "extensions.istio.io", "WasmPlugin"},
-    {KOBJ_WAYPOINT, "extensions.istio.io", "TrafficExtension"},
-    {KOBJ_WAYPOINT, "gateway.networking.k8s.io", NULL},
-    {KOBJ_WAYPOINT, "gateway.networking.x-k8s.io", NULL},
-    {KOBJ_WAYPOINT, "inference.networking.k8s.io", NULL},
-    {KOBJ_WAYPOINT, "inference.networking.x-k8s.io", NULL},
-    {KOBJ_UNUSED, "", "Event"},
-    {KOBJ_UNUSED, "", "LimitRange"},
-    {KOBJ_UNUSED, "", "PersistentVolume"},
-    {KOBJ_UNUSED, "", "PersistentVolumeClaim"},
-    {KOBJ_UNUSED, "", "PodTemplate"},
-    {KOBJ_UNUSED, "", "ReplicationController"},
-    {KOBJ_UNUSED, "", "ResourceQuota"},
-    {KOBJ_UNUSED, "", "Binding"},
-    {KOBJ_UNUSED, "", "ComponentStatus"},
-    {KOBJ_UNUSED, "apps", "DaemonSet"},
-    {KOBJ_UNUSED, "apps", "ControllerRevision"},
-    {KOBJ_UNUSED, "autoscaling", NULL},
-    {KOBJ_UNUSED, "batch", NULL},
-    {KOBJ_UNUSED, "policy", NULL},
-    {KOBJ_UNUSED, "admissionregistration.k8s.io", NULL},
-    {KOBJ_UNUSED, "apiextensions.k8s.io", NULL},
-    {KOBJ_UNUSED, "apiregistration.k8s.io", NULL},
-    {KOBJ_UNUSED, "authentication.k8s.io", NULL},
-    {KOBJ_UNUSED, "authorization.k8s.io", NULL},
-    {KOBJ_UNUSED, "certificates.k8s.io", NULL},
-    {KOBJ_UNUSED, "coordination.k8s.io", NULL},
-    {KOBJ_UNUSED, "events.k8s.io", NULL},
-    {KOBJ_UNUSED, "flowcontrol.apiserver.k8s.io", NULL},
-    {KOBJ_UNUSED, "internal.apiserver.k8s.io", NULL},
-    {KOBJ_UNUSED, "metrics.k8s.io", NULL},
-    {KOBJ_UNUSED, "networking.k8s.io", NULL},
-    {KOBJ_UNUSED, "node.k8s.io", NULL},
-    {KOBJ_UNUSED, "rbac.authorization.k8s.io", NULL},
-    {KOBJ_UNUSED, "resource.k8s.io", NULL},
-    {KOBJ_UNUSED, "scheduling.k8s.io", NULL},
-    {KOBJ_UNUSED, "storage.k8s.io", NULL},
-    {KOBJ_UNUSED, "storagemigration.k8s.io", NULL},
-    {KOBJ_UNUSED, "kustomize.config.k8s.io", NULL},
-    {KOBJ_UNUSED, "install.istio.io", NULL}, // read by istioctl, and often without a name
+    {KOBJ_WAYPOINT, ISTIO_NET, "Gateway", "is not read: ingress is a later step"},
+    {KOBJ_WAYPOINT, ISTIO_NET, "Sidecar", "is not read: scoping is a later step"},
+    {KOBJ_WAYPOINT, ISTIO_NET, "EnvoyFilter", NULL},
+    {KOBJ_WAYPOINT, ISTIO_NET, "ProxyConfig", NULL},
+    {KOBJ_WAYPOINT, ISTIO_SEC, "RequestAuthentication", NULL},
+    {KOBJ_WAYPOINT, "telemetry.istio.io", "Telemetry", NULL},
+    {KOBJ_WAYPOINT, "extensions.istio.io", "WasmPlugin", NULL},
+    {KOBJ_WAYPOINT, "extensions.istio.io", "TrafficExtension", NULL},
+    {KOBJ_WAYPOINT, GATEWAY_API, NULL, NULL},
+    {KOBJ_WAYPOINT, "gateway.networking.x-k8s.io", NULL, NULL},
+    {KOBJ_WAYPOINT, "inference.networking.k8s.io", NULL, NULL},
+    {KOBJ_WAYPOINT, "inference.networking.x-k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "", "Event", NULL},
+    {KOBJ_UNUSED, "", "LimitRange", NULL},
+    {KOBJ_UNUSED, "", "PersistentVolume", NULL},
+    {KOBJ_UNUSED, "", "PersistentVolumeClaim", NULL},
+    {KOBJ_UNUSED, "", "PodTemplate", NULL},
+    {KOBJ_UNUSED, "", "ReplicationController", NULL},
+    {KOBJ_UNUSED, "", "ResourceQuota", NULL},
+    {KOBJ_UNUSED, "", "Binding", NULL},
+    {KOBJ_UNUSED, "", "ComponentStatus", NULL},
+    {KOBJ_UNUSED, "apps", "DaemonSet", NULL},
+    {KOBJ_UNUSED, "apps", "ControllerRevision", NULL},
+    {KOBJ_UNUSED, "autoscaling", NULL, NULL},
+    {KOBJ_UNUSED, "batch", NULL, NULL},
+    {KOBJ_UNUSED, "policy", NULL, NULL},
+    {KOBJ_UNUSED, "admissionregistration.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "apiextensions.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "apiregistration.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "authentication.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "authorization.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "certificates.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "coordination.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "events.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "flowcontrol.apiserver.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "internal.apiserver.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "metrics.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "networking.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "node.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "rbac.authorization.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "resource.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "scheduling.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "storage.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "storagemigration.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "kustomize.config.k8s.io", NULL, NULL},
+    {KOBJ_UNUSED, "install.istio.io", NULL, NULL}, // read by istioctl, and often without a name
 };
+
+// Kinds of the Istio of 2017 to 2020. name NULL: every other kind of the group.
+static const struct {
+    const char *group, *name, *text;
+} retired[] = {
+    {"config.istio.io", "RouteRule", "write a VirtualService (networking.istio.io/v1)"},
+    {"config.istio.io", "DestinationPolicy", "write a DestinationRule (networking.istio.io/v1)"},
+    {"config.istio.io", "EgressRule", "write a ServiceEntry (networking.istio.io/v1)"},
+    {"config.istio.io", "IngressRule", "write a VirtualService (networking.istio.io/v1)"},
+    {"config.istio.io", "memquota", "rate limits need a filter of the waypoint"},
+    {"config.istio.io", "redisquota", "rate limits need a filter of the waypoint"},
+    {"config.istio.io", "quota", "rate limits need a filter of the waypoint"},
+    {"config.istio.io", "QuotaSpec", "rate limits need a filter of the waypoint"},
+    {"config.istio.io", "QuotaSpecBinding", "rate limits need a filter of the waypoint"},
+    {"config.istio.io", "denier",
+     "write an AuthorizationPolicy with action DENY (security.istio.io/v1)"},
+    {"config.istio.io", "checknothing",
+     "write an AuthorizationPolicy with action DENY (security.istio.io/v1)"},
+    {"config.istio.io", "listchecker", "write an AuthorizationPolicy (security.istio.io/v1)"},
+    {"config.istio.io", "listentry", "write an AuthorizationPolicy (security.istio.io/v1)"},
+    {"config.istio.io", "rule",
+     "for access write an AuthorizationPolicy (security.istio.io/v1), for telemetry a Telemetry"},
+    {"config.istio.io", NULL,
+     "Mixer is gone: for access write an AuthorizationPolicy (security.istio.io/v1), for telemetry "
+     "a Telemetry"},
+    {"rbac.istio.io", NULL, "write an AuthorizationPolicy (security.istio.io/v1)"},
+    {"authentication.istio.io", "Policy",
+     "write a PeerAuthentication for mTLS, a RequestAuthentication for tokens "
+     "(security.istio.io/v1)"},
+    {"authentication.istio.io", "MeshPolicy",
+     "write a PeerAuthentication in the root namespace (security.istio.io/v1)"},
+    {ISTIO_NET, "EgressRule", "write a ServiceEntry (networking.istio.io/v1)"},
+    {ISTIO_NET, "RouteRule", "write a VirtualService (networking.istio.io/v1)"},
+    {ISTIO_NET, "DestinationPolicy", "write a DestinationRule (networking.istio.io/v1)"},
+    {ISTIO_NET, "ExternalService", "write a ServiceEntry (networking.istio.io/v1)"},
+};
+
+const char *kobj_kind_retired(struct slice group, const char *name) {
+    for (size_t i = 0; i < ARRAY_LEN(retired); i++) {
+        if (slice_eq_str(group, retired[i].group) &&
+            (retired[i].name == NULL || strcmp(retired[i].name, name) == 0)) {
+            return retired[i].text;
+        }
+    }
+    return NULL;
+}
+
+const char *kobj_kind_note(struct slice group, const char *name) {
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        if (slice_eq_str(group, others[i].group) && others[i].note != NULL &&
+            others[i].name != NULL && strcmp(others[i].name, name) == 0) {
+            return others[i].note;
+        }
+    }
+    return "belongs to the waypoint, which does not read this kind";
+}
+
+const char *kobj_kind_version(const char *name, char out[128]) {
+    out[0] = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (strcmp(types[i].name, name) == 0 && strcmp(name, "Gateway") != 0) {
+            size_t len = strcspn(types[i].versions, " ");
+            snprintf(out, 128, "%s%s%.*s", types[i].group, types[i].group[0] != '\0' ? "/" : "",
+                     (int)len, types[i].versions);
+        }
+    }
+    return out;
+}
 
 const struct kobj_type *kobj_type_find(struct slice group, const char *name) {
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {

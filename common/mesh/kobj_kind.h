@@ -19,5 +19,11 @@ const struct kobj_type *kobj_type_find(struct slice group, const char *name);
 const struct kobj_type *kobj_type_get(enum kobj_kind kind); // NULL for those that are not read
 // What a kind is that kobj_type_find does not know: KOBJ_WAYPOINT, KOBJ_UNUSED, KOBJ_UNKNOWN.
 enum kobj_kind kobj_kind_other(struct slice group, const char *name);
+// Of a kind that was retired: what to write instead. NULL for others.
+const char *kobj_kind_retired(struct slice group, const char *name);
+// What to say about a kind that kobj_kind_other knows as KOBJ_WAYPOINT.
+const char *kobj_kind_note(struct slice group, const char *name);
+// The API version of a kind that is read, "" for others and where several have the name.
+const char *kobj_kind_version(const char *name, char out[128]);
 // The nearest kind to a name that is not known, "" = none near.
 const char *kobj_kind_hint(const char *name);

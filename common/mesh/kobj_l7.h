@@ -137,6 +137,8 @@ struct kobj_vs_http {
     const struct kobj_vs_retry *retries; // NULL: the default policy
     const struct kobj_vs_fault *fault;
     const struct kobj_vs_mirror *mirrors;
+    bool has_mirror; // `mirror`, so that mirror_ppm is in mirrors[0]
+    uint32_t mirror_ppm;
     const struct kobj_cors *cors;
     struct kobj_headers headers;
     uint32_t n_matches, n_routes, n_mirrors;
@@ -181,7 +183,8 @@ enum kobj_lb {
 enum kobj_hash_key { HASH_KEY_NONE, HASH_KEY_HEADER, HASH_KEY_COOKIE, HASH_KEY_IP, HASH_KEY_QUERY };
 enum kobj_hash_algorithm { HASH_RING, HASH_MAGLEV };
 struct kobj_consistent_hash {
-    uint8_t key; // enum kobj_hash_key; NONE: useSourceIp is false
+    uint8_t key; // enum kobj_hash_key
+    bool use_source_ip; // of HASH_KEY_IP; false: no key, endpoints are chosen at random
     uint8_t algorithm; // enum kobj_hash_algorithm
     const char *name; // of the header, cookie or query parameter
     const char *cookie_path;
@@ -343,6 +346,8 @@ struct kobj_gw_redirect { // RequestRedirect, and URLRewrite (hostname and path 
 struct kobj_gw_mirror {
     struct kobj_backend backend;
     uint32_t ppm; // of the requests, from `percent` or `fraction`; all when absent
+    uint32_t numerator, denominator; // of `fraction`, as written; 0/100 when absent
+    bool has_fraction;
 };
 struct kobj_route_filter {
     uint8_t type; // enum kobj_filter_type; what belongs to it is set

@@ -45,7 +45,7 @@ static const struct schema_field locality_fields[] = {
     F_LIST(struct mesh_locality_lb, distribute, "distribute", &distribute_msg),
     F_STRS(struct mesh_locality_lb, failover_priority, "failoverPriority"),
 };
-static const struct schema_msg locality_msg = {
+const struct schema_msg mesh_locality_msg = {
     SCHEMA_MSG(struct mesh_locality_lb, locality_fields),
     .is_snake_ok = true,
 };
@@ -83,7 +83,7 @@ static const struct schema_field mesh_fields[] = {
     F_STR(struct mesh_config, access_log_format, "accessLogFormat"),
     F_ENUM(struct mesh_config, access_log_encoding, "accessLogEncoding", encodings),
     F_TRI(struct mesh_config, enable_auto_mtls, "enableAutoMtls"),
-    F_PTR(struct mesh_config, locality_lb, "localityLbSetting", &locality_msg),
+    F_PTR(struct mesh_config, locality_lb, "localityLbSetting", &mesh_locality_msg),
     F_MSG(struct mesh_config, defaults, "defaultConfig", &proxy_msg),
     F_DURATION(struct mesh_config, connect_timeout_ms, "connectTimeout"),
     F_STRS(struct mesh_config, default_service_export_to, "defaultServiceExportTo"),

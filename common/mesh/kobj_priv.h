@@ -16,7 +16,10 @@ extern const struct schema_msg kobj_probe_msg; // Pod
 extern const struct schema_msg kobj_workload_entry_msg, kobj_workload_group_msg,
     kobj_service_entry_msg;
 extern const struct schema_msg kobj_authz_msg, kobj_peer_auth_msg;
-extern const struct schema_msg mesh_config_msg;
+extern const struct schema_msg mesh_config_msg, mesh_locality_msg;
+extern const struct schema_msg kobj_virtual_service_msg, kobj_destination_rule_msg;
+extern const struct schema_msg kobj_gateway_msg, kobj_gateway_class_msg, kobj_http_route_msg,
+    kobj_grpc_route_msg, kobj_reference_grant_msg;
 
 extern const struct schema_name kobj_protocol_names[];
 
@@ -28,6 +31,10 @@ void kobj_pod_spec_finish(struct kobj_pod_spec *spec);
 void kobj_pod_finish(struct kobj_pod *pod);
 void kobj_service_finish(struct kobj_service *service);
 void kobj_node_finish(struct kobj_node *node);
+struct kobj_virtual_service;
+void kobj_virtual_service_finish(struct kobj_virtual_service *vs);
+struct kobj_route;
+void kobj_route_finish(struct kobj_route *route);
 
 // The mesh configuration in a ConfigMap: reads the text of data.mesh, a document of its own.
 // NULL when there were errors (added). The tree is in `arena`.

@@ -31,11 +31,11 @@ static const char *keep_text(struct schema_ctx *ctx, const struct cfg_node *node
 
 // Reports
 
-static size_t path_text(const struct schema_path *path, char *out, size_t cap) {
+size_t schema_path_text(const struct schema_path *path, char *out, size_t cap) {
     if (path == NULL) {
         return 0;
     }
-    size_t len = path_text(path->parent, out, cap);
+    size_t len = schema_path_text(path->parent, out, cap);
     if (len + 1 >= cap) {
         return len;
     }
@@ -59,7 +59,7 @@ void schema_report(struct schema_ctx *ctx, enum config_severity severity,
     if (ctx->is_final) {
         return;
     }
-    size_t len = path_text(ctx->path, path, sizeof(path));
+    size_t len = schema_path_text(ctx->path, path, sizeof(path));
     if (sub[0] != '\0') {
         snprintf(path + len, sizeof(path) - len, "%s%s", len > 0 && sub[0] != '[' ? "." : "", sub);
     }
@@ -142,7 +142,7 @@ static void decode_string(struct schema_ctx *ctx, const struct schema_field *f,
     memcpy(at, &text, sizeof(text));
 }
 
-static void store_int(char *at, uint8_t size, int64_t value) {
+void schema_store_int(char *at, uint8_t size, int64_t value) {
     switch (size) {
     case 1:
         *(uint8_t *)at = (uint8_t)value;
@@ -159,10 +159,21 @@ static void store_int(char *at, uint8_t size, int64_t value) {
     }
 }
 
+// "10%" where a plain number is meant.
+static bool is_percent(const struct cfg_node *node) {
+    size_t n_digits = node->type == CFG_STRING ? strspn(node->text, "0123456789") : 0;
+    return n_digits > 0 && strcmp(node->text + n_digits, "%") == 0;
+}
+
 static void decode_int(struct schema_ctx *ctx, const struct schema_field *f,
                        const struct cfg_node *node, char *at) {
     int64_t value;
 
+    if (is_percent(node)) {
+        schema_error(ctx, node, "", "expected an integer, found `%.20s`: write it without `%%`",
+                     node->text);
+        return;
+    }
     if (!expect(ctx, node, CFG_INT)) {
         return;
     }
@@ -171,7 +182,81 @@ static void decode_int(struct schema_ctx *ctx, const struct schema_field *f,
                      (long long)f->min, (long long)f->max);
         return;
     }
-    store_int(at, f->size, value);
+    schema_store_int(at, f->size, value);
+}
+
+static bool decode_number(struct schema_ctx *ctx, const struct schema_field *f,
+                          const struct cfg_node *node, double *ret_value) {
+    if (is_percent(node)) {
+        schema_error(ctx, node, "", "expected a number, found `%.20s`: write it without `%%`",
+                     node->text);
+        return false;
+    }
+    if (node->type != CFG_INT && node->type != CFG_FLOAT) {
+        type_error(ctx, node, "a number");
+        return false;
+    }
+    char *end;
+    double value = strtod(node->text, &end);
+    bool is_in = value >= (double)f->min && value <= (double)f->max;
+    if (*end != '\0' || !is_in) { // YAML's .nan and .inf are no numbers for strtod
+        schema_error(ctx, node, "", "%.40s is out of range, must be %lld to %lld", node->text,
+                     (long long)f->min, (long long)f->max);
+        return false;
+    }
+    *ret_value = value;
+    return true;
+}
+
+static void decode_ppm(struct schema_ctx *ctx, const struct schema_field *f,
+                       const struct cfg_node *node, char *at) {
+    double percent;
+
+    if (!decode_number(ctx, f, node, &percent)) {
+        return;
+    }
+    if (percent > 0 && percent < 0.0001) {
+        schema_error(ctx, node, "", "%.40s is too small: 0.0001 is the least above 0", node->text);
+        return;
+    }
+    *(uint32_t *)at = (uint32_t)(percent * 1e4 + 0.5);
+}
+
+static void decode_ints(struct schema_ctx *ctx, const struct schema_field *f,
+                        const struct cfg_node *node, char *at, uint32_t *ret_n) {
+    if (!expect(ctx, node, CFG_LIST)) {
+        return;
+    }
+    uint32_t *items = alloc_struct(ctx, MAX(node->n, 1u) * sizeof(items[0]));
+    if (items == NULL) {
+        return;
+    }
+    struct schema_field item = {.size = sizeof(items[0]), .min = f->min, .max = f->max};
+    for (uint32_t i = 0; i < node->n; i++) {
+        struct schema_path frame = {.parent = ctx->path, .index = i};
+        ctx->path = &frame;
+        items[i] = 0;
+        decode_int(ctx, &item, &node->items[i], (char *)&items[i]);
+        ctx->path = frame.parent;
+    }
+    memcpy(at, &items, sizeof(items));
+    *ret_n = node->n;
+}
+
+// A text as a slice, after base64 where the field has that.
+static void decode_slice(struct schema_ctx *ctx, const struct schema_field *f,
+                         const struct cfg_node *node, char *at) {
+    if (!expect(ctx, node, CFG_STRING)) {
+        return;
+    }
+    size_t len = node->n;
+    char *text = (char *)keep_text(ctx, node); // ours in the second run
+    uint8_t *to = ctx->is_final && len > 0 ? (uint8_t *)text : NULL;
+    if (f->type == SCHEMA_BASE64 && !schema_base64(slice_make(node->text, len), to, &len)) {
+        schema_error(ctx, node, "", "is not base64");
+        return;
+    }
+    *(struct slice *)at = slice_make(text, len);
 }
 
 static void decode_enum(struct schema_ctx *ctx, const struct schema_field *f,
@@ -229,14 +314,25 @@ static void decode_int_or_string(struct schema_ctx *ctx, const struct schema_fie
     out->num = (int32_t)value;
 }
 
-static void decode_duration(struct schema_ctx *ctx, const struct cfg_node *node, char *at) {
+static void decode_duration(struct schema_ctx *ctx, const struct schema_field *f,
+                            const struct cfg_node *node, char *at) {
     int64_t ms;
 
+    if (node->type == CFG_INT || node->type == CFG_FLOAT) {
+        schema_error(ctx, node, "", "`%.40s` is not a duration: it needs a unit, as 10s or 1m30s",
+                     node->text);
+        return;
+    }
     if (!expect(ctx, node, CFG_STRING)) {
         return;
     }
     if (!schema_duration(slice_make(node->text, node->n), &ms)) {
         schema_error(ctx, node, "", "`%.60s` is not a duration such as 10s or 1m30s", node->text);
+        return;
+    }
+    if (ms < f->min) {
+        schema_error(ctx, node, "", "`%.60s` is too short, must be at least %lldms", node->text,
+                     (long long)f->min);
         return;
     }
     *(int64_t *)at = ms;
@@ -399,6 +495,10 @@ static void decode_keyed_item(struct schema_ctx *ctx, const struct schema_field 
     const struct schema_field *key = &f->msg->fields[0], *value = &f->msg->fields[1];
 
     schema_defaults(f->msg, item);
+    if (f->msg->pos_off != 0) {
+        *(struct kobj_pos *)(item + f->msg->pos_off - 1) =
+            (struct kobj_pos){pair->key.line, pair->key.col};
+    }
     check_text(ctx, &pair->key, f->check_key);
     if (key->type == SCHEMA_INT) {
         struct cfg_node number = pair->key;
@@ -459,6 +559,9 @@ static void decode_container(struct schema_ctx *ctx, const struct schema_field *
     uint32_t *n = (uint32_t *)(base + f->off_n);
 
     switch ((enum schema_type)f->type) {
+    case SCHEMA_INTS:
+        decode_ints(ctx, f, node, at, n);
+        break;
     case SCHEMA_STRINGS:
         decode_strings(ctx, f, node, at, n);
         break;
@@ -528,8 +631,18 @@ void schema_decode_field(struct schema_ctx *ctx, const struct schema_field *f,
     case SCHEMA_INT:
         decode_int(ctx, f, node, at);
         break;
+    case SCHEMA_DOUBLE:
+        decode_number(ctx, f, node, (double *)at);
+        break;
+    case SCHEMA_PPM:
+        decode_ppm(ctx, f, node, at);
+        break;
+    case SCHEMA_SLICE:
+    case SCHEMA_BASE64:
+        decode_slice(ctx, f, node, at);
+        break;
     case SCHEMA_DURATION:
-        decode_duration(ctx, node, at);
+        decode_duration(ctx, f, node, at);
         break;
     case SCHEMA_ENUM:
         decode_enum(ctx, f, node, at);

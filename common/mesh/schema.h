@@ -25,10 +25,15 @@ enum schema_type {
     SCHEMA_BOOL, // bool
     SCHEMA_TRI, // enum tri
     SCHEMA_INT, // signed or unsigned integer of `size` bytes, min..max
-    SCHEMA_DURATION, // int64_t milliseconds; "1.5s", "1h30m"
+    SCHEMA_DOUBLE, // double, min..max
+    SCHEMA_PPM, // uint32_t parts per million, written in percent, min..max; 0.0001 is the least
+    SCHEMA_DURATION, // int64_t milliseconds, at least min; "1.5s", "1h30m"
     SCHEMA_ENUM, // uint8_t
     SCHEMA_QUANTITY, // const char *, as written; "1", "500m", or a bare number
     SCHEMA_INT_OR_STRING, // struct kobj_int_or_string
+    SCHEMA_SLICE, // struct slice, of a text
+    SCHEMA_BASE64, // struct slice, of a base64 text
+    SCHEMA_INTS, // const uint32_t * + uint32_t, each min..max
     SCHEMA_STRINGS, // const char *const * + uint32_t
     SCHEMA_STRINGS_POS, // struct kobj_strings
     SCHEMA_MAP, // struct kobj_map, of strings
@@ -55,6 +60,10 @@ struct schema_name { // ends with text NULL
     uint8_t value;
 };
 
+struct schema_note { // ends with name NULL
+    const char *name, *text;
+};
+
 struct schema_msg;
 struct schema_ctx;
 
@@ -66,7 +75,9 @@ struct schema_field {
     uint16_t off, off_n, tag_off;
     uint16_t name_off; // nonzero: `name` is written to the const char * at name_off - 1
     int64_t min, max; // numbers; max of a list, when it is not 0: of its items
-    int64_t absent; // SCHEMA_INT, SCHEMA_DURATION: value when it is absent
+    int64_t absent; // numbers, durations, enums: value when it is absent
+    const char *absent_text; // SCHEMA_STRING: same; NULL: ""
+    const char *old; // not NULL: a deprecated field, and what to do; a warning
     const struct schema_msg *msg;
     const struct schema_name *names; // SCHEMA_ENUM
     // Syntax of a string, of each of a list, of each value of a map: what is wrong, or NULL.
@@ -79,10 +90,15 @@ struct schema_msg {
     const struct schema_field *fields;
     // Names that are accepted and dropped, with a space between each.
     const char *known;
+    // Names that it does not have, and what to write instead. Others that a message around or
+    // inside of this one has are found without.
+    const struct schema_note *notes;
     size_t size;
     uint16_t n_fields;
     uint16_t pos_off; // nonzero: a struct kobj_pos at pos_off - 1 takes the place of the message
     bool is_snake_ok; // names with underscores are accepted too (protobuf JSON)
+    // What to say about a name that it does not have; NULL = nothing special.
+    const char *(*unknown)(const struct cfg_node *node, const struct cfg_pair *pair);
     // Rules beyond types, after the fields were decoded (also when some had errors). Runs once.
     void (*check)(struct schema_ctx *ctx, const struct cfg_node *node, const void *out);
 };
@@ -93,12 +109,19 @@ struct schema_path {
     uint32_t index;
 };
 
+struct schema_around { // the messages that are being decoded
+    const struct schema_around *parent;
+    const struct schema_msg *msg;
+    const struct schema_path *path;
+};
+
 struct schema_ctx {
     const char *file;
     const char *object; // "Kind ns/name" for messages
     struct config_errors *errors;
     struct arena *scratch;
     const struct schema_path *path; // of what is being decoded
+    const struct schema_around *around;
     uint32_t n_errors;
     bool is_lean, is_final;
     bool is_full; // scratch refused memory
@@ -169,6 +192,22 @@ bool schema_base64(struct slice text, uint8_t *out, size_t *ret_len);
     }
 #define F_DURATION(S, m, field, ...)                                                               \
     { .name = (field), .type = SCHEMA_DURATION, SCHEMA_AT(S, m), .absent = -1, __VA_ARGS__ }
+#define F_DOUBLE(S, m, field, lo, hi, ...)                                                         \
+    {                                                                                              \
+        .name = (field), .type = SCHEMA_DOUBLE, SCHEMA_AT(S, m), .min = (lo), .max = (hi),         \
+        __VA_ARGS__                                                                                \
+    }
+#define F_PPM(S, m, field, ...)                                                                    \
+    { .name = (field), .type = SCHEMA_PPM, SCHEMA_AT(S, m), .max = 100, __VA_ARGS__ }
+#define F_INTS(S, m, field, lo, hi, ...)                                                           \
+    {                                                                                              \
+        .name = (field), .type = SCHEMA_INTS, SCHEMA_NAT(S, m), .min = (lo), .max = (hi),          \
+        __VA_ARGS__                                                                                \
+    }
+#define F_SLICE(S, m, field, ...)                                                                  \
+    { .name = (field), .type = SCHEMA_SLICE, SCHEMA_AT(S, m), __VA_ARGS__ }
+#define F_BASE64(S, m, field, ...)                                                                 \
+    { .name = (field), .type = SCHEMA_BASE64, SCHEMA_AT(S, m), __VA_ARGS__ }
 #define F_ENUM(S, m, field, values, ...)                                                           \
     { .name = (field), .type = SCHEMA_ENUM, SCHEMA_AT(S, m), .names = (values), __VA_ARGS__ }
 #define F_QUANTITY(S, m, field, ...)                                                               \

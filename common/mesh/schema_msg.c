@@ -16,18 +16,29 @@ void schema_defaults(const struct schema_msg *msg, char *base) {
         }
         switch ((enum schema_type)f->type) {
         case SCHEMA_STRING:
-        case SCHEMA_QUANTITY:
-            memcpy(at, &empty, sizeof(empty));
+        case SCHEMA_QUANTITY: {
+            const char *text = f->absent_text != NULL ? f->absent_text : empty;
+            memcpy(at, &text, sizeof(text));
             break;
+        }
         case SCHEMA_INT_OR_STRING:
             ((struct kobj_int_or_string *)at)->text = empty;
             break;
         case SCHEMA_INT:
-            if (f->absent != 0 && f->size == 4) {
-                *(int32_t *)at = (int32_t)f->absent;
-            } else if (f->absent != 0 && f->size == 8) {
-                *(int64_t *)at = f->absent;
+            if (f->absent != 0) {
+                schema_store_int(at, f->size, f->absent);
             }
+            break;
+        case SCHEMA_ENUM:
+            if (f->absent != 0) {
+                *(uint8_t *)at = (uint8_t)f->absent;
+            }
+            break;
+        case SCHEMA_DOUBLE:
+            *(double *)at = (double)f->absent;
+            break;
+        case SCHEMA_PPM:
+            *(uint32_t *)at = (uint32_t)f->absent;
             break;
         case SCHEMA_DURATION:
             *(int64_t *)at = f->absent;
@@ -73,7 +84,8 @@ static bool is_named(const struct schema_msg *msg, const struct cfg_node *key, c
 static const struct schema_field *find_field(const struct schema_msg *msg,
                                              const struct cfg_node *key) {
     for (uint16_t i = 0; i < msg->n_fields; i++) {
-        if (is_named(msg, key, msg->fields[i].name)) {
+        // "<key>" and the like are no names.
+        if (msg->fields[i].name[0] != '<' && is_named(msg, key, msg->fields[i].name)) {
             return &msg->fields[i];
         }
     }
@@ -105,18 +117,69 @@ static bool is_known(const struct schema_msg *msg, const struct cfg_node *key) {
     return false;
 }
 
+// A field that a message inside of this one has, or one around it: most likely a wrong indent.
+static bool find_place(const struct schema_ctx *ctx, const struct schema_msg *msg,
+                       const struct cfg_node *key, char *out, size_t cap) {
+    char path[256];
+
+    for (uint16_t i = 0; i < msg->n_fields; i++) {
+        const struct schema_field *f = &msg->fields[i];
+        bool is_inner = f->type == SCHEMA_MESSAGE || f->type == SCHEMA_FLAT ||
+                        f->type == SCHEMA_POINTER || f->type == SCHEMA_LIST;
+        const struct schema_field *inner = is_inner ? find_field(f->msg, key) : NULL;
+        if (inner != NULL && inner->type != SCHEMA_ANY) {
+            snprintf(out, cap, "unknown field here: it belongs into `%.60s`; indent it more",
+                     f->name);
+            return true;
+        }
+    }
+    for (const struct schema_around *up = ctx->around->parent; up != NULL; up = up->parent) {
+        const struct schema_field *outer = find_field(up->msg, key);
+        if (outer == NULL || outer->type == SCHEMA_ANY) {
+            continue;
+        }
+        size_t len = schema_path_text(up->path, path, sizeof(path));
+        snprintf(out, cap, "unknown field here: it belongs to `%.200s`; indent it less",
+                 len > 0 ? path : "the object");
+        return true;
+    }
+    return false;
+}
+
+// True when there is more to say than that it is unknown.
+static bool explain_unknown(const struct schema_ctx *ctx, const struct schema_msg *msg,
+                            const struct cfg_node *node, const struct cfg_pair *pair, char *out,
+                            size_t cap) {
+    for (const struct schema_note *note = msg->notes; note != NULL && note->name != NULL; note++) {
+        if (is_named(msg, &pair->key, note->name)) {
+            snprintf(out, cap, "%s", note->text);
+            return true;
+        }
+    }
+    const char *text = msg->unknown != NULL ? msg->unknown(node, pair) : NULL;
+    if (text != NULL) {
+        snprintf(out, cap, "%s", text);
+        return true;
+    }
+    return find_place(ctx, msg, &pair->key, out, cap);
+}
+
 static void unknown_field(struct schema_ctx *ctx, const struct schema_msg *msg,
-                          const struct cfg_node *key) {
+                          const struct cfg_node *node, const struct cfg_pair *pair) {
+    const struct cfg_node *key = &pair->key;
     struct schema_path frame = {.parent = ctx->path, .name = key->text};
     unsigned best = schema_max_distance(key->text) + 1;
     const char *list = msg->known;
-    char name[64], hint[64] = "";
+    char name[64], hint[64] = "", text[400] = "unknown field";
 
     if (ctx->is_final) {
         return;
     }
     // A hint costs much more than the rest; past the messages that are kept no one sees it.
     bool is_kept = ctx->errors->n < CONFIG_ERRORS_MAX;
+    if (is_kept && explain_unknown(ctx, msg, node, pair, text, sizeof(text))) {
+        is_kept = false; // it needs no hint
+    }
     for (uint16_t i = 0; is_kept && i < msg->n_fields; i++) {
         const char *field = msg->fields[i].name;
         unsigned distance = schema_distance(key->text, field, best);
@@ -133,7 +196,7 @@ static void unknown_field(struct schema_ctx *ctx, const struct schema_msg *msg,
         }
     }
     ctx->path = &frame;
-    schema_report(ctx, CONFIG_ERROR, key, "", "unknown field", hint);
+    schema_report(ctx, CONFIG_ERROR, key, "", text, hint);
     ctx->path = frame.parent;
 }
 
@@ -156,6 +219,9 @@ static void one_field(struct schema_ctx *ctx, const struct schema_field *f,
         return;
     }
     ctx->path = &frame;
+    if (f->old != NULL) {
+        schema_warn(ctx, &pair->key, "", "%s", f->old);
+    }
     if ((f->flags & (SCHEMA_REQUIRED | SCHEMA_NONEMPTY)) != 0 && is_empty_list(f, &pair->value)) {
         schema_error(ctx, &pair->value, "", "must not be empty");
     }
@@ -199,6 +265,7 @@ static void check_oneofs(struct schema_ctx *ctx, const struct schema_msg *msg,
 
 void schema_decode_fields(struct schema_ctx *ctx, const struct schema_msg *msg,
                           const struct cfg_node *node, char *base) {
+    struct schema_around around = {.parent = ctx->around, .msg = msg, .path = ctx->path};
     uint64_t seen = 0;
 
     CHECK(msg->n_fields <= 64);
@@ -206,12 +273,13 @@ void schema_decode_fields(struct schema_ctx *ctx, const struct schema_msg *msg,
         schema_error(ctx, node, "", "expected a map, found %s", cfg_type_text(node->type));
         return;
     }
+    ctx->around = &around;
     for (uint32_t i = 0; i < node->n; i++) {
         const struct cfg_pair *pair = &node->pairs[i];
         const struct schema_field *f = find_field(msg, &pair->key);
         if (f == NULL) {
             if (!ctx->is_final && !is_known(msg, &pair->key)) {
-                unknown_field(ctx, msg, &pair->key);
+                unknown_field(ctx, msg, node, pair);
             }
             continue;
         }
@@ -227,6 +295,7 @@ void schema_decode_fields(struct schema_ctx *ctx, const struct schema_msg *msg,
         seen |= 1ull << (f - msg->fields);
         one_field(ctx, f, pair, base);
     }
+    ctx->around = around.parent;
     if (ctx->is_final) {
         return;
     }

@@ -17,3 +17,6 @@ void schema_decode_field(struct schema_ctx *ctx, const struct schema_field *f,
                          const struct cfg_node *node, char *base);
 // True when a map's key is a plain decimal.
 bool schema_is_number(const struct cfg_node *key);
+void schema_store_int(char *at, uint8_t size, int64_t value);
+// As "spec.ports[1]", cut at cap; its length.
+size_t schema_path_text(const struct schema_path *path, char *out, size_t cap);

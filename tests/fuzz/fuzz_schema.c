@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "common/mesh/config_doc.h"
-#include "common/mesh/kobj.h"
+#include "common/mesh/kobj_l7.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -22,6 +22,22 @@ static void use(const struct kobj *obj) {
     if (obj->kind == KOBJ_POD) {
         kobj_pod_is_ready(obj);
         CHECK(obj->pod->status.n_pod_ips > 0 || obj->pod->status.pod_ip[0] == '\0');
+    }
+    if (obj->kind == KOBJ_VIRTUAL_SERVICE) {
+        const struct kobj_virtual_service *vs = obj->virtual_service;
+        kobj_virtual_service_is_mesh(vs);
+        CHECK(vs->n_http + vs->n_tls + vs->n_tcp > 0);
+        for (uint32_t i = 0; i < vs->n_http; i++) {
+            CHECK(vs->http[i].n_mirrors == 0 || vs->http[i].mirrors[0].ppm <= KOBJ_PPM);
+        }
+    }
+    if (obj->kind == KOBJ_HTTP_ROUTE || obj->kind == KOBJ_GRPC_ROUTE) {
+        for (uint32_t i = 0; i < obj->route->n_rules; i++) {
+            const struct kobj_route_rule *rule = &obj->route->rules[i];
+            for (uint32_t j = 0; j < rule->n_filters; j++) {
+                CHECK(rule->filters[j].mirror == NULL || rule->filters[j].mirror->ppm <= KOBJ_PPM);
+            }
+        }
     }
     if (obj->kind == KOBJ_DEPLOYMENT) {
         CHECK(obj->workload_set->selector != NULL);

@@ -66,7 +66,9 @@ static const char mesh[] =
                             "metadata: {namespace: demo, name: way}\n"
                             "spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, "
                             "port: 15008, protocol:"
-                            " HBONE}]}\n---\n" SERVICE(
+                            " HBONE}]}\n"
+                            "status: {addresses: [{type: Hostname, value: "
+                            "way.demo.svc.cluster.local}]}\n---\n" SERVICE(
                                 "nobody", "nobody", "10.96.0.6",
                                 "") "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
                                     "metadata: {namespace: demo, name: web}\n"

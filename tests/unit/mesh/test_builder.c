@@ -422,7 +422,10 @@ static void test_workload_entry(void **state) {
 
 #define GATEWAY(ns, name, labels)                                                                  \
     "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: " name         \
-    ", namespace: " ns ", labels: {" labels "}}\nspec: {}\n"
+    ", namespace: " ns ", labels: {" labels                                                        \
+    "}}\nspec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, "          \
+    "protocol: HBONE, allowedRoutes: {namespaces: {from: All}}}]}\n"                               \
+    "status: {addresses: [{type: Hostname, value: " name "." ns ".svc.cluster.local}]}\n"
 #define USE(name) "istio.io/use-waypoint: " name
 
 static void test_waypoint(void **state) {

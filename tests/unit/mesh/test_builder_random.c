@@ -128,7 +128,13 @@ static void random_object(struct buf *out, unsigned i) {
         if (below(2) == 0) {
             buf_printf(out, "apiVersion: gateway.networking.k8s.io/v1\n");
             meta(out, "Gateway", "way", "a", ONE("istio.io/waypoint-for: all", "", ""));
-            buf_printf(out, "spec: {}\n");
+            buf_printf(out,
+                       "spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: "
+                       "15008, protocol: HBONE%s}]}\n%s",
+                       ONE("", ", allowedRoutes: {namespaces: {from: All}}"),
+                       ONE("status: {addresses: [{type: Hostname, value: "
+                           "way.a.svc.cluster.local}]}\n",
+                           "status: {addresses: [{value: 10.1.0.1}]}\n", ""));
         } else {
             buf_printf(out, "apiVersion: v1\n");
             meta(out, "ConfigMap", "istio", "istio-system", "");

@@ -414,7 +414,7 @@ static void test_errors(void **state) {
         const char *yaml, *messages;
     } rows[] = {
         {"{apiVersion: v1}", "1:1: kind: is required\n"},
-        {"{kind: Pod}", "1:1: Pod: apiVersion: is required\n"},
+        {"{kind: Pod}", "1:1: Pod: apiVersion: is required: v1\n"},
         {"{apiVersion: v1, kind: Namespace}", "1:1: Namespace: metadata.name: is required\n"},
         {"{apiVersion: v2, kind: Namespace, metadata: {name: a}}",
          "1:14: Namespace a: apiVersion: `v2` is not a version of Namespace, which has v1\n"},
@@ -455,10 +455,12 @@ static void test_errors(void **state) {
         {"{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: a}}",
          "1:44: warning: Service a: kind: no kind `Service` is known in serving.knative.dev/v1; it "
          "is ignored\n"},
-        {"{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: a}}",
-         "1:44: warning: VirtualService a: belongs to the waypoint: L4 does not read it\n"},
-        {"{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: a}}",
-         "1:50: warning: HTTPRoute a: belongs to the waypoint: L4 does not read it\n"},
+        {"{apiVersion: networking.istio.io/v1, kind: Gateway, metadata: {name: a}}",
+         "1:44: warning: Gateway a: is not read: ingress is a later step\n"},
+        {"{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: a}}",
+         "1:44: warning: Sidecar a: is not read: scoping is a later step\n"},
+        {"{apiVersion: gateway.networking.k8s.io/v1, kind: TLSRoute, metadata: {name: a}}",
+         "1:50: warning: TLSRoute a: belongs to the waypoint, which does not read this kind\n"},
         {"{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: a}}", ""},
         {"{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: a}}", ""},
         {"{apiVersion: install.istio.io/v1alpha1, kind: IstioOperator}", ""},

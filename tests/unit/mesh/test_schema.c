@@ -35,7 +35,13 @@ struct thing {
     const struct kobj_bytes *bytes;
     uint32_t n_bytes;
     const char *flat;
-    const char *left, *right;
+    const char *left, *right, *named;
+    double ratio;
+    uint32_t ppm;
+    struct slice body;
+    const uint32_t *codes;
+    uint32_t n_codes;
+    uint8_t level;
     struct kobj_pos pos;
 };
 
@@ -77,10 +83,25 @@ static const struct schema_field fields[] = {
     F_STR(struct thing, left, "left", .oneof = 1),
     F_STR(struct thing, right, "right", .oneof = 1),
     F_ANY("anything"),
+    F_STR(struct thing, named, "named", .absent_text = "default"),
+    F_DOUBLE(struct thing, ratio, "ratio", 0, 10, .absent = 1),
+    F_PPM(struct thing, ppm, "percent", .absent = 1000000),
+    F_SLICE(struct thing, body, "body", .oneof = 2),
+    F_BASE64(struct thing, body, "encoded", .oneof = 2),
+    F_INTS(struct thing, codes, "codes", 100, 599),
+    F_ENUM(struct thing, level, "level", colors, .absent = 2),
+    F_DURATION(struct thing, duration_ms, "atLeast", .min = 1, .old = "is old: write `duration`"),
 };
+static const struct schema_note notes[] = {{"gone", "was removed: write `flag`"}, {NULL, NULL}};
+static const char *unknown(const struct cfg_node *node, const struct cfg_pair *pair) {
+    return cfg_get(node, "flag") != NULL && pair->value.type == CFG_LIST ? "is a list too many"
+                                                                         : NULL;
+}
 static const struct schema_msg thing_msg = {
     SCHEMA_MSG(struct thing, fields),
     .known = "knownName otherName",
+    .notes = notes,
+    .unknown = unknown,
     .is_snake_ok = true,
     SCHEMA_POS(struct thing, pos),
 };
@@ -201,6 +222,45 @@ static void test_types(void **state) {
     decoded_fini(&d);
 }
 
+static void test_more_types(void **state) {
+    static const struct {
+        const char *yaml;
+        uint32_t ppm;
+        double ratio;
+    } rows[] = {
+        {"{}", 1000000, 1},           {"percent: 0", 0, 1},
+        {"percent: 0.0001", 1, 1},    {"percent: 33.3333", 333333, 1},
+        {"percent: 100", 1000000, 1}, {"ratio: 0.5", 1000000, 0.5},
+        {"ratio: 10", 1000000, 10},
+    };
+    struct decoded d;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        decode(&d, rows[i].yaml, false);
+        assert_messages(&d.errors, "");
+        assert_int_equal(d.thing->ppm, rows[i].ppm);
+        assert_true(d.thing->ratio == rows[i].ratio);
+        assert_string_equal(d.thing->named, "default");
+        assert_int_equal(d.thing->level, 2);
+        decoded_fini(&d);
+    }
+    decode(&d, "{named: '', body: hello, codes: [100, 599], level: RED, atLeast: 1ms}", false);
+    assert_messages(&d.errors, "1:57: warning: Thing a/b: atLeast: is old: write `duration`\n");
+    assert_string_equal(d.thing->named, "");
+    assert_int_equal(d.thing->level, 1);
+    assert_int_equal(d.thing->duration_ms, 1);
+    assert_int_equal(d.thing->body.len, 5);
+    assert_memory_equal(d.thing->body.ptr, "hello", 5);
+    assert_int_equal(d.thing->n_codes, 2);
+    assert_int_equal(d.thing->codes[1], 599);
+    decoded_fini(&d);
+    decode(&d, "{encoded: aGVsbG8=, codes: []}", false);
+    assert_messages(&d.errors, "");
+    assert_int_equal(d.thing->body.len, 5);
+    assert_memory_equal(d.thing->body.ptr, "hello", 5);
+    assert_non_null(d.thing->codes);
+    decoded_fini(&d);
+}
+
 static void test_lean(void **state) {
     struct decoded d;
     decode(&d, full, true);
@@ -261,8 +321,10 @@ static void test_errors(void **state) {
         {"large: 9223372036854775808",
          "1:8: Thing a/b: large: 9223372036854775808 is out of range, must be 0 to "
          "9223372036854775807\n"},
-        {"duration: 5", "1:11: Thing a/b: duration: expected a string, found an integer; put it "
-                        "in quotes\n"},
+        {"duration: 5",
+         "1:11: Thing a/b: duration: `5` is not a duration: it needs a unit, as 10s or 1m30s\n"},
+        {"duration: true", "1:11: Thing a/b: duration: expected a string, found a boolean (yes, "
+                           "no, on, off, y and n are booleans); put it in quotes\n"},
         {"duration: 5x",
          "1:11: Thing a/b: duration: `5x` is not a duration such as 10s or 1m30s\n"},
         {"color: GREN",
@@ -291,6 +353,33 @@ static void test_errors(void **state) {
         {"{left: a, right: b}",
          "1:18: Thing a/b: right: excludes `left`: only one of them may be set\n"},
         {"[a]", "1:1: Thing a/b: expected a map, found a list\n"},
+        {"port: 10%", "1:7: Thing a/b: port: expected an integer, found `10%`: write it without "
+                      "`%`\n"},
+        {"percent: 10%", "1:10: Thing a/b: percent: expected a number, found `10%`: write it "
+                         "without `%`\n"},
+        {"percent: 101", "1:10: Thing a/b: percent: 101 is out of range, must be 0 to 100\n"},
+        {"percent: .nan", "1:10: Thing a/b: percent: .nan is out of range, must be 0 to 100\n"},
+        {"percent: 0.00001",
+         "1:10: Thing a/b: percent: 0.00001 is too small: 0.0001 is the least above 0\n"},
+        {"percent: x", "1:10: Thing a/b: percent: expected a number, found a string\n"},
+        {"ratio: -1", "1:8: Thing a/b: ratio: -1 is out of range, must be 0 to 10\n"},
+        {"codes: [99]", "1:9: Thing a/b: codes[0]: 99 is out of range, must be 100 to 599\n"},
+        {"codes: [x]", "1:9: Thing a/b: codes[0]: expected an integer, found a string\n"},
+        {"encoded: '*'", "1:10: Thing a/b: encoded: is not base64\n"},
+        {"{encoded: YQ==, body: x}",
+         "1:11: Thing a/b: encoded: excludes `body`: only one of them may be set\n"},
+        {"atLeast: 0s", "1:1: warning: Thing a/b: atLeast: is old: write `duration`\n1:10: Thing "
+                        "a/b: atLeast: `0s` is too short, must be at least 1ms\n"},
+        {"gone: 1", "1:1: Thing a/b: gone: was removed: write `flag`\n"},
+        {"{flag: true, what: [1]}", "1:14: Thing a/b: what: is a list too many\n"},
+        // in the wrong place
+        {"extraNumber: 1", "1:1: Thing a/b: extraNumber: unknown field\n"},
+        {"number: 1", "1:1: Thing a/b: number: unknown field here: it belongs into `inPlace`; "
+                      "indent it more\n"},
+        {"list: [{name: a, ratio: 1}]", "1:18: Thing a/b: list[0].ratio: unknown field here: it "
+                                        "belongs to `the object`; indent it less\n"},
+        {"\"<key>\": 1", "1:1: Thing a/b: <key>: unknown field\n"},
+        {"keyed: {a: 1, \"<value>\": 2}", ""},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct decoded d;
@@ -412,11 +501,11 @@ static void test_base64(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),    cmocka_unit_test(test_lean),
-        cmocka_unit_test(test_absent),   cmocka_unit_test(test_snake),
-        cmocka_unit_test(test_errors),   cmocka_unit_test(test_scratch_full),
-        cmocka_unit_test(test_distance), cmocka_unit_test(test_syntax),
-        cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_types),        cmocka_unit_test(test_more_types),
+        cmocka_unit_test(test_lean),         cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_snake),        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_scratch_full), cmocka_unit_test(test_distance),
+        cmocka_unit_test(test_syntax),       cmocka_unit_test(test_base64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
