@@ -500,7 +500,7 @@ enum http_err h1_head_recv(struct h1_head *head, struct slice in, size_t *ret_us
         used += n;
         head->err = take_lines(head);
     }
-    if (head->state == ST_DONE && head->len > head->line) {
+    if (head->state == ST_DONE && head->err == HTTP_ERR_OK) {
         used -= head->len - head->line; // belongs to what comes behind the head
         head->len = head->line;
     }
