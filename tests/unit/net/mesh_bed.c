@@ -88,15 +88,9 @@ static void out_connect(struct out_flow *flow) {
 
 // ---- inbound side ------------------------------------------------------------------------------
 
-struct in_tunnel {
-    struct h2_drv drv;
-    struct list node;
-    struct bed *bed;
-    bool is_ended;
-};
-
 struct in_flow {
     struct pipe pipe;
+    struct hbone_tunnel *tunnel;
     struct hbone_stream down;
     struct link_end up;
     struct dial *dial;
@@ -106,6 +100,7 @@ struct in_flow {
 static void in_done(struct pipe *pipe) {
     struct in_flow *flow = CONTAINER_OF(pipe, struct in_flow, pipe);
     flow->bed->n_flows--;
+    hbone_tunnel_put(flow->tunnel);
     free(flow);
 }
 
@@ -143,22 +138,16 @@ static void in_lost(struct hbone_stream *stream, enum flow_end reason) {
     pipe_cut(&flow->pipe, reason);
 }
 
-static void in_ready(struct h2_drv *drv, const struct tls_peer *peer) {
-    (void)drv;
-    CHECK(slice_eq_str(peer->identity, client_id));
-}
-
-static void in_event(struct h2_drv *drv, const struct h2_event *event) {
-    struct in_tunnel *tunnel = CONTAINER_OF(drv, struct in_tunnel, drv);
-    if (event->type != H2_EV_HEADERS) {
-        return;
-    }
+static void in_request(struct hbone_tunnel *tunnel, const struct h2_event *event) {
+    CHECK(slice_eq_str(tunnel->peer->identity, client_id));
     struct in_flow *flow = calloc(1, sizeof(*flow));
-    flow->bed = tunnel->bed;
+    flow->bed = CONTAINER_OF(tunnel->server, struct bed, server);
+    flow->tunnel = tunnel;
+    hbone_tunnel_get(tunnel);
     flow->bed->n_flows++;
     flow->bed->n_requests++;
     pipe_init(&flow->pipe, &flow->bed->pool, in_done);
-    hbone_stream_init(&flow->down, drv, event->stream);
+    hbone_stream_init(&flow->down, &tunnel->drv, event->stream);
     flow->down.on_lost = in_lost;
     if (flow->bed->is_silent) {
         return;
@@ -179,43 +168,36 @@ static void in_event(struct h2_drv *drv, const struct h2_event *event) {
                             in_dialed, flow);
 }
 
-static void in_end(struct h2_drv *drv, enum flow_end reason) {
-    struct in_tunnel *tunnel = CONTAINER_OF(drv, struct in_tunnel, drv);
-    tunnel->is_ended = true;
-    tunnel->bed->last_server_end = reason;
+static void in_failed(struct hbone_server *server, const struct addr *src, const struct addr *dst,
+                      enum flow_end reason, const char *detail) {
+    (void)src;
+    (void)dst;
+    (void)detail;
+    CONTAINER_OF(server, struct bed, server)->last_server_fail = reason;
 }
 
-static void in_closed(struct h2_drv *drv) {
-    struct in_tunnel *tunnel = CONTAINER_OF(drv, struct in_tunnel, drv);
-    list_del(&tunnel->node);
-    tunnel->bed->n_server_tunnels--;
-    free(tunnel);
+static void in_tunnel_gone(struct hbone_server *server) {
+    (void)server;
 }
 
-static const struct h2_drv_handler in_handler = {
-    .on_ready = in_ready, .on_event = in_event, .on_end = in_end, .on_closed = in_closed};
+static const struct hbone_server_handler in_handler = {
+    .on_request = in_request, .on_failed = in_failed, .on_gone = in_tunnel_gone};
 
 static void in_accept(struct listener *listener, int fd) {
     struct bed *bed = CONTAINER_OF(listener, struct bed, in_listener);
-    struct in_tunnel *tunnel = calloc(1, sizeof(*tunnel));
-    tunnel->bed = bed;
-    list_push_back(&bed->tunnels, &tunnel->node);
-    bed->n_server_tunnels++;
-    h2_drv_init(&tunnel->drv, &bed->queue, fd, tls_handshake_new_server(bed->server_ctx), true,
-                &bed->server_h2, &in_handler);
+    struct addr src = {0};
+    hbone_server_accept(&bed->server, fd, bed->server_ctx, &src, &bed->in_addr);
 }
 
 void bed_drain_servers(struct bed *bed) {
-    LIST_EACH_SAFE(node, &bed->tunnels) {
-        h2_drv_drain(&LIST_ITEM(node, struct in_tunnel, node)->drv);
-    }
+    hbone_server_drain(&bed->server);
 }
 
 void bed_abort_servers(struct bed *bed, uint32_t nth) {
     uint32_t n = 0;
-    LIST_EACH_SAFE(node, &bed->tunnels) {
+    LIST_EACH_SAFE(node, &bed->server.tunnels) {
         if (n++ == nth % bed->n_server_tunnels) {
-            h2_drv_abort(&LIST_ITEM(node, struct in_tunnel, node)->drv, FLOW_DRAIN);
+            h2_drv_abort(&LIST_ITEM(node, struct hbone_tunnel, node)->drv, FLOW_DRAIN);
             return;
         }
     }
@@ -337,7 +319,6 @@ static int listen_any(struct addr *ret_addr) {
 void bed_init_on(struct bed *bed, struct io *(*make_io)(void *arg, struct blk_pool *pool),
                  void *arg, int out_fd, int in_fd) {
     bed->expected_san = slice_str(server_id);
-    list_init(&bed->tunnels);
     blk_pool_init(&bed->pool, 4);
     bed->io = make_io(arg, &bed->pool);
     loop_init(&bed->loop, bed->io, &bed->pool, bed);
@@ -349,6 +330,8 @@ void bed_init_on(struct bed *bed, struct io *(*make_io)(void *arg, struct blk_po
     hbone_client_init(&bed->client, &bed->loop, &bed->queue, &config);
     h2_config_init(&bed->server_h2, true);
     bed->server_h2.header_table_size = 0;
+    hbone_server_init(&bed->server, &bed->loop, &bed->queue, &bed->server_h2,
+                      &bed->n_server_tunnels, &in_handler);
     bed->n_listeners = 2;
     listener_init(&bed->out_listener, &bed->loop, out_fd, &out_handler);
     listener_init(&bed->in_listener, &bed->loop, in_fd, &in_listen_handler);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "common/net/hbone_client.h"
+#include "common/net/hbone_server.h"
 #include "common/net/link_end.h"
 #include "common/net/pipe.h"
 #include "common/rt/dial.h"
@@ -19,14 +20,15 @@ struct bed {
     struct io *io;
     struct tls_queue queue;
     struct hbone_client client;
+    struct hbone_server server;
     struct h2_config server_h2;
     struct tls_ctx *client_ctx, *server_ctx;
     struct listener out_listener, in_listener;
     struct addr out_addr, in_addr, app_addr; // where apps connect; tunnel server; application
     struct slice expected_san;
-    struct list flows, tunnels;
     uint32_t n_listeners; // not closed yet
-    uint32_t n_flows, n_opened, n_failed, n_done, n_server_tunnels;
+    uint32_t n_flows, n_opened, n_failed, n_done;
+    _Atomic uint32_t n_server_tunnels;
     enum flow_end last_end, last_fail; // of the pipes, of requests
     uint16_t last_status;
     char last_detail[128]; // of a request that failed
@@ -35,7 +37,7 @@ struct bed {
     enum h2_err refuse_reset; // not NO_ERROR: it resets the stream with it
     bool is_silent; // it does not answer
     uint32_t n_requests; // that the server has seen
-    enum flow_end last_server_end; // of a server tunnel
+    enum flow_end last_server_fail; // of a connection that became no tunnel
     enum h2_err last_server_err; // why the server lost a stream that it had not answered
     bool stop;
 };

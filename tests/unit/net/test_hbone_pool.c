@@ -382,6 +382,39 @@ static void test_gone_destination_fails_who_waits(void **state) {
     fix_down(&fix);
 }
 
+static void build(struct hbone_request *request, struct hbone_head *ret_head) {
+    (void)request;
+    struct hbone_connect connect = {.target = {.addr = make_addr("10.0.0.2:8080")}};
+    assert_true(hbone_connect_build(&connect, ret_head));
+}
+
+static void never_open(struct hbone_request *request, const struct h2_event *head) {
+    (void)request;
+    (void)head;
+    fail();
+}
+
+static void never_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
+                       bool is_retryable) {
+    (void)request;
+    (void)reason;
+    (void)status;
+    (void)is_retryable;
+    fail();
+}
+
+static const struct hbone_request_ops never = {
+    .build = build, .on_open = never_open, .on_fail = never_fail};
+
+static struct hbone_route route_of(struct fix *fix) {
+    return (struct hbone_route){.pod_id = 1,
+                                .tls = fix->bed.client_ctx,
+                                .socket = {.netns_fd = -1, .family = 4, .is_tunnel = true},
+                                .destination = fix->bed.in_addr,
+                                .sans = &fix->bed.expected_san,
+                                .n_sans = 1};
+}
+
 // A server that does not answer: the stream is reset with CONNECT_ERROR (CANCEL would pass for a
 // clean end), and asked nowhere else, for it may have been understood.
 static void test_answer_deadline(void **state) {
@@ -400,6 +433,58 @@ static void test_answer_deadline(void **state) {
     assert_int_equal(fix.bed.n_requests, 1);
     assert_int_equal(fix.bed.last_server_err, H2_CONNECT_ERROR);
     assert_int_equal(n_tunnels(&fix), 1); // the others' flows go on
+    fix_down(&fix);
+}
+
+// A tunnel that asks for nothing is closed, in order; one that has asked may be idle.
+static void test_first_connect_deadline(void **state) {
+    (void)state;
+    for (int asks = 0; asks < 2; asks++) {
+        struct fix fix;
+        fix_up(&fix, 100);
+        struct hbone_request request;
+        struct hbone_route route = route_of(&fix);
+        hbone_request_init(&request, &never);
+        hbone_client_connect(&fix.bed.client, &request, &route);
+        for (int i = 0; i < 200 && fix.bed.n_server_tunnels == 0; i++) {
+            turn(&fix);
+        }
+        hbone_request_cancel(&request); // the tunnel is on its way, nobody wants it
+        if (asks) {
+            dial_n(&fix, 1);
+            assert_alive(&fix, 0);
+            close_flow(&fix, 0);
+        }
+        run_s(&fix, HBONE_FIRST_CONNECT_MS / 1000 - 1);
+        assert_int_equal(n_tunnels(&fix), 1);
+        assert_int_equal(fix.bed.client.stats.n_ready, 1);
+        run_s(&fix, 3);
+        assert_int_equal(n_tunnels(&fix), asks);
+        assert_int_equal(fix.bed.n_server_tunnels, asks);
+        fix_down(&fix);
+    }
+}
+
+// The wall clock is set a day ahead, a day back, and right again: what runs goes on, what is new
+// fails while the certificates are not valid, and the tunnel is as good as before in the end.
+static void test_clock_is_set(void **state) {
+    (void)state;
+    struct fix fix;
+    fix_up(&fix, 100);
+    dial_n(&fix, 1);
+    static const time_t offsets[] = {86400, -86400};
+    for (uint32_t i = 0; i < ARRAY_LEN(offsets); i++) {
+        wall_offset = offsets[i];
+        run_s(&fix, 60); // PINGs, sweeps
+        dial_n(&fix, 1);
+        assert_int_equal(fix.bed.n_failed, i + 1);
+        assert_int_equal(fix.bed.last_fail, FLOW_TLS_FAILURE);
+        assert_alive(&fix, 0);
+    }
+    wall_offset = 0;
+    dial_n(&fix, 1);
+    assert_int_equal(fix.bed.n_opened, 2);
+    assert_alive(&fix, 0);
     fix_down(&fix);
 }
 
@@ -468,7 +553,7 @@ static void dial_revoked(struct fix *fix, bool is_server) {
     assert_int_equal(fix->bed.n_opened, 0);
     assert_int_equal(fix->bed.n_failed, 1);
     assert_int_equal(fix->bed.last_fail, FLOW_REVOKED);
-    assert_int_equal(fix->bed.last_server_end, FLOW_REVOKED);
+    assert_int_equal(fix->bed.last_server_fail, FLOW_REVOKED);
     assert_int_equal(fix->bed.client.stats.n_tls_failed, is_server ? 3 : 0);
 }
 
@@ -489,42 +574,13 @@ static void test_revoked_client(void **state) {
     fix_down(&fix);
 }
 
-static void build(struct hbone_request *request, struct hbone_head *ret_head) {
-    (void)request;
-    struct hbone_connect connect = {.target = {.addr = make_addr("10.0.0.2:8080")}};
-    assert_true(hbone_connect_build(&connect, ret_head));
-}
-
-static void never_open(struct hbone_request *request, const struct h2_event *head) {
-    (void)request;
-    (void)head;
-    fail();
-}
-
-static void never_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
-                       bool is_retryable) {
-    (void)request;
-    (void)reason;
-    (void)status;
-    (void)is_retryable;
-    fail();
-}
-
-static const struct hbone_request_ops never = {
-    .build = build, .on_open = never_open, .on_fail = never_fail};
-
 // At every moment of a request: no callback follows, nothing is left.
 static void test_cancel(void **state) {
     (void)state;
     for (int n_turns = 0; n_turns < 40; n_turns++) {
         struct fix fix;
         fix_up(&fix, 100);
-        struct hbone_route route = {.pod_id = 1,
-                                    .tls = fix.bed.client_ctx,
-                                    .socket = {.netns_fd = -1, .family = 4, .is_tunnel = true},
-                                    .destination = fix.bed.in_addr,
-                                    .sans = &fix.bed.expected_san,
-                                    .n_sans = 1};
+        struct hbone_route route = route_of(&fix);
         struct hbone_request request;
         hbone_request_init(&request, &never);
         hbone_client_connect(&fix.bed.client, &request, &route);
@@ -554,6 +610,8 @@ int main(void) {
         cmocka_unit_test(test_expired_tunnel_takes_no_stream),
         cmocka_unit_test(test_idle_tunnels_close_also_of_old_identities),
         cmocka_unit_test(test_gone_destination_fails_who_waits),
+        cmocka_unit_test(test_first_connect_deadline),
+        cmocka_unit_test(test_clock_is_set),
         cmocka_unit_test(test_answer_deadline),
         cmocka_unit_test(test_what_is_retried),
         cmocka_unit_test(test_lost_tunnel_is_not_retried_elsewhere),
