@@ -194,15 +194,36 @@ static void open_sockets(const struct inpod_helper *h, struct inpod_job *job) {
     }
 }
 
+// In the namespace that the thread is in. A read-only /proc/sys is no error.
+static void set_sysctl(const char *path, const char *value) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!write(fd, value, strlen(value));
+        close(fd);
+    }
+}
+
 // When one of several listeners on a port closes (another process takes over), the kernel hands
 // connections whose handshake is under way, or that nobody has accepted yet, to the others instead
 // of resetting them. A setting of the namespace; without it (read-only /proc/sys, Linux before
 // 5.14) a connection may be lost in that moment.
 static void migrate_requests(void) {
-    int fd = open("/proc/sys/net/ipv4/tcp_migrate_req", O_WRONLY | O_CLOEXEC);
+    set_sysctl("/proc/sys/net/ipv4/tcp_migrate_req", "1");
+}
+
+// Where a router drops what is too large and a firewall drops its ICMP message, the first flight of
+// a handshake (its key share alone has 1 200 bytes) would never arrive. With this the kernel tries
+// smaller segments after some lost ones. What the pod has set itself stays.
+static void probe_mtu(void) {
+    enum { OFF = '0' };
+    int fd = open("/proc/sys/net/ipv4/tcp_mtu_probing", O_RDONLY | O_CLOEXEC);
+    char value = 0;
+    bool is_off = fd >= 0 && read(fd, &value, 1) == 1 && value == OFF;
     if (fd >= 0) {
-        (void)!write(fd, "1", 1);
         close(fd);
+    }
+    if (is_off) {
+        set_sysctl("/proc/sys/net/ipv4/tcp_mtu_probing", "1");
     }
 }
 
@@ -219,6 +240,7 @@ static void run_open(struct inpod_helper *h, struct inpod_job *job) {
         return;
     }
     migrate_requests();
+    probe_mtu();
     open_sockets(h, job);
     netns_leave();
 }

@@ -419,7 +419,10 @@ void zworker_send_drain(struct zworker *worker, uint32_t accept_ms) {
 static void on_cut_tick(struct timer *timer, uint64_t now) {
     struct zworker *worker = CONTAINER_OF(timer, struct zworker, cut_timer);
     uint64_t left_ms = worker->cut_end > now ? (worker->cut_end - now) / NS_PER_MS : 0;
-    uint32_t n_ticks = (uint32_t)(left_ms / 50) + 1, n = worker->load->n_flows / n_ticks + 1;
+    uint64_t n_ticks = left_ms / 50 + 1, rest = 1000 * (uint64_t)worker->load->n_flows;
+    uint64_t share = worker->cut_share + (rest - MIN(rest, worker->cut_share)) / n_ticks;
+    uint64_t n = left_ms > 0 ? share / 1000 : UINT64_MAX;
+    worker->cut_share = (uint32_t)(share % 1000);
     LIST_EACH_SAFE(pod_node, &worker->pods) {
         struct zpod *zpod = LIST_ITEM(pod_node, struct zpod, node);
         zpod->n_open++;

@@ -48,6 +48,7 @@ struct zworker {
     struct timer tick_timer; // once a second
     struct timer accept_timer, cut_timer; // drain
     uint64_t cut_end;
+    uint32_t cut_share; // thousandths of a flow that the ticks so far have left over
 };
 
 // A served pod on one worker. Every worker has one; up to POD_LISTENERS_MAX of them have sockets.

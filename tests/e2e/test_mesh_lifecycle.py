@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """ztun that ends, dies, comes back, gets a successor, or runs short of something."""
 
+import contextlib
 import os
 import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 from lablib import PATIENCE, wait_until
 from mesh.fixtures import make_mesh, shown  # noqa: F401
-from mesh.h2 import tls
+from mesh.h2 import REFUSED_STREAM, hbone, tls
 from mesh.netns import ip_batch
 from mesh.pki import Authority
 from mesh.topology import Load, echo, linger0, read_all, read_exactly, sink
@@ -169,7 +171,98 @@ def test_successor_that_dies_leaves_the_first(make_mesh):
         wait_until(lambda: all(mesh.ask("client", ("server", 8080)) for _ in range(10)), 5)
 
 
+@pytest.mark.main
+@pytest.mark.parametrize("pod", ["client", "server"])
+def test_drain_is_spread(make_mesh, pod):
+    """At the deadline flows do not end in one moment, with all their clients coming back at once:
+    they are reset over the last two seconds, each with a line that tells age and bytes."""
+    n = 40
+    mesh = make_mesh(build, "--drain=4s")
+    node = mesh.nodes[mesh.pods[pod].node]
+    with mesh.serve("server", 8080, echo):
+        conns = [flow(mesh) for _ in range(n)]
+        mark, start = node.mark(), time.monotonic()
+        node.process.send_signal(signal.SIGTERM)
+        ends = []
+        for conn in conns:
+            conn.setblocking(False)
+        while len(ends) < n and time.monotonic() < start + 6:
+            for conn in select.select(conns, [], [], 0.2)[0]:
+                with pytest.raises(ConnectionResetError):
+                    conn.recv(1)
+                    pytest.fail("looks complete")
+                ends.append(time.monotonic() - start)
+                conns.remove(conn)
+                conn.close()
+        assert len(ends) == n
+        assert 1.9 < ends[0] and ends[-1] < 4.5, ends
+        for part in range(1, 8):  # evenly over three quarters of it, which leaves time to end
+            assert abs(ends[part * n // 8] - 2.05 - 1.5 * part / 8) < 0.3 * PATIENCE, ends
+        assert node.process.wait(5) == 0
+    lines = node.access(mark, n, error="cut at the drain deadline")
+    assert len(lines) == n
+    for line in lines:
+        assert (line["bytes_sent"], line["bytes_recv"]) == (4, 4), line
+        assert int(line["duration"].removesuffix("ms")) >= 1900, line
+
+
+@pytest.mark.main
+@pytest.mark.parametrize("delay", [0, 0.05, 0.3, 1.2])
+def test_end_while_pods_leave(make_mesh, delay):
+    """Pods leave the mesh with flows and tunnels in them, and ztun is told to end meanwhile; a
+    second signal comes when much is half closed. No sanitizer finds anything, nothing hangs."""
+    mesh = make_mesh(build, "--drain=1500ms")
+    with mesh.serve("server", 8080, echo):
+        conns = [flow(mesh) for _ in range(10)]
+        with contextlib.suppress(AssertionError), \
+                Load(mesh, "client", (mesh.vips["server"], 80), threads=3):
+            for name in ("client", "server"):
+                doc = mesh.pods[name].doc
+                doc["metadata"]["labels"]["istio.io/dataplane-mode"] = "none"
+                mesh.apply(doc)
+            time.sleep(delay)
+            for node in mesh.nodes.values():
+                node.process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        mesh.delete("Pod", "server")
+        time.sleep(0.1)
+        for node in mesh.nodes.values():
+            assert node.end() == 0, node.log_tail()
+        for conn in conns:
+            conn.close()
+
+
 # Certificates
+
+
+def test_expired_tunnel(make_mesh):
+    """The client's certificate expires: its running streams live, new ones are refused in a way
+    that lets it come again by another tunnel."""
+    mesh = make_mesh(lambda m: (m.pod("plain", 1, captured=False), build(m)))
+    authority = Authority(mesh.ca)
+    two, target = mesh.nodes[2], f"{mesh.pods['server'].ip}:8080"
+    try:
+        with mesh.serve("server", 8080, echo):
+            h2 = hbone(mesh, "plain", ("server", 15008),
+                       authority.issue(mesh.pods["client"].identity, end=4))
+            old = h2.connect(target)
+            assert h2.status(old) == "200"
+            time.sleep(5.5)
+            mark = two.mark()
+            new = h2.connect(target)
+            h2.until(lambda: new in h2.resets)
+            assert h2.resets[new] == REFUSED_STREAM
+            h2.until(lambda: h2.goaway is not None)
+            line = two.access(mark)[0]
+            assert "expired" in line["error"], line
+            assert two.metric("istio_tcp_connections_failed_total",
+                              response_flags="IDENTITY_ERROR") == 1
+            h2.send(old, b"still here", end=True)
+            h2.until(lambda: old in h2.ended)
+            assert h2.data[old] == b"still here"
+            h2.end()
+    finally:
+        authority.close()
 
 
 def test_renewal_touches_no_flow(make_mesh):
@@ -458,6 +551,55 @@ def test_small_mtu(make_mesh, family):
             thread.start()
             assert read_exactly(conn, len(data)) == data
             thread.join(5)
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_black_hole(make_mesh, family):
+    """As above, and nobody tells the senders: packets that are too large vanish. The large
+    ClientHello is found out after some lost segments, well within the handshake's deadline."""
+    mesh = make_mesh(build)
+    for node in mesh.nodes.values():
+        ip_batch(["link set eth0 mtu 1280"], node.netns)
+        for line in ("add table inet hole", "add chain inet hole out "
+                     "{ type filter hook output priority 0; }",
+                     "add rule inet hole out icmp type destination-unreachable drop",
+                     "add rule inet hole out icmpv6 type packet-too-big drop"):
+            assert mesh.run(node.name, "nft", line).returncode == 0
+    data = random.Random(6).randbytes(1 * MB)
+    mark = mesh.nodes[1].mark()
+    with mesh.serve("server", 8080, echo):
+        with mesh.connect("client", (getattr(mesh.pods["server"], family), 8080),
+                          timeout=20) as conn:
+            thread = threading.Thread(target=conn.sendall, args=(data,), daemon=True)
+            thread.start()
+            assert read_exactly(conn, len(data)) == data
+            thread.join(5)
+    assert "error" not in mesh.nodes[1].access(mark, direction="outbound")[0]
+
+
+@pytest.mark.skipif("ZTUN_OWN_KERNEL" not in os.environ,
+                    reason="the table is the whole machine's: `make test-kernel` runs it")
+def test_conntrack_full(make_mesh):
+    """No room in the kernel's table: new connections wait or fail, but pass nothing by; running
+    flows live, and all is well when there is room again."""
+    limit = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+    mesh = make_mesh(build)
+    before = limit.read_text()
+    with mesh.serve("server", 8080, echo) as server:
+        conn = flow(mesh)
+        n = len(server.conns)
+        try:
+            limit.write_text("1")
+            with pytest.raises(OSError):
+                mesh.connect("client", ("server", 8080), timeout=2.5).close()
+            assert lives(conn)
+            assert len(server.conns) == n
+        finally:
+            limit.write_text(before)
+        assert mesh.ask("client", ("server", 8080), timeout=5) == b"hello world"
+        assert lives(conn)
+        conn.close()
+    mesh.gauges_are_zero()
 
 
 def test_link_down(make_mesh):

@@ -152,10 +152,10 @@ static bool has_rules(const struct netlab *lab, const char *what) {
     return system(command) == 0;
 }
 
-static char migrates_requests(const struct netlab *lab) {
+static char sysctl_of(const struct netlab *lab, const char *path) {
     char value = 0;
     assert_int_equal(netns_enter(lab->pod), 0);
-    FILE *file = fopen("/proc/sys/net/ipv4/tcp_migrate_req", "re");
+    FILE *file = fopen(path, "re");
     if (file != NULL) {
         value = (char)fgetc(file);
         (void)fclose(file);
@@ -177,7 +177,8 @@ static void test_life(void **state) {
     assert_true(bed.sets[1].outbound >= 0 && bed.sets[1].inbound >= 0 && bed.sets[1].hbone >= 0);
     assert_true(bed.sets[1].dns_udp[0] >= 0 && bed.sets[1].dns_tcp[1] >= 0);
     assert_true(has_rules(&lab, "redirect to :15001"));
-    assert_int_equal(migrates_requests(&lab), '1');
+    assert_int_equal(sysctl_of(&lab, "/proc/sys/net/ipv4/tcp_migrate_req"), '1');
+    assert_int_equal(sysctl_of(&lab, "/proc/sys/net/ipv4/tcp_mtu_probing"), '1');
     // Captured, by one of the two listeners.
     for (int i = 0; i < 2; i++) {
         int fd = netlab_connect(lab.pod, NULL, i == 0 ? "10.7.7.7" : "fd77::7", 80, 0);
