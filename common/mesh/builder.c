@@ -509,6 +509,7 @@ void builder_changes_fini(struct builder_changes *changes) {
 struct mesh_builder *builder_new(const struct builder_options *options) {
     struct mesh_builder *b = xcalloc(1, sizeof(*b));
     b->defaults = options->mesh;
+    b->has_targeted = options->has_targeted;
     b->node = xstrdup(options->node != NULL ? options->node : "");
     b->is_mesh_dirty = true;
     hmap_init(&b->records);

@@ -24,6 +24,7 @@ struct builder_l7_ops; // builder_l7.h
 struct builder_options {
     struct mesh_settings mesh; // what MeshConfig does not set
     const char *node; // local workloads are those of this node; "" = none
+    bool has_targeted; // a waypoint's: policies with targetRefs are built too
     // A waypoint's: what it compiles (NULL: nothing), and its namespace (NULL: each service is
     // served as by a waypoint of its own namespace).
     const struct builder_l7_ops *l7;

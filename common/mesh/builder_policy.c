@@ -81,7 +81,7 @@ void builder_put_policy(struct mesh_builder *b, struct record *record, struct po
 struct conversion {
     struct arena arena;
     struct record *record;
-    bool is_deny, has_l7;
+    bool is_deny, has_l7, is_targeted;
     char l7[256]; // names of the fields that L4 does not have
 };
 
@@ -294,6 +294,12 @@ static void report_l7(struct conversion *c, struct record *record) {
     if (!c->has_l7) {
         return;
     }
+    if (c->is_targeted) {
+        builder_problem(record, "HTTP attributes are not evaluated yet (found: %s): %s", c->l7,
+                        c->is_deny ? "the DENY policy denies everything"
+                                   : "the ALLOW rules that have them never match");
+        return;
+    }
     const char *effect = c->is_deny
                              ? "the DENY policy is enforced without them, which denies more, or "
                                "nothing where no L4 field is left"
@@ -304,36 +310,88 @@ static void report_l7(struct conversion *c, struct record *record) {
                     c->l7, effect);
 }
 
+static bool is_dry_run(struct record *record) {
+    const char *text = kobj_map_get(&record->obj->meta.annotations, "istio.io/dry-run");
+    bool is_on = text != NULL && strcmp(text, "true") == 0;
+    if (text != NULL && !is_on && strcmp(text, "false") != 0) {
+        builder_problem(record, "annotation istio.io/dry-run is neither true nor false: enforced");
+    }
+    return is_on;
+}
+
+static enum policy_scope scope_of(struct mesh_builder *b, const struct record *record) {
+    const struct kobj_authz_policy *src = record->obj->authz;
+    if (src->n_targets > 0) {
+        return POLICY_TARGETED;
+    }
+    bool is_root = strcmp(record->ns->name, b->mesh.root_namespace) == 0;
+    return src->has_selector ? POLICY_WORKLOAD : is_root ? POLICY_GLOBAL : POLICY_NAMESPACE;
+}
+
+static void set_targets(struct conversion *c, struct policy *spec) {
+    const struct kobj_authz_policy *src = c->record->obj->authz;
+    struct policy_target *targets = array(c, src->n_targets, sizeof(*targets));
+    for (uint32_t i = 0; i < src->n_targets; i++) {
+        targets[i] = (struct policy_target){src->targets[i].kind, src->targets[i].name};
+    }
+    spec->targets = targets;
+    spec->n_targets = (uint16_t)src->n_targets;
+}
+
 static struct policy *convert(struct mesh_builder *b, struct record *record) {
     const struct kobj_authz_policy *src = record->obj->authz;
-    const char *dry_run = kobj_map_get(&record->obj->meta.annotations, "istio.io/dry-run");
     char key[640];
     snprintf(key, sizeof(key), "%s/%s", record->ns->name, record->name);
-    bool is_root = strcmp(record->ns->name, b->mesh.root_namespace) == 0;
-    struct conversion c = {.record = record, .is_deny = src->action == AUTHZ_DENY};
+    bool is_targeted = src->n_targets > 0, is_custom = src->action == AUTHZ_CUSTOM;
+    struct conversion c = {.record = record,
+                           .is_deny = src->action == AUTHZ_DENY || is_custom,
+                           .is_targeted = is_targeted};
     arena_init(&c.arena, SIZE_MAX);
-    struct policy_rule *rules = array(&c, src->n_rules, sizeof(*rules));
+    struct policy_rule *rules = array(&c, src->n_rules + 1, sizeof(*rules));
     struct policy spec = {
         .leaf.key = slice_str(key),
         .name = record->name,
         .ns = record->ns->name,
-        .scope = src->has_selector ? POLICY_WORKLOAD
-                 : is_root         ? POLICY_GLOBAL
-                                   : POLICY_NAMESPACE,
+        .scope = (uint8_t)scope_of(b, record),
         .action = c.is_deny ? POLICY_DENY : POLICY_ALLOW,
-        .is_dry_run = dry_run != NULL && strcmp(dry_run, "true") == 0,
+        .is_dry_run = is_dry_run(record),
         .rules = rules,
     };
-    if (dry_run != NULL && !spec.is_dry_run && strcmp(dry_run, "false") != 0) {
-        builder_problem(record, "annotation istio.io/dry-run is neither true nor false: enforced");
-    }
     for (uint32_t i = 0; i < src->n_rules; i++) {
         spec.n_rules += convert_rule(&c, &src->rules[i], &rules[spec.n_rules]) ? 1 : 0;
     }
     report_l7(&c, record);
+    if (is_targeted) {
+        set_targets(&c, &spec);
+        if (is_custom) {
+            builder_problem(record, "action CUSTOM is not there yet: it denies everything");
+        }
+        // Fail closed: what cannot be told is denied. A rule without clauses matches always.
+        if (is_custom || (c.is_deny && c.has_l7)) {
+            rules[0] = (struct policy_rule){0};
+            spec.n_rules = 1;
+        }
+    }
     struct policy *policy = policy_new(&spec);
     arena_fini(&c.arena);
     return policy;
+}
+
+static void build_targeted(struct mesh_builder *b, struct record *record) {
+    const struct kobj_authz_policy *src = record->obj->authz;
+    for (uint32_t i = 0; i < src->n_targets; i++) {
+        const struct kobj_policy_target *target = &src->targets[i];
+        bool is_gateway = strcmp(target->kind, "Gateway") == 0;
+        if (is_gateway && builder_find(b, KOBJ_GATEWAY, record->ns->name, target->name) == NULL) {
+            builder_problem(record, "target Gateway %s is not there: nothing enforces this",
+                            target->name);
+        }
+    }
+    if (b->has_targeted && src->action == AUTHZ_AUDIT) {
+        builder_problem(record, "action AUDIT is not there yet: nothing is recorded");
+    }
+    bool is_built = b->has_targeted && src->action != AUTHZ_AUDIT;
+    builder_put_policy(b, record, is_built ? convert(b, record) : NULL);
 }
 
 void builder_build_policy(struct mesh_builder *b, struct record *record) {
@@ -343,16 +401,7 @@ void builder_build_policy(struct mesh_builder *b, struct record *record) {
     }
     const struct kobj_authz_policy *src = record->obj->authz;
     if (src->n_targets > 0) {
-        for (uint32_t i = 0; i < src->n_targets; i++) {
-            const struct kobj_policy_target *target = &src->targets[i];
-            bool is_gateway = strcmp(target->kind, "Gateway") == 0;
-            if (is_gateway &&
-                builder_find(b, KOBJ_GATEWAY, record->ns->name, target->name) == NULL) {
-                builder_problem(record, "target Gateway %s is not there: nothing enforces this",
-                                target->name);
-            }
-        }
-        builder_put_policy(b, record, NULL);
+        build_targeted(b, record);
         return;
     }
     if (!is_enforced(record)) {

@@ -68,7 +68,7 @@ struct mesh_builder {
     char *node;
     struct hmap records, namespaces, workloads, resolved, allocated;
     struct list dirty[N_DIRTY];
-    bool is_mesh_dirty;
+    bool is_mesh_dirty, has_targeted;
     bool are_addresses_dirty; // another workload may have an address now
     bool has_changes, policies_changed, workloads_changed, services_changed, mesh_changed;
     struct snapshot *draft; // while committing

@@ -442,6 +442,18 @@ static void pack_policy(struct pack *pack, const void *arg) {
         }
     }
     p.rules = rules;
+    size_t n_targets = spec->n_targets;
+    struct policy_target *targets = n_targets > 0 ? pack_alloc(pack, n_targets * sizeof(*targets),
+                                                               alignof(struct policy_target))
+                                                  : NULL;
+    for (size_t i = 0; i < n_targets; i++) {
+        struct policy_target target = {.kind = pack_text(pack, spec->targets[i].kind),
+                                       .name = pack_text(pack, spec->targets[i].name)};
+        if (targets != NULL) {
+            targets[i] = target;
+        }
+    }
+    p.targets = targets;
     p.leaf = pack_leaf(pack, spec->leaf.key, LEAF_POLICY);
     p.name = pack_name(pack, &p.leaf, spec->leaf.key, spec->name);
     p.ns = pack_shared(pack, spec->ns);

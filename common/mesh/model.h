@@ -130,7 +130,12 @@ struct node {
 };
 
 // Authorization: AuthorizationPolicy and PeerAuthentication in ztunnel's form (§3.2, §6.2).
-enum policy_scope { POLICY_GLOBAL, POLICY_NAMESPACE, POLICY_WORKLOAD };
+enum policy_scope {
+    POLICY_GLOBAL,
+    POLICY_NAMESPACE,
+    POLICY_WORKLOAD,
+    POLICY_TARGETED, // for a waypoint (targetRefs); never for a workload
+};
 enum policy_action { POLICY_ALLOW, POLICY_DENY };
 enum match_kind { MATCH_EXACT, MATCH_PREFIX, MATCH_SUFFIX, MATCH_PRESENCE };
 
@@ -160,13 +165,19 @@ struct policy_rule { // AND of clauses
     uint16_t n_clauses;
 };
 
+struct policy_target { // in the policy's namespace, but for GatewayClass, which has none
+    const char *kind; // "Service", "ServiceEntry", "Gateway", "GatewayClass"
+    const char *name;
+};
+
 struct policy {
     struct leaf leaf; // key = "ns/name"
     const char *name, *ns;
     uint8_t scope, action;
     bool is_dry_run;
     const struct policy_rule *rules; // OR
-    uint16_t n_rules;
+    const struct policy_target *targets; // TARGETED
+    uint16_t n_rules, n_targets;
 };
 
 // A certificate in use. Replaced as a whole at rotation.

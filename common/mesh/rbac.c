@@ -185,34 +185,99 @@ static void dry_run(const struct check *check, struct rbac_verdict *verdict) {
     }
 }
 
-void rbac_check(const struct snapshot *snap, const struct workload *destination,
-                const struct rbac_request *request, struct rbac_verdict *ret_verdict) {
-    struct match_input in = match_input_of(request);
-    struct check check = {.in = &in};
-    snapshot_policies_for(snap, destination, visit, &check);
-
-    struct rbac_verdict *v = ret_verdict;
+static void conclude(const struct check *check, struct rbac_verdict *v) {
     *v = (struct rbac_verdict){.rule = -1};
     // The texts are ztunnel's, which people search their logs for.
-    if (check.deny != NULL) {
-        v->policy = check.deny;
-        v->rule = check.deny_rule;
+    if (check->deny != NULL) {
+        v->policy = check->deny;
+        v->rule = check->deny_rule;
         snprintf(v->reason, sizeof(v->reason), "explicitly denied by: %s/%s (rule %d)",
                  v->policy->ns, v->policy->name, v->rule);
         return;
     }
-    if (check.has_allow && check.allow == NULL) {
+    if (check->has_allow && check->allow == NULL) {
         snprintf(v->reason, sizeof(v->reason), "allow policies exist, but none allowed");
         return;
     }
     v->is_allowed = true;
-    if (check.allow != NULL) {
-        v->policy = check.allow;
-        v->rule = check.allow_rule;
+    if (check->allow != NULL) {
+        v->policy = check->allow;
+        v->rule = check->allow_rule;
         snprintf(v->reason, sizeof(v->reason), "allowed by: %s/%s (rule %d)", v->policy->ns,
                  v->policy->name, v->rule);
     } else {
         snprintf(v->reason, sizeof(v->reason), "no allow policies");
     }
-    dry_run(&check, v);
+    dry_run(check, v);
+}
+
+void rbac_check(const struct snapshot *snap, const struct workload *destination,
+                const struct rbac_request *request, struct rbac_verdict *ret_verdict) {
+    struct match_input in = match_input_of(request);
+    struct check check = {.in = &in};
+    snapshot_policies_for(snap, destination, visit, &check);
+    conclude(&check, ret_verdict);
+}
+
+// At a waypoint
+
+struct waypoint_check {
+    struct check check;
+    const struct rbac_target *target;
+    const char *root_ns;
+};
+
+static bool is_class(const struct rbac_target *target, const char *name) {
+    for (size_t i = 0; i < target->n_classes; i++) {
+        if (strcmp(target->classes[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_targeted(const struct waypoint_check *own, const struct policy *policy) {
+    const struct rbac_target *target = own->target;
+    const struct service *service = target->service;
+    for (size_t i = 0; i < policy->n_targets; i++) {
+        const char *kind = policy->targets[i].kind, *name = policy->targets[i].name;
+        if (strcmp(kind, "GatewayClass") == 0) {
+            if (strcmp(policy->ns, own->root_ns) == 0 && is_class(target, name)) {
+                return true;
+            }
+        } else if (strcmp(kind, "Gateway") == 0) {
+            if (strcmp(policy->ns, target->gateway_ns) == 0 && strcmp(name, target->gateway) == 0) {
+                return true;
+            }
+        } else if (service != NULL && strcmp(policy->ns, service->ns) == 0 &&
+                   strcmp(name, service->name) == 0 &&
+                   strcmp(kind, service->is_canonical ? "Service" : "ServiceEntry") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool visit_targeted(void *arg, const struct policy *policy) {
+    struct waypoint_check *own = arg;
+    return !is_targeted(own, policy) || visit(&own->check, policy);
+}
+
+void rbac_check_waypoint(const struct snapshot *snap, const struct rbac_target *target,
+                         const struct rbac_request *request, struct rbac_verdict *ret_verdict) {
+    struct match_input in = match_input_of(request);
+    struct waypoint_check own = {
+        .check = {.in = &in}, .target = target, .root_ns = snap->mesh->root_namespace};
+    const char *spaces[] = {own.root_ns, target->gateway_ns,
+                            target->service != NULL ? target->service->ns : own.root_ns};
+    for (size_t i = 0; i < ARRAY_LEN(spaces) && own.check.deny == NULL; i++) {
+        bool was_visited = false;
+        for (size_t k = 0; k < i; k++) {
+            was_visited = was_visited || strcmp(spaces[k], spaces[i]) == 0;
+        }
+        if (!was_visited) {
+            snapshot_policies_targeted(snap, spaces[i], visit_targeted, &own);
+        }
+    }
+    conclude(&own.check, ret_verdict);
 }

@@ -28,5 +28,16 @@ struct rbac_verdict {
 void rbac_check(const struct snapshot *snap, const struct workload *destination,
                 const struct rbac_request *request, struct rbac_verdict *ret_verdict);
 
+// At a waypoint: the policies whose targetRefs name what is called, the waypoint's Gateway, or (in
+// the root namespace) its class. `service` NULL: called by a workload's own address.
+struct rbac_target {
+    const struct service *service;
+    const char *gateway_ns, *gateway;
+    const char *const *classes; // of the Gateway: names of a waypoint's GatewayClasses
+    size_t n_classes;
+};
+void rbac_check_waypoint(const struct snapshot *snap, const struct rbac_target *target,
+                         const struct rbac_request *request, struct rbac_verdict *ret_verdict);
+
 // Index of the first rule of one policy that matches, or -1.
 int rbac_policy_match(const struct policy *policy, const struct rbac_request *request);

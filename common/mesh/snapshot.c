@@ -429,6 +429,10 @@ static bool policy_index_key(const struct policy *policy, struct slice *ret_key)
     if (policy == NULL || policy->scope == POLICY_WORKLOAD) {
         return false;
     }
+    if (policy->scope == POLICY_TARGETED) {
+        *ret_key = slice_make(policy->leaf.key.ptr, strlen(policy->ns) + 1); // "ns/", as no name is
+        return true;
+    }
     *ret_key = policy->scope == POLICY_GLOBAL ? slice_make("", 0) : slice_str(policy->ns);
     return true;
 }

@@ -30,7 +30,8 @@ struct snapshot {
     struct pmap nodes; // name -> node
     struct pmap nodes_by_ip; // ip bytes -> node
     struct pmap policies; // "ns/name" -> policy
-    struct pmap policies_by_ns; // namespace ("" = global) -> list of namespace-scope policies
+    // Namespace ("" = global) -> list of namespace-scope policies; "NAMESPACE/" -> targeted ones.
+    struct pmap policies_by_ns;
     struct pmap identities; // SPIFFE id -> identity
     struct pmap l7_routes; // service key -> leaf of a higher layer (struct leaf_ext), see
     struct pmap l7_policies; // builder_l7.h; no entry: the default
@@ -104,3 +105,6 @@ struct leaf *snapshot_l7_policy(const struct snapshot *snap, struct slice servic
 // Visits the policies that apply to a workload, in the order global, namespace, selected.
 void snapshot_policies_for(const struct snapshot *snap, const struct workload *workload,
                            bool (*fn)(void *arg, const struct policy *policy), void *arg);
+// Visits the policies of a namespace that target something, in order of their names.
+void snapshot_policies_targeted(const struct snapshot *snap, const char *ns,
+                                bool (*fn)(void *arg, const struct policy *policy), void *arg);

@@ -2,6 +2,7 @@
 //
 // Look-ups: any thread, within a read section.
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/mesh/snapshot_priv.h"
@@ -140,5 +141,14 @@ void snapshot_policies_for(const struct snapshot *snap, const struct workload *w
         if (policy != NULL && !fn(arg, policy)) {
             return;
         }
+    }
+}
+
+void snapshot_policies_targeted(const struct snapshot *snap, const char *ns,
+                                bool (*fn)(void *arg, const struct policy *policy), void *arg) {
+    char key[320];
+    int len = snprintf(key, sizeof(key), "%s/", ns);
+    if (len > 0 && (size_t)len < sizeof(key)) { // a longer name is no namespace
+        visit_list(snap, slice_make(key, (size_t)len), fn, arg);
     }
 }

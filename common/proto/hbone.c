@@ -186,7 +186,14 @@ static void add_forwarded(struct hbone_head *head, const struct hbone_connect *c
     if (ip_is_set(&connect->source.ip)) {
         char text[ADDR_TEXT_MAX];
         put(head, SLICE_LIT("for=\""));
-        put(head, slice_str(addr_text(&connect->source, text)));
+        if (connect->source.port != 0) {
+            put(head, slice_str(addr_text(&connect->source, text)));
+        } else { // RFC 7239 6: the port is optional, an IPv6 address has brackets
+            bool is_v6 = connect->source.ip.family == 6;
+            put(head, is_v6 ? SLICE_LIT("[") : SLICE_LIT(""));
+            put(head, slice_str(ip_text(&connect->source.ip, text)));
+            put(head, is_v6 ? SLICE_LIT("]") : SLICE_LIT(""));
+        }
         put(head, SLICE_LIT("\""));
     }
     if (is_host(connect->host)) {
