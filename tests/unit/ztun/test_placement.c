@@ -157,14 +157,11 @@ static void test_balance(void **state) {
         uint32_t to;
     } rows[] = {
         {{0, 0, 0, 0}, 2, PLACE_STAYS, 2}, // idle: nothing is bounced
-        {{1, 0, 0, 0}, 0, PLACE_STAYS, 0},
-        {{2, 0, 0, 0}, 0, PLACE_FOR_LOAD, 1},
-        {{2, 1, 1, 1}, 0, PLACE_STAYS, 0},
-        {{5, 9, 2, 3}, 0, PLACE_FOR_LOAD, 2},
-        {{5, 9, 2, 3}, 3, PLACE_STAYS, 3},
+        {{1, 0, 0, 0}, 0, PLACE_STAYS, 0},           {{2, 0, 0, 0}, 0, PLACE_STAYS, 0},
+        {{3, 0, 0, 0}, 0, PLACE_FOR_LOAD, 1},        {{3, 1, 1, 1}, 0, PLACE_STAYS, 0},
+        {{5, 9, 2, 3}, 0, PLACE_FOR_LOAD, 2},        {{5, 9, 2, 3}, 3, PLACE_STAYS, 3},
         {{100, 90, 110, 100}, 0, PLACE_STAYS, 0}, // an eighth: chance spreads well enough
-        {{100, 90, 110, 100}, 2, PLACE_FOR_LOAD, 1},
-        {{4, 0, 0, 0}, 1, PLACE_STAYS, 1},
+        {{100, 90, 110, 100}, 2, PLACE_FOR_LOAD, 1}, {{4, 0, 0, 0}, 1, PLACE_STAYS, 1},
         {{0, 0, 4, 0}, 2, PLACE_FOR_LOAD, 3}, // the next one, not always the first
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -202,9 +199,9 @@ static void test_goes_to_the_tunnel(void **state) {
         {{0, 0, 0, 0}, 1 << 2 | 1 << 0, 0, PLACE_STAYS, 0},
         {{1, 0, 1, 0}, 1 << 2, 0, PLACE_FOR_TUNNEL, 2},
         {{0, 0, 2, 0}, 1 << 2, 0, PLACE_STAYS, 0}, // overloaded: a tunnel of its own
-        {{0, 0, 2, 0}, 1 << 2, 2, PLACE_FOR_LOAD, 3},
+        {{0, 0, 3, 0}, 1 << 2, 2, PLACE_FOR_LOAD, 3},
         {{3, 0, 9, 1}, 1 << 2, 0, PLACE_FOR_LOAD, 1},
-        {{3, 1, 0, 0}, 1 << 0 | 1 << 1, 0, PLACE_FOR_TUNNEL, 1}, // the less loaded owner
+        {{4, 1, 0, 0}, 1 << 0 | 1 << 1, 0, PLACE_FOR_TUNNEL, 1}, // the less loaded owner
         {{100, 90, 112, 98}, 1 << 2, 3, PLACE_FOR_TUNNEL, 2}, // a loaded node shares tunnels
         {{5, 0, 5, 5}, 1 << 2, 2, PLACE_FOR_LOAD, 1}, // an idle one must not stay idle
         {{5, 1, 5, 5}, 1 << 2, 2, PLACE_STAYS, 2},
@@ -275,7 +272,7 @@ static void test_tunnels(void **state) {
         assert_int_equal(reason, to == 0 ? PLACE_STAYS : PLACE_FOR_LOAD);
         atomic_fetch_add(&p->loads[to].n_tunnels, 1);
     }
-    atomic_store(&p->loads[0].n_flows, 3);
+    atomic_store(&p->loads[0].n_flows, 4);
     assert_int_equal(placement_for_tunnel(p, 0, NOW, &reason), 1);
     placement_free(p);
 }
