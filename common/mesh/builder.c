@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/mesh/builder_priv.h"
+#include "common/mesh/builder_l7_priv.h"
 #include "common/mesh/config_store.h"
 
 static uint64_t record_hash(uint8_t kind, const char *ns, const char *name) {
@@ -16,7 +16,8 @@ static uint64_t record_hash(uint8_t kind, const char *ns, const char *name) {
 }
 
 static const char *ns_of(const struct kobj *obj) {
-    bool is_cluster_wide = obj->kind == KOBJ_NAMESPACE || obj->kind == KOBJ_NODE;
+    bool is_cluster_wide =
+        obj->kind == KOBJ_NAMESPACE || obj->kind == KOBJ_NODE || obj->kind == KOBJ_GATEWAY_CLASS;
     return is_cluster_wide ? "" : obj->meta.ns;
 }
 
@@ -153,6 +154,11 @@ static bool is_relevant(const struct kobj *obj) {
     case KOBJ_CONFIG_MAP:
         return obj->config_map->mesh != NULL;
     case KOBJ_GATEWAY:
+    case KOBJ_GATEWAY_CLASS:
+    case KOBJ_VIRTUAL_SERVICE:
+    case KOBJ_DESTINATION_RULE:
+    case KOBJ_HTTP_ROUTE:
+    case KOBJ_GRPC_ROUTE:
         return true;
     default:
         return class_of(obj->kind) >= 0;
@@ -169,6 +175,8 @@ static struct record *record_new(struct mesh_builder *b, const struct kobj *obj)
     list_init(&record->in_dirty);
     list_init(&record->workloads);
     list_init(&record->services);
+    list_init(&record->l7_refs);
+    list_init(&record->l7_problems);
     hmap_insert(&b->records, &record->by_key,
                 record_hash(record->kind, record->ns->name, record->name));
     return record;
@@ -180,6 +188,8 @@ static void record_free(struct mesh_builder *b, struct record *record) {
     list_del(&record->in_ns);
     list_del(&record->in_dirty);
     clear_problems(record);
+    builder_l7_forget(record);
+    record_set_gateway(record, NULL);
     labels_free(record->kind, &record->labels);
     kobj_unref(record->obj);
     free(record->policy);
@@ -190,6 +200,13 @@ static void record_free(struct mesh_builder *b, struct record *record) {
         free(ns->name);
         free(ns);
     }
+}
+
+void record_set_gateway(struct record *record, const struct record *gateway) {
+    free(record->gateway_ns);
+    free(record->gateway);
+    record->gateway_ns = gateway != NULL ? xstrdup(gateway->ns->name) : NULL;
+    record->gateway = gateway != NULL ? xstrdup(gateway->name) : NULL;
 }
 
 static void record_replace(struct mesh_builder *b, struct record *record, struct kobj *obj) {
@@ -468,6 +485,9 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
             builder_mark_by_address(b);
             b->are_addresses_dirty = false;
         }
+        if (i == DIRTY_SERVICES) {
+            builder_l7_rebind(b);
+        }
         while (!list_empty(&b->dirty[i])) {
             struct record *record = LIST_ITEM(b->dirty[i].next, struct record, in_dirty);
             list_del(&record->in_dirty);
@@ -475,6 +495,7 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
             build(b, record);
         }
     }
+    builder_l7_compile(b);
     *ret_changes = (struct builder_changes){
         .locals = b->locals,
         .n_locals = b->n_locals,
@@ -517,6 +538,11 @@ struct mesh_builder *builder_new(const struct builder_options *options) {
     hmap_init(&b->workloads);
     hmap_init(&b->resolved);
     hmap_init(&b->allocated);
+    hmap_init(&b->services);
+    hmap_init(&b->l7_refs);
+    list_init(&b->l7_dirty);
+    b->l7 = options->l7;
+    b->proxy_ns = options->proxy_namespace != NULL ? xstrdup(options->proxy_namespace) : NULL;
     for (size_t i = 0; i < N_DIRTY; i++) {
         list_init(&b->dirty[i]);
     }
@@ -531,6 +557,7 @@ void builder_free(struct mesh_builder *b) {
         struct record *record = HMAP_ITEM(pos, struct record, by_key);
         LIST_EACH_SAFE(svc, &record->services) {
             struct bsvc *service = LIST_ITEM(svc, struct bsvc, in_record);
+            builder_l7_gone(b, service);
             free(service->members);
             free(service->key);
             free(service);
@@ -540,9 +567,15 @@ void builder_free(struct mesh_builder *b) {
             leaf_unref(wl->leaf);
             free(wl);
         }
+        kobj_unref(record->obj);
+        record->obj = NULL;
+        builder_l7_index(b, record);
         record_free(b, record);
     }
     builder_resolve_fini(b);
+    hmap_fini(&b->services);
+    hmap_fini(&b->l7_refs);
+    free(b->proxy_ns);
     hmap_fini(&b->records);
     hmap_fini(&b->namespaces);
     hmap_fini(&b->workloads);
@@ -563,6 +596,9 @@ void builder_each_problem(struct mesh_builder *b,
             if (!fn(arg, &problem)) {
                 return;
             }
+        }
+        if (!builder_l7_each_problem(record, fn, arg)) {
+            return;
         }
     }
 }

@@ -314,7 +314,9 @@ void endpoint_set_publish(struct endpoint_set *set, struct service *spec) {
         service = xcalloc(1, sizeof(*service));
         service->record = record;
         service->key = slice_dup(spec->leaf.key);
+        list_init(&service->in_l7);
         list_push_back(&record->services, &service->in_record);
+        hmap_insert(&set->b->services, &service->by_host, hash_bytes(slice_str(spec->hostname)));
     }
     service->is_stale = false;
     service->members = xcalloc(set->n + 1, sizeof(*service->members));
@@ -324,6 +326,7 @@ void endpoint_set_publish(struct endpoint_set *set, struct service *spec) {
         list_push_back(&set->workloads[i]->members, &service->members[i].in_workload);
     }
     snapshot_set_service(set->b->draft, service_new(spec));
+    builder_l7_built(set->b, service, spec);
     set->b->has_changes = set->b->services_changed = true;
 }
 
@@ -346,6 +349,8 @@ void builder_end_services(struct mesh_builder *b, struct record *record) {
         }
         snapshot_del_service(b->draft, service->key);
         builder_unallocate(b, service->key);
+        builder_l7_gone(b, service);
+        hmap_remove(&b->services, &service->by_host);
         list_del(&service->in_record);
         free(service->members);
         free(service->key);

@@ -29,6 +29,7 @@ void builder_mark_all(struct mesh_builder *b) {
     HMAP_EACH_SAFE(pos, &b->records) {
         builder_mark(b, HMAP_ITEM(pos, struct record, by_key));
     }
+    builder_l7_touch_all(b);
 }
 
 void builder_mark_workload_users(struct mesh_builder *b, struct bwl *wl) {
@@ -202,32 +203,17 @@ static bool same_node(const struct kobj *a, const struct kobj *b) {
     return true;
 }
 
-static bool uses_waypoint(struct mesh_builder *b, const struct record *record, const char *name) {
-    const struct kobj *ns = builder_ns_obj(b, record->ns->name);
-    const char *own = kobj_map_get(&record->obj->meta.labels, "istio.io/use-waypoint");
-    if (own == NULL && ns != NULL) {
-        own = kobj_map_get(&ns->meta.labels, "istio.io/use-waypoint");
-    }
-    return own != NULL && strcmp(own, name) == 0;
-}
-
-static void gateway_changed(struct mesh_builder *b, const struct record *gateway) {
-    struct record *service = builder_find(b, KOBJ_SERVICE, gateway->ns->name, gateway->name);
-    if (service != NULL) {
-        builder_mark(b, service);
-    }
-    HMAP_EACH_SAFE(pos, &b->records) {
-        struct record *record = HMAP_ITEM(pos, struct record, by_key);
-        bool has_targets = record->kind == KOBJ_AUTHORIZATION_POLICY && record->obj != NULL &&
-                           record->obj->authz->n_targets > 0;
-        if (record->obj != NULL && (has_targets || uses_waypoint(b, record, gateway->name))) {
-            builder_mark(b, record);
-        }
+// The service of a Gateway of its own name: an address of the Gateway is the service's.
+static void service_changed(struct mesh_builder *b, const struct record *record,
+                            const struct kobj *old) {
+    const struct record *gateway = builder_find(b, KOBJ_GATEWAY, record->ns->name, record->name);
+    if (gateway != NULL && (old == NULL) != (record->obj == NULL)) {
+        builder_gateway_changed(b, gateway, NULL);
     }
 }
 
-void builder_mark_dependents(struct mesh_builder *b, const struct record *record,
-                             const struct kobj *old, const struct kobj_map *old_labels) {
+void builder_mark_dependents(struct mesh_builder *b, struct record *record, const struct kobj *old,
+                             const struct kobj_map *old_labels) {
     switch ((enum kobj_kind)record->kind) {
     case KOBJ_NAMESPACE:
         namespace_changed(b, record->name);
@@ -250,11 +236,24 @@ void builder_mark_dependents(struct mesh_builder *b, const struct record *record
     case KOBJ_CONFIG_MAP:
         b->is_mesh_dirty = true;
         break;
+    case KOBJ_SERVICE:
+        service_changed(b, record, old);
+        break;
     case KOBJ_GATEWAY:
-        gateway_changed(b, record);
+        builder_gateway_changed(b, record, old);
+        break;
+    case KOBJ_GATEWAY_CLASS:
+        builder_class_changed(b, record->name);
+        break;
+    case KOBJ_VIRTUAL_SERVICE:
+    case KOBJ_DESTINATION_RULE:
+    case KOBJ_HTTP_ROUTE:
+    case KOBJ_GRPC_ROUTE:
+        builder_l7_changed(b, record);
         break;
     case KOBJ_AUTHORIZATION_POLICY:
         policy_changed(b, record, old);
+        builder_l7_changed(b, record);
         break;
     case KOBJ_PEER_AUTHENTICATION:
         peer_changed(b, record, old);

@@ -3,12 +3,15 @@
 // Inside the builder: records of objects, and which leaves they have.
 #pragma once
 
+#include <string.h>
+
 #include "common/base/hmap.h"
 #include "common/base/list.h"
 #include "common/mesh/builder.h"
 #include "common/mesh/kobj.h"
 
 struct record;
+struct bsvc_l7;
 
 // A workload leaf and the services that list it.
 struct bwl {
@@ -23,9 +26,15 @@ struct bwl {
 
 // A service leaf (a ServiceEntry has one for each host).
 struct bsvc {
+    struct hmap_node by_host;
     struct list in_record;
     struct record *record;
-    char *key;
+    char *key; // "ns/hostname"
+    struct list in_l7; // mesh_builder.l7_dirty
+    struct bsvc_l7 *l7; // what was compiled; NULL = nothing yet
+    uint64_t shape; // of the leaf without its endpoints
+    uint8_t l7_dirty;
+    bool has_shape;
     struct member *members;
     size_t n_members;
     bool is_stale;
@@ -52,6 +61,9 @@ struct record {
     char *name;
     struct kobj_map labels; // the object's; a WorkloadEntry's are merged and owned by the record
     struct list workloads, services; // struct bwl, bsvc
+    struct list l7_refs, l7_problems; // what an L7 object names; builder_l7_index.c, builder_l7.c
+    char *gateway_ns, *gateway; // the waypoint that is bound to it, NULL = none
+    bool is_auto, needs_l7; // a service of a namespace with ztun.io/use-waypoint: auto
     char *policy; // key of the policy leaf, NULL = none
     bool has_node; // node leaf
     bool is_dirty;
@@ -67,7 +79,12 @@ struct mesh_builder {
     struct mesh_settings defaults, mesh;
     char *node;
     struct hmap records, namespaces, workloads, resolved, allocated;
+    struct hmap services; // struct bsvc.by_host
+    struct hmap l7_refs;
     struct list dirty[N_DIRTY];
+    struct list l7_dirty; // struct bsvc.in_l7
+    const struct builder_l7_ops *l7;
+    char *proxy_ns; // NULL = each service's own
     bool is_mesh_dirty, has_targeted;
     bool are_addresses_dirty; // another workload may have an address now
     bool has_changes, policies_changed, workloads_changed, services_changed, mesh_changed;
@@ -86,10 +103,7 @@ void builder_mark(struct mesh_builder *b, struct record *record);
 void builder_problem(struct record *record, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool builder_selects(bool has_selector, const struct kobj_map *selector,
                      const struct kobj_map *labels); // an absent or empty selector selects all
-// The service key of the waypoint that is bound to the object, or "". `type`: "service" or
-// "workload", as in istio.io/waypoint-for.
-const char *builder_waypoint(struct mesh_builder *b, struct record *record, const char *type,
-                             char key[512]);
+void record_set_gateway(struct record *record, const struct record *gateway); // NULL = none
 // Puts the leaf (its reference is taken) in place of the record's workload with that uid.
 struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
                                  struct workload *leaf);
@@ -169,9 +183,40 @@ void builder_policies_of(struct mesh_builder *b, const char *ns, const struct ko
 void builder_peers_of(struct mesh_builder *b, const char *ns, const struct kobj_map *labels,
                       struct key_list *ret_keys);
 
+static inline const char *bsvc_host(const struct bsvc *service) {
+    return strchr(service->key, '/') + 1;
+}
+
+// builder_waypoint.c
+// The service key (or IP address) of the waypoint that is bound to the object, or "". `type`:
+// "service" or "workload", as in istio.io/waypoint-for.
+const char *builder_waypoint(struct mesh_builder *b, struct record *record, const char *type,
+                             char key[512]);
+// True when the Service with this host is a waypoint's.
+bool builder_is_waypoint(struct mesh_builder *b, const struct record *service, const char *host);
+bool builder_is_auto_ns(struct mesh_builder *b, const char *ns);
+// Marks what a Gateway or GatewayClass that changed may be bound to.
+void builder_gateway_changed(struct mesh_builder *b, const struct record *gateway,
+                             const struct kobj *old);
+void builder_class_changed(struct mesh_builder *b, const char *class_name);
+// Marks the services of which what was touched changes the need of a waypoint.
+void builder_l7_rebind(struct mesh_builder *b);
+
+// builder_l7.c: what is compiled of L7 objects for each service.
+// `record` is an L7 object that changed, comes or goes.
+void builder_l7_changed(struct mesh_builder *b, struct record *record);
+void builder_l7_touch_all(struct mesh_builder *b);
+void builder_l7_built(struct mesh_builder *b, struct bsvc *service, const struct service *spec);
+void builder_l7_gone(struct mesh_builder *b, struct bsvc *service);
+void builder_l7_compile(struct mesh_builder *b);
+void builder_l7_forget(struct record *record); // it goes
+bool builder_l7_each_problem(const struct record *record,
+                             bool (*fn)(void *arg, const struct builder_problem *problem),
+                             void *arg);
+
 // builder_mark.c: what a change of one object touches.
-void builder_mark_dependents(struct mesh_builder *b, const struct record *record,
-                             const struct kobj *old, const struct kobj_map *old_labels);
+void builder_mark_dependents(struct mesh_builder *b, struct record *record, const struct kobj *old,
+                             const struct kobj_map *old_labels);
 void builder_mark_workload_users(struct mesh_builder *b, struct bwl *wl);
 void builder_mark_by_address(struct mesh_builder *b);
 void builder_mark_all(struct mesh_builder *b);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kubernetes Services as service leaves, and what waypoint is bound to an object.
+// Kubernetes Services as service leaves.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,49 +44,6 @@ uint8_t builder_app_protocol(const char *app_protocol, const char *port_name) {
         protocol = is_web ? APP_HTTP11 : protocol_of(head);
     }
     return protocol;
-}
-
-const char *builder_waypoint(struct mesh_builder *b, struct record *record, const char *type,
-                             char key[512]) {
-    const struct kobj_map *labels = &record->obj->meta.labels;
-    const char *name = kobj_map_get(labels, "istio.io/use-waypoint");
-    const char *ns = kobj_map_get(labels, "istio.io/use-waypoint-namespace");
-    bool is_own = name != NULL;
-    if (kobj_map_get(labels, "gateway.istio.io/managed") != NULL ||
-        kobj_map_get(labels, "gateway.networking.k8s.io/gateway-name") != NULL) {
-        return ""; // a gateway's own Service and pods
-    }
-    if (name == NULL) {
-        const struct kobj *obj = builder_ns_obj(b, record->ns->name);
-        name = obj != NULL ? kobj_map_get(&obj->meta.labels, "istio.io/use-waypoint") : NULL;
-        ns =
-            obj != NULL ? kobj_map_get(&obj->meta.labels, "istio.io/use-waypoint-namespace") : NULL;
-    }
-    if (name == NULL || name[0] == '\0' || strcmp(name, "none") == 0) {
-        return "";
-    }
-    if (ns == NULL || ns[0] == '\0') {
-        ns = record->ns->name;
-    }
-    const struct record *gateway = builder_find(b, KOBJ_GATEWAY, ns, name);
-    if (gateway == NULL || gateway->obj == NULL) {
-        if (is_own || strcmp(type, "service") == 0) {
-            builder_problem(record, "waypoint %s/%s is not there: traffic does not go through it",
-                            ns, name);
-        }
-        return "";
-    }
-    const char *traffic = kobj_map_get(&gateway->obj->meta.labels, "istio.io/waypoint-for");
-    if (traffic == NULL) {
-        traffic = "service";
-    }
-    bool is_it = record->kind == KOBJ_SERVICE && strcmp(record->name, name) == 0 &&
-                 strcmp(record->ns->name, ns) == 0;
-    if (is_it || (strcmp(traffic, "all") != 0 && strcmp(traffic, type) != 0)) {
-        return "";
-    }
-    int len = snprintf(key, 512, "%s/%s.%s.svc.%s", ns, name, ns, b->mesh.cluster_domain);
-    return len > 0 && len < 512 ? key : "";
 }
 
 static void add_vip(struct service *spec, struct ip *vips, size_t max, struct record *record,
@@ -199,7 +156,7 @@ static void build(struct mesh_builder *b, struct record *record) {
         .ns = obj->meta.ns,
         .hostname = host,
         .is_canonical = true,
-        .is_waypoint = builder_find(b, KOBJ_GATEWAY, record->ns->name, obj->meta.name) != NULL,
+        .is_waypoint = builder_is_waypoint(b, record, host),
         .waypoint = builder_waypoint(b, record, "service", waypoint),
     };
     set_vips(&spec, vips, max_vips, record);

@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which waypoint is bound to an object: istio.io/use-waypoint on it or on its namespace, or, where
+// the namespace says ztun.io/use-waypoint: auto, the namespace's waypoint for those services that
+// have something which L4 does not do.
+//
+// A waypoint is a Gateway of any class that has an address in its status. One that is named but is
+// not (yet) one does not capture anything, as in Istio; that is a problem of the object.
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/mesh/builder_l7_priv.h"
+#include "common/mesh/kobj_l7.h"
+
+enum { HBONE_PORT = 15008 };
+
+struct binding {
+    const char *name, *ns; // of the Gateway; name NULL = none
+    bool is_own; // by a label of the object itself
+    bool is_auto;
+};
+
+static const char *ns_label(struct mesh_builder *b, const char *ns, const char *key) {
+    const struct kobj *obj = builder_ns_obj(b, ns);
+    return obj != NULL ? kobj_map_get(&obj->meta.labels, key) : NULL;
+}
+
+bool builder_is_auto_ns(struct mesh_builder *b, const char *ns) {
+    const char *value = ns_label(b, ns, "ztun.io/use-waypoint");
+    return value != NULL && strcmp(value, "auto") == 0;
+}
+
+static bool is_none(const char *name) {
+    return name == NULL || name[0] == '\0' || strcmp(name, "none") == 0;
+}
+
+// Gateways
+
+static const struct kobj_listener *hbone_listener(const struct kobj_gateway *gateway) {
+    for (uint32_t i = 0; i < gateway->n_listeners; i++) {
+        const struct kobj_listener *listener = &gateway->listeners[i];
+        if (strcmp(listener->protocol, "HBONE") == 0 && listener->port == HBONE_PORT) {
+            return listener;
+        }
+    }
+    return NULL;
+}
+
+// "service", "workload", "all" or "none": of the Gateway, else of its class.
+static const char *traffic_of(struct mesh_builder *b, const struct kobj *gateway) {
+    const char *text = kobj_map_get(&gateway->meta.labels, "istio.io/waypoint-for");
+    if (text == NULL) {
+        const struct record *class =
+            builder_find(b, KOBJ_GATEWAY_CLASS, "", gateway->gateway->class_name);
+        text = class != NULL && class->obj != NULL
+                   ? kobj_map_get(&class->obj->meta.labels, "istio.io/waypoint-for")
+                   : NULL;
+    }
+    return text != NULL ? text : "service";
+}
+
+static bool takes(struct mesh_builder *b, const struct kobj *gateway, const char *type) {
+    const char *traffic = traffic_of(b, gateway);
+    return strcmp(traffic, "all") == 0 || strcmp(traffic, type) == 0;
+}
+
+// May objects of `ns` use it? By allowedRoutes of its HBONE listener; without one: its own
+// namespace.
+static bool is_allowed(struct mesh_builder *b, const struct kobj *gateway, const char *ns) {
+    const struct kobj_listener *listener = hbone_listener(gateway->gateway);
+    if (strcmp(gateway->meta.ns, ns) == 0) {
+        return listener == NULL || listener->routes_from != ROUTES_NONE;
+    }
+    if (listener == NULL || listener->routes_from != ROUTES_SELECTOR) {
+        return listener != NULL && listener->routes_from == ROUTES_ALL;
+    }
+    const struct kobj *obj = builder_ns_obj(b, ns);
+    struct kobj_kv own = {.key = "kubernetes.io/metadata.name", .value = ns};
+    struct kobj_map name_only = {.items = &own, .n = 1};
+    // The API server puts the name among the labels; files need not.
+    return (obj != NULL && kobj_label_selector_matches(listener->selector, &obj->meta.labels)) ||
+           kobj_label_selector_matches(listener->selector, &name_only);
+}
+
+// Its address as a binding has it: the key of a service, or an IP address; "" when it is not
+// programmed.
+static const char *address_of(struct mesh_builder *b, const struct record *record, char key[512]) {
+    const struct kobj_gateway *gateway = record->obj->gateway;
+    const char *ip = NULL;
+    int len = 0;
+    for (uint32_t i = 0; i < gateway->n_status_addresses && len == 0; i++) {
+        const struct kobj_gateway_address *address = &gateway->status_addresses[i];
+        if (address->value[0] == '\0') {
+            continue;
+        }
+        if (strcmp(address->type, "Hostname") == 0) {
+            len = snprintf(key, 512, "%s/%s", record->ns->name, address->value);
+        } else if (strcmp(address->type, "IPAddress") == 0 && ip == NULL) {
+            ip = address->value;
+        }
+    }
+    if (len == 0 && ip != NULL) {
+        // Of its own Service, if that is there.
+        const struct record *service =
+            builder_find(b, KOBJ_SERVICE, record->ns->name, record->name);
+        len = service != NULL && service->obj != NULL
+                  ? snprintf(key, 512, "%s/%s.%s.svc.%s", record->ns->name, record->name,
+                             record->ns->name, b->mesh.cluster_domain)
+                  : snprintf(key, 512, "%s", ip);
+    }
+    for (char *c = key; len > 0 && len < 512 && *c != '\0'; c++) {
+        *c = (char)tolower((unsigned char)*c);
+    }
+    return len > 0 && len < 512 ? key : "";
+}
+
+bool builder_is_waypoint(struct mesh_builder *b, const struct record *service, const char *host) {
+    if (builder_find(b, KOBJ_GATEWAY, service->ns->name, service->name) != NULL) {
+        return true;
+    }
+    LIST_EACH(pos, &service->ns->records[KOBJ_GATEWAY]) {
+        const struct record *record = LIST_ITEM(pos, struct record, in_ns);
+        for (uint32_t i = 0; record->obj != NULL && i < record->obj->gateway->n_status_addresses;
+             i++) {
+            const struct kobj_gateway_address *address = &record->obj->gateway->status_addresses[i];
+            if (strcmp(address->type, "Hostname") == 0 && strcmp(address->value, host) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+// What L4 does not do
+
+// ISTIO_MUTUAL alone is what the mesh does anyway.
+static bool is_beyond_l4(const struct kobj_destination_rule *dr) {
+    const struct kobj_traffic_policy *p = dr->policy;
+    bool has_policy = false;
+    for (uint32_t i = 0; i < dr->n_subsets; i++) {
+        has_policy = has_policy || dr->subsets[i].policy != NULL;
+    }
+    if (p == NULL) {
+        return has_policy;
+    }
+    bool is_plain_tls = p->tls == NULL || p->tls->mode == TLS_MODE_ISTIO_MUTUAL;
+    return has_policy || !is_plain_tls || p->load_balancer != NULL || p->connection_pool != NULL ||
+           p->outlier != NULL || p->n_ports > 0 || p->tunnel != NULL || p->proxy_protocol != 0 ||
+           p->retry_budget != NULL;
+}
+
+static const struct record *host_needs(struct mesh_builder *b, const struct record *record,
+                                       const char *host) {
+    const char *ns = record->ns->name;
+    const char *space = ns_label(b, ns, "istio.io/use-waypoint-namespace");
+    const char *proxy_ns = space != NULL && space[0] != '\0' ? space : ns;
+    const struct record *found = NULL;
+    struct l7_list list = {0};
+    builder_l7_virtual_services(b, host, ns, proxy_ns, &list);
+    found = list.n > 0 ? list.items[0] : NULL;
+    list.n = 0;
+    if (found == NULL) {
+        builder_l7_destination_rules(b, host, ns, proxy_ns, &list);
+    }
+    for (size_t i = 0; i < list.n && found == NULL; i++) {
+        found = is_beyond_l4(list.items[i]->obj->destination_rule) ? list.items[i] : NULL;
+    }
+    l7_list_fini(&list);
+    return found;
+}
+
+// An object that makes the service need a waypoint, or NULL.
+const struct record *builder_l7_need(struct mesh_builder *b, const struct record *record) {
+    char host[512];
+    struct l7_list list = {0};
+    builder_l7_routes(b, record, &list);
+    builder_l7_own_authz(b, record, &list);
+    const struct record *found = list.n > 0 ? list.items[0] : NULL;
+    l7_list_fini(&list);
+    if (found != NULL || record->obj == NULL) {
+        return found;
+    }
+    if (record->kind == KOBJ_SERVICE) {
+        snprintf(host, sizeof(host), "%s.%s.svc.%s", record->name, record->ns->name,
+                 b->mesh.cluster_domain);
+        return host_needs(b, record, host);
+    }
+    const struct kobj_service_entry *entry = record->obj->service_entry;
+    for (uint32_t i = 0; i < entry->n_hosts && found == NULL; i++) {
+        snprintf(host, sizeof(host), "%s", entry->hosts[i]);
+        for (char *c = host; *c != '\0'; c++) {
+            *c = (char)tolower((unsigned char)*c);
+        }
+        found = host_needs(b, record, host);
+    }
+    return found;
+}
+
+void builder_l7_rebind(struct mesh_builder *b) {
+    LIST_EACH(pos, &b->l7_dirty) {
+        struct record *record = LIST_ITEM(pos, struct bsvc, in_l7)->record;
+        if (record->is_auto && (builder_l7_need(b, record) != NULL) != record->needs_l7) {
+            builder_mark(b, record);
+        }
+    }
+}
+
+// Binding
+
+// The only waypoint of the namespace, for `auto` without a name.
+static const char *only_waypoint(struct mesh_builder *b, struct record *record,
+                                 const struct record *need) {
+    const struct record *found = NULL;
+    size_t n = 0;
+    LIST_EACH(pos, &record->ns->records[KOBJ_GATEWAY]) {
+        const struct record *gateway = LIST_ITEM(pos, struct record, in_ns);
+        if (gateway->obj != NULL && hbone_listener(gateway->obj->gateway) != NULL &&
+            takes(b, gateway->obj, "service")) {
+            n++;
+            found = gateway;
+        }
+    }
+    if (n == 1) {
+        return found->name;
+    }
+    if (n == 0) {
+        builder_problem(record,
+                        "%s %s/%s needs a waypoint (ztun.io/use-waypoint: auto), and namespace %s "
+                        "has no Gateway with a listener HBONE on 15008: it has no effect",
+                        need->obj->kind_name, need->ns->name, need->name, record->ns->name);
+    } else {
+        builder_problem(record,
+                        "%s %s/%s needs a waypoint (ztun.io/use-waypoint: auto), and namespace %s "
+                        "has %zu: name one with istio.io/use-waypoint; none is used",
+                        need->obj->kind_name, need->ns->name, need->name, record->ns->name, n);
+    }
+    return NULL;
+}
+
+static struct binding find_binding(struct mesh_builder *b, struct record *record,
+                                   const char *type) {
+    const struct kobj_map *labels = &record->obj->meta.labels;
+    const char *home = record->ns->name;
+    struct binding binding = {.name = kobj_map_get(labels, "istio.io/use-waypoint"),
+                              .ns = kobj_map_get(labels, "istio.io/use-waypoint-namespace")};
+    binding.is_own = binding.name != NULL;
+    if (!binding.is_own) {
+        binding.name = ns_label(b, home, "istio.io/use-waypoint");
+        binding.ns = ns_label(b, home, "istio.io/use-waypoint-namespace");
+        binding.is_auto = builder_is_auto_ns(b, home);
+    }
+    if (binding.is_auto) {
+        bool is_service = record->kind == KOBJ_SERVICE || record->kind == KOBJ_SERVICE_ENTRY;
+        const struct record *need = is_service ? builder_l7_need(b, record) : NULL;
+        record->is_auto = is_service;
+        record->needs_l7 = need != NULL;
+        if (need == NULL) {
+            binding.name = NULL;
+        } else if (is_none(binding.name)) {
+            binding.name = only_waypoint(b, record, need);
+            binding.ns = NULL;
+        }
+    }
+    if (is_none(binding.name)) {
+        binding.name = NULL;
+    }
+    if (binding.ns == NULL || binding.ns[0] == '\0') {
+        binding.ns = home;
+    }
+    return binding;
+}
+
+static void report_labels(struct mesh_builder *b, struct record *record) {
+    const char *mode = ns_label(b, record->ns->name, "ztun.io/use-waypoint");
+    bool has_canary =
+        kobj_map_get(&record->obj->meta.labels, "istio.io/use-waypoint-canary") != NULL ||
+        ns_label(b, record->ns->name, "istio.io/use-waypoint-canary") != NULL;
+    if (mode != NULL && strcmp(mode, "auto") != 0) {
+        builder_problem(record, "ztun.io/use-waypoint: '%s' is not known, only `auto` is", mode);
+    }
+    if (has_canary) {
+        builder_problem(record, "istio.io/use-waypoint-canary is not supported: all traffic goes "
+                                "through the waypoint of istio.io/use-waypoint");
+    }
+}
+
+// The Gateway of the binding when it captures objects of this type, else NULL, with the reason.
+static const struct record *usable(struct mesh_builder *b, struct record *record,
+                                   const struct binding *binding, const char *type, char key[512]) {
+    const struct record *gateway = builder_find(b, KOBJ_GATEWAY, binding->ns, binding->name);
+    // Of a namespace's label only its services speak: its pods would all repeat it.
+    bool is_told = binding->is_own || strcmp(type, "service") == 0;
+    const char *reason = NULL;
+    if (gateway == NULL || gateway->obj == NULL) {
+        reason = "is not there";
+    } else if (!takes(b, gateway->obj, type)) {
+        return NULL;
+    } else if (!is_allowed(b, gateway->obj, record->ns->name)) {
+        reason = "does not take this namespace (allowedRoutes of its listener)";
+    } else if (address_of(b, gateway, key)[0] == '\0') {
+        reason = "is not programmed (no status.addresses)";
+    }
+    if (reason != NULL && is_told) {
+        builder_problem(record, "waypoint %s/%s %s: traffic does not go through it", binding->ns,
+                        binding->name, reason);
+    }
+    return reason == NULL ? gateway : NULL;
+}
+
+// Also when the status names a service of another name.
+static bool is_own_service(const struct mesh_builder *b, const struct record *record,
+                           const struct record *gateway, const char *key) {
+    char own[512];
+    if (record->kind != KOBJ_SERVICE || record->ns != gateway->ns) {
+        return false;
+    }
+    snprintf(own, sizeof(own), "%s/%s.%s.svc.%s", record->ns->name, record->name, record->ns->name,
+             b->mesh.cluster_domain);
+    return strcmp(record->name, gateway->name) == 0 || strcmp(own, key) == 0;
+}
+
+const char *builder_waypoint(struct mesh_builder *b, struct record *record, const char *type,
+                             char key[512]) {
+    const struct kobj_map *labels = &record->obj->meta.labels;
+    record->is_auto = record->needs_l7 = false;
+    record_set_gateway(record, NULL);
+    if (kobj_map_get(labels, "gateway.istio.io/managed") != NULL ||
+        kobj_map_get(labels, "gateway.networking.k8s.io/gateway-name") != NULL) {
+        return ""; // a gateway's own Service and pods
+    }
+    if (strcmp(type, "service") == 0) {
+        report_labels(b, record);
+    }
+    struct binding binding = find_binding(b, record, type);
+    if (binding.name == NULL) {
+        return "";
+    }
+    const struct record *gateway = usable(b, record, &binding, type, key);
+    if (gateway == NULL || is_own_service(b, record, gateway, key)) {
+        return "";
+    }
+    record_set_gateway(record, gateway);
+    return key;
+}
+
+// Marks
+
+static bool uses_waypoint(struct mesh_builder *b, const struct record *record, const char *name) {
+    const char *own = kobj_map_get(&record->obj->meta.labels, "istio.io/use-waypoint");
+    if (own == NULL) {
+        own = ns_label(b, record->ns->name, "istio.io/use-waypoint");
+    }
+    return (own != NULL && strcmp(own, name) == 0) || record->is_auto;
+}
+
+static void mark_own_services(struct mesh_builder *b, const struct record *gateway,
+                              const struct kobj *obj) {
+    struct record *service = builder_find(b, KOBJ_SERVICE, gateway->ns->name, gateway->name);
+    if (service != NULL) {
+        builder_mark(b, service);
+    }
+    for (uint32_t i = 0; obj != NULL && i < obj->gateway->n_status_addresses; i++) {
+        const char *host = obj->gateway->status_addresses[i].value;
+        HMAP_EACH_WITH_HASH(pos, &b->services, hash_bytes(slice_str(host))) {
+            builder_mark(b, HMAP_ITEM(pos, struct bsvc, by_host)->record);
+        }
+    }
+}
+
+void builder_gateway_changed(struct mesh_builder *b, const struct record *gateway,
+                             const struct kobj *old) {
+    mark_own_services(b, gateway, old);
+    mark_own_services(b, gateway, gateway->obj);
+    HMAP_EACH_SAFE(pos, &b->records) {
+        struct record *record = HMAP_ITEM(pos, struct record, by_key);
+        bool has_targets = record->kind == KOBJ_AUTHORIZATION_POLICY && record->obj != NULL &&
+                           record->obj->authz->n_targets > 0;
+        if (record->obj != NULL && (has_targets || uses_waypoint(b, record, gateway->name))) {
+            builder_mark(b, record);
+        }
+    }
+}
+
+void builder_class_changed(struct mesh_builder *b, const char *class_name) {
+    HMAP_EACH_SAFE(pos, &b->records) {
+        const struct record *record = HMAP_ITEM(pos, struct record, by_key);
+        if (record->kind == KOBJ_GATEWAY && record->obj != NULL &&
+            strcmp(record->obj->gateway->class_name, class_name) == 0) {
+            builder_gateway_changed(b, record, NULL);
+        }
+    }
+}
