@@ -149,7 +149,7 @@ export NINJAFLAGS='-k 0'
 
 check format 60 scripts/format.sh --check
 check tidy 60 python3 tests/tidy.py
-cases tidy-self-test 60 /usr/bin/python3 -m pytest -q --junitxml="$logs/tidy-self-test.xml" tests/test_tidy.py
+cases tidy-self-test 60 /usr/bin/python3 -m pytest -q --junitxml="$logs/tidy-self-test.xml" tests/test_tidy.py tests/test_metrics_doc.py
 
 check build-gcc 600 scripts/build.sh release
 scripts/build.sh release --link-bin

@@ -8,6 +8,7 @@
 #include "common/mesh/route.h"
 #include "common/net/link_end.h"
 #include "ztun/flow.h"
+#include "ztun/report.h"
 #include "ztun/zmove.h"
 #include "ztun/ztun.h"
 
@@ -226,6 +227,9 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
     if (out->n_tried < OUTBOUND_ATTEMPTS) {
         out->tried[out->n_tried++] =
             route->action == ROUTE_HBONE ? route->inner.ip : route->target.ip;
+    }
+    if (route->destination != NULL && route->destination->hostname[0] != '\0') {
+        report_on_demand_dns(flow);
     }
     flow->is_mtls = false;
     if (route->action == ROUTE_HBONE) {

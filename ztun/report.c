@@ -218,3 +218,22 @@ void report_dry_run(const struct flow *flow, const struct rbac_verdict *verdict)
              LOG_SLICE("src.identity", flow->peer_identity), LOG_ADDR("dst.addr", &flow->target),
              LOG_SLICE("policy", policy != NULL ? policy->leaf.key : SLICE_LIT("none allowed")));
 }
+
+void report_on_demand_dns(const struct flow *flow) {
+    struct slice labels[METRIC_N_LABELS(ON_DEMAND_DNS)] = {0};
+    const struct workload *source = flow->source;
+    if (source != NULL) {
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_WORKLOAD)] = slice_str(source->owner_name);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_CANONICAL_SERVICE)] =
+            slice_str(source->canonical_name);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_CANONICAL_REVISION)] =
+            slice_str(source->canonical_revision);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_WORKLOAD_NAMESPACE)] = slice_str(source->ns);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_PRINCIPAL)] = slice_str(source->identity);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_APP)] = slice_str(source->app);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_VERSION)] = slice_str(source->version);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_CLUSTER)] = slice_str(source->cluster);
+    }
+    labels[METRIC_LABEL(ON_DEMAND_DNS, HOSTNAME)] = slice_str(flow->destination->hostname);
+    metric_count(METRIC_ON_DEMAND_DNS, labels, 1, flow->zpod->worker->loop->now);
+}

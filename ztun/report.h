@@ -14,6 +14,8 @@ void report_closed(struct flow *flow);
 // and `failed` is counted. `detail` may be "".
 void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,
                           enum flow_end reason, const char *detail);
+// A connection goes to an endpoint that is a host name, of which DNS gave the address.
+void report_on_demand_dns(const struct flow *flow);
 struct rbac_verdict;
 // A flow that is allowed, but would be denied if dry-run policies counted: one log line.
 void report_dry_run(const struct flow *flow, const struct rbac_verdict *verdict);

@@ -545,8 +545,20 @@ static void on_room(void *arg, uint64_t key, bool has_room) {
     placement_tunnel(worker->ztun->placement, worker->index, key, has_room);
 }
 
+static void report_tunnels(const struct zworker *worker) {
+    const struct hbone_client_stats *pool = &worker->client.stats;
+    metric_set(METRIC_POOL_TUNNELS, (int64_t)pool->n_tunnels);
+    metric_set(METRIC_POOL_OPENED, (int64_t)pool->n_opened);
+    metric_set(METRIC_POOL_CONNECT_FAILURES, (int64_t)pool->n_dial_failed);
+    metric_set(METRIC_POOL_HANDSHAKE_FAILURES, (int64_t)pool->n_tls_failed);
+    metric_set(METRIC_POOL_STREAMS, (int64_t)pool->n_streams);
+    metric_set(METRIC_POOL_RETRIES, (int64_t)pool->n_stale_retries);
+    metric_set(METRIC_SERVER_TUNNELS, worker->load->n_tunnels);
+}
+
 static void on_tick(struct timer *timer, uint64_t now) {
     struct zworker *worker = CONTAINER_OF(timer, struct zworker, tick_timer);
+    report_tunnels(worker);
     metrics_tick();
     timer_set(&worker->loop->timers, &worker->tick_timer, now + NS_PER_SEC);
 }

@@ -66,6 +66,30 @@ static void watch_names(struct proc_mesh *mesh) {
     free(list.names);
 }
 
+// "Service default/web": the kind alone.
+static struct slice kind_of(const char *object) {
+    struct slice kind, rest;
+    return slice_split(slice_str(object), ' ', &kind, &rest) ? kind : slice_str(object);
+}
+
+// An object has as many errors as it has mistakes, one behind the other; it is rejected once.
+static void count_rejected(const struct proc_mesh *mesh) {
+    const struct config_errors *news = source_file_news(mesh->source);
+    const struct config_error *last = NULL;
+    for (uint32_t i = 0; i < news->n; i++) {
+        const struct config_error *error = &news->items[i];
+        if (error->severity != CONFIG_ERROR) {
+            continue;
+        }
+        if (last == NULL || last->object[0] == '\0' || strcmp(last->object, error->object) != 0 ||
+            strcmp(last->file, error->file) != 0) {
+            struct slice kind = kind_of(error->object);
+            metric_count(METRIC_CONFIG_REJECTED, &kind, 1, mesh->params.loop->now);
+        }
+        last = error;
+    }
+}
+
 static void commit(struct proc_mesh *mesh) {
     struct builder_changes changes;
     builder_commit(mesh->builder, &changes);
@@ -87,6 +111,7 @@ static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
     source_file_status(mesh->source, &status);
     metric_series_add(mesh->reloads[status.n_errors > 0], METRIC_CONFIG_RELOADS, 1);
     log_news(mesh);
+    count_rejected(mesh);
     if (diff->n_changes == 0) {
         return;
     }

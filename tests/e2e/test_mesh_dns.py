@@ -221,6 +221,20 @@ def test_metrics(mesh):
     assert since("istio_dns_upstream_request_duration_seconds_count", **labels) == 1
 
 
+def test_endpoint_that_is_a_name(mesh):
+    """Its address is looked up by ztun; connections to it are counted as ztunnel's on-demand DNS."""
+    one = mesh.nodes[1]
+    mesh.settle(lambda: mesh.apply(service_entry(
+        "byname", ["db.example.com"], ["240.0.0.3"], resolution="DNS",
+        endpoints=[{"address": "localhost", "ports": {"http": 7070}}])))
+    since = one.since()
+    with mesh.serve("client", 7070, echo):
+        wait_until(lambda: mesh.ask("client", ("240.0.0.3", 80)) == b"hello world", 5)
+    assert since("istio_on_demand_dns_total", hostname="localhost", source_workload="client",
+                 source_workload_namespace="demo") >= 1
+    mesh.delete("ServiceEntry", "byname")
+
+
 def test_resolve_and_connect(mesh):
     vip = values(dns.resolve(mesh, "client", "server"), A)[0]
     with mesh.serve("server", 8080, echo):

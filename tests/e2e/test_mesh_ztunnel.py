@@ -15,6 +15,7 @@ from mesh.fixtures import make_mesh, module_mesh, shown  # noqa: F401
 from mesh.h2 import Ended, hbone, tls
 from mesh.pki import Authority
 from mesh.topology import echo, echo_twice, read_exactly, say, sink
+from test_metrics_doc import documented
 
 OPENED, CLOSED = "istio_tcp_connections_opened_total", "istio_tcp_connections_closed_total"
 RECEIVED, SENT = "istio_tcp_received_bytes_total", "istio_tcp_sent_bytes_total"
@@ -152,6 +153,21 @@ def test_server_uncaptured_inpod(mesh):
 @pytest.mark.main
 def test_client_uncaptured_inpod(mesh):
     client_server(mesh, "plain-client", "server", False)
+
+
+def test_metrics_are_documented(mesh):
+    """Every name that is there now; tests/test_metrics_doc.py compares with what is declared."""
+    for node in mesh.nodes.values():
+        names = set(re.findall(r"^# TYPE (\w+)", node.get("/metrics", 15020)[1], re.M))
+        assert "hbone_pool_streams_total" in names
+        assert names - documented() == set()
+    one, two = mesh.nodes.values()
+    since = one.since()
+    with mesh.serve("server", 8080, echo):
+        assert mesh.ask("client", ("server", 8080)) == b"hello world"
+    wait_until(lambda: since("hbone_pool_streams_total") == 1, 3)
+    assert one.metric("hbone_pool_tunnels") >= 1
+    assert two.metric("hbone_server_tunnels") >= 1
 
 
 def test_metrics_compression(mesh):

@@ -120,15 +120,15 @@ static void test_label_length(void **state) {
     memset(big, 'x', sizeof(big));
     for (size_t len = METRIC_LABEL_VALUE_MAX - 1; len < METRIC_LABEL_VALUE_MAX + 2; len++) {
         struct slice values[] = {slice_make(big, len)};
-        metric_count(METRIC_XDS_MESSAGES, values, 1, t0);
+        metric_count(METRIC_CONFIG_REJECTED, values, 1, t0);
     }
-    struct found found = find(METRIC_XDS_MESSAGES, NULL);
+    struct found found = find(METRIC_CONFIG_REJECTED, NULL);
     assert_int_equal(found.n, 2); // 255, and the rest cut to 256
     assert_int_equal(found.point.value, 2);
     assert_int_equal(found.point.values[0].len, METRIC_LABEL_VALUE_MAX);
     metrics_expire(t0 + IDLE_S * NS_PER_SEC);
     metrics_tick();
-    assert_int_equal(find(METRIC_XDS_MESSAGES, NULL).n, 0);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, NULL).n, 0);
 }
 
 static void test_expiry(void **state) {
@@ -165,34 +165,34 @@ static pthread_barrier_t barrier;
 
 static void *use_late(void *arg) {
     struct slice values[] = {SLICE_LIT("shared")};
-    metric_count(METRIC_XDS_MESSAGES, values, 10, t0);
-    metric_count(METRIC_XDS_MESSAGES, values, 10, t0 + 60 * NS_PER_SEC);
+    metric_count(METRIC_CONFIG_REJECTED, values, 10, t0);
+    metric_count(METRIC_CONFIG_REJECTED, values, 10, t0 + 60 * NS_PER_SEC);
     pthread_barrier_wait(&barrier); // used
     pthread_barrier_wait(&barrier); // expired
     metrics_tick();
     // Used again by this thread, whose cells for the labels were there.
-    metric_count(METRIC_XDS_MESSAGES, values, 1, t0 + 1000 * NS_PER_SEC);
+    metric_count(METRIC_CONFIG_REJECTED, values, 1, t0 + 1000 * NS_PER_SEC);
     return NULL;
 }
 
 static void test_expiry_across_threads(void **state) {
     struct slice values[] = {SLICE_LIT("shared")};
     pthread_barrier_init(&barrier, NULL, 2);
-    metric_count(METRIC_XDS_MESSAGES, values, 100, t0);
+    metric_count(METRIC_CONFIG_REJECTED, values, 100, t0);
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, use_late, NULL), 0);
     pthread_barrier_wait(&barrier);
     metrics_expire(t0 + IDLE_S * NS_PER_SEC); // idle here, but not there
     metrics_tick();
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "shared").point.value, 120);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "shared").point.value, 120);
     metrics_expire(t0 + (IDLE_S + 60) * NS_PER_SEC);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "shared").n, 0);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "shared").n, 0);
     metrics_tick();
     pthread_barrier_wait(&barrier);
     pthread_join(thread, NULL);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "shared").point.value, 1);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "shared").point.value, 1);
     metrics_expire(t0 + (1000 + IDLE_S) * NS_PER_SEC);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "shared").n, 0);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "shared").n, 0);
     pthread_barrier_destroy(&barrier);
 }
 
@@ -201,7 +201,7 @@ static void *count_and_end(void *arg) {
     metric_add(METRIC_PROXIES_STOPPED, 1);
     metric_observe(METRIC_CONTROL_TURN, 0.5);
     // Never put: the thread ends with it.
-    metric_series_add(metric_series_get(METRIC_LABELS_URL, values), METRIC_XDS_MESSAGES, 1);
+    metric_series_add(metric_series_get(METRIC_LABELS_KIND, values), METRIC_CONFIG_REJECTED, 1);
     return NULL;
 }
 
@@ -217,9 +217,9 @@ static void test_threads_that_end(void **state) {
         }
     }
     assert_int_equal(metrics_total(METRIC_PROXIES_STOPPED) - before, N);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "dead thread").point.value, N);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "dead thread").point.value, N);
     metrics_expire(clock_mono_ns() + (IDLE_S + 1) * NS_PER_SEC);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "dead thread").n, 0);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "dead thread").n, 0);
     assert_int_equal(metrics_total(METRIC_PROXIES_STOPPED) - before, N);
     struct found found = find(METRIC_CONTROL_TURN, NULL);
     assert_true(found.point.sum == N * 0.5);
@@ -238,8 +238,8 @@ static void *work(void *arg) {
         snprintf(text, sizeof(text), "url-%d", i % N_LABELS);
         struct slice values[] = {slice_str(text)};
         uint64_t now_ns = atomic_load(&fake_now_ns);
-        struct metric_series *series = metric_series_get(METRIC_LABELS_URL, values);
-        metric_series_add(series, METRIC_XDS_MESSAGES, 1);
+        struct metric_series *series = metric_series_get(METRIC_LABELS_KIND, values);
+        metric_series_add(series, METRIC_CONFIG_REJECTED, 1);
         metric_series_put(series, now_ns);
         metric_add(METRIC_PROXIES_STARTED, 1);
         metric_observe(METRIC_LOOP_TURN, 0.25);
@@ -255,7 +255,7 @@ static void *disturb(void *arg) {
         // Time leaps, so that idle series expire at once.
         uint64_t now_ns = atomic_fetch_add(&fake_now_ns, 400 * NS_PER_SEC);
         metrics_expire(now_ns);
-        (void)metrics_total(METRIC_XDS_MESSAGES);
+        (void)metrics_total(METRIC_CONFIG_REJECTED);
         usleep(500);
     }
     return NULL;
@@ -278,7 +278,7 @@ static void test_races(void **state) {
     assert_int_equal(metrics_total(METRIC_PROXIES_STARTED) - before, N_THREADS * N_ROUNDS);
     metrics_expire(atomic_load(&fake_now_ns) + 1000 * NS_PER_SEC);
     assert_int_equal(metrics_total(METRIC_SERIES), series_before);
-    assert_int_equal(metrics_total(METRIC_XDS_MESSAGES), 0);
+    assert_int_equal(metrics_total(METRIC_CONFIG_REJECTED), 0);
 }
 
 static void test_overflow(void **state) {
@@ -286,7 +286,7 @@ static void test_overflow(void **state) {
     int64_t room = METRIC_MAX_SERIES - metrics_total(METRIC_SERIES);
     unsigned n_metrics = 0;
     for (size_t m = 0; m < N_METRICS; m++) {
-        n_metrics += metric_infos[m].labels == METRIC_LABELS_URL;
+        n_metrics += metric_infos[m].labels == METRIC_LABELS_KIND;
     }
     unsigned n_fit = (unsigned)(room / n_metrics);
     enum { N_MORE = 20 };
@@ -294,25 +294,25 @@ static void test_overflow(void **state) {
         char text[32];
         snprintf(text, sizeof(text), "flood-%u", i);
         struct slice values[] = {slice_str(text)};
-        metric_count(METRIC_XDS_MESSAGES, values, 1, t0);
+        metric_count(METRIC_CONFIG_REJECTED, values, 1, t0);
     }
     assert_int_equal(metrics_total(METRIC_SERIES_OVERFLOW) - overflows, N_MORE);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "_overflow").point.value, N_MORE);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "flood-0").point.value, 1);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "_overflow").point.value, N_MORE);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "flood-0").point.value, 1);
     assert_true(metrics_total(METRIC_SERIES) <= METRIC_MAX_SERIES);
     // Known labels go on as before.
     struct slice known[] = {SLICE_LIT("flood-0")};
-    metric_count(METRIC_XDS_MESSAGES, known, 1, t0);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "flood-0").point.value, 2);
+    metric_count(METRIC_CONFIG_REJECTED, known, 1, t0);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "flood-0").point.value, 2);
 
     metrics_expire(t0 + IDLE_S * NS_PER_SEC);
     for (unsigned i = 0; i <= n_fit / 256; i++) {
         metrics_tick(); // a bounded number each
     }
     assert_int_equal(metrics_total(METRIC_SERIES), METRIC_MAX_SERIES - room);
-    metric_count(METRIC_XDS_MESSAGES, known, 1, t0);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "flood-0").point.value, 1);
-    assert_int_equal(find(METRIC_XDS_MESSAGES, "_overflow").point.value, N_MORE);
+    metric_count(METRIC_CONFIG_REJECTED, known, 1, t0);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "flood-0").point.value, 1);
+    assert_int_equal(find(METRIC_CONFIG_REJECTED, "_overflow").point.value, N_MORE);
 }
 
 int main(void) {
