@@ -9,7 +9,8 @@
 //
 // Hot and cold. Hot blocks (BLK_RING, BLK_BULK) are recycled and meant to stay in the L2 cache;
 // they live within a turn or until one send accepted them. Whatever waits longer is copied to cold
-// memory of exact size (blk_new_cold). Cold capacity is what the memory cap counts.
+// memory of exact size (blk_new_cold). Cold capacity is what the memory cap counts. While few bulk
+// blocks are in use, what they hold may wait for some milliseconds without a copy (chain_cool).
 //
 // Thread: a pool and all its blocks belong to one worker; counts are not atomic.
 #pragma once
@@ -27,6 +28,7 @@ enum {
     BLK_DATA_MAX = 16375, // largest DATA payload of one record: 2^14 - 9
     BLK_BULK_SLOTS = 4, // records received at once in bulk mode
     BLK_SLOT_SIZE = 16448, // HEADROOM + DATA_MAX + TAILROOM rounded up to 64
+    BLK_BULK_WARM = 16, // bulk blocks in use (1 MiB) up to which those that wait are not copied
 };
 
 enum blk_kind {

@@ -265,6 +265,19 @@ void chain_to_cold(struct chain *chain) {
     }
 }
 
+bool chain_cool(struct chain *chain) {
+    bool is_hot = false;
+    for (struct seg *seg = chain->head; seg != NULL; seg = seg->next) {
+        bool is_bulk = seg->blk->kind == BLK_BULK;
+        if (is_bulk && chain->pool->stats.n_bulk <= BLK_BULK_WARM) {
+            is_hot = true;
+        } else if (blk_is_hot(seg->blk)) {
+            merge_to_cold(chain, seg);
+        }
+    }
+    return is_hot;
+}
+
 size_t chain_capacity(const struct chain *chain) {
     size_t n_bytes = 0;
     const struct blk *last = NULL;

@@ -71,5 +71,9 @@ size_t chain_peek(const struct chain *chain, void *dst, size_t len);
 // Replaces every segment on a hot block by a copy in cold memory of exact size (see blk.h), with
 // BLK_HEADROOM and BLK_TAILROOM. Hot segments in a row are joined up to BLK_DATA_MAX bytes.
 void chain_to_cold(struct chain *chain);
+// The same for what will wait only shortly, as a rule: bulk blocks are left alone while no more
+// than BLK_BULK_WARM of them are in use. True: something hot is left, and the caller has to call
+// chain_to_cold when it still waits after a while (loop_cool_later).
+MUST_USE bool chain_cool(struct chain *chain);
 // Capacity in bytes of the distinct-in-a-row blocks the chain holds: what a memory cap counts.
 size_t chain_capacity(const struct chain *chain);

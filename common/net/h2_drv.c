@@ -61,6 +61,7 @@ static void end_drv(struct h2_drv *drv, enum flow_end reason) {
     drv->is_ended = true;
     drv->end_reason = reason;
     loop_flush_disarm(&drv->flush);
+    loop_cooler_disarm(drv->loop, &drv->cooler);
     timer_clear(&drv->loop->timers, &drv->timer);
     lose_users(drv, reason == FLOW_OK ? FLOW_TUNNEL_LOST : reason);
     drv->handler->on_end(drv, reason);
@@ -74,12 +75,21 @@ void h2_drv_abort(struct h2_drv *drv, enum flow_end reason) {
 // ---- output ------------------------------------------------------------------------------------
 
 static void cool_dirty(struct h2_drv *drv) {
-    struct list *node;
-    while ((node = list_pop_front(&drv->dirty)) != NULL) {
+    LIST_EACH_SAFE(node, &drv->dirty) {
         struct h2_user *user = LIST_ITEM(node, struct h2_user, dirty);
-        if (h2_stream_queued(user->stream) > 0) {
-            h2_stream_to_cold(user->stream);
+        if (!h2_stream_cool(user->stream)) {
+            list_del(node);
         }
+    }
+    if (!list_empty(&drv->dirty)) {
+        loop_cool_later(drv->loop, &drv->cooler);
+    }
+}
+
+static void on_cooler(struct loop_cooler *cooler) {
+    struct h2_drv *drv = CONTAINER_OF(cooler, struct h2_drv, cooler);
+    for (struct list *node; (node = list_pop_front(&drv->dirty)) != NULL;) {
+        h2_stream_to_cold(LIST_ITEM(node, struct h2_user, dirty)->stream);
     }
 }
 
@@ -291,5 +301,6 @@ void h2_drv_init(struct h2_drv *drv, struct tls_queue *queue, int fd, struct tls
     list_init(&drv->dirty);
     timer_init(&drv->timer, on_timer);
     loop_flush_init(&drv->flush, on_flush);
+    loop_cooler_init(&drv->cooler, on_cooler);
     tls_link_init(&drv->tl, queue, fd, hs, &tls_handler);
 }

@@ -5,7 +5,7 @@
 //
 // Output leaves in the loop's flush phase: HEADERS, DATA and window updates of one turn become one
 // gathered send. Not more than H2_DRV_HIGH bytes are sealed ahead of the kernel; the rest waits in
-// the streams' own queues, in cold memory.
+// the streams' own queues.
 //
 // Lifetime: embedded in its owner; free only after on_closed.
 #pragma once
@@ -26,7 +26,7 @@ struct h2_user {
     struct h2_drv *drv;
     struct h2_stream *stream; // NULL once closed
     struct list node; // h2_drv.users
-    struct list dirty; // h2_drv.dirty: sent data in this turn
+    struct list dirty; // h2_drv.dirty: sent data in this turn, or keeps some in hot blocks
 };
 
 struct h2_user_ops {
@@ -54,6 +54,7 @@ struct h2_drv {
     struct loop *loop;
     struct timer timer;
     struct loop_flush flush;
+    struct loop_cooler cooler;
     struct list users, dirty;
     enum flow_end end_reason;
     uint64_t last_active; // monotonic ns of the last stream's end (idle pools)

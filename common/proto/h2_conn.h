@@ -191,6 +191,7 @@ size_t h2_stream_queued(const struct h2_stream *stream); // bytes not pulled yet
 // From now on PROGRESS events tell of bytes that were pulled.
 void h2_stream_report_progress(struct h2_stream *stream);
 void h2_stream_to_cold(struct h2_stream *stream); // queued hot blocks become cold copies (blk.h)
+MUST_USE bool h2_stream_cool(struct h2_stream *stream); // chain_cool of what is queued
 bool h2_stream_recv_ended(const struct h2_stream *stream); // END_STREAM was received
 bool h2_stream_send_ended(const struct h2_stream *stream);
 uint32_t h2_stream_id(const struct h2_stream *stream);

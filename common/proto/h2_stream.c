@@ -429,6 +429,10 @@ void h2_stream_to_cold(struct h2_stream *stream) {
     chain_to_cold(&stream->queue);
 }
 
+bool h2_stream_cool(struct h2_stream *stream) {
+    return chain_cool(&stream->queue);
+}
+
 bool h2_stream_recv_ended(const struct h2_stream *stream) {
     return stream->state == H2_STATE_HALF_REMOTE || stream->state == H2_STATE_CLOSED;
 }

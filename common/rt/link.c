@@ -55,6 +55,7 @@ void link_sends_free(struct loop *loop) {
 // The rest of an ending happens in the flush phase, when the last completion is in.
 static void begin_ending(struct link *link) {
     link_read_stop(link);
+    loop_cooler_disarm(link->loop, &link->cooler);
     if (op_is_pending(&link->send_op)) {
         link->loop->io->ops->cancel(link->loop->io, &link->send_op);
     }
@@ -114,16 +115,33 @@ static void submit_send(struct link *link, int flags) {
 }
 
 static void wait_to_send(struct link *link) {
-    // Nothing that waits stays in hot memory.
-    link->loop->stats.n_waiting_sends++;
-    link->loop->stats.n_cold_bytes += link->inflight.len;
-    chain_to_cold(&link->inflight);
+    struct loop *loop = link->loop;
+    uint64_t cold_before = loop->pool->stats.cold_bytes;
+    if (link->must_cool) {
+        link->must_cool = false;
+        chain_to_cold(&link->inflight);
+    } else if (chain_cool(&link->inflight)) {
+        loop_cool_later(loop, &link->cooler);
+    }
+    loop->stats.n_waiting_sends++;
+    loop->stats.n_cold_bytes += loop->pool->stats.cold_bytes - cold_before;
     submit_send(link, 0);
+}
+
+// What the link keeps has waited for long.
+static void cool_link(struct loop_cooler *cooler) {
+    struct link *link = CONTAINER_OF(cooler, struct link, cooler);
+    link_read_to_cold(link);
+    chain_to_cold(&link->sendq);
+    if (op_is_pending(&link->send_op)) {
+        link->must_cool = true; // the kernel reads these bytes until the op is back
+        link->loop->io->ops->cancel(link->loop->io, &link->send_op);
+    }
 }
 
 // What became of inflight: res bytes were taken, or -errno.
 static void after_send(struct link *link, ssize_t res) {
-    if (res < 0 && res != -EAGAIN && res != -EINTR) {
+    if (res < 0 && res != -EAGAIN && res != -EINTR && res != -ECANCELED) {
         link_fail(link, (int)res);
         return;
     }
@@ -133,6 +151,7 @@ static void after_send(struct link *link, ssize_t res) {
     if (!chain_empty(&link->inflight)) {
         wait_to_send(link);
     } else {
+        link->must_cool = false;
         send_state_put(link);
         if (!chain_empty(&link->sendq) || link->want_fin) {
             loop_flush_arm(link->loop, &link->flush);
@@ -185,13 +204,16 @@ static void on_flush(struct loop_flush *flush) {
         finish_ending(link);
         return;
     }
-    link_read_cool(link);
+    bool is_hot = link_read_cool(link);
     if (op_is_pending(&link->send_op)) {
-        chain_to_cold(&link->sendq); // queued behind a send that waits
+        is_hot |= chain_cool(&link->sendq); // queued behind a send that waits
     } else if (!chain_empty(&link->sendq)) {
         start_send(link);
     } else if (link->want_fin && !link->sent_fin) {
         send_fin(link);
+    }
+    if (is_hot && !link_is_ending(link)) {
+        loop_cool_later(link->loop, &link->cooler);
     }
 }
 
@@ -222,6 +244,7 @@ void link_init(struct link *link, struct loop *loop, int fd, enum link_mode mode
     op_init(&link->read_op, link_read_done);
     op_init(&link->send_op, send_done);
     loop_flush_init(&link->flush, on_flush);
+    loop_cooler_init(&link->cooler, cool_link);
     list_init(&link->again);
     list_init(&link->unwatched);
     chain_init(&link->sendq, loop->pool);

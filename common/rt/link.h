@@ -11,10 +11,11 @@
 // receives on one socket would reorder bytes.
 //
 // Writing: link_write queues; the loop's flush phase gathers up to LINK_IOV segments into one
-// sendmsg (MSG_DONTWAIT first; what the socket does not take is copied to cold memory and sent by a
-// waiting op). One send in flight. on_sent reports bytes that the kernel took. When a turn has only
-// one or two links to flush they send by a direct system call, which is cheaper than entering the
-// ring once more for the completion; else all sends of the turn share one enter.
+// sendmsg (MSG_DONTWAIT first; what the socket does not take is sent by a waiting op, and copied to
+// cold memory at once or after LOOP_COOL_MS: chain_cool). One send in flight. on_sent reports bytes
+// that the kernel took. When a turn has only one or two links to flush they send by a direct system
+// call, which is cheaper than entering the ring once more for the completion; else all sends of the
+// turn share one enter.
 //
 // Errors: a link that neither reads nor has a send under way (paused, or after the peer's FIN) is
 // watched for a reset or a keepalive failure after one to two seconds, so that a half-closed flow
@@ -61,7 +62,8 @@ struct link {
     bool want_read : 1, got_eof : 1, want_fin : 1, sent_fin : 1, is_closing : 1, want_reset : 1,
         is_dead : 1;
     // private
-    bool is_bulk : 1, is_cancelling : 1, is_eof_held : 1, was_paused : 1, has_hup : 1;
+    bool is_bulk : 1, is_cancelling : 1, is_eof_held : 1, was_paused : 1, has_hup : 1,
+        must_cool : 1;
     uint8_t n_little; // short reads in a row, bulk mode
     uint32_t run_bytes; // mode switch accounting
     uint32_t need; // LINK_CONTIG: hint of the handler
@@ -72,6 +74,7 @@ struct link {
     struct chain *held; // LINK_SLOTS: came after the pause, not yet delivered; cold
     struct op read_op, send_op;
     struct loop_flush flush;
+    struct loop_cooler cooler;
     struct list again; // in loop->again while more is readable
     struct list unwatched; // in loop->unwatched
     struct chain sendq; // not yet handed to the kernel

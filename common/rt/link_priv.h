@@ -16,7 +16,8 @@ void link_sends_free(struct loop *loop); // the send states that the loop keeps 
 // link_read.c
 void link_read_done(struct op *op, const struct io_result *result); // link->read_op
 void link_read_stop(struct link *link); // nothing is delivered any more; the op may be pending
-void link_read_cool(struct link *link); // end of a turn: nothing that is held stays in hot memory
+MUST_USE bool link_read_cool(struct link *link); // chain_cool of what is held
+void link_read_to_cold(struct link *link);
 void link_read_fini(struct link *link); // drops what was not delivered
 void link_again(struct list *node); // runs a link that was on loop->again; node is link->again
 void link_watch_errors(struct timer *timer, uint64_t now); // loop->unwatched_timer

@@ -46,6 +46,7 @@ static void give_eof(struct link *link) {
     link->handler->on_eof(link);
 }
 
+// In this turn when called from a completion.
 static void read_next_turn(struct link *link) {
     if (!list_linked(&link->again)) {
         list_push_back(&link->loop->again, &link->again);
@@ -351,17 +352,14 @@ static bool bulk_read_once(struct link *link) {
 }
 
 // Several blocks a turn save entering the kernel for each; the shares of link and turn keep a bulk
-// flow from holding up the others, and what is hot inside the L2 cache.
+// flow from holding up the others, and what a turn receives, seals and sends inside the L2 cache.
 static void bulk_read(struct link *link) {
     struct loop *loop = link->loop;
-    for (int i = 0; i < BULK_READS; i++) {
+    for (int i = 0; i < BULK_READS && loop->n_bulk_reads > 0 && link->want_read; i++) {
+        loop->n_bulk_reads--;
         if (!bulk_read_once(link)) {
             return;
         }
-        if (loop->n_bulk_reads == 0 || !link->want_read) {
-            break;
-        }
-        loop->n_bulk_reads--;
     }
     read_next_turn(link);
 }
@@ -394,7 +392,7 @@ void link_read_done(struct op *op, const struct io_result *result) {
     } else if (result->res < 0 && result->res != -ECANCELED) {
         link_fail(link, result->res);
     } else if (result->res > 0 && link->read_state == READ_POLL && link->want_read) {
-        bulk_read(link);
+        read_next_turn(link); // links take turns
     } else if (result->res > 0) {
         on_error_poll(link, (uint32_t)result->res);
     }
@@ -511,7 +509,11 @@ void link_read_stop(struct link *link) {
     }
 }
 
-void link_read_cool(struct link *link) {
+bool link_read_cool(struct link *link) {
+    return link->held != NULL && chain_cool(link->held);
+}
+
+void link_read_to_cold(struct link *link) {
     if (link->held != NULL) {
         chain_to_cold(link->held);
     }

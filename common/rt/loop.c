@@ -17,6 +17,44 @@ static void on_awake(struct io *io, void *arg) {
     }
 }
 
+// ---- What waits in hot blocks
+
+static void cool(struct timer *timer, uint64_t now) {
+    struct loop *loop = CONTAINER_OF(timer, struct loop, cool_timer);
+    for (struct list *node; (node = list_pop_front(&loop->warm[1])) != NULL;) {
+        struct loop_cooler *cooler = LIST_ITEM(node, struct loop_cooler, node);
+        cooler->fn(cooler);
+    }
+    list_splice_back(&loop->warm[1], &loop->warm[0]);
+    if (!list_empty(&loop->warm[1])) {
+        timer_set(&loop->timers, timer, now + LOOP_COOL_MS * NS_PER_MS);
+    }
+}
+
+void loop_cooler_init(struct loop_cooler *cooler, void (*fn)(struct loop_cooler *)) {
+    cooler->fn = fn;
+    list_init(&cooler->node);
+}
+
+void loop_cool_later(struct loop *loop, struct loop_cooler *cooler) {
+    if (list_linked(&cooler->node)) {
+        return;
+    }
+    list_push_back(&loop->warm[0], &cooler->node);
+    if (!timer_is_armed(&loop->cool_timer)) {
+        timer_set(&loop->timers, &loop->cool_timer, loop->now + LOOP_COOL_MS * NS_PER_MS);
+    }
+}
+
+void loop_cooler_disarm(struct loop *loop, struct loop_cooler *cooler) {
+    list_del(&cooler->node);
+    if (list_empty(&loop->warm[0]) && list_empty(&loop->warm[1])) {
+        timer_clear(&loop->timers, &loop->cool_timer);
+    }
+}
+
+// ----
+
 void loop_init(struct loop *loop, struct io *io, struct blk_pool *pool, void *owner) {
     *loop = (struct loop){.io = io, .pool = pool, .owner = owner, .reserve_fd = -1};
     loop->now = io->ops->now(io);
@@ -24,6 +62,9 @@ void loop_init(struct loop *loop, struct io *io, struct blk_pool *pool, void *ow
     timer_wheel_init(&loop->timers, loop->now);
     list_init(&loop->flushes);
     list_init(&loop->again);
+    list_init(&loop->warm[0]);
+    list_init(&loop->warm[1]);
+    timer_init(&loop->cool_timer, cool);
     list_init(&loop->unwatched[0]);
     list_init(&loop->unwatched[1]);
     timer_init(&loop->unwatched_timer, link_watch_errors);
@@ -48,9 +89,12 @@ static void run_again(struct loop *loop) {
     struct list links;
     list_init(&links);
     list_splice_back(&links, &loop->again);
-    for (struct list *node; (node = list_pop_front(&links)) != NULL;) {
+    for (struct list *node; loop->n_bulk_reads > 0 && (node = list_pop_front(&links)) != NULL;) {
         link_again(node);
     }
+    // Those whose turn it was not yet are the first next time.
+    list_splice_back(&links, &loop->again);
+    list_splice_back(&loop->again, &links);
 }
 
 static void run_mail(struct loop *loop) {

@@ -18,13 +18,22 @@ struct loop_flush {
     void (*fn)(struct loop_flush *flush);
 };
 
+// Something that keeps hot blocks while it waits; embedded in its owner.
+struct loop_cooler {
+    struct list node;
+    void (*fn)(struct loop_cooler *cooler); // copies what still waits to cold memory
+};
+
 // A message for a loop from any thread: embedded in a heap object; ownership passes to fn.
 struct mail {
     struct mail *next;
     void (*fn)(struct mail *mail, void *loop_owner);
 };
 
-enum { LOOP_BULK_READS = 8 };
+enum {
+    LOOP_BULK_READS = 4, // bulk blocks received in a turn, by all links
+    LOOP_COOL_MS = 20, // hot blocks wait for one to two of these
+};
 
 struct loop_stats {
     uint64_t n_turns;
@@ -40,7 +49,7 @@ struct loop {
     struct timer_wheel timers;
     uint64_t now; // monotonic ns, updated once a turn after the wait
     struct list flushes;
-    struct list again; // links that have more to read at once
+    struct list again; // links that have something to read, in the order of their turns
     _Atomic(struct mail *) mailbox;
     void *owner; // passed to mail
     // Optional hooks for RCU: before a wait that may block, after it, and at the end of a turn.
@@ -49,13 +58,15 @@ struct loop {
     bool stop;
     struct loop_stats stats;
     // private
+    struct list warm[2]; // coolers; [1]: they wait since the period before
+    struct timer cool_timer;
     struct list unwatched[2]; // links that would not notice an error; [1]: for a while (link.c)
     struct timer unwatched_timer;
     uint64_t awake_at; // start of the working part of the turn
     struct link_send *free_sends; // recycled iovec arrays (link.c)
     uint32_t n_free_sends;
     bool is_light_turn; // few links have something to flush: sending at once is the cheapest
-    uint32_t n_bulk_reads; // left this turn, beyond the one that each bulk link has
+    uint32_t n_bulk_reads; // left in this turn
     int reserve_fd; // given up for a moment when the process is out of descriptors (listener.c)
 };
 
@@ -70,3 +81,8 @@ void loop_flush_init(struct loop_flush *flush, void (*fn)(struct loop_flush *));
 // Runs flush->fn in this turn's flush phase (a flush that arms another one: same phase).
 void loop_flush_arm(struct loop *loop, struct loop_flush *flush);
 void loop_flush_disarm(struct loop_flush *flush);
+
+void loop_cooler_init(struct loop_cooler *cooler, void (*fn)(struct loop_cooler *));
+// Runs cooler->fn once, in LOOP_COOL_MS to twice that, unless it is disarmed before.
+void loop_cool_later(struct loop *loop, struct loop_cooler *cooler);
+void loop_cooler_disarm(struct loop *loop, struct loop_cooler *cooler);

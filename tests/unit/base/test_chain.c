@@ -178,6 +178,46 @@ static void test_room_of_cut(void **state) {
     blk_pool_fini(&pool);
 }
 
+// What waits for a short time stays where it is while few bulk blocks are in use.
+static void test_cool(void **state) {
+    struct blk_pool pool;
+    blk_pool_init(&pool, 4);
+    struct chain chain;
+    chain_init(&chain, &pool);
+    assert_false(chain_cool(&chain));
+    chain_copy(&chain, SLICE_LIT("cold"));
+    assert_false(chain_cool(&chain));
+    for (int i = 0; i < BLK_BULK_WARM; i++) {
+        struct blk *blk = blk_new_bulk(&pool);
+        memset(blk->base, 'h', BLK_DATA_MAX);
+        chain_give(&chain, blk, 0, BLK_DATA_MAX);
+    }
+    assert_true(chain_cool(&chain));
+    assert_int_equal(pool.stats.n_bulk, BLK_BULK_WARM);
+    assert_int_equal(pool.stats.n_cold, 1);
+    // Two more are in use: as many are copied as there are too many, from the front.
+    struct blk *others[2] = {blk_new_bulk(&pool), blk_new_bulk(&pool)};
+    assert_true(chain_cool(&chain));
+    assert_int_equal(pool.stats.n_bulk, BLK_BULK_WARM);
+    assert_int_equal(pool.stats.n_cold, 3);
+    assert_false(blk_is_hot(chain.head->next->next->blk));
+    assert_true(blk_is_hot(chain.head->next->next->next->blk));
+    blk_unref(others[0]);
+    blk_unref(others[1]);
+    // An entry of a ring is wanted back, whatever is in use.
+    struct blk entry = {.cap = 8, .refs = 2, .pool = &pool, .kind = BLK_RING};
+    uint8_t bytes[8] = "ring";
+    entry.base = bytes;
+    chain_give(&chain, &entry, 0, 4);
+    assert_true(chain_cool(&chain));
+    assert_int_equal(entry.refs, 1);
+    assert_false(blk_is_hot(chain.tail->blk));
+    chain_to_cold(&chain);
+    assert_int_equal(pool.stats.n_bulk, 0);
+    chain_clear(&chain);
+    blk_pool_fini(&pool);
+}
+
 static void test_to_cold(void **state) {
     struct blk_pool pool;
     blk_pool_init(&pool, 4);
@@ -402,11 +442,11 @@ static void test_model(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blk_cold),     cmocka_unit_test(test_blk_bulk),
-        cmocka_unit_test(test_ring_release), cmocka_unit_test(test_copy_rooms),
-        cmocka_unit_test(test_room_of_cut),  cmocka_unit_test(test_to_cold),
-        cmocka_unit_test(test_iovec),        cmocka_unit_test(test_node_recycling),
-        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_blk_cold),       cmocka_unit_test(test_blk_bulk),
+        cmocka_unit_test(test_ring_release),   cmocka_unit_test(test_copy_rooms),
+        cmocka_unit_test(test_room_of_cut),    cmocka_unit_test(test_to_cold),
+        cmocka_unit_test(test_cool),           cmocka_unit_test(test_iovec),
+        cmocka_unit_test(test_node_recycling), cmocka_unit_test(test_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

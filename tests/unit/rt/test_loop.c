@@ -258,12 +258,48 @@ static void test_signals(void **state) {
     bed_fini(&bed);
 }
 
+// ---- Coolers ----
+
+static int n_cooled;
+
+static void on_cool(struct loop_cooler *cooler) {
+    assert_false(list_linked(&cooler->node));
+    n_cooled++;
+}
+
+static void test_coolers(void **state) {
+    struct bed bed;
+    bed_init(&bed, BED_FAKE, NULL, 1);
+    struct loop_cooler early, late, gone;
+    loop_cooler_init(&early, on_cool);
+    loop_cooler_init(&late, on_cool);
+    loop_cooler_init(&gone, on_cool);
+    n_cooled = 0;
+    loop_cool_later(&bed.loop, &early);
+    loop_cool_later(&bed.loop, &early); // once is enough
+    loop_cool_later(&bed.loop, &gone);
+    bed_run_ms(&bed, LOOP_COOL_MS - 1);
+    loop_cool_later(&bed.loop, &late);
+    loop_cooler_disarm(&bed.loop, &gone);
+    assert_int_equal(n_cooled, 0);
+    bed_run_ms(&bed, LOOP_COOL_MS + 2);
+    assert_true(n_cooled >= 1 && !list_linked(&early.node));
+    bed_run_ms(&bed, LOOP_COOL_MS + 2);
+    assert_int_equal(n_cooled, 2);
+    assert_false(timer_is_armed(&bed.loop.cool_timer));
+    loop_cool_later(&bed.loop, &gone);
+    loop_cooler_disarm(&bed.loop, &gone); // the last one: no timer is left behind
+    loop_cooler_disarm(&bed.loop, &gone);
+    assert_false(timer_is_armed(&bed.loop.cool_timer));
+    bed_fini(&bed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mail),          cmocka_unit_test(test_wake),
         cmocka_unit_test(test_worker_errors), cmocka_unit_test(test_worker_hooks),
         cmocka_unit_test(test_phases),        cmocka_unit_test(test_watch),
-        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_signals),       cmocka_unit_test(test_coolers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
