@@ -15,8 +15,9 @@
 // - a pick is a decision and takes nothing: the caller counts the request (l7_host_cell.active).
 //
 // Levels are priorities (0 = best, failover) or weighted groups (distribute). A priority keeps all
-// of its traffic while 1/1.4 of its weight is healthy; less spills to the next ones. A level with
-// too few healthy hosts (panic_percent) takes all of its hosts for healthy.
+// of its traffic while 1/1.4 of its hosts are healthy; with fewer some spills to the next ones.
+// When the healthy hosts of all levels are not enough for that, a level with too few of them
+// (panic_percent) takes all of its hosts for healthy.
 #pragma once
 
 #include "common/base/addr.h"
@@ -78,9 +79,11 @@ struct l7_lb_pick {
     uint64_t now_ms;
     bool has_hash; // RING, MAGLEV: without, a random host
     uint64_t hash;
-    const struct l7_host *const *tried; // not these, if within 5 draws there is another one
+    // Not these, if there is another one within 5 draws.
+    const struct l7_host_cell *const *tried;
     size_t n_tried;
-    // Leaves out the levels of all tried hosts once two hosts were tried (retryRemoteLocalities).
+    // Leaves out the levels of the tried hosts once two were tried, until all levels were
+    // (retryRemoteLocalities).
     bool leaves_locality;
 };
 // NULL: no healthy host (503, UH). The host is valid as long as the balancer.

@@ -16,7 +16,7 @@
 enum l7_lb_kind {
     L7_LB_LEAST_REQUEST,
     L7_LB_ROUND_ROBIN,
-    L7_LB_RANDOM,
+    L7_LB_RANDOM, // weights do not count, as with Envoy
     L7_LB_RING,
     L7_LB_MAGLEV,
     L7_LB_PASSTHROUGH, // to the address that was called
