@@ -309,7 +309,7 @@ static void step_discard(struct h1_conn *conn) {
     size_t used, len;
     enum h1_step step = h1_body_recv(&conn->body, seg_slice(conn->in.head), &used, &len);
     chain_skip(&conn->in, used);
-    conn->n_discarded += used;
+    conn->n_discarded += len; // framing is bounded by h1_body
     if (step == H1_STEP_END || h1_body_left(&conn->body) == 0) {
         h1_recv_end(conn, H1_RX_HOLD);
     } else if (step == H1_STEP_ERROR || conn->n_discarded > conn->config.drain_max) {

@@ -27,6 +27,8 @@ void h1_head_fini(struct h1_head *head) {
     free(head->head.fields);
     head->text = NULL;
     head->head.fields = NULL;
+    head->head.n_fields = 0;
+    head->cap = head->cap_fields = 0;
 }
 
 void h1_head_reset(struct h1_head *head) {

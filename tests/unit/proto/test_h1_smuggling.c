@@ -10,7 +10,7 @@ static const struct {
 } cases[] = {
 #define SMUGGLE(name, bytes, verdict)                                                              \
     {name, {(const uint8_t *)(bytes), sizeof(bytes) - 1}, verdict},
-#include "tests/unit/proto/h1_smuggling.h"
+#include "tests/unit/proto/h1_smuggling.def"
 #undef SMUGGLE
 };
 
