@@ -194,6 +194,26 @@ static void append_var(const struct piece *piece, const struct l7_vars *vars, st
     }
 }
 
+bool l7_template_at(const struct l7_template *tmpl, size_t index,
+                    struct l7_template_piece *ret_piece) {
+    if (index >= tmpl->n) {
+        return false;
+    }
+    const struct piece *piece = &tmpl->pieces[index];
+    *ret_piece =
+        (struct l7_template_piece){.var = piece->var, .text = piece->text, .other = piece->other};
+    return true;
+}
+
+static void make_field_value(struct buf *out, size_t start) {
+    for (size_t at = start; at < out->len; at++) {
+        uint8_t c = out->ptr[at];
+        if (c == '\r' || c == '\n' || c == '\0') {
+            out->ptr[at] = ' ';
+        }
+    }
+}
+
 void l7_template_expand(const struct l7_template *tmpl, const struct l7_vars *vars,
                         struct buf *out) {
     for (size_t i = 0; i < tmpl->n; i++) {
@@ -207,11 +227,10 @@ void l7_template_expand(const struct l7_template *tmpl, const struct l7_vars *va
         if (out->len - start > piece->max_len) {
             buf_truncate(out, start + piece->max_len);
         }
-        for (size_t at = start; at < out->len; at++) {
-            uint8_t c = out->ptr[at];
-            if (c == '\r' || c == '\n' || c == '\0') {
-                out->ptr[at] = ' ';
-            }
+        if (vars->finish != NULL) {
+            vars->finish(vars->arg, out, start);
+        } else {
+            make_field_value(out, start);
         }
     }
 }

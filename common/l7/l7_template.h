@@ -22,10 +22,13 @@ struct l7_template;
 
 // Where values come from. `request` and `response` answer REQ and RESP; NULL: none. `value` appends
 // the value of another variable (nothing when there is none); `format` is START_TIME's, "" when it
-// has none (then RFC 3339 with milliseconds is meant). NULL: none has a value.
+// has none (then RFC 3339 with milliseconds is meant). NULL: none has a value. `finish` is called
+// behind each variable, whose value begins at `start` (and may be nothing), to put something else
+// in its place; NULL: it is made fit for a header.
 struct l7_vars {
     const struct http_head *request, *response;
     void (*value)(void *arg, enum l7_var var, struct slice format, struct buf *out);
+    void (*finish)(void *arg, struct buf *out, size_t start);
     void *arg;
 };
 
@@ -37,7 +40,15 @@ const struct l7_template *l7_template_compile(struct arena *arena, struct slice 
 const struct l7_template *l7_template_literal(struct arena *arena, struct slice text);
 // The whole value when it has no variables. False: it has some.
 bool l7_template_is_literal(const struct l7_template *tmpl, struct slice *ret_text);
-// Bytes that no field value may have (RFC 9110 5.5: CR, LF, NUL) become blanks: what is expanded
-// may come from a peer.
+// What it is made of, piece by piece. False: there are not so many.
+struct l7_template_piece {
+    int var; // enum l7_var; -1: text
+    struct slice text; // or the argument: a field's name in lower case, a format
+    struct slice other; // the name behind '?'
+};
+bool l7_template_at(const struct l7_template *tmpl, size_t index,
+                    struct l7_template_piece *ret_piece);
+// Bytes that no field value may have (RFC 9110 5.5: CR, LF, NUL) become blanks (without
+// vars->finish): what is expanded may come from a peer.
 void l7_template_expand(const struct l7_template *tmpl, const struct l7_vars *vars,
                         struct buf *out);
