@@ -27,7 +27,6 @@ struct waypoint_config {
     uint32_t stream_window, stream_window_max, conn_window, frame_size, max_streams;
     uint64_t pool_idle_ns;
     // TCP
-    uint32_t mark;
     bool keepalive, user_timeout;
     uint32_t keepalive_s, keepalive_interval_s, keepalive_probes;
     // end

@@ -36,6 +36,8 @@ struct wconn_ops {
     void (*cut)(struct wconn *conn, enum flow_end reason);
     // The process drains: finish what runs, take nothing new. NULL ok.
     void (*drain)(struct wconn *conn);
+    // Payload bytes so far, for lists. NULL ok.
+    void (*count)(const struct wconn *conn, uint64_t *ret_sent, uint64_t *ret_received);
 };
 
 struct wconn {
@@ -58,6 +60,7 @@ struct wconn {
     uint16_t port; // index in service->ports
     uint8_t app_protocol; // enum app_protocol; UNKNOWN: to be sniffed
     bool is_accepted; // 200 was sent
+    bool is_tcp; // carried as bytes: reported as a whole
     uint32_t checked; // worker->recheck that it was checked against
     // The upstream of the whole connection (TCP), for lists, logs and metrics.
     struct workload *destination; // referenced or NULL
@@ -74,6 +77,14 @@ struct duplex *wconn_accept(struct wconn *conn);
 void wconn_refuse(struct wconn *conn, enum hbone_err err, enum flow_end reason);
 // The last step: gives up references, frees.
 void wconn_done(struct wconn *conn);
+
+// A connection that waits for its binding, once more; is_last: it does not wait longer. True: it
+// waits no more (and may be gone).
+bool wconn_dispatch_again(struct wconn *conn, bool is_last);
+// Policy changed: true when it is no longer allowed (conn->detail says why).
+bool wconn_is_denied(struct wconn *conn);
+// Ends it in whatever state it is; it may be gone after that.
+void wconn_cut(struct wconn *conn, enum flow_end reason);
 
 // Keeps a copy of the text (NULL or "": none) for the log.
 void wconn_set_detail(struct wconn *conn, const char *text);

@@ -50,7 +50,7 @@ struct upstream_dial {
     struct timer timer;
     struct loop_flush flush; // on_fail of what fails at once
     struct dial *dial; // while connecting plainly
-    bool is_requesting, is_hbone;
+    bool is_active, in_start, is_requesting, is_hbone;
     struct upstream_failure failure; // that waits for `flush`
     char text[192];
     union {
@@ -59,7 +59,7 @@ struct upstream_dial {
     } up;
 };
 
-// Never calls an op before it returns.
+// Never calls an op before it returns. All zero before the first start.
 void upstream_dial_start(struct upstream_dial *dial, struct wworker *worker,
                          const struct upstream_target *target, const struct upstream_dial_ops *ops);
 // Before on_open or on_fail: gives up, no callback. Harmless on one that was never started when it

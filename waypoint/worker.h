@@ -32,7 +32,8 @@ struct wworker {
     struct rand rand;
     struct list conns; // wconn.node
     struct list waiting; // wconn.waiting: their binding is not known yet
-    struct slab conn_slab;
+    struct hmap bindings; // bindings.c
+    struct slab conn_slab, tcp_slab;
     struct http_worker *http; // what the HTTP side keeps of this worker
     struct ip own_ip; // under which clients reach it; not set before the first connection
     uint64_t last_conn_id;

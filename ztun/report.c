@@ -7,6 +7,7 @@
 #include "common/obs/access_log.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
+#include "common/proc/proc_labels.h"
 #include "ztun/ztun.h"
 
 static const char *direction_of(const struct flow *flow) {
@@ -33,33 +34,6 @@ static struct slice destination_identity(const struct flow *flow) {
 
 // ---- metrics -----------------------------------------------------------------------------------
 
-static void label_source(struct slice *labels, const struct workload *workload) {
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_WORKLOAD)] = slice_str(workload->owner_name);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_CANONICAL_SERVICE)] = slice_str(workload->canonical_name);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_CANONICAL_REVISION)] =
-        slice_str(workload->canonical_revision);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_APP)] = slice_str(workload->app);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_VERSION)] = slice_str(workload->version);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_CLUSTER)] = slice_str(workload->cluster);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_REGION)] = slice_str(workload->locality.region);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_ZONE)] = slice_str(workload->locality.zone);
-}
-
-static void label_destination(struct slice *labels, const struct workload *workload) {
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_WORKLOAD)] = slice_str(workload->owner_name);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CANONICAL_SERVICE)] =
-        slice_str(workload->canonical_name);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CANONICAL_REVISION)] =
-        slice_str(workload->canonical_revision);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_APP)] = slice_str(workload->app);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_VERSION)] = slice_str(workload->version);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CLUSTER)] = slice_str(workload->cluster);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_REGION)] = slice_str(workload->locality.region);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_ZONE)] = slice_str(workload->locality.zone);
-}
-
 static struct slice reporter_of(const struct flow *flow) {
     return flow->kind == FLOW_OUTBOUND ? SLICE_LIT("source") : SLICE_LIT("destination");
 }
@@ -67,17 +41,7 @@ static struct slice reporter_of(const struct flow *flow) {
 static struct metric_series *series_of(const struct flow *flow) {
     struct slice labels[METRIC_N_LABELS(TRAFFIC)] = {0};
     labels[METRIC_LABEL(TRAFFIC, REPORTER)] = reporter_of(flow);
-    if (flow->source != NULL) {
-        label_source(labels, flow->source);
-    }
-    if (flow->destination != NULL) {
-        label_destination(labels, flow->destination);
-    }
-    if (flow->service != NULL) {
-        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE)] = slice_str(flow->service->hostname);
-        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAMESPACE)] = slice_str(flow->service->ns);
-        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAME)] = slice_str(flow->service->name);
-    }
+    proc_labels_ends(labels, flow->source, flow->destination, flow->service);
     labels[METRIC_LABEL(TRAFFIC, SOURCE_PRINCIPAL)] = source_identity(flow);
     labels[METRIC_LABEL(TRAFFIC, DESTINATION_PRINCIPAL)] = destination_identity(flow);
     labels[METRIC_LABEL(TRAFFIC, REQUEST_PROTOCOL)] = SLICE_LIT("tcp");

@@ -29,6 +29,9 @@ static bool scope_matches(uint8_t scope, const struct workload *a, const struct 
 unsigned locality_rank(const struct service *service, const struct workload *source,
                        const struct workload *destination) {
     unsigned rank = 0;
+    if (source == NULL) {
+        return 0;
+    }
     while (rank < service->n_scopes && scope_matches(service->scopes[rank], source, destination)) {
         rank++;
     }
@@ -51,6 +54,9 @@ static bool was_tried(const struct locality_request *request, const struct ip *i
 }
 
 static bool source_has_family(const struct workload *source, uint8_t family) {
+    if (source == NULL) {
+        return true;
+    }
     for (size_t i = 0; i < source->n_ips; i++) {
         if (source->ips[i].family == family) {
             return true;

@@ -9,7 +9,7 @@
 #include "common/mesh/model.h"
 
 struct locality_request {
-    const struct workload *source;
+    const struct workload *source; // NULL: not known, near to nothing
     int port; // index in service->ports; -1: no port is required (a waypoint without 15008)
     uint8_t family; // of the address that was called: an endpoint is reached over it if it can be
     const char *node; // only endpoints on this node; NULL = all

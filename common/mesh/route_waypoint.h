@@ -18,6 +18,7 @@ enum waypoint_verdict {
 struct waypoint_request {
     const char *key; // of the waypoint's own Service, "ns/hostname"
     struct slice authority;
+    bool any_binding; // also services that are bound to no waypoint (any more)
 };
 
 struct waypoint_target {

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/proc/proc_labels.h"
+
+static void label_source(struct slice *labels, const struct workload *workload) {
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_WORKLOAD)] = slice_str(workload->owner_name);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_CANONICAL_SERVICE)] = slice_str(workload->canonical_name);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_CANONICAL_REVISION)] =
+        slice_str(workload->canonical_revision);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_APP)] = slice_str(workload->app);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_VERSION)] = slice_str(workload->version);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_CLUSTER)] = slice_str(workload->cluster);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_REGION)] = slice_str(workload->locality.region);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_ZONE)] = slice_str(workload->locality.zone);
+}
+
+static void label_destination(struct slice *labels, const struct workload *workload) {
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_WORKLOAD)] = slice_str(workload->owner_name);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CANONICAL_SERVICE)] =
+        slice_str(workload->canonical_name);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CANONICAL_REVISION)] =
+        slice_str(workload->canonical_revision);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_APP)] = slice_str(workload->app);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_VERSION)] = slice_str(workload->version);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CLUSTER)] = slice_str(workload->cluster);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_REGION)] = slice_str(workload->locality.region);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_ZONE)] = slice_str(workload->locality.zone);
+}
+
+void proc_labels_ends(struct slice labels[METRIC_N_LABELS(TRAFFIC)], const struct workload *source,
+                      const struct workload *destination, const struct service *service) {
+    if (source != NULL) {
+        label_source(labels, source);
+    }
+    if (destination != NULL) {
+        label_destination(labels, destination);
+    }
+    if (service != NULL) {
+        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE)] = slice_str(service->hostname);
+        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAMESPACE)] = slice_str(service->ns);
+        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAME)] = slice_str(service->name);
+    }
+}

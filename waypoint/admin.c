@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The operator's endpoints: admin on loopback, readiness.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/clock.h"
+#include "common/proc/proc_dump.h"
+#include "version.h"
+#include "waypoint/conn_list.h"
+#include "waypoint/control.h"
+
+enum { ADMIN_CONNS_MAX = 20000 }; // of one answer; more are counted
+
+// ---- readiness
+// -----------------------------------------------------------------------------------
+
+void admin_readiness(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    struct control *control = arg;
+    if (!slice_eq_str(query->path, "/healthz/ready")) {
+        proc_admin_reply_text(exchange, 404, "not found\n");
+        return;
+    }
+    struct buf reasons;
+    buf_init(&reasons, 65536);
+    if (control_is_ready(control, &reasons)) {
+        proc_admin_reply_text(exchange, 200, "ready\n");
+    } else {
+        http_reply(exchange, 503, "text/plain", buf_slice(&reasons));
+    }
+    buf_fini(&reasons);
+}
+
+// ---- parts of answers
+// ----------------------------------------------------------------------------
+
+static void put_addr(struct json_out *out, const char *key, const struct addr *addr) {
+    char text[ADDR_TEXT_MAX];
+    if (ip_is_set(&addr->ip)) {
+        json_out_kv_str(out, key, addr_text(addr, text));
+    }
+}
+
+static void put_text(struct json_out *out, const char *key, const char *text) {
+    if (text != NULL && text[0] != '\0') {
+        json_out_kv_str(out, key, text);
+    }
+}
+
+static void put_conn(struct json_out *out, const struct wconn_info *info) {
+    json_out_begin_object(out);
+    json_out_kv_u64(out, "id", info->id);
+    json_out_kv_str(out, "protocol", info->protocol[0] != '\0' ? info->protocol : "waiting");
+    json_out_kv_u64(out, "worker", info->worker);
+    json_out_kv_u64(out, "ageMillis", info->age_ns / NS_PER_MS);
+    put_addr(out, "src", &info->client);
+    put_text(out, "srcWorkload", info->source);
+    put_text(out, "srcIdentity", info->client_id);
+    put_addr(out, "originalDst", &info->dst);
+    put_text(out, "dstService", info->service);
+    put_text(out, "dstWorkload", info->destination);
+    put_addr(out, "actualDst", &info->target);
+    put_addr(out, "hboneAddr", &info->hbone_addr);
+    json_out_kv_bool(out, "accepted", info->is_accepted);
+    json_out_kv_u64(out, "bytesSent", info->n_sent);
+    json_out_kv_u64(out, "bytesReceived", info->n_received);
+    json_out_end(out);
+}
+
+static int by_id(const void *a, const void *b) {
+    const struct wconn_info *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+static void put_conns(struct json_out *out, struct wconn_list *list) {
+    if (list->n_items > 0) {
+        qsort(list->items, list->n_items, sizeof(*list->items), by_id);
+    }
+    json_out_kv_array(out, "connections");
+    for (size_t i = 0; i < list->n_items; i++) {
+        put_conn(out, &list->items[i]);
+    }
+    json_out_end(out);
+    json_out_kv_u64(out, "connectionsNotShown", list->n_skipped);
+}
+
+static void put_gateway(struct json_out *out, const struct waypoint_config *config,
+                        const struct snapshot *snap) {
+    char key[512], id[SPIFFE_TEXT_MAX];
+    json_out_kv_object(out, "gateway");
+    json_out_kv_str(out, "namespace", config->ns);
+    json_out_kv_str(out, "name", config->name);
+    json_out_kv_str(out, "service", waypoint_service_key(config, snap, key));
+    json_out_kv_str(out, "identity", waypoint_identity_id(config, snap, id));
+    put_text(out, "pod", config->pod_name);
+    put_text(out, "node", config->node_name);
+    json_out_end(out);
+}
+
+static void put_ms(struct json_out *out, const char *key, uint64_t ms) {
+    char text[32];
+    snprintf(text, sizeof(text), "%llu%s", (unsigned long long)(ms % 1000 == 0 ? ms / 1000 : ms),
+             ms % 1000 == 0 ? "s" : "ms");
+    json_out_kv_str(out, key, text);
+}
+
+static void put_config(struct json_out *out, const struct waypoint_config *config) {
+    json_out_kv_object(out, "config");
+    json_out_kv_str(out, "configPath", config->config_path);
+    json_out_kv_str(out, "caDir", config->ca_dir);
+    json_out_kv_str(out, "crlPath", config->crl_path);
+    json_out_kv_str(out, "logFilter", config->log_filter);
+    json_out_kv_str(out, "logFormat", config->log_format);
+    json_out_kv_str(out, "trustDomain", config->trust_domain);
+    json_out_kv_str(out, "clusterDomain", config->cluster_domain);
+    json_out_kv_str(out, "clusterId", config->cluster_id);
+    json_out_kv_str(out, "network", config->network);
+    json_out_kv_str(out, "rootNamespace", config->root_namespace);
+    put_ms(out, "secretTtl", (uint64_t)config->secret_ttl_s * 1000);
+    json_out_kv_u64(out, "numWorkerThreads", config->n_workers);
+    put_addr(out, "listenAddr", &config->listen);
+    put_addr(out, "adminAddr", &config->admin);
+    put_addr(out, "statsAddr", &config->metrics);
+    put_addr(out, "readinessAddr", &config->readiness);
+    json_out_kv_u64(out, "initialWindowSize", config->stream_window);
+    json_out_kv_u64(out, "windowSize", config->stream_window_max);
+    json_out_kv_u64(out, "connectionWindowSize", config->conn_window);
+    json_out_kv_u64(out, "frameSize", config->frame_size);
+    json_out_kv_u64(out, "poolMaxStreamsPerConn", config->max_streams);
+    put_ms(out, "poolUnusedReleaseTimeout", config->pool_idle_ns / NS_PER_MS);
+    json_out_kv_bool(out, "keepaliveEnabled", config->keepalive);
+    put_ms(out, "keepaliveTime", (uint64_t)config->keepalive_s * 1000);
+    put_ms(out, "keepaliveInterval", (uint64_t)config->keepalive_interval_s * 1000);
+    json_out_kv_u64(out, "keepaliveRetries", config->keepalive_probes);
+    json_out_kv_bool(out, "userTimeoutEnabled", config->user_timeout);
+    put_ms(out, "selfTerminationDeadline", config->termination_ms);
+    json_out_kv_u64(out, "memoryLimit", config->memory_limit);
+    json_out_kv_bool(out, "enableResponseBaggage", config->response_baggage);
+    json_out_end(out);
+}
+
+// ---- pages with connections
+// ----------------------------------------------------------------------
+
+// Asks the workers one after the other, then calls done, which answers.
+struct gather {
+    struct mail mail;
+    struct control *control;
+    struct http_exchange *exchange;
+    const struct http_query *query;
+    void (*done)(struct gather *gather);
+    struct wconn_list list;
+    uint32_t n_asked;
+};
+
+static void ask_next(struct mail *mail, void *owner) {
+    (void)owner;
+    struct gather *gather = CONTAINER_OF(mail, struct gather, mail);
+    const struct waypoint *waypoint = gather->control->waypoint;
+    if (gather->n_asked < waypoint->n_workers) {
+        wworker_send_list(waypoint->workers[gather->n_asked++], &gather->mail, &gather->list);
+        return;
+    }
+    gather->done(gather);
+    wconn_list_fini(&gather->list);
+    free(gather);
+}
+
+static void gather_conns(struct control *control, struct http_exchange *exchange,
+                         const struct http_query *query, void (*done)(struct gather *gather)) {
+    struct gather *gather = xcalloc(1, sizeof(*gather));
+    gather->mail.fn = ask_next;
+    gather->control = control;
+    gather->exchange = exchange;
+    gather->query = query;
+    gather->done = done;
+    wconn_list_init(&gather->list, ADMIN_CONNS_MAX);
+    ask_next(&gather->mail, NULL);
+}
+
+static void answer_conns(struct gather *gather) {
+    struct json_out out;
+    struct buf body;
+    buf_init(&body, PROC_ADMIN_BODY_MAX);
+    proc_admin_json_init(&out, &body, gather->query);
+    json_out_begin_object(&out);
+    put_conns(&out, &gather->list);
+    json_out_end(&out);
+    proc_admin_reply(gather->exchange, gather->query, 200, "application/json", &body);
+}
+
+static void answer_dump(struct gather *gather) {
+    const struct waypoint_config *config = &gather->control->waypoint->config;
+    const struct snapshot *snap = snapshot_current();
+    struct json_out out;
+    struct buf body;
+    buf_init(&body, PROC_ADMIN_BODY_MAX);
+    proc_admin_json_init(&out, &body, gather->query);
+    json_out_begin_object(&out);
+    put_gateway(&out, config, snap);
+    json_out_key(&out, SLICE_LIT("workloads"));
+    proc_dump_workloads(&out, snap);
+    json_out_key(&out, SLICE_LIT("services"));
+    proc_dump_services(&out, snap);
+    json_out_key(&out, SLICE_LIT("policies"));
+    proc_dump_policies(&out, snap);
+    json_out_kv_object(&out, "version");
+    json_out_kv_str(&out, "version", ZTUN_VERSION);
+    json_out_kv_str(&out, "gitRevision", ZTUN_VERSION_GIT);
+    json_out_end(&out);
+    put_config(&out, config);
+    json_out_key(&out, SLICE_LIT("certificates"));
+    proc_dump_certs(&out, snap);
+    put_conns(&out, &gather->list);
+    json_out_end(&out);
+    proc_admin_reply(gather->exchange, gather->query, 200, "application/json", &body);
+}
+
+static void handle_conns(void *arg, struct http_exchange *exchange,
+                         const struct http_query *query) {
+    gather_conns(arg, exchange, query, answer_conns);
+}
+
+static void handle_dump(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    gather_conns(arg, exchange, query, answer_dump);
+}
+
+// ---- other pages
+// ---------------------------------------------------------------------------------
+
+static void put_head(struct json_out *out, const struct control *control,
+                     const struct snapshot *snap) {
+    static const char *const states[] = {"starting", "running", "draining", "cutting"};
+    struct buf reasons;
+    buf_init(&reasons, 65536);
+    json_out_kv_str(out, "version", ZTUN_VERSION_FULL);
+    json_out_kv_str(out, "state", states[control->state % ARRAY_LEN(states)]);
+    json_out_kv_bool(out, "ready", control_is_ready(control, &reasons));
+    json_out_kv_string(out, "notReadyBecause", buf_slice(&reasons));
+    json_out_kv_u64(out, "generation", snap->generation);
+    json_out_kv_u64(out, "memoryLimit", control->memory.limit);
+    json_out_kv_bool(out, "refusesNewConnections", control->memory.refuse_new);
+    buf_fini(&reasons);
+}
+
+static void put_counts(struct json_out *out, const struct control *control,
+                       const struct snapshot *snap) {
+    const struct waypoint *waypoint = control->waypoint;
+    uint64_t n_conns = 0, n_tunnels = 0;
+    for (uint32_t i = 0; i < waypoint->n_workers; i++) {
+        n_conns += waypoint->workers[i]->n_conns;
+        n_tunnels += waypoint->workers[i]->n_tunnels;
+    }
+    json_out_kv_object(out, "counts");
+    json_out_kv_u64(out, "workloads", snap->workloads.n_items);
+    json_out_kv_u64(out, "services", snap->services.n_items);
+    json_out_kv_u64(out, "policies", snap->policies.n_items);
+    json_out_kv_u64(out, "workers", waypoint->n_workers);
+    json_out_kv_u64(out, "connections", n_conns);
+    json_out_kv_u64(out, "inboundTunnels", n_tunnels);
+    json_out_end(out);
+}
+
+// What is bound here.
+struct served {
+    struct json_out *out;
+    const char *key;
+};
+
+static bool put_served(void *arg, void *leaf) {
+    struct served *served = arg;
+    const struct service *service = leaf;
+    if (strcmp(service->waypoint, served->key) == 0) {
+        json_out_string(served->out, service->leaf.key);
+    }
+    return true;
+}
+
+static void handle_status(void *arg, struct http_exchange *exchange,
+                          const struct http_query *query) {
+    struct control *control = arg;
+    const struct waypoint_config *config = &control->waypoint->config;
+    const struct snapshot *snap = snapshot_current();
+    char key[512];
+    struct json_out out;
+    struct buf body;
+    buf_init(&body, PROC_ADMIN_BODY_MAX);
+    proc_admin_json_init(&out, &body, query);
+    json_out_begin_object(&out);
+    put_head(&out, control, snap);
+    put_gateway(&out, config, snap);
+    put_counts(&out, control, snap);
+    struct served served = {.out = &out, .key = waypoint_service_key(config, snap, key)};
+    json_out_kv_array(&out, "boundServices");
+    pmap_each(&snap->services, put_served, &served);
+    json_out_end(&out);
+    proc_dump_source(&out, control->mesh.source);
+    proc_dump_objects(&out, control->mesh.builder);
+    json_out_key(&out, SLICE_LIT("identities"));
+    proc_dump_identities(&out, snap, clock_wall_s());
+    json_out_end(&out);
+    proc_admin_reply(exchange, query, 200, "application/json", &body);
+}
+
+static void handle_index(void *arg, struct http_exchange *exchange,
+                         const struct http_query *query) {
+    (void)arg;
+    (void)query;
+    proc_admin_reply_text(
+        exchange, 200,
+        "waypoint admin\n"
+        "GET  /config_dump                          workloads, services, policies, certificates, "
+        "settings, live connections\n"
+        "GET  /connections                          live connections with byte counts\n"
+        "GET  /status                               sources, what is bound here, problems\n"
+        "GET  /stats/prometheus                     metrics\n"
+        "POST /logging?level=FILTER                 change the log filter; ?reset takes it back\n"
+        "POST /quitquitquit                         drain and exit\n"
+        "GET  /debug/pprof/heap                     heap profile (jemalloc)\n"
+        "GET  /debug/pprof/heap/profiling           ?activate=true|false\n"
+        "JSON pages take ?pretty.\n");
+}
+
+static void handle_quit(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    if (!slice_eq_str(query->method, "POST")) {
+        proc_admin_reply_text(exchange, 405, "usage: POST /quitquitquit\n");
+        return;
+    }
+    proc_admin_reply_text(exchange, 200, "shutting down\n");
+    control_drain(arg);
+}
+
+static const struct proc_admin_page pages[] = {
+    {"/", handle_index},
+    {"/config_dump", handle_dump},
+    {"/connections", handle_conns},
+    {"/status", handle_status},
+    {"/stats/prometheus", proc_admin_metrics},
+    {"/metrics", proc_admin_metrics},
+    {"/logging", proc_admin_logging},
+    {"/quitquitquit", handle_quit},
+    {"/debug/pprof/heap", proc_admin_heap},
+    {"/debug/pprof/heap/profiling", proc_admin_heap_profiling},
+    {"/debug/pprof/profile", proc_admin_cpu_profile},
+};
+
+void admin_serve(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    proc_admin_dispatch(pages, ARRAY_LEN(pages), arg, exchange, query);
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// News travel to the mesh's proxies at their own pace. A client's proxy may know of a binding to
+// this waypoint before the waypoint does: its request waits, BINDINGS_WAIT_MS at most. Or it may
+// not know yet that a service needs no waypoint any more: that goes on being served for
+// BINDINGS_LINGER_MS. (A service that is bound to another waypoint is refused at once: its policy
+// is that one's.)
+//
+// Thread: the worker's.
+#pragma once
+
+#include "common/mesh/model.h"
+#include "waypoint/worker.h"
+
+struct wconn;
+
+enum {
+    BINDINGS_WAIT_MS = 2000,
+    BINDINGS_WAITING_MAX = 256, // connections of a worker; more are refused at once
+    BINDINGS_LINGER_MS = 30000,
+};
+
+void bindings_init(struct wworker *worker);
+void bindings_fini(struct wworker *worker);
+// A connection to the service is served; NULL ok.
+void bindings_served(struct wworker *worker, const struct service *service);
+// It is bound to no waypoint, and was bound to this one until a while ago. NULL: false.
+bool bindings_linger(struct wworker *worker, const struct service *service);
+bool bindings_may_wait(const struct wworker *worker);
+void bindings_wait(struct wworker *worker, struct wconn *conn);
+// A snapshot was published: who waits may go on.
+void bindings_news(struct wworker *worker);

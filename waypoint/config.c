@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "waypoint/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/proc/proc_options.h"
+
+#define FIELD(name) offsetof(struct waypoint_config, name)
+
+static const struct proc_option options[] = {
+    PROC_OPTIONS_SOURCE(struct waypoint_config),
+    {"gateway", "GATEWAY_NAME", PROC_TEXT, FIELD(gateway), "[NS/]NAME",
+     "the Gateway to be the waypoint of; its namespace is that of the pod unless given"},
+    {"namespace", "POD_NAMESPACE", PROC_TEXT, FIELD(ns), "NS", "namespace of the pod"},
+    {"service-account", "SERVICE_ACCOUNT", PROC_TEXT, FIELD(service_account), "NAME",
+     "own identity's account; default: the Gateway's name"},
+    {"node", "NODE_NAME", PROC_TEXT, FIELD(node_name), "NAME", "node that it runs on"},
+    {"pod", "POD_NAME", PROC_TEXT, FIELD(pod_name), "NAME", "own pod, for telemetry"},
+    PROC_OPTIONS_MESH(struct waypoint_config),
+    {"workers", "WORKER_THREADS", PROC_THREADS, FIELD(n_workers), "N|P%",
+     "worker threads; 0 = all cores"},
+    {"listen", NULL, PROC_ADDR, FIELD(listen), "IP:PORT", "address of the HBONE listener"},
+    PROC_OPTIONS_SERVERS(struct waypoint_config),
+    PROC_OPTIONS_TUNNEL(struct waypoint_config),
+    PROC_OPTIONS_TCP(struct waypoint_config),
+    {"drain", "CONNECTION_TERMINATION_DEADLINE", PROC_MS_U32, FIELD(termination_ms), "TIME",
+     "connections live this long after SIGTERM"},
+    {"memory-limit", NULL, PROC_BYTES_U64, FIELD(memory_limit), "BYTES",
+     "resident memory at which new connections are refused; default 70 % of the cgroup's limit"},
+    {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", PROC_BOOL, FIELD(response_baggage), "BOOL",
+     "describe the waypoint in answers to CONNECT"},
+};
+
+static const struct proc_program program = {
+    .name = "waypoint",
+    .what = "L7 proxy of a sidecarless mesh",
+    .usage = "--config DIR --ca-dir DIR --gateway NS/NAME",
+    .heading = "Options (environment names in brackets):",
+    .options = options,
+    .n_options = ARRAY_LEN(options),
+};
+
+static void set_defaults(struct waypoint_config *config) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    *config = (struct waypoint_config){
+        .node_name = "",
+        .pod_name = "",
+        .log_filter = "info",
+        .log_format = "plain",
+        .trust_domain = "cluster.local",
+        .cluster_domain = "cluster.local",
+        .cluster_id = "Kubernetes",
+        .network = "",
+        .root_namespace = "istio-system",
+        .secret_ttl_s = 24 * 3600,
+        .n_workers = (uint32_t)MAX(2, cores / 4),
+        .stream_window = 256 * 1024,
+        .stream_window_max = 4 * 1024 * 1024,
+        .conn_window = 16 * 1024 * 1024,
+        .frame_size = 1024 * 1024,
+        .max_streams = 100,
+        .pool_idle_ns = 300 * NS_PER_SEC,
+        .keepalive = true,
+        .keepalive_s = 180,
+        .keepalive_interval_s = 180,
+        .keepalive_probes = 9,
+        .termination_ms = 5000,
+        .response_baggage = true,
+    };
+    CHECK(addr_parse(slice_str("[::]:15008"), &config->listen));
+    CHECK(addr_parse(slice_str("127.0.0.1:15000"), &config->admin));
+    CHECK(addr_parse(slice_str("0.0.0.0:15020"), &config->metrics));
+    CHECK(addr_parse(slice_str("0.0.0.0:15021"), &config->readiness));
+}
+
+// What becomes part of a SPIFFE id and of a host name.
+static bool is_name(const char *text) {
+    size_t len = strlen(text);
+    return len > 0 && len <= 253 && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789.-") == len;
+}
+
+static bool take_gateway(struct waypoint_config *config) {
+    const char *slash = strchr(config->gateway, '/');
+    config->name = slash != NULL ? slash + 1 : config->gateway;
+    if (slash != NULL) {
+        config->ns = xstrndup(config->gateway, (size_t)(slash - config->gateway)); // for good
+    }
+    if (config->ns == NULL) {
+        fprintf(stderr, "waypoint: --gateway: \"%s\" has no namespace, expected NS/NAME\n",
+                config->gateway);
+        return false;
+    }
+    if (config->service_account == NULL) {
+        config->service_account = config->name;
+    }
+    if (!is_name(config->ns) || !is_name(config->name)) {
+        fprintf(stderr, "waypoint: --gateway: \"%s\" is not valid, expected NS/NAME\n",
+                config->gateway);
+        return false;
+    }
+    if (!is_name(config->service_account)) {
+        fprintf(stderr, "waypoint: --service-account: \"%s\" is not valid\n",
+                config->service_account);
+        return false;
+    }
+    return true;
+}
+
+static int check(struct waypoint_config *config) {
+    if (config->config_path == NULL || config->ca_dir == NULL || config->gateway == NULL) {
+        fprintf(stderr, "waypoint: --%s is required (see waypoint --help)\n",
+                config->config_path == NULL ? "config"
+                : config->ca_dir == NULL    ? "ca-dir"
+                                            : "gateway");
+        return 2;
+    }
+    struct proc_limits limits = {
+        .n_workers = config->n_workers,
+        .stream_window = config->stream_window,
+        .stream_window_max = config->stream_window_max,
+        .conn_window = config->conn_window,
+        .frame_size = config->frame_size,
+        .log_format = config->log_format,
+    };
+    return take_gateway(config) && proc_options_check(&program, &limits) ? 0 : 2;
+}
+
+int waypoint_config_parse(struct waypoint_config *config, int argc, char **argv) {
+    set_defaults(config);
+    proc_options_grace(&config->termination_ms);
+    int rc = proc_options_parse(&program, config, argc, argv);
+    return rc != 0 ? rc : check(config);
+}

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "waypoint/control.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/l7/l7_policy.h"
+#include "common/l7/l7_regex.h"
+#include "common/l7/l7_routes.h"
+#include "common/obs/log.h"
+#include "common/obs/metrics.h"
+#include "common/proc/proc_start.h"
+#include "common/rt/sock.h"
+#include "version.h"
+
+LOG_SCOPE(log_control, "waypoint");
+LOG_SCOPE(log_config, "waypoint::config");
+LOG_SCOPE(log_identity, "waypoint::identity");
+LOG_SCOPE(log_admin, "waypoint::admin");
+
+enum {
+    TICK_MS = 200,
+    EXPIRE_MS = 30000,
+    DRAIN_ACCEPT_MS = 2000, // a stopping process still serves what was on its way to it
+    DRAIN_QUEUES_MS = 100, // and what waits in the listeners' queues when that time is over
+    DRAIN_SPREAD_MS = 2000, // the last connections are reset over this time
+    TUNNEL_USER_TIMEOUT_MS = 30000,
+};
+
+// ---- listeners
+// -----------------------------------------------------------------------------------
+
+static bool is_any(const struct ip *ip) {
+    struct ip any = {.family = 6};
+    return ip_eq(ip, &any);
+}
+
+static int listen_once(const struct waypoint_config *config, const struct addr *bind) {
+    struct sock_listen_params params = {
+        .netns_fd = -1,
+        .bind = *bind,
+        .reuse_port = true,
+        .keepalive_s = config->keepalive ? config->keepalive_s : 0,
+        .keepalive_interval_s = config->keepalive_interval_s,
+        .keepalive_probes = config->keepalive_probes,
+        .is_tunnel = true,
+        .user_timeout_ms = TUNNEL_USER_TIMEOUT_MS,
+    };
+    return sock_listen(&params);
+}
+
+// One socket each for the workers (SO_REUSEPORT): the kernel spreads tunnels over them, and over
+// those of a second process beside.
+static int open_listeners(struct control *control) {
+    const struct waypoint_config *config = &control->waypoint->config;
+    struct addr bind = config->listen;
+    for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
+        int fd = listen_once(config, &bind);
+        if (fd == -EAFNOSUPPORT && i == 0 && is_any(&bind.ip)) {
+            bind.ip = (struct ip){.family = 4}; // a kernel without IPv6
+            fd = listen_once(config, &bind);
+        }
+        if (fd < 0) {
+            log_error(&log_control, "cannot listen", LOG_ADDR("address", &bind),
+                      LOG_ERRNO("error", fd));
+            return fd;
+        }
+        wworker_send_listen(control->waypoint->workers[i], fd);
+    }
+    control->is_listening = true;
+    return 0;
+}
+
+// ---- identity
+// ------------------------------------------------------------------------------------
+
+// The trust domain may come with MeshConfig, later than the flags.
+static void want_identity(struct control *control) {
+    char text[SPIFFE_TEXT_MAX];
+    waypoint_identity_id(&control->waypoint->config, snapshot_current(), text);
+    if (control->wanted != NULL && strcmp(control->wanted, text) == 0) {
+        return;
+    }
+    proc_identity_want(&control->identity, text, 1);
+    if (control->wanted != NULL) {
+        proc_identity_want(&control->identity, control->wanted, -1);
+        free(control->wanted);
+    }
+    control->wanted = xstrdup(text);
+}
+
+// Who connects shall find configuration and a certificate: so the listeners open with the first
+// one.
+static void on_identity_tick(void *arg) {
+    struct control *control = arg;
+    const struct waypoint_config *config = &control->waypoint->config;
+    if (control->is_listening || control->state != CONTROL_RUNNING ||
+        waypoint_tls(config, snapshot_current()) == NULL) {
+        return;
+    }
+    if (open_listeners(control) < 0) {
+        control->has_failed = true;
+        loop_stop(&control->loop);
+    }
+}
+
+static void on_trust_changed(void *arg) {
+    struct control *control = arg;
+    for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
+        wworker_send_trust_changed(control->waypoint->workers[i]);
+    }
+}
+
+// ---- configuration
+// -------------------------------------------------------------------------------
+
+static void on_changes(void *arg, const struct builder_changes *changes) {
+    struct control *control = arg;
+    if (changes->generation == 0) {
+        return;
+    }
+    struct wworker_news news = {
+        .policies = changes->policies_changed || changes->mesh_changed,
+        .services = changes->services_changed,
+        .workloads = changes->workloads_changed,
+    };
+    want_identity(control);
+    for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
+        wworker_send_news(control->waypoint->workers[i], news);
+    }
+}
+
+// ---- memory
+// --------------------------------------------------------------------------------------
+
+static void check_memory(struct control *control) {
+    if (!proc_memory_check(&control->memory)) {
+        return;
+    }
+    for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
+        wworker_send_pressure(control->waypoint->workers[i], control->memory.allow_growth,
+                              control->memory.refuse_new);
+    }
+}
+
+// ---- drain
+// ---------------------------------------------------------------------------------------
+
+// Connections, and tunnels whose clients may still ask for one: they close by themselves when idle.
+static bool has_conns(const struct control *control) {
+    for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
+        const struct wworker *worker = control->waypoint->workers[i];
+        if (worker->n_conns > 0 || worker->n_tunnels > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void on_drain_timer(struct timer *timer, uint64_t now) {
+    struct control *control = CONTAINER_OF(timer, struct control, drain_timer);
+    if (!has_conns(control) || now >= control->drain_deadline) {
+        loop_stop(&control->loop);
+        return;
+    }
+    if (control->state == CONTROL_DRAINING &&
+        now + DRAIN_SPREAD_MS * NS_PER_MS >= control->drain_deadline) {
+        control->state = CONTROL_CUTTING;
+        uint32_t left_ms = (uint32_t)((control->drain_deadline - now) / NS_PER_MS);
+        for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
+            wworker_send_cut(control->waypoint->workers[i], left_ms / 4 * 3);
+        }
+    }
+    timer_set(&control->loop.timers, timer, now + 50 * NS_PER_MS);
+}
+
+void control_drain(struct control *control) {
+    if (control->state >= CONTROL_DRAINING) {
+        return;
+    }
+    control->state = CONTROL_DRAINING;
+    uint32_t deadline_ms = control->waypoint->config.termination_ms;
+    uint32_t accept_ms = MIN(DRAIN_ACCEPT_MS, deadline_ms / 2);
+    log_info(&log_control, "draining", LOG_MS("deadline", deadline_ms));
+    // A successor beside us answers for readiness from now on.
+    http_server_close(&control->servers.readiness, NULL);
+    for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
+        wworker_send_drain(control->waypoint->workers[i], accept_ms);
+    }
+    control->drain_deadline = control->loop.now + deadline_ms * NS_PER_MS;
+    // Not before the workers have emptied the queues of their listeners.
+    timer_set(&control->loop.timers, &control->drain_timer,
+              control->loop.now + (accept_ms + DRAIN_QUEUES_MS) * NS_PER_MS);
+}
+
+static void on_signal(struct signals *signals, int signo) {
+    struct control *control = CONTAINER_OF(signals, struct control, signals);
+    if (signo == SIGTERM || signo == SIGINT) {
+        if (control->state >= CONTROL_DRAINING) {
+            loop_stop(&control->loop); // the second one: at once
+            return;
+        }
+        control_drain(control);
+    }
+}
+
+// ---- state
+// ---------------------------------------------------------------------------------------
+
+bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
+    const struct waypoint_config *config = &control->waypoint->config;
+    const struct snapshot *snap = snapshot_current();
+    if (control->state != CONTROL_RUNNING) {
+        buf_printf(ret_reasons, "%s\n",
+                   control->state == CONTROL_STARTING ? "starting" : "draining");
+        return false;
+    }
+    bool is_ready = true;
+    char key[512], id[SPIFFE_TEXT_MAX];
+    const struct service *own = snapshot_service(snap, waypoint_service_key(config, snap, key));
+    if (own == NULL || !own->is_waypoint) {
+        buf_printf(ret_reasons, "Gateway %s/%s, or its Service, is not in the configuration\n",
+                   config->ns, config->name);
+        is_ready = false;
+    }
+    if (waypoint_tls(config, snap) == NULL) {
+        buf_printf(ret_reasons, "no certificate for %s\n", waypoint_identity_id(config, snap, id));
+        is_ready = false;
+    }
+    if (!control->is_listening) {
+        buf_printf(ret_reasons, "the HBONE listener is not open\n");
+        is_ready = false;
+    }
+    return is_ready;
+}
+
+static void on_tick(struct timer *timer, uint64_t now) {
+    struct control *control = CONTAINER_OF(timer, struct control, tick_timer);
+    check_memory(control);
+    snapshot_reclaim();
+    metrics_tick();
+    if (now - control->last_expire >= EXPIRE_MS * NS_PER_MS) {
+        control->last_expire = now;
+        metrics_expire(now);
+    }
+    timer_set(&control->loop.timers, timer, now + TICK_MS * NS_PER_MS);
+}
+
+// ---- start and stop
+// ------------------------------------------------------------------------------
+
+static int open_loop(struct control *control, int signal_fd) {
+    int rc = proc_loop_open(&control->loop, &control->pool, &control->io, control, &log_control);
+    if (rc < 0) {
+        return rc;
+    }
+    control->waypoint->control_loop = &control->loop;
+    signals_init(&control->signals, &control->loop, signal_fd, on_signal);
+    timer_init(&control->tick_timer, on_tick);
+    timer_init(&control->drain_timer, on_drain_timer);
+    proc_log_open(&control->log, &control->loop);
+    return 0;
+}
+
+static int open_workers(struct control *control) {
+    struct waypoint *waypoint = control->waypoint;
+    for (uint32_t i = 0; i < waypoint->config.n_workers; i++) {
+        char *error = NULL;
+        waypoint->workers[i] = wworker_new(waypoint, i, &error);
+        if (waypoint->workers[i] == NULL) {
+            log_error(&log_control, "worker does not start", LOG_STR("reason", error));
+            free(error);
+            return -EIO;
+        }
+        waypoint->n_workers++;
+    }
+    return 0;
+}
+
+static int open_identity(struct control *control) {
+    const struct waypoint_config *config = &control->waypoint->config;
+    struct proc_identity_params params = {
+        .loop = &control->loop,
+        .ca_dir = config->ca_dir,
+        .org = config->trust_domain,
+        .crl_path = config->crl_path,
+        .ttl_s = config->secret_ttl_s,
+        .compliance = config->compliance,
+        .prefer_aes_256 = config->prefer_aes_256,
+        .scope = &log_identity,
+        .on_tick = on_identity_tick,
+        .on_trust_changed = on_trust_changed,
+        .arg = control,
+    };
+    return proc_identity_open(&control->identity, &params);
+}
+
+static void init_mesh(struct control *control, const struct mesh_settings *defaults) {
+    static const struct builder_l7_ops l7 = {.routes = l7_routes_compile,
+                                             .policy = l7_policy_compile};
+    const struct waypoint_config *config = &control->waypoint->config;
+    struct proc_mesh_params params = {
+        .loop = &control->loop,
+        .builder = {.mesh = *defaults,
+                    .l7 = &l7,
+                    .proxy_namespace = config->ns,
+                    .has_targeted = true},
+        .scope = &log_config,
+        .on_changes = on_changes,
+        .arg = control,
+    };
+    kobj_regex_problem = l7_regex_problem;
+    proc_mesh_init(&control->mesh, &params);
+}
+
+static int open_admin(struct control *control) {
+    const struct waypoint_config *config = &control->waypoint->config;
+    struct proc_admin_params params = {
+        .loop = &control->loop,
+        .admin = &config->admin,
+        .metrics = &config->metrics,
+        .readiness = &config->readiness,
+        .on_admin = admin_serve,
+        .on_readiness = admin_readiness,
+        .arg = control,
+        .scope = &log_admin,
+    };
+    return proc_admin_open(&control->servers, &params);
+}
+
+static int open_all(struct control *control) {
+    const struct waypoint_config *config = &control->waypoint->config;
+    struct proc_mesh_names names = {
+        .trust_domain = config->trust_domain,
+        .cluster_domain = config->cluster_domain,
+        .root_namespace = config->root_namespace,
+        .cluster_id = config->cluster_id,
+        .network = config->network,
+    };
+    struct mesh_settings mesh;
+    proc_mesh_defaults(&names, &mesh);
+    snapshot_init(&mesh);
+    snapshot_thread_register();
+    int rc = open_workers(control);
+    proc_be_nice();
+    if (rc == 0) {
+        rc = open_identity(control);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    init_mesh(control, &mesh);
+    timer_set(&control->loop.timers, &control->tick_timer, control->loop.now);
+    rc = open_admin(control);
+    if (rc == 0) {
+        rc = proc_mesh_load(&control->mesh, config->config_path);
+    }
+    want_identity(control);
+    return rc;
+}
+
+static void close_all(struct control *control) {
+    struct waypoint *waypoint = control->waypoint;
+    for (uint32_t i = 0; i < waypoint->n_workers; i++) {
+        wworker_free(waypoint->workers[i]);
+    }
+    log_stop_async(LOG_EXIT_TIMEOUT_MS);
+}
+
+int control_run(struct waypoint *waypoint) {
+    struct control *control = xcalloc(1, sizeof(*control));
+    control->waypoint = waypoint;
+    waypoint->control = control;
+    int signal_fd = -1;
+    int rc = proc_signals(&signal_fd);
+    if (rc == 0) {
+        rc = open_loop(control, signal_fd);
+    }
+    if (rc < 0) {
+        return 1;
+    }
+    proc_memory_init(&control->memory, waypoint->config.memory_limit, &log_control);
+    proc_collect_build("proxy");
+    rc = open_all(control);
+    if (rc == 0) {
+        control->state = CONTROL_RUNNING;
+        log_info(&log_control, "ready to serve", LOG_STR("version", ZTUN_VERSION_FULL),
+                 LOG_STR("namespace", waypoint->config.ns),
+                 LOG_STR("gateway", waypoint->config.name), LOG_U64("workers", waypoint->n_workers),
+                 LOG_U64("memory_limit", control->memory.limit));
+        loop_run(&control->loop);
+        log_info(&log_control, "stopped");
+    }
+    close_all(control);
+    // The process ends: sources, tables and the ring go with it.
+    return rc == 0 && !control->has_failed ? 0 : 1;
+}
