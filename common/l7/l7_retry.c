@@ -213,5 +213,6 @@ uint64_t l7_retry_backoff_ms(const struct l7_retry *retry, struct rand *rand) {
     uint64_t base = retry->policy->base_ms, max = retry->policy->max_ms;
     uint32_t n = MIN(retry->n_done, 32U);
     uint64_t bound = ((UINT64_C(1) << n) - 1) * base;
-    return bound > 0 ? MIN(rand_below(rand, bound), max) : 0;
+    uint64_t ms = bound > 0 ? rand_below(rand, bound) : 0;
+    return MIN(ms, max);
 }
