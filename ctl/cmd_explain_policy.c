@@ -91,7 +91,7 @@ struct visit {
 static bool visit_policy(void *arg, const struct policy *policy) {
     static const char *const scopes[] = {"mesh", "namespace", "workload"};
     struct visit *visit = arg;
-    int rule = rbac_policy_match(policy, visit->request);
+    int rule = rbac_policy_match(snapshot_current()->mesh, policy, visit->request);
     json_t *item = json_pack("{s:s%, s:s, s:s, s:b, s:b}", "policy", policy->leaf.key.ptr,
                              (size_t)policy->leaf.key.len, "action",
                              policy->action == POLICY_DENY ? "DENY" : "ALLOW", "scope",

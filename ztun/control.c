@@ -192,7 +192,11 @@ static int open_identity(struct control *control) {
 }
 
 static void on_changes(void *arg, const struct builder_changes *changes) {
-    control_pods_apply(arg, changes);
+    struct control *control = arg;
+    if (changes->mesh_changed) {
+        proc_identity_set_mesh(&control->identity, snapshot_current()->mesh);
+    }
+    control_pods_apply(control, changes);
 }
 
 static void init_mesh(struct control *control, const struct mesh_settings *defaults) {

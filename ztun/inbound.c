@@ -144,7 +144,8 @@ static struct workload *find_source(const struct snapshot *snap, const struct in
     if (source == NULL && ip_is_set(&connect->source.ip)) {
         source = snapshot_workload_by_ip(snap, &connect->source.ip);
     }
-    if (source != NULL && !slice_eq_str(in->flow.peer_identity, source->identity)) {
+    if (source != NULL &&
+        !mesh_is_same_identity(snap->mesh, in->flow.peer_identity, slice_str(source->identity))) {
         return NULL;
     }
     return source;

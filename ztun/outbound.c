@@ -15,7 +15,7 @@
 enum {
     OUTBOUND_ATTEMPTS = 3, // the first endpoint and two more
     OUTBOUND_RETRY_MS = 10000, // no further attempt later than this
-    OUTBOUND_DIAL_MS = 10000, // one TCP connect
+    OUTBOUND_DIAL_MS = 10000, // one TCP connect; else MeshConfig's connectTimeout
 };
 
 struct outbound {
@@ -110,9 +110,11 @@ static void connect_plain(struct outbound *out, const struct route *route) {
     struct zworker *worker = out->flow.zpod->worker;
     struct io_socket_params params;
     ztun_socket_params(&params, out->flow.zpod, &route->target, false);
+    uint32_t timeout_ms = snapshot_current()->mesh->connect_timeout_ms;
+    timeout_ms = timeout_ms != 0 ? timeout_ms : OUTBOUND_DIAL_MS;
     out->flow.target = route->target;
-    out->dial = dial_start(worker->loop, &params, &route->target, OUTBOUND_DIAL_MS * NS_PER_MS,
-                           on_dial, out);
+    out->dial =
+        dial_start(worker->loop, &params, &route->target, timeout_ms * NS_PER_MS, on_dial, out);
 }
 
 // ---- tunnel ------------------------------------------------------------------------------------

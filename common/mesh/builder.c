@@ -455,6 +455,14 @@ static void update_mesh(struct mesh_builder *b) {
     if (config != NULL) {
         copy_text(mesh.trust_domain, sizeof(mesh.trust_domain), config->trust_domain);
         copy_text(mesh.root_namespace, sizeof(mesh.root_namespace), config->root_namespace);
+        uint32_t n_aliases = MIN(config->n_trust_domain_aliases, (uint32_t)MESH_ALIASES_MAX);
+        for (uint32_t i = 0; i < n_aliases; i++) {
+            copy_text(mesh.trust_domain_aliases[i], sizeof(mesh.trust_domain_aliases[i]),
+                      config->trust_domain_aliases[i]);
+        }
+        if (config->connect_timeout_ms > 0) {
+            mesh.connect_timeout_ms = (uint32_t)MIN(config->connect_timeout_ms, INT32_MAX);
+        }
         if (config->has_outbound_mode) {
             mesh.outbound_registry_only = config->outbound_mode == OUTBOUND_REGISTRY_ONLY;
         }

@@ -40,6 +40,8 @@ struct identity_manager {
     char *crl;
     size_t crl_len;
     uint64_t crl_generation;
+    struct slice *aliases; // trust domains
+    size_t n_aliases;
     unsigned n_in_flight;
     uint64_t n_issued, n_failures;
     uint64_t now_mono; // of the tick that runs, or of the last one
@@ -88,6 +90,8 @@ static struct tls_ctx *context_new(const struct identity_manager *m, const struc
         .crl_pem = crl,
         .crl_generation = generation,
         .trust_domain = id.trust_domain,
+        .trust_domain_aliases = m->aliases,
+        .n_trust_domain_aliases = m->n_aliases,
         .compliance = m->params.compliance,
         .prefer_aes_256 = m->params.prefer_aes_256,
     };
@@ -359,10 +363,10 @@ void identity_manager_reissue(struct identity_manager *m) {
     }
 }
 
-bool identity_manager_set_crl(struct identity_manager *m, struct slice crl, char **ret_error) {
-    uint64_t generation = m->crl_generation + 1;
+// New contexts for all identities, or for none: what one of them refuses changes nothing.
+static bool rebuild(struct identity_manager *m, struct slice crl, uint64_t generation,
+                    char **ret_error) {
     bool is_bad = false;
-    // All contexts first: a list that one of them refuses changes nothing.
     struct rebuilt {
         struct entry *entry;
         struct tls_ctx *tls;
@@ -394,13 +398,47 @@ bool identity_manager_set_crl(struct identity_manager *m, struct slice crl, char
         list[i].entry->is_changed = true;
     }
     free(list);
-    if (!is_bad) {
-        free(m->crl);
-        m->crl = slice_dup(crl);
-        m->crl_len = crl.len;
-        m->crl_generation = generation;
-    }
     return !is_bad;
+}
+
+bool identity_manager_set_crl(struct identity_manager *m, struct slice crl, char **ret_error) {
+    uint64_t generation = m->crl_generation + 1;
+    if (!rebuild(m, crl, generation, ret_error)) {
+        return false;
+    }
+    free(m->crl);
+    m->crl = slice_dup(crl);
+    m->crl_len = crl.len;
+    m->crl_generation = generation;
+    return true;
+}
+
+static void free_aliases(struct identity_manager *m) {
+    for (size_t i = 0; i < m->n_aliases; i++) {
+        free((void *)(uintptr_t)m->aliases[i].ptr);
+    }
+    free(m->aliases);
+}
+
+bool identity_manager_set_aliases(struct identity_manager *m, const struct slice *aliases,
+                                  size_t n_aliases) {
+    bool is_same = n_aliases == m->n_aliases;
+    for (size_t i = 0; i < n_aliases && is_same; i++) {
+        is_same = slice_eq(aliases[i], m->aliases[i]);
+    }
+    if (is_same) {
+        return false;
+    }
+    free_aliases(m);
+    m->aliases = xcalloc(n_aliases + 1, sizeof(*m->aliases));
+    m->n_aliases = n_aliases;
+    for (size_t i = 0; i < n_aliases; i++) {
+        m->aliases[i] = slice_make(slice_dup(aliases[i]), aliases[i].len);
+    }
+    char *error = NULL;
+    CHECK(rebuild(m, crl_slice(m), m->crl_generation,
+                  &error)); // they were built from the same once
+    return true;
 }
 
 struct identity_manager *identity_manager_new(const struct identity_manager_params *params) {
@@ -420,6 +458,7 @@ void identity_manager_free(struct identity_manager *m) {
     }
     hmap_fini(&m->entries);
     free(m->crl);
+    free_aliases(m);
     free(m);
 }
 

@@ -85,6 +85,11 @@ void identity_manager_reissue(struct identity_manager *manager);
 MUST_USE bool identity_manager_set_crl(struct identity_manager *manager, struct slice crl,
                                        char **ret_error);
 
+// Trust domains that are accepted like the own one (borrowed for the call). Contexts are rebuilt at
+// the next tick when something changed, which is the result.
+bool identity_manager_set_aliases(struct identity_manager *manager, const struct slice *aliases,
+                                  size_t n_aliases);
+
 struct identity_info {
     const char *spiffe_id;
     uint8_t state; // enum identity_state

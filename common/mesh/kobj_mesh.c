@@ -3,6 +3,8 @@
 // MeshConfig: the text `mesh` in the ConfigMap istio, a YAML document of its own. What concerns
 // sidecars, gateways and the control plane is known by name.
 #include "common/mesh/kobj_priv.h"
+#include "common/mesh/snapshot.h"
+#include "common/proto/spiffe.h"
 
 static const struct schema_name outbound_modes[] = {
     {"ALLOW_ANY", OUTBOUND_ALLOW_ANY},
@@ -74,9 +76,29 @@ static const struct schema_msg proxy_msg = {
     .is_snake_ok = true,
 };
 
+static const char *check_trust_domain(const char *text) {
+    return spiffe_trust_domain_is_valid(slice_str(text))
+               ? NULL
+               : "is not a trust domain: lower case letters, digits, `.`, `-` and `_`, at most 255";
+}
+
+static void check_mesh(struct schema_ctx *ctx, const struct cfg_node *node, const void *out) {
+    const struct mesh_config *mesh = out;
+    if (mesh->n_trust_domain_aliases > MESH_ALIASES_MAX) {
+        schema_error(ctx, cfg_get(node, "trustDomainAliases"), "trustDomainAliases",
+                     "has more than %d names", MESH_ALIASES_MAX);
+    }
+    if (mesh->locality_lb != NULL) {
+        schema_warn(ctx, cfg_get(node, "localityLbSetting"), "localityLbSetting",
+                    "does not concern L4, where a Service's trafficDistribution tells which "
+                    "endpoints are near; only a waypoint looks at it");
+    }
+}
+
 static const struct schema_field mesh_fields[] = {
     F_STR(struct mesh_config, trust_domain, "trustDomain"),
-    F_STRS(struct mesh_config, trust_domain_aliases, "trustDomainAliases"),
+    F_STRS(struct mesh_config, trust_domain_aliases, "trustDomainAliases",
+           .check = check_trust_domain),
     F_STR(struct mesh_config, root_namespace, "rootNamespace", .check = schema_check_dns_label),
     F_FLAT("outboundTrafficPolicy", &outbound_msg),
     F_STR(struct mesh_config, access_log_file, "accessLogFile"),
@@ -103,6 +125,7 @@ const struct schema_msg mesh_config_msg = {
              "mixerCheckServer mixerReportServer disablePolicyChecks policyCheckFailOpen "
              "sidecarToTelemetrySessionAffinity thriftConfig disableMixerHttpReports",
     .is_snake_ok = true,
+    .check = check_mesh,
 };
 
 // The text is indented by two more than its key when it is a block; positions inside of it then

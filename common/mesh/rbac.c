@@ -7,23 +7,29 @@
 
 struct match_input {
     const struct rbac_request *request;
+    const struct mesh_settings *mesh;
     struct slice principal; // without "spiffe://"; empty for plaintext
-    struct slice ns, sa; // of the identity
+    struct slice trust_domain, ns, sa; // of the identity
     bool has_identity;
+    bool has_aliases; // the mesh has several trust domains, and the identity is of one of them
 };
 
 // An identity that is not in the mesh's form still is a principal, but has no namespace.
-static struct match_input match_input_of(const struct rbac_request *request) {
+static struct match_input match_input_of(const struct mesh_settings *mesh,
+                                         const struct rbac_request *request) {
     static const struct slice scheme = {(const uint8_t *)"spiffe://", 9};
-    struct match_input in = {.request = request};
+    struct match_input in = {.request = request, .mesh = mesh};
     if (slice_has_prefix(request->source_identity, scheme)) {
         in.principal = slice_skip(request->source_identity, scheme.len);
     }
     struct spiffe_id id;
     if (spiffe_parse(request->source_identity, &id)) {
+        in.trust_domain = id.trust_domain;
         in.ns = id.ns;
         in.sa = id.sa;
         in.has_identity = true;
+        in.has_aliases =
+            mesh_trust_domain(mesh, 1) != NULL && mesh_is_trust_domain(mesh, id.trust_domain);
     }
     return in;
 }
@@ -51,10 +57,29 @@ static bool any_string(const struct string_match *matches, size_t n, struct slic
     return false;
 }
 
+// The same workload under the mesh's other trust domains: a policy may name any of them.
+static bool any_alias(const struct string_match *matches, size_t n, const struct match_input *in) {
+    const char *trust_domain;
+    for (size_t i = 0; (trust_domain = mesh_trust_domain(in->mesh, i)) != NULL; i++) {
+        char text[SPIFFE_TEXT_MAX];
+        if (slice_eq_str(in->trust_domain, trust_domain)) {
+            continue;
+        }
+        int len = snprintf(text, sizeof(text), "%s/ns/%.*s/sa/%.*s", trust_domain,
+                           SLICE_ARG(in->ns), SLICE_ARG(in->sa));
+        if (any_string(matches, n, slice_make(text, (size_t)len))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // Without an identity nothing matches, whatever the form: not even an empty prefix.
 static bool any_principal(const struct string_match *matches, size_t n,
                           const struct match_input *in) {
-    return in->principal.len > 0 && any_string(matches, n, in->principal);
+    return n > 0 && in->principal.len > 0 &&
+           (any_string(matches, n, in->principal) ||
+            (in->has_aliases && any_alias(matches, n, in)));
 }
 
 static bool any_account(const struct sa_match *matches, size_t n, const struct match_input *in) {
@@ -134,8 +159,9 @@ static int first_rule(const struct policy *policy, const struct match_input *in)
     return -1;
 }
 
-int rbac_policy_match(const struct policy *policy, const struct rbac_request *request) {
-    struct match_input in = match_input_of(request);
+int rbac_policy_match(const struct mesh_settings *mesh, const struct policy *policy,
+                      const struct rbac_request *request) {
+    struct match_input in = match_input_of(mesh, request);
     return first_rule(policy, &in);
 }
 
@@ -213,7 +239,7 @@ static void conclude(const struct check *check, struct rbac_verdict *v) {
 
 void rbac_check(const struct snapshot *snap, const struct workload *destination,
                 const struct rbac_request *request, struct rbac_verdict *ret_verdict) {
-    struct match_input in = match_input_of(request);
+    struct match_input in = match_input_of(snap->mesh, request);
     struct check check = {.in = &in};
     snapshot_policies_for(snap, destination, visit, &check);
     conclude(&check, ret_verdict);
@@ -265,7 +291,7 @@ static bool visit_targeted(void *arg, const struct policy *policy) {
 
 void rbac_check_waypoint(const struct snapshot *snap, const struct rbac_target *target,
                          const struct rbac_request *request, struct rbac_verdict *ret_verdict) {
-    struct match_input in = match_input_of(request);
+    struct match_input in = match_input_of(snap->mesh, request);
     struct waypoint_check own = {
         .check = {.in = &in}, .target = target, .root_ns = snap->mesh->root_namespace};
     const char *spaces[] = {own.root_ns, target->gateway_ns,

@@ -40,4 +40,5 @@ void rbac_check_waypoint(const struct snapshot *snap, const struct rbac_target *
                          const struct rbac_request *request, struct rbac_verdict *ret_verdict);
 
 // Index of the first rule of one policy that matches, or -1.
-int rbac_policy_match(const struct policy *policy, const struct rbac_request *request);
+int rbac_policy_match(const struct mesh_settings *mesh, const struct policy *policy,
+                      const struct rbac_request *request);

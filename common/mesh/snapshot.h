@@ -11,9 +11,14 @@
 #include "common/base/pmap.h"
 #include "common/mesh/model.h"
 
+enum { MESH_ALIASES_MAX = 8 };
+
 struct mesh_settings { // from MeshConfig and flags
     char trust_domain[256], cluster_domain[256], root_namespace[64], cluster_id[64], network[64];
     char preferred_service_ns[64]; // PREFERED_SERVICE_NAMESPACE; "" = none
+    char trust_domain_aliases[MESH_ALIASES_MAX]
+                             [256]; // accepted like trust_domain; "" behind the last
+    uint32_t connect_timeout_ms; // of plain TCP upstream; 0 = the program's default
     bool outbound_registry_only; // outboundTrafficPolicy REGISTRY_ONLY
 };
 
@@ -78,6 +83,13 @@ void snapshot_del_l7_routes(struct snapshot *draft, const char *service_key);
 void snapshot_set_l7_policy(struct snapshot *draft, struct leaf *leaf);
 void snapshot_del_l7_policy(struct snapshot *draft, const char *service_key);
 void snapshot_set_mesh(struct snapshot *draft, const struct mesh_settings *mesh);
+
+// The two names mean the same in this mesh: equal, or so but for trust domains of which one is an
+// alias of the other.
+bool mesh_is_same_identity(const struct mesh_settings *mesh, struct slice a, struct slice b);
+// Of all trust domains that are this mesh's, the own one first; NULL behind the last.
+const char *mesh_trust_domain(const struct mesh_settings *mesh, size_t i);
+bool mesh_is_trust_domain(const struct mesh_settings *mesh, struct slice trust_domain);
 
 // Look-ups; results are borrowed for the read section (leaf_ref to keep).
 struct workload *snapshot_workload_by_ip(const struct snapshot *snap, const struct ip *ip);

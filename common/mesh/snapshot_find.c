@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/mesh/snapshot_priv.h"
+#include "common/proto/spiffe.h"
 
 static void *index_first(const struct pmap *map, struct slice key) {
     const struct leaf_list *list = pmap_get(map, key);
@@ -151,4 +152,35 @@ void snapshot_policies_targeted(const struct snapshot *snap, const char *ns,
     if (len > 0 && (size_t)len < sizeof(key)) { // a longer name is no namespace
         visit_list(snap, slice_make(key, (size_t)len), fn, arg);
     }
+}
+
+// ---- trust domains -----------------------------------------------------------------------------
+
+const char *mesh_trust_domain(const struct mesh_settings *mesh, size_t i) {
+    if (i == 0) {
+        return mesh->trust_domain;
+    }
+    return i <= MESH_ALIASES_MAX && mesh->trust_domain_aliases[i - 1][0] != '\0'
+               ? mesh->trust_domain_aliases[i - 1]
+               : NULL;
+}
+
+bool mesh_is_trust_domain(const struct mesh_settings *mesh, struct slice trust_domain) {
+    const char *own;
+    for (size_t i = 0; (own = mesh_trust_domain(mesh, i)) != NULL; i++) {
+        if (slice_eq_str(trust_domain, own)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mesh_is_same_identity(const struct mesh_settings *mesh, struct slice a, struct slice b) {
+    struct spiffe_id one, two;
+    if (slice_eq(a, b)) {
+        return true;
+    }
+    return spiffe_parse(a, &one) && spiffe_parse(b, &two) && slice_eq(one.ns, two.ns) &&
+           slice_eq(one.sa, two.sa) && mesh_is_trust_domain(mesh, one.trust_domain) &&
+           mesh_is_trust_domain(mesh, two.trust_domain);
 }

@@ -7,6 +7,7 @@
 #include "common/base/clock.h"
 #include "common/base/rand.h"
 #include "common/mesh/ca_local.h"
+#include "common/mesh/snapshot.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "common/obs/prom.h"
@@ -103,6 +104,19 @@ static void on_timer(struct timer *timer, uint64_t now) {
 void proc_identity_want(struct proc_identity *own, const char *spiffe_id, int delta) {
     identity_manager_want(own->manager, spiffe_id, delta);
     timer_set(&own->params.loop->timers, &own->timer, own->params.loop->now);
+}
+
+void proc_identity_set_mesh(struct proc_identity *own, const struct mesh_settings *mesh) {
+    struct slice aliases[MESH_ALIASES_MAX];
+    size_t n = 0;
+    const char *alias;
+    while (n < MESH_ALIASES_MAX && (alias = mesh_trust_domain(mesh, n + 1)) != NULL) {
+        aliases[n++] = slice_str(alias);
+    }
+    if (identity_manager_set_aliases(own->manager, aliases, n)) {
+        own->trust_changed = true;
+        timer_set(&own->params.loop->timers, &own->timer, own->params.loop->now);
+    }
 }
 
 // ---- metrics -----------------------------------------------------------------------------------

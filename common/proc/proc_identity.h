@@ -43,3 +43,6 @@ MUST_USE int proc_identity_open(struct proc_identity *own,
                                 const struct proc_identity_params *params); // 0 or -errno, logged
 // One user of the identity more or less.
 void proc_identity_want(struct proc_identity *own, const char *spiffe_id, int delta);
+// MeshConfig may have changed: its trust domain aliases are accepted from now on, and only these.
+struct mesh_settings;
+void proc_identity_set_mesh(struct proc_identity *own, const struct mesh_settings *mesh);

@@ -117,6 +117,11 @@ struct tls_ctx *tls_ctx_new(const struct tls_ctx_params *params, char **ret_erro
     CHECK(tls_spiffe_parse(slice_str(ctx->identity), &id));
     ctx->trust_domain =
         slice_dup(params->trust_domain.len > 0 ? params->trust_domain : id.trust_domain);
+    ctx->n_aliases = params->n_trust_domain_aliases;
+    ctx->aliases = xcalloc(ctx->n_aliases + 1, sizeof(*ctx->aliases));
+    for (size_t i = 0; i < ctx->n_aliases; i++) {
+        ctx->aliases[i] = slice_dup(params->trust_domain_aliases[i]);
+    }
     ctx->trust = tls_trust_get(params->roots_pem, params->crl_pem, &error);
     if (ctx->trust == NULL) {
         goto out;
@@ -151,6 +156,10 @@ void tls_ctx_unref(struct tls_ctx *ctx) {
     tls_trust_unref(ctx->trust);
     free(ctx->identity);
     free(ctx->trust_domain);
+    for (size_t i = 0; i < ctx->n_aliases; i++) {
+        free(ctx->aliases[i]);
+    }
+    free(ctx->aliases);
     free(ctx);
 }
 

@@ -24,8 +24,11 @@ struct tls_ctx_params {
     struct slice roots_pem; // trust bundle; several certificates
     struct slice crl_pem; // PEM list or DER, may be empty
     uint64_t crl_generation; // part of the verified-chain cache key
-    struct slice
-        trust_domain; // own; empty: that of the own identity. A server's clients must be of it
+    // Own; empty: that of the own identity. A server's clients must be of it, or of an alias; a
+    // server's name may have an alias in its place.
+    struct slice trust_domain;
+    const struct slice *trust_domain_aliases;
+    size_t n_trust_domain_aliases;
     enum tls_compliance compliance;
     bool prefer_aes_256; // measurements against peers that use it
 };

@@ -17,6 +17,8 @@ struct tls_ctx {
     uint64_t generation;
     char *identity;
     char *trust_domain;
+    char **aliases; // further accepted ones
+    size_t n_aliases;
     int64_t not_before, not_after;
     enum tls_compliance compliance;
     // Client key shares, see tls_handshake.c: the group that servers chose instead of the first,

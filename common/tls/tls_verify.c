@@ -253,14 +253,29 @@ enum tls_err tls_verify_chain(struct tls_ctx *ctx, bool is_server, const struct 
     return err;
 }
 
-static bool is_accepted_trust_domain(const struct tls_ctx *ctx, struct slice uri) {
-    struct tls_spiffe id;
-    return tls_spiffe_parse(uri, &id) && slice_eq_str(id.trust_domain, ctx->trust_domain);
+static bool is_accepted_trust_domain(const struct tls_ctx *ctx, struct slice trust_domain) {
+    bool is_accepted = slice_eq_str(trust_domain, ctx->trust_domain);
+    for (size_t i = 0; i < ctx->n_aliases && !is_accepted; i++) {
+        is_accepted = slice_eq_str(trust_domain, ctx->aliases[i]);
+    }
+    return is_accepted;
 }
 
-static bool is_in(struct slice uri, const struct slice *list, size_t n) {
+// Equal, or so but for trust domains that are aliases of each other.
+static bool is_expected(const struct tls_ctx *ctx, struct slice uri, struct slice expected) {
+    struct tls_spiffe id, other;
+    if (slice_eq(uri, expected)) {
+        return true;
+    }
+    return ctx->n_aliases > 0 && tls_spiffe_parse(uri, &id) && tls_spiffe_parse(expected, &other) &&
+           slice_eq(id.ns, other.ns) && slice_eq(id.sa, other.sa) &&
+           is_accepted_trust_domain(ctx, id.trust_domain) &&
+           is_accepted_trust_domain(ctx, other.trust_domain);
+}
+
+static bool is_in(const struct tls_ctx *ctx, struct slice uri, const struct slice *list, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        if (slice_eq(uri, list[i])) {
+        if (is_expected(ctx, uri, list[i])) {
             return true;
         }
     }
@@ -269,15 +284,16 @@ static bool is_in(struct slice uri, const struct slice *list, size_t n) {
 
 enum tls_err tls_verify_identity(const struct tls_ctx *ctx, const struct tls_chain *chain,
                                  const struct slice *expected, size_t n_expected, char *detail) {
+    struct tls_spiffe id;
     if (chain->is_server && n_expected > 0) {
-        if (is_in(chain->san, expected, n_expected)) {
+        if (is_in(ctx, chain->san, expected, n_expected)) {
             return TLS_OK;
         }
         snprintf(detail, TLS_DETAIL_MAX, "expected %.*s%s, presented %.*s", SLICE_ARG(expected[0]),
                  n_expected > 1 ? " or another" : "", SLICE_ARG(chain->san));
         return TLS_IDENTITY_MISMATCH;
     }
-    if (is_accepted_trust_domain(ctx, chain->san)) {
+    if (tls_spiffe_parse(chain->san, &id) && is_accepted_trust_domain(ctx, id.trust_domain)) {
         return TLS_OK;
     }
     snprintf(detail, TLS_DETAIL_MAX, "presented %.*s, own trust domain is %s",

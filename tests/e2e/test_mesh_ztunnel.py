@@ -2,6 +2,7 @@
 """What ztunnel's own tests (tests/namespaced.rs) assert, under the same names."""
 
 import base64
+import json
 import re
 import signal
 import socket
@@ -346,6 +347,73 @@ def test_trust_domain_mismatch_rejected(mesh, authority):
     line = mesh.nodes[2].access(mark)[0]
     assert "TLS" in line["error"], line
     assert line["src.addr"].startswith(mesh.pods["plain-client"].ip)
+
+
+def mesh_config(mesh, **settings):
+    text = "".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
+    mesh.settle(lambda: mesh.apply({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": text}}))
+
+
+def test_trust_domain_aliases(make_mesh):
+    """Peers of an alias are let in from the moment when MeshConfig names it, and no longer than
+    that; a policy may call them by either name."""
+    mesh = make_mesh(lambda m: (m.pod("plain", 1, captured=False), m.pod("server", 2, port=8080)))
+    authority = Authority(mesh.ca)
+    peer = authority.issue("spiffe://old.example/ns/demo/sa/client")
+    target, to = f"{mesh.pods['server'].ip}:8080", ("server", 15008)
+
+    def is_refused():
+        with pytest.raises((OSError, Ended)):
+            h2 = hbone(mesh, "plain", to, peer)
+            h2.status(h2.connect(target))
+        return True
+
+    def status():
+        h2 = hbone(mesh, "plain", to, peer)
+        try:
+            return h2.status(h2.connect(target))
+        finally:
+            h2.close()
+
+    try:
+        with mesh.serve("server", 8080, echo):
+            assert is_refused()
+            mesh_config(mesh, trustDomainAliases=["older.example", "old.example"])
+            wait_until(lambda: status() == "200", 5)
+            for principal, want in (("cluster.local/ns/demo/sa/client", "200"),
+                                    ("older.example/ns/demo/sa/client", "200"),
+                                    ("cluster.local/ns/demo/sa/other", "401")):
+                mesh.settle(lambda: mesh.policy("only", "ALLOW", [  # noqa: B023
+                    {"from": [{"source": {"principals": [principal]}}]}]))  # noqa: B023
+                assert status() == want, principal
+            mesh.settle(lambda: mesh.delete("AuthorizationPolicy", "only"))
+            h2 = hbone(mesh, "plain", to, peer)
+            stream = h2.connect(target)
+            assert h2.status(stream) == "200"
+            mark = mesh.nodes[2].mark()
+            mesh_config(mesh)
+            h2.end()
+            assert stream not in h2.ended, "what is no longer trusted is cut"
+            assert "no longer trusted" in mesh.nodes[2].access(mark)[0]["error"]
+            assert is_refused()
+    finally:
+        authority.close()
+
+
+def test_connect_timeout(make_mesh):
+    """MeshConfig's, of plain TCP."""
+    mesh = make_mesh(lambda m: (m.pod("client", 1), m.pod("away", 2, captured=False)), nodes=2)
+    for line in ("add table inet filter", "add chain inet filter forward "
+                 "{ type filter hook forward priority 0; }",
+                 "add rule inet filter forward tcp dport 8080 drop"):
+        assert mesh.run("node2", "nft", line).returncode == 0
+    mesh_config(mesh, connectTimeout="1500ms")
+    mark, start = mesh.nodes[1].mark(), time.monotonic()
+    mesh.fails("client", ("away", 8080), timeout=9)
+    assert 1.3 < time.monotonic() - start < 5
+    assert "timed out" in mesh.nodes[1].access(mark, direction="outbound")[0]["error"]
 
 
 def test_server_identity_is_checked(make_mesh):

@@ -464,8 +464,21 @@ static void test_mesh_config(void **state) {
     fx_apply(b, "apiVersion: v1\nkind: ConfigMap\n"
                 "metadata: {name: istio, namespace: istio-system}\n"
                 "data:\n  mesh: |\n    trustDomain: td.example\n    rootNamespace: root\n"
-                "    outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n");
+                "    outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n"
+                "    trustDomainAliases: [old, cluster.local]\n    connectTimeout: 1500ms\n");
     assert_true(fx_changes.mesh_changed);
+    const struct mesh_settings *mesh = snapshot_current()->mesh;
+    assert_int_equal(mesh->connect_timeout_ms, 1500);
+    assert_string_equal(mesh_trust_domain(mesh, 0), "td.example");
+    assert_string_equal(mesh_trust_domain(mesh, 1), "old");
+    assert_string_equal(mesh_trust_domain(mesh, 2), "cluster.local");
+    assert_null(mesh_trust_domain(mesh, 3));
+    assert_true(mesh_is_same_identity(mesh, SLICE_LIT("spiffe://old/ns/a/sa/b"),
+                                      SLICE_LIT("spiffe://td.example/ns/a/sa/b")));
+    assert_false(mesh_is_same_identity(mesh, SLICE_LIT("spiffe://older/ns/a/sa/b"),
+                                       SLICE_LIT("spiffe://td.example/ns/a/sa/b")));
+    assert_false(mesh_is_same_identity(mesh, SLICE_LIT("spiffe://old/ns/a/sa/c"),
+                                       SLICE_LIT("spiffe://td.example/ns/a/sa/b")));
     assert_string_equal(pod("a/p")->identity, "spiffe://td.example/ns/a/sa/default");
     assert_string_equal(snapshot_current()->mesh->root_namespace, "root");
     assert_true(snapshot_current()->mesh->outbound_registry_only);
@@ -474,6 +487,8 @@ static void test_mesh_config(void **state) {
     fx_remove(b, "apiVersion: v1\nkind: ConfigMap\n"
                  "metadata: {name: istio, namespace: istio-system}\ndata: {mesh: ''}\n");
     assert_string_equal(pod("a/p")->trust_domain, "cluster.local");
+    assert_null(mesh_trust_domain(snapshot_current()->mesh, 1));
+    assert_int_equal(snapshot_current()->mesh->connect_timeout_ms, 0);
 }
 
 // What the control thread is told.

@@ -340,12 +340,34 @@ static void test_crl_and_reissue(void **state) {
     free(crl);
 }
 
+// Other trust domains: contexts are rebuilt, nothing is issued; the same again changes nothing.
+static void test_aliases(void **state) {
+    const struct slice aliases[] = {SLICE_LIT("old"), SLICE_LIT("older")};
+    identity_manager_want(m, ALICE, 1);
+    tick();
+    struct tls_ctx *first = tls_ctx_ref(published(ALICE)->tls);
+    assert_true(identity_manager_set_aliases(m, aliases, 2));
+    tick();
+    struct tls_ctx *second = tls_ctx_ref(published(ALICE)->tls);
+    assert_ptr_not_equal(second, first);
+    assert_false(identity_manager_set_aliases(m, aliases, 2));
+    assert_true(identity_manager_set_aliases(m, aliases, 1));
+    identity_manager_want(m, "spiffe://cluster.local/ns/n/sa/later", 1); // has them, too
+    tick();
+    assert_ptr_not_equal(published(ALICE)->tls, second);
+    assert_true(identity_manager_set_aliases(m, NULL, 0));
+    assert_int_equal(fake.n_issues, 2);
+    tls_ctx_unref(first);
+    tls_ctx_unref(second);
+}
+
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_life),    TEST(test_renewal),     TEST(test_ca_away),
         TEST(test_backoff), TEST(test_async),       TEST(test_clock_jumps),
         TEST(test_many),    TEST(test_bad_answers), TEST(test_crl_and_reissue),
+        TEST(test_aliases),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,7 +99,10 @@ static void test_mesh_config(void **state) {
                  "    extensionProviders: [{name: x}]\n"
                  "  meshNetworks: 'networks: {}'\n",
                  CONFIG_YAML);
-    assert_messages(&f.errors, "");
+    assert_messages(&f.errors,
+                    "14:7: warning: ConfigMap i/istio: data.mesh.localityLbSetting: "
+                    "does not concern L4, where a Service's trafficDistribution tells which "
+                    "endpoints are near; only a waypoint looks at it\n");
     const struct mesh_config *m = f.objs[0]->config_map->mesh;
     assert_non_null(m);
     assert_string_equal(m->trust_domain, "td");

@@ -129,8 +129,8 @@ static void test_fields(void **state) {
         struct policy spec = {
             .leaf.key = SLICE_LIT("a/p"), .name = "p", .ns = "a", .rules = &rule, .n_rules = 1};
         struct policy *policy = policy_new(&spec);
-        if ((rbac_policy_match(policy, &alice) == 0) != cases[i].alice ||
-            (rbac_policy_match(policy, &plain) == 0) != cases[i].plain) {
+        if ((rbac_policy_match(snapshot_current()->mesh, policy, &alice) == 0) != cases[i].alice ||
+            (rbac_policy_match(snapshot_current()->mesh, policy, &plain) == 0) != cases[i].plain) {
             fail_msg("case %zu", i);
         }
         leaf_unref(policy);
@@ -191,7 +191,7 @@ static void test_nesting(void **state) {
             .n_rules = cases[i].n_rules,
         };
         struct policy *policy = policy_new(&spec);
-        if (rbac_policy_match(policy, &request) != cases[i].expect) {
+        if (rbac_policy_match(snapshot_current()->mesh, policy, &request) != cases[i].expect) {
             fail_msg("case %zu", i);
         }
         leaf_unref(policy);
@@ -286,8 +286,55 @@ static void test_sets(void **state) {
     }
 }
 
+// Policies may name any of the mesh's trust domains, and no other.
+static void test_trust_domain_aliases(void **state) {
+    static const struct {
+        struct string_match match;
+        const char *identity;
+        bool expect;
+    } cases[] = {
+        {EXACT("cluster.local/ns/red/sa/alice"), ALICE, true},
+        {EXACT("old/ns/red/sa/alice"), ALICE, true},
+        {EXACT("older/ns/red/sa/alice"), ALICE, true},
+        {EXACT("cluster.local/ns/red/sa/alice"), "spiffe://old/ns/red/sa/alice", true},
+        {EXACT("older/ns/red/sa/alice"), "spiffe://old/ns/red/sa/alice", true},
+        {PREFIX("older/ns/red/"), "spiffe://old/ns/red/sa/alice", true},
+        {SUFFIX("/ns/red/sa/alice"), "spiffe://old/ns/red/sa/alice", true},
+        {EXACT("old/ns/red/sa/bob"), ALICE, false},
+        {EXACT("old/ns/blue/sa/alice"), ALICE, false},
+        {EXACT("strange/ns/red/sa/alice"), ALICE, false},
+        {EXACT("old/ns/red/sa/alice"), "spiffe://strange/ns/red/sa/alice", false},
+        {EXACT("strange/ns/red/sa/alice"), "spiffe://strange/ns/red/sa/alice", true},
+        {EXACT("old/ns/red/sa/alice"), "", false},
+    };
+    struct mesh_settings mesh = {.trust_domain = "cluster.local",
+                                 .trust_domain_aliases = {"old", "older"}};
+    struct mesh_settings plain = {.trust_domain = "cluster.local"};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        for (int is_not = 0; is_not < 2; is_not++) {
+            struct policy_match match = {.principals = &cases[i].match, .n_principals = 1};
+            if (is_not) {
+                match =
+                    (struct policy_match){.not_principals = &cases[i].match, .n_not_principals = 1};
+            }
+            struct policy_clause clause = {.matches = &match, .n_matches = 1};
+            struct policy_rule rule = {.clauses = &clause, .n_clauses = 1};
+            struct policy policy = {.name = "p", .ns = "a", .rules = &rule, .n_rules = 1};
+            struct rbac_request request = request_of(cases[i].identity);
+            bool is_match = rbac_policy_match(&mesh, &policy, &request) == 0;
+            assert_int_equal(is_match, cases[i].expect != (is_not != 0));
+            struct rbac_request alice = request_of(ALICE);
+            bool names_own = cases[i].match.kind == MATCH_SUFFIX ||
+                             strstr(cases[i].match.text, "cluster.local/ns/red/sa/al") != NULL;
+            is_match = rbac_policy_match(&plain, &policy, &alice) == 0;
+            assert_int_equal(is_match, names_own != (is_not != 0)); // as before without aliases
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_trust_domain_aliases, setup, teardown),
         cmocka_unit_test_setup_teardown(test_fields, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nesting, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sets, setup, teardown),

@@ -161,6 +161,37 @@ static void test_sans(void **state) {
     }
 }
 
+// Several trust domains that are one mesh: either side may show any of them.
+static void test_aliases(void **state) {
+    const struct slice aliases[] = {SLICE_LIT("old"), SLICE_LIT("older")};
+    struct tls_ctx *old = leaf_ctx("URI:spiffe://old/ns/b/sa/server", NULL);
+    struct tls_ctx *strange = leaf_ctx("URI:spiffe://strange/ns/b/sa/server", NULL);
+    struct tls_ctx_params params = {.trust_domain = SLICE_LIT("cluster.local"),
+                                    .trust_domain_aliases = aliases,
+                                    .n_trust_domain_aliases = 2};
+    struct tls_ctx *open = fix_ctx(&root, FIX_SERVER, &params, NULL);
+    struct tls_spiffe id;
+    assert_true(tls_spiffe_parse(SLICE_LIT(FIX_SERVER), &id));
+    char *renamed =
+        xasprintf("URI:spiffe://older/ns/%.*s/sa/%.*s", SLICE_ARG(id.ns), SLICE_ARG(id.sa));
+    struct tls_ctx *server = leaf_ctx(renamed, NULL);
+    // as client
+    check_pair(old, server_ctx, NULL, TLS_OK, TLS_TRUST_DOMAIN_MISMATCH);
+    check_pair(old, open, NULL, TLS_OK, TLS_OK);
+    check_pair(strange, open, NULL, TLS_OK, TLS_TRUST_DOMAIN_MISMATCH);
+    // as server: namespace and account must be the expected ones all the same
+    check_pair(client_ctx, server, FIX_SERVER, TLS_IDENTITY_MISMATCH, TLS_PEER_CERTIFICATE_UNKNOWN);
+    check_pair(open, server, FIX_SERVER, TLS_OK, TLS_OK);
+    check_pair(open, server, "spiffe://old/ns/b/sa/another", TLS_IDENTITY_MISMATCH,
+               TLS_PEER_CERTIFICATE_UNKNOWN);
+    check_pair(open, strange, FIX_SERVER, TLS_IDENTITY_MISMATCH, TLS_PEER_CERTIFICATE_UNKNOWN);
+    free(renamed);
+    tls_ctx_unref(old);
+    tls_ctx_unref(strange);
+    tls_ctx_unref(open);
+    tls_ctx_unref(server);
+}
+
 // A peer of another make without a usable name, or with two (X509-SVID section 2: exactly one URI).
 static void test_peer_without_one_san(void **state) {
     static const char *const sans[] = {
@@ -625,6 +656,7 @@ int main(void) {
         cmocka_unit_test(test_spiffe),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_sans),
+        cmocka_unit_test(test_aliases),
         cmocka_unit_test(test_peer_without_one_san),
         cmocka_unit_test(test_intermediate),
         cmocka_unit_test(test_roots_of_one_name),
