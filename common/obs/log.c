@@ -14,11 +14,14 @@
 #include "common/obs/metrics.h"
 
 enum {
-    STAGING_SIZE = 64 * 1024,
+    STAGING_SIZE = 64 * 1024, // a line fits into it
     DIRECT_TIMEOUT_MS = 1000, // a direct line waits no longer for a reader
     RETRY_MS = 50,
     ABORT_TIMEOUT_MS = 100,
 };
+
+_Static_assert((int)LOG_WHOLE_MAX <= (int)STAGING_SIZE && LOG_WHOLE_MAX <= LOG_RING_SIZE / 2 - 16,
+               "the longest line fits into a ring and into the staging buffer");
 
 // What a thread needs to log. Made with its first line; freed by itself, or by the drainer when it
 // has a ring, which may hold lines after the thread ended.
@@ -106,24 +109,37 @@ static void wake_drainer(void) {
     }
 }
 
-static void queue_line(struct log_thread *thread, uint64_t wall_ns) {
+static void queue_line(struct log_thread *thread, uint64_t wall_ns, struct slice line) {
     if (!thread->has_ring) {
         give_ring(thread);
     }
-    if (!log_ring_push(&thread->ring, wall_ns, buf_slice(&thread->line))) {
+    if (!log_ring_push(&thread->ring, wall_ns, line)) {
         atomic_fetch_add_explicit(&thread->n_dropped, 1, memory_order_relaxed);
         metric_add(METRIC_LOG_DROPPED, 1);
     }
     wake_drainer();
 }
 
-static void write_direct(struct log_thread *thread) {
+static void write_direct(struct slice line) {
     pthread_mutex_lock(&drain_lock);
-    ssize_t n = log_out_write(&out, buf_slice(&thread->line), DIRECT_TIMEOUT_MS);
+    ssize_t n = log_out_write(&out, line, DIRECT_TIMEOUT_MS);
     pthread_mutex_unlock(&drain_lock);
-    if (n < (ssize_t)thread->line.len) {
+    if (n < (ssize_t)line.len) {
         metric_add(METRIC_LOG_DROPPED, 1);
     }
+}
+
+static void write_line(struct log_thread *thread, uint64_t wall_ns, struct slice line) {
+    if (atomic_load_explicit(&is_async, memory_order_acquire)) {
+        queue_line(thread, wall_ns, line);
+    } else {
+        write_direct(line);
+    }
+}
+
+void log_write_whole(struct slice line) {
+    CHECK(line.len <= LOG_WHOLE_MAX);
+    write_line(thread_here(), clock_wall_ns(), line);
 }
 
 void log_write(const struct log_scope *scope, enum log_level level, const char *message,
@@ -139,11 +155,7 @@ void log_write(const struct log_scope *scope, enum log_level level, const char *
     };
     log_format_line(&thread->line,
                     (enum log_format)atomic_load_explicit(&format, memory_order_relaxed), &line);
-    if (atomic_load_explicit(&is_async, memory_order_acquire)) {
-        queue_line(thread, line.wall_ns);
-    } else {
-        write_direct(thread);
-    }
+    write_line(thread, line.wall_ns, buf_slice(&thread->line));
 }
 
 // Says in the log that lines of a thread are missing.

@@ -122,6 +122,11 @@ static inline bool log_enabled(const struct log_scope *scope, enum log_level lev
 void log_write(const struct log_scope *scope, enum log_level level, const char *message,
                const struct log_field *fields, size_t n_fields);
 
+// A line that has its own format (an access log in the format of the operator), as it is, with its
+// newline. At most LOG_WHOLE_MAX bytes.
+enum { LOG_WHOLE_MAX = 60 * 1024 };
+void log_write_whole(struct slice line);
+
 struct log_config {
     int fd; // where lines go; borrowed, stays open
     enum log_format format;

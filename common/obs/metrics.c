@@ -33,6 +33,15 @@ static const char *const flat_label_names[] = {
 #include "common/obs/metrics.def"
 };
 
+// Whether an empty value stays empty.
+static const bool flat_label_optional[] = {
+#define LABEL_SET(set) false,
+#define LABEL(set, id, name) false,
+#define LABEL_OPTIONAL(set, id, name) true,
+#define LABEL_SET_END(set) false,
+#include "common/obs/metrics.def"
+};
+
 static const struct {
     uint16_t first, n;
 } label_ranges[N_METRIC_LABEL_SETS] = {
@@ -46,6 +55,7 @@ struct label_set_info label_set_infos[N_METRIC_LABEL_SETS];
 struct metric_label_names metric_label_names(enum metric_label_set set) {
     return (struct metric_label_names){
         .names = &flat_label_names[label_ranges[set].first],
+        .are_optional = &flat_label_optional[label_ranges[set].first],
         .n_labels = label_ranges[set].n,
     };
 }

@@ -129,8 +129,9 @@ static inline void metric_observe(enum metric metric, double value) {
 }
 
 // The series of these label values, one for each label of the set in the order of metrics.def; an
-// empty value counts as "unknown". Never NULL: at METRIC_MAX_SERIES it is one with "_overflow" for
-// every value. Stays until metric_series_put(); `now_ns` there is the monotonic time.
+// empty value counts as "unknown" unless the label is optional. Never NULL: at METRIC_MAX_SERIES it
+// is one with "_overflow" for every value. Stays until metric_series_put(); `now_ns` there is the
+// monotonic time.
 struct metric_series *metric_series_get(enum metric_label_set set, const struct slice *values);
 void metric_series_put(struct metric_series *series, uint64_t now_ns);
 // One count under labels that are not kept.
@@ -156,6 +157,7 @@ extern const struct metric_info metric_infos[N_METRICS];
 
 struct metric_label_names {
     const char *const *names;
+    const bool *are_optional;
     unsigned n_labels;
 };
 struct metric_label_names metric_label_names(enum metric_label_set set);

@@ -16,9 +16,10 @@ size_t series_pack(enum metric_label_set set, const struct slice *values,
                    uint8_t packed[SERIES_PACKED_MAX]) {
     size_t len = 0;
     packed[len++] = (uint8_t)set;
-    unsigned n_labels = metric_label_names(set).n_labels;
-    for (unsigned i = 0; i < n_labels; i++) {
-        struct slice value = values[i].len > 0 ? values[i] : SLICE_LIT("unknown");
+    struct metric_label_names labels = metric_label_names(set);
+    for (unsigned i = 0; i < labels.n_labels; i++) {
+        bool is_known = values[i].len > 0 || labels.are_optional[i];
+        struct slice value = is_known ? values[i] : SLICE_LIT("unknown");
         value = slice_head(value, METRIC_LABEL_VALUE_MAX);
         packed[len++] = (uint8_t)(value.len >> 8);
         packed[len++] = (uint8_t)value.len;

@@ -83,6 +83,32 @@ static void test_direct(void **state) {
     stop();
 }
 
+// Lines of another format, up to the longest, in their order among the others.
+static void test_whole(void **state) {
+    static char longest[LOG_WHOLE_MAX];
+    memset(longest, 'x', sizeof(longest));
+    longest[sizeof(longest) - 1] = '\n';
+    start(LOG_FORMAT_JSON, "info");
+    log_write_whole(SLICE_LIT("direct\n"));
+    log_start_async();
+    log_write_whole(SLICE_LIT("[1] \"GET / HTTP/1.1\"\n"));
+    log_info(&scope_a, "between");
+    log_write_whole(slice_make(longest, sizeof(longest) / 2));
+    log_write_whole(SLICE_LIT("\n"));
+    assert_int_equal(log_drain(), 0);
+    struct buf text = read_all();
+    assert_int_equal(strncmp(buf_cstr(&text), "direct\n[1] \"GET / HTTP/1.1\"\n{", 29), 0);
+    assert_non_null(strstr(buf_cstr(&text), "between\"}\nxxxx"));
+    buf_fini(&text);
+    log_write_whole(slice_make(longest, sizeof(longest)));
+    assert_int_equal(log_drain(), 0);
+    text = read_all();
+    assert_int_equal(text.len, sizeof(longest));
+    buf_fini(&text);
+    log_stop_async(1000);
+    stop();
+}
+
 static int evaluations;
 
 static uint64_t count_evaluation(void) {
@@ -373,15 +399,11 @@ static void test_scopes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_direct),
-        cmocka_unit_test(test_fields_are_lazy),
-        cmocka_unit_test(test_filter_at_runtime),
-        cmocka_unit_test(test_async),
-        cmocka_unit_test(test_unread),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_exit),
-        cmocka_unit_test(test_abort),
-        cmocka_unit_test(test_outputs),
+        cmocka_unit_test(test_direct),          cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_fields_are_lazy), cmocka_unit_test(test_filter_at_runtime),
+        cmocka_unit_test(test_async),           cmocka_unit_test(test_unread),
+        cmocka_unit_test(test_threads),         cmocka_unit_test(test_exit),
+        cmocka_unit_test(test_abort),           cmocka_unit_test(test_outputs),
         cmocka_unit_test(test_scopes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/obs/prom.h"
 #include "tests/unit/base/unit.h"
 
 enum { IDLE_S = 5 * 60 };
@@ -113,6 +114,34 @@ static void test_series(void **state) {
     metric_series_put(b, t0);
     metrics_expire(t0 + IDLE_S * NS_PER_SEC);
     metrics_tick();
+}
+
+// An optional label may be empty, and is another series then.
+static void test_optional_label(void **state) {
+    struct slice values[METRIC_MAX_LABELS] = {SLICE_LIT("optional")};
+    metric_count(METRIC_HTTP_REQUESTS, values, 1, t0);
+    values[METRIC_LABEL(HTTP, GRPC_RESPONSE_STATUS)] = SLICE_LIT("0");
+    metric_count(METRIC_HTTP_REQUESTS, values, 2, t0);
+    assert_int_equal(find(METRIC_HTTP_REQUESTS, "optional").n, 2);
+    struct metric_label_names labels = metric_label_names(METRIC_LABELS_HTTP);
+    assert_int_equal(labels.n_labels, 25);
+    for (unsigned i = 0; i < labels.n_labels; i++) {
+        bool is_grpc = i == METRIC_LABEL(HTTP, GRPC_RESPONSE_STATUS);
+        assert_int_equal(labels.are_optional[i], is_grpc);
+    }
+    struct found found = find(METRIC_HTTP_REQUESTS, "optional");
+    assert_slice_equal(found.point.values[METRIC_LABEL(HTTP, RESPONSE_CODE)], "unknown");
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    prom_write(&text, PROM_TEXT);
+    assert_non_null(strstr(buf_cstr(&text),
+                           "grpc_response_status=\"\",response_flags=\"unknown\""));
+    assert_non_null(strstr(buf_cstr(&text),
+                           "grpc_response_status=\"0\",response_flags=\"unknown\""));
+    buf_fini(&text);
+    metrics_expire(t0 + IDLE_S * NS_PER_SEC);
+    metrics_tick();
+    assert_int_equal(find(METRIC_HTTP_REQUESTS, NULL).n, 0);
 }
 
 static void test_label_length(void **state) {
@@ -317,15 +346,11 @@ static void test_overflow(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_histogram),
-        cmocka_unit_test(test_series),
-        cmocka_unit_test(test_label_length),
-        cmocka_unit_test(test_expiry),
-        cmocka_unit_test(test_expiry_across_threads),
-        cmocka_unit_test(test_threads_that_end),
-        cmocka_unit_test(test_races),
+        cmocka_unit_test(test_tables),           cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_histogram),        cmocka_unit_test(test_series),
+        cmocka_unit_test(test_optional_label),   cmocka_unit_test(test_label_length),
+        cmocka_unit_test(test_expiry),           cmocka_unit_test(test_expiry_across_threads),
+        cmocka_unit_test(test_threads_that_end), cmocka_unit_test(test_races),
         cmocka_unit_test(test_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
