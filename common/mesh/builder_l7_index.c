@@ -56,11 +56,10 @@ static void add_host(struct mesh_builder *b, struct record *record, const char *
     char key[L7_HOST_MAX];
     int n = strchr(host, '.') == NULL && host[0] != '*'
                 ? snprintf(key, sizeof(key), "h/%s.%s.svc.%s", host, record->ns->name,
-                           b->mesh.cluster_domain)
+                           b->defaults.cluster_domain) // b->mesh is set at the first commit
                 : snprintf(key, sizeof(key), "h/%s", host);
     if (n >= (int)sizeof(key)) {
-        builder_problem(record, "host '%.64s' is too long", host);
-        return;
+        return; // no service can have it: names of hosts have at most 253 bytes
     }
     for (char *c = key; *c != '\0'; c++) {
         *c = (char)tolower((unsigned char)*c);

@@ -63,7 +63,8 @@ struct record {
     struct list workloads, services; // struct bwl, bsvc
     struct list l7_refs, l7_problems; // what an L7 object names; builder_l7_index.c, builder_l7.c
     char *gateway_ns, *gateway; // the waypoint that is bound to it, NULL = none
-    bool is_auto, needs_l7; // a service of a namespace with ztun.io/use-waypoint: auto
+    bool is_auto; // a service of a namespace with ztun.io/use-waypoint: auto
+    uint64_t need; // what makes it need a waypoint then; 0 = nothing
     char *policy; // key of the policy leaf, NULL = none
     bool has_node; // node leaf
     bool is_dirty;

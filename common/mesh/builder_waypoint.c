@@ -197,10 +197,15 @@ const struct record *builder_l7_need(struct mesh_builder *b, const struct record
     return found;
 }
 
+// Tells one need from another: problems name it.
+static uint64_t need_id(const struct record *need) {
+    return need != NULL ? need->by_key.hash | 1 : 0;
+}
+
 void builder_l7_rebind(struct mesh_builder *b) {
     LIST_EACH(pos, &b->l7_dirty) {
         struct record *record = LIST_ITEM(pos, struct bsvc, in_l7)->record;
-        if (record->is_auto && (builder_l7_need(b, record) != NULL) != record->needs_l7) {
+        if (record->is_auto && need_id(builder_l7_need(b, record)) != record->need) {
             builder_mark(b, record);
         }
     }
@@ -254,7 +259,7 @@ static struct binding find_binding(struct mesh_builder *b, struct record *record
         bool is_service = record->kind == KOBJ_SERVICE || record->kind == KOBJ_SERVICE_ENTRY;
         const struct record *need = is_service ? builder_l7_need(b, record) : NULL;
         record->is_auto = is_service;
-        record->needs_l7 = need != NULL;
+        record->need = need_id(need);
         if (need == NULL) {
             binding.name = NULL;
         } else if (is_none(binding.name)) {
@@ -323,7 +328,8 @@ static bool is_own_service(const struct mesh_builder *b, const struct record *re
 const char *builder_waypoint(struct mesh_builder *b, struct record *record, const char *type,
                              char key[512]) {
     const struct kobj_map *labels = &record->obj->meta.labels;
-    record->is_auto = record->needs_l7 = false;
+    record->is_auto = false;
+    record->need = 0;
     record_set_gateway(record, NULL);
     if (kobj_map_get(labels, "gateway.istio.io/managed") != NULL ||
         kobj_map_get(labels, "gateway.networking.k8s.io/gateway-name") != NULL) {

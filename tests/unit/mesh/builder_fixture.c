@@ -6,6 +6,7 @@
 
 #include "common/base/arena.h"
 #include "common/base/buf.h"
+#include "common/mesh/builder_l7.h"
 #include "common/mesh/config_doc.h"
 #include "common/mesh/config_errors.h"
 
@@ -57,6 +58,132 @@ void fx_objects_free(struct fx_objects *objects) {
 struct mesh_builder *fx_builder(const char *node) {
     struct builder_options options = {.mesh = *snapshot_current()->mesh, .node = node};
     return builder_new(&options);
+}
+
+// L7: operations that write down what they get
+
+struct text_leaf {
+    struct leaf_ext ext;
+    char *key, *text;
+};
+
+static struct lines {
+    char **items;
+    size_t n;
+} calls;
+
+static void add_call(const char *what, const struct builder_l7_input *in) {
+    calls.items = xrealloc(calls.items, (calls.n + 1) * sizeof(char *));
+    calls.items[calls.n++] = xasprintf("%s %s", what, (const char *)in->service->leaf.key.ptr);
+}
+
+static void text_leaf_free(struct leaf_ext *ext) {
+    struct text_leaf *leaf = CONTAINER_OF(ext, struct text_leaf, ext);
+    free(leaf->key);
+    free(leaf->text);
+    free(leaf);
+}
+
+static struct leaf *text_leaf(const struct builder_l7_input *in, struct buf *text) {
+    size_t len = buf_slice(text).len;
+    if (len == 0) {
+        buf_fini(text);
+        return NULL;
+    }
+    struct text_leaf *leaf = xcalloc(1, sizeof(*leaf));
+    leaf->key = slice_dup(in->service->leaf.key);
+    leaf->text = buf_take(text, &(size_t){0});
+    buf_fini(text);
+    leaf_ext_init(&leaf->ext, slice_str(leaf->key), text_leaf_free);
+    return &leaf->ext.leaf;
+}
+
+static void put_objects(struct buf *text, const char *what, const struct kobj *const *objs,
+                        const char *const *hosts, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        buf_printf(text, "%s%s %s/%s%s%s", buf_slice(text).len > 0 ? "; " : "", what,
+                   objs[i]->meta.ns, objs[i]->meta.name, hosts != NULL ? "@" : "",
+                   hosts != NULL ? hosts[i] : "");
+    }
+}
+
+static struct leaf *compile_routes(void *arg, const struct builder_l7_input *in) {
+    struct buf text;
+    buf_init(&text, 65536);
+    add_call("routes", in);
+    put_objects(&text, "vs", in->virtual_services, in->virtual_hosts, in->n_virtual_services);
+    put_objects(&text, "route", in->routes, NULL, in->n_routes);
+    for (uint32_t i = 0; i < in->n_virtual_services; i++) {
+        const struct kobj *obj = in->virtual_services[i];
+        for (uint32_t k = 0; k < obj->virtual_service->n_http; k++) {
+            const struct kobj_vs_http *http = &obj->virtual_service->http[k];
+            if (http->delegate_name[0] == '\0') {
+                continue;
+            }
+            const struct kobj *delegate =
+                in->delegate(in, obj, http->delegate_ns, http->delegate_name);
+            if (delegate == NULL) {
+                in->problem(in, obj, "delegate %s is not there", http->delegate_name);
+            } else {
+                buf_printf(&text, "; delegate %s/%s %s", delegate->meta.ns, delegate->meta.name,
+                           delegate->virtual_service->http[0].routes[0].host);
+            }
+        }
+    }
+    return text_leaf(in, &text);
+}
+
+static struct leaf *compile_policy(void *arg, const struct builder_l7_input *in) {
+    struct buf text;
+    buf_init(&text, 65536);
+    add_call("policy", in);
+    put_objects(&text, "dr", in->destination_rules, NULL, in->n_destination_rules);
+    put_objects(&text, "authz", in->authz, NULL, in->n_authz);
+    if (buf_slice(&text).len > 0) {
+        buf_printf(&text, "; %u endpoints", in->service->n_endpoints);
+    }
+    return text_leaf(in, &text);
+}
+
+struct mesh_builder *fx_l7_builder(const char *node, const char *proxy_ns) {
+    static const struct builder_l7_ops ops = {.routes = compile_routes, .policy = compile_policy};
+    struct builder_options options = {
+        .mesh = *snapshot_current()->mesh, .node = node, .l7 = &ops, .proxy_namespace = proxy_ns};
+    return builder_new(&options);
+}
+
+static const char *text_of(const struct leaf *leaf) {
+    const struct leaf_ext *ext = (const struct leaf_ext *)leaf;
+    return leaf != NULL ? CONTAINER_OF(ext, const struct text_leaf, ext)->text : "-";
+}
+
+const char *fx_l7_routes(const char *key) {
+    return text_of(snapshot_l7_routes(snapshot_current(), slice_str(key)));
+}
+
+const char *fx_l7_policy(const char *key) {
+    return text_of(snapshot_l7_policy(snapshot_current(), slice_str(key)));
+}
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+const char *fx_l7_calls(void) {
+    static char text[16384];
+    size_t len = 0;
+    text[0] = '\0';
+    if (calls.n > 1) {
+        qsort(calls.items, calls.n, sizeof(char *), by_text);
+    }
+    for (size_t i = 0; i < calls.n; i++) {
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s\n", calls.items[i]);
+        assert_true(len < sizeof(text));
+        free(calls.items[i]);
+    }
+    free(calls.items);
+    calls = (struct lines){0};
+    return text;
 }
 
 void fx_commit(struct mesh_builder *b) {
@@ -206,11 +333,6 @@ static void dump_policy(struct buf *out, const struct policy *p) {
     }
 }
 
-struct lines {
-    char **items;
-    size_t n;
-};
-
 static bool add_line(void *arg, void *value) {
     struct lines *lines = arg;
     struct buf out;
@@ -225,6 +347,10 @@ static bool add_line(void *arg, void *value) {
     case LEAF_POLICY:
         dump_policy(&out, value);
         break;
+    case LEAF_EXT:
+        buf_printf(&out, "l7 %s: %s", (const char *)((struct leaf *)value)->key.ptr,
+                   text_of(value));
+        break;
     default: {
         const struct node *node = value;
         buf_printf(&out, "node %s %s", node->name, node->locality.zone);
@@ -237,10 +363,6 @@ static bool add_line(void *arg, void *value) {
     return true;
 }
 
-static int by_text(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 char *fx_dump(void) {
     const struct snapshot *snap = snapshot_current();
     struct lines lines = {0};
@@ -250,6 +372,8 @@ char *fx_dump(void) {
     pmap_each(&snap->services, add_line, &lines);
     pmap_each(&snap->policies, add_line, &lines);
     pmap_each(&snap->nodes, add_line, &lines);
+    pmap_each(&snap->l7_routes, add_line, &lines);
+    pmap_each(&snap->l7_policies, add_line, &lines);
     if (lines.n > 0) {
         qsort(lines.items, lines.n, sizeof(char *), by_text);
     }

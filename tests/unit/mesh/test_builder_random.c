@@ -9,9 +9,10 @@
 #include "common/base/rand.h"
 #include "tests/unit/mesh/builder_fixture.h"
 
-enum { N_STEPS = 60, N_SEEDS = 60, N_OBJECTS = 22 };
+enum { N_STEPS = 60, N_SEEDS = 60, N_OBJECTS = 34 };
 
 static struct rand rng;
+static const char *proxy_ns; // of the run
 
 static unsigned below(unsigned n) {
     return (unsigned)rand_below(&rng, n);
@@ -29,6 +30,62 @@ static void meta(struct buf *out, const char *kind, const char *name, const char
                labels);
 }
 
+static void istio(struct buf *out, const char *kind, const char *name, const char *ns) {
+    buf_printf(out, "apiVersion: networking.istio.io/v1\n");
+    meta(out, kind, name, ns, "");
+}
+
+static void random_l7(struct buf *out, unsigned i) {
+    static const char *const spaces[] = {"a", "a", "b", "istio-system"};
+    const char *host = ONE("web", "api", "web.a.svc.cluster.local", "api.b.svc.cluster.local",
+                           "'*.a.svc.cluster.local'", "x.com", "'*.com'", "nobody");
+    switch (i % 12) {
+    case 0 ... 3:
+        istio(out, "VirtualService", i % 2 == 0 ? "v0" : "v1", spaces[i % 4]);
+        buf_printf(out, "spec: {hosts: [%s], %s %s http: [{%s}]}\n", host,
+                   ONE("", "exportTo: ['.'],", "exportTo: [b],"),
+                   ONE("", "gateways: [gw],", "gateways: [gw, mesh],"),
+                   ONE("route: [{destination: {host: x}}]", "delegate: {name: child}",
+                       "delegate: {name: child, namespace: a}"));
+        break;
+    case 4:
+        istio(out, "VirtualService", "child", "a");
+        buf_printf(out, "spec: {%s http: [{route: [{destination: {host: %s}}]}]}\n",
+                   ONE("", "", "hosts: [web],", "exportTo: [x],"), ONE("one", "two"));
+        break;
+    case 5 ... 7:
+        istio(out, "DestinationRule", i % 2 == 0 ? "d0" : "d1", spaces[i % 4]);
+        buf_printf(out, "spec: {host: %s, %s %s subsets: [{name: s1}]}\n", host,
+                   ONE("", "trafficPolicy: {tls: {mode: ISTIO_MUTUAL}},",
+                       "trafficPolicy: {outlierDetection: {}},"),
+                   ONE("", "exportTo: [b],", "workloadSelector: {matchLabels: {a: b}},"));
+        break;
+    case 8:
+    case 9:
+        buf_printf(out, "apiVersion: gateway.networking.k8s.io/v1\n");
+        meta(out, i % 12 == 8 ? "HTTPRoute" : "GRPCRoute", "r", "a", "");
+        buf_printf(out, "spec: {parentRefs: [{group: %s, kind: %s, name: %s, namespace: %s}]}\n",
+                   ONE("''", "''", "gateway.networking.k8s.io"), "Service", ONE("web", "api"),
+                   ONE("a", "a", "b"));
+        break;
+    case 10:
+        buf_printf(out, "apiVersion: security.istio.io/v1\n");
+        meta(out, "AuthorizationPolicy", "target", "a", "");
+        buf_printf(out, "spec: {targetRefs: [{kind: %s}], rules: [{}]}\n",
+                   ONE("Service, group: '', name: web",
+                       "ServiceEntry, group: networking.istio.io, name: se",
+                       "Gateway, group: gateway.networking.k8s.io, name: way"));
+        break;
+    default:
+        buf_printf(out,
+                   "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\n"
+                   "metadata: {name: istio-waypoint, labels: {%s}}\n"
+                   "spec: {controllerName: a/b}\n",
+                   ONE("", "istio.io/waypoint-for: all", "istio.io/waypoint-for: none"));
+        break;
+    }
+}
+
 // One random version of object number `i`.
 static void random_object(struct buf *out, unsigned i) {
     const char *app = ONE("app: web", "app: api", "app: web, tier: x1", "");
@@ -38,6 +95,8 @@ static void random_object(struct buf *out, unsigned i) {
         buf_printf(out, "apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {%s}}\n",
                    i == 0 ? "a" : "b",
                    ONE("istio.io/dataplane-mode: ambient", "istio.io/use-waypoint: way", "",
+                       "ztun.io/use-waypoint: auto", "ztun.io/use-waypoint: auto",
+                       "ztun.io/use-waypoint: auto, istio.io/use-waypoint: way",
                        "istio.io/use-waypoint: way, istio.io/use-waypoint-namespace: a"));
         break;
     case 2:
@@ -124,6 +183,9 @@ static void random_object(struct buf *out, unsigned i) {
                        "{80: {mode: PERMISSIVE}},"),
                    ONE("STRICT", "PERMISSIVE", "UNSET"));
         break;
+    case 22 ... N_OBJECTS - 1:
+        random_l7(out, i - 22);
+        break;
     default:
         if (below(2) == 0) {
             buf_printf(out, "apiVersion: gateway.networking.k8s.io/v1\n");
@@ -147,7 +209,7 @@ static void random_object(struct buf *out, unsigned i) {
 
 static void full_dump(struct kobj *const *objects, char **ret_dump, char **ret_problems) {
     // A fresh mesh in the same process: the running snapshot is put aside by a second init.
-    struct mesh_builder *b = fx_builder("n1");
+    struct mesh_builder *b = fx_l7_builder("n1", proxy_ns);
     struct builder_changes changes;
     for (size_t i = 0; i < 2 * N_OBJECTS; i++) {
         if (objects[i] != NULL) {
@@ -190,7 +252,7 @@ static void sort_lines(char *text) {
 // Runs the steps; the final objects go to `objects`, two slots for each number since one number can
 // be two kinds.
 static void run(uint64_t seed, struct kobj **objects, char **ret_dump, char **ret_problems) {
-    struct mesh_builder *b = fx_builder("n1");
+    struct mesh_builder *b = fx_l7_builder("n1", proxy_ns);
     rand_seed(&rng, seed);
     for (int step = 0; step < N_STEPS; step++) {
         unsigned i = below(N_OBJECTS);
@@ -248,6 +310,7 @@ static void test_incremental_equals_full(void **state) {
     for (uint64_t seed = first; seed < first + (env != NULL ? 1 : N_SEEDS); seed++) {
         struct kobj *objects[2 * N_OBJECTS] = {0};
         char *dump, *problems, *full, *full_problems;
+        proxy_ns = seed % 3 == 0 ? NULL : seed % 3 == 1 ? "a" : "istio-system";
         fx_init();
         run(seed, objects, &dump, &problems);
         fx_fini();
@@ -261,6 +324,7 @@ static void test_incremental_equals_full(void **state) {
         for (size_t i = 0; i < 2 * N_OBJECTS; i++) {
             kobj_unref(objects[i]);
         }
+        fx_l7_calls();
         free(dump);
         free(problems);
         free(full);
