@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/proto/h2_rules.h"
 
+#include "common/proto/http_rules.h"
+
 enum pseudo { P_METHOD, P_SCHEME, P_AUTHORITY, P_PATH, P_PROTOCOL, P_STATUS, P_COUNT };
 
 static const struct {
@@ -15,32 +17,9 @@ static const struct {
     [P_STATUS] = {{(const uint8_t *)":status", 7}, H2_LIST_RESPONSE},
 };
 
-// RFC 9110 token characters without upper case (RFC 9113 8.2).
-static const bool name_char[256] = {
-    ['!'] = true,         ['#'] = true,         ['$'] = true, ['%'] = true, ['&'] = true,
-    ['\''] = true,        ['*'] = true,         ['+'] = true, ['-'] = true, ['.'] = true,
-    ['^'] = true,         ['_'] = true,         ['`'] = true, ['|'] = true, ['~'] = true,
-    ['0' ... '9'] = true, ['a' ... 'z'] = true,
-};
-
-static const bool token_char[256] = {
-    ['!'] = true,         ['#'] = true,         ['$'] = true,         ['%'] = true, ['&'] = true,
-    ['\''] = true,        ['*'] = true,         ['+'] = true,         ['-'] = true, ['.'] = true,
-    ['^'] = true,         ['_'] = true,         ['`'] = true,         ['|'] = true, ['~'] = true,
-    ['0' ... '9'] = true, ['a' ... 'z'] = true, ['A' ... 'Z'] = true,
-};
-
-static bool all_in(const bool set[256], struct slice text) {
-    for (size_t i = 0; i < text.len; i++) {
-        if (!set[text.ptr[i]]) {
-            return false;
-        }
-    }
-    return text.len > 0;
-}
-
+// RFC 9113 8.2: lower case.
 bool h2_rules_name_is_valid(struct slice name) {
-    return all_in(name_char, name);
+    return http_rules_is_name(name);
 }
 
 bool h2_rules_value_is_valid(struct slice value) {
@@ -85,7 +64,7 @@ static bool check_request(const struct slice values[P_COUNT], unsigned seen, boo
                           struct h2_list_info *ret_info) {
     const unsigned target = 1U << P_SCHEME | 1U << P_PATH;
     bool has_protocol = (seen & 1U << P_PROTOCOL) != 0;
-    if ((seen & 1U << P_METHOD) == 0 || !all_in(token_char, values[P_METHOD])) {
+    if ((seen & 1U << P_METHOD) == 0 || !http_rules_is_token(values[P_METHOD])) {
         return false;
     }
     bool is_connect = slice_eq(values[P_METHOD], SLICE_LIT("CONNECT"));

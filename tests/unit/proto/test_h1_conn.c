@@ -483,6 +483,37 @@ static void test_send_queue(void **state) {
     h1_bed_fini(&bed);
 }
 
+// A response with bytes behind it, as a server that is out of step sends them: they must not become
+// the answer to the next request, which a pool would send as soon as it hears CLOSED.
+static void test_no_reuse_before_input(void **state) {
+    (void)state;
+    struct h1_bed bed;
+    struct h1_event ev;
+    bool is_cut, has_closed = false;
+    h1_bed_init(&bed, false, H1_BED_PASSIVE, NULL);
+    h1_bed_head(&bed, "GET h /a", true);
+    h1_bed_run(&bed);
+    struct blk *blk = blk_new_cold(&bed.pool, 200);
+    size_t len = strlen(OK_0 OK_0);
+    memcpy(blk->base, OK_0 OK_0, len);
+    h1_conn_recv(bed.conn, blk, 0, (uint32_t)len);
+    blk_unref(blk);
+    while (h1_conn_next(bed.conn, &ev)) {
+        has_closed |= ev.type == H1_EV_CLOSED;
+        assert_false(h1_conn_can_open(bed.conn));
+        assert_int_equal(ev.type == H1_EV_ERROR, has_closed && ev.type != H1_EV_CLOSED);
+    }
+    assert_true(has_closed);
+    assert_true(h1_conn_wants_close(bed.conn, &is_cut));
+    // Nor does one whose peer has said that it ends.
+    h1_bed_fini(&bed);
+    h1_bed_init(&bed, false, H1_BED_PASSIVE, NULL);
+    assert_true(h1_conn_can_open(bed.conn));
+    h1_conn_recv_eof(bed.conn, true);
+    assert_false(h1_conn_can_open(bed.conn));
+    h1_bed_fini(&bed);
+}
+
 // What waits is no hot block, and an idle connection holds nothing.
 static void test_memory(void **state) {
     (void)state;
@@ -532,9 +563,13 @@ static void test_user(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_server), cmocka_unit_test(test_client),
-        cmocka_unit_test(test_window), cmocka_unit_test(test_send_queue),
-        cmocka_unit_test(test_memory), cmocka_unit_test(test_user),
+        cmocka_unit_test(test_server),
+        cmocka_unit_test(test_client),
+        cmocka_unit_test(test_window),
+        cmocka_unit_test(test_send_queue),
+        cmocka_unit_test(test_no_reuse_before_input),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_user),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
