@@ -44,6 +44,9 @@ enum {
     OPT_ZTUN_BIN,
     OPT_ZTUN_ARG,
     OPT_ZTUN_ENV,
+    OPT_WAYPOINT_BIN,
+    OPT_WAYPOINT_ARG,
+    OPT_WAYPOINT_ENV,
     OPT_NO_MESH,
     OPT_NO_HOST,
     OPT_FAMILIES,
@@ -62,6 +65,9 @@ static const struct option options[] = {
     {"ztun-bin", required_argument, NULL, OPT_ZTUN_BIN},
     {"ztun-arg", required_argument, NULL, OPT_ZTUN_ARG},
     {"ztun-env", required_argument, NULL, OPT_ZTUN_ENV},
+    {"waypoint-bin", required_argument, NULL, OPT_WAYPOINT_BIN},
+    {"waypoint-arg", required_argument, NULL, OPT_WAYPOINT_ARG},
+    {"waypoint-env", required_argument, NULL, OPT_WAYPOINT_ENV},
     {"no-mesh", no_argument, NULL, OPT_NO_MESH},
     {"no-host", no_argument, NULL, OPT_NO_HOST},
     {"ip-families", required_argument, NULL, OPT_FAMILIES},
@@ -80,6 +86,7 @@ static void usage(FILE *out) {
     fputs("usage: ztunctl local COMMAND [--name LAB] [--state-dir DIR]\n"
           "  up [PATH...] [--nodes N] [--ip-families IPv4|IPv6|IPv4,IPv6] [--wait[=S]]\n"
           "     [--no-mesh] [--no-host] [--ztun-bin FILE] [--ztun-arg ARG]... [--ztun-env K=V]...\n"
+          "     [--waypoint-bin FILE] [--waypoint-arg ARG]... [--waypoint-env K=V]...\n"
           "     [--images FILE] [--dns NAME=IP]... [--cluster-domain NAME]\n"
           "                        start a lab, with the objects of files and directories\n"
           "  apply -f PATH... [--wait[=S]]     create or change objects (- is stdin)\n"
@@ -148,6 +155,8 @@ static const char **text_option(struct args *a, int opt) {
         return &a->lab.images;
     case OPT_ZTUN_BIN:
         return &a->lab.ztun_bin;
+    case OPT_WAYPOINT_BIN:
+        return &a->lab.waypoint_bin;
     case OPT_DOMAIN:
         return &a->lab.cluster_domain;
     case 'c':
@@ -178,6 +187,12 @@ static bool parse_option(struct args *a, int opt, const char *cmd) {
         return true;
     case OPT_ZTUN_ENV:
         json_array_append_new(a->lab.ztun_env, json_string(optarg));
+        return true;
+    case OPT_WAYPOINT_ARG:
+        json_array_append_new(a->lab.waypoint_args, json_string(optarg));
+        return true;
+    case OPT_WAYPOINT_ENV:
+        json_array_append_new(a->lab.waypoint_env, json_string(optarg));
         return true;
     case OPT_NO_MESH:
         a->lab.has_mesh = false;
@@ -230,6 +245,8 @@ static bool parse(struct args *a, int argc, char **argv) {
                                   .cluster_domain = "cluster.local",
                                   .ztun_args = json_array(),
                                   .ztun_env = json_array(),
+                                  .waypoint_args = json_array(),
+                                  .waypoint_env = json_array(),
                                   .dns = json_object(),
                                   .has_mesh = true,
                                   .has_host = true,
@@ -257,6 +274,8 @@ static bool parse(struct args *a, int argc, char **argv) {
 static void args_fini(struct args *a) {
     json_decref(a->lab.ztun_args);
     json_decref(a->lab.ztun_env);
+    json_decref(a->lab.waypoint_args);
+    json_decref(a->lab.waypoint_env);
     json_decref(a->lab.dns);
     json_decref(a->files);
     free((char *)a->lab.dir);
@@ -387,14 +406,19 @@ static int do_up(struct args *a) {
         images = find_file("share/ztun/local/images.yaml", true);
     }
     char *bin = a->lab.ztun_bin != NULL ? absolute(a->lab.ztun_bin) : find_file("ztun", false);
+    char *waypoint =
+        a->lab.waypoint_bin != NULL ? absolute(a->lab.waypoint_bin) : find_file("waypoint", false);
     int code = 1;
-    if (images == NULL) {
+    if (a->lab.waypoint_bin != NULL && waypoint == NULL) {
+        fprintf(stderr, "ztunctl local: %s: %s\n", a->lab.waypoint_bin, strerror(errno));
+    } else if (images == NULL) {
         fprintf(stderr, "ztunctl local: no image map (conf/local/images.yaml), see --images\n");
     } else if (bin == NULL && a->lab.has_mesh) {
         fprintf(stderr, "ztunctl local: no ztun beside ztunctl, see --ztun-bin and --no-mesh\n");
     } else {
         a->lab.images = images;
         a->lab.ztun_bin = bin;
+        a->lab.waypoint_bin = waypoint;
         // What a lab of this name left when it crashed.
         if (lab_net_sweep(a->lab.name) > 0 || access(a->lab.dir, F_OK) == 0) {
             lab_net_sweep(a->lab.name);
@@ -408,6 +432,7 @@ static int do_up(struct args *a) {
     json_decref(docs);
     free(images);
     free(bin);
+    free(waypoint);
     if (code == 0 && a->wait_s > 0 && !lab_cli_wait(a->lab.dir, a->wait_s)) {
         code = 1;
     }

@@ -27,8 +27,10 @@ enum {
 
 struct lab_options { // of `up`; texts live as long as the lab
     const char *name, *dir, *images, *ztun_bin, *cluster_domain;
+    const char *waypoint_bin; // NULL = there is none
     json_t *ztun_args; // strings
     json_t *ztun_env; // "K=V" strings
+    json_t *waypoint_args, *waypoint_env; // likewise, of waypoints
     json_t *dns; // "name" -> ["ip", ...]
     uint32_t n_nodes; // 0 = from Node objects, else 2
     bool has_mesh, has_host, has_v4, has_v6;

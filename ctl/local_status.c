@@ -14,6 +14,7 @@
 
 #include "common/base/clock.h"
 #include "ctl/local_ctr.h"
+#include "ctl/local_gateway.h"
 #include "ctl/local_json.h"
 #include "ctl/local_mesh.h"
 #include "ctl/local_pod.h"
@@ -117,6 +118,9 @@ static bool is_settled(const struct lab *lab) {
     bool is_ok = !lab->is_dirty;
     LIST_EACH(node, &lab->objects) {
         const json_t *doc = LAB_OBJECT(node)->doc;
+        if (lab_gateway_is_ours(doc)) {
+            is_ok = is_ok && (lab_gateway_is_programmed(doc) || lab->opt.waypoint_bin == NULL);
+        }
         bool is_deployment = strcmp(js_kind(doc), "Deployment") == 0;
         if (!is_deployment && strcmp(js_kind(doc), "StatefulSet") != 0) {
             continue;
@@ -131,7 +135,7 @@ static bool is_settled(const struct lab *lab) {
 
 json_t *lab_status(struct lab *lab, const json_t *request) {
     json_t *nodes = json_array(), *pods = json_array(), *services = json_array();
-    json_t *notes = json_array();
+    json_t *notes = json_array(), *gateways = json_array();
     for (uint32_t i = 0; i < lab->n_nodes; i++) {
         json_array_append_new(nodes, node_status(&lab->nodes[i]));
     }
@@ -141,6 +145,8 @@ json_t *lab_status(struct lab *lab, const json_t *request) {
     LIST_EACH(node, &lab->objects) {
         if (strcmp(js_kind(LAB_OBJECT(node)->doc), "Service") == 0) {
             json_array_append_new(services, service_status(LAB_OBJECT(node)->doc));
+        } else if (lab_gateway_is_ours(LAB_OBJECT(node)->doc)) {
+            json_array_append_new(gateways, lab_gateway_status(LAB_OBJECT(node)->doc));
         }
     }
     const char *note;
@@ -148,11 +154,12 @@ json_t *lab_status(struct lab *lab, const json_t *request) {
     json_object_foreach(lab->notes, note, ignored) {
         json_array_append_new(notes, json_string(note));
     }
-    return json_pack("{s:b, s:{s:s, s:s, s:i, s:s, s:s, s:b, s:b, s:b}, s:o, s:o, s:o, s:o}", "ok",
-                     1, "lab", "name", lab->opt.name, "dir", lab->opt.dir, "pid", (int)getpid(),
-                     "config", lab->config_dir, "ca", lab->ca_dir, "hasMesh", lab->opt.has_mesh,
-                     "hasHost", lab->host_link[0] != '\0', "isSettled", is_settled(lab), "nodes",
-                     nodes, "pods", pods, "services", services, "notes", notes);
+    return json_pack("{s:b, s:{s:s, s:s, s:i, s:s, s:s, s:b, s:b, s:b}, s:o, s:o, s:o, s:o, s:o}",
+                     "ok", 1, "lab", "name", lab->opt.name, "dir", lab->opt.dir, "pid",
+                     (int)getpid(), "config", lab->config_dir, "ca", lab->ca_dir, "hasMesh",
+                     lab->opt.has_mesh, "hasHost", lab->host_link[0] != '\0', "isSettled",
+                     is_settled(lab), "nodes", nodes, "pods", pods, "services", services,
+                     "gateways", gateways, "notes", notes);
 }
 
 // GET /healthz/ready on the loopback of the current namespace. The body's first line in `ret`.
@@ -318,6 +325,20 @@ static void print_services(const json_t *status, FILE *out) {
     }
 }
 
+static void print_gateways(const json_t *status, FILE *out) {
+    fprintf(out, "\n%-14s %-20s %-18s %-44s %s\n", "NAMESPACE", "GATEWAY", "CLASS", "ADDRESS",
+            "PROGRAMMED");
+    size_t i;
+    json_t *gateway;
+    json_array_foreach(js_get(status, "gateways"), i, gateway) {
+        const char *address = js_str(gateway, "address", "");
+        fprintf(out, "%-14s %-20s %-18s %-44s %s\n", js_str(gateway, "namespace", ""),
+                js_str(gateway, "name", ""), js_str(gateway, "class", ""),
+                address[0] != '\0' ? address : "<none>",
+                js_bool(gateway, "programmed", false) ? "yes" : "no");
+    }
+}
+
 void lab_status_print(const json_t *status, FILE *out) {
     print_nodes(status, out);
     if (js_len(status, "pods") > 0) {
@@ -325,6 +346,9 @@ void lab_status_print(const json_t *status, FILE *out) {
     }
     if (js_len(status, "services") > 0) {
         print_services(status, out);
+    }
+    if (js_len(status, "gateways") > 0) {
+        print_gateways(status, out);
     }
     size_t i;
     json_t *note;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ctl/local_apply.h"
+#include "ctl/local_gateway.h"
 #include "ctl/local_json.h"
 #include "ctl/local_pod.h"
 #include "ctl/local_store.h"
@@ -313,6 +314,7 @@ static void each_kind(struct lab *lab, const char *kind,
 
 void lab_work_reconcile(struct lab *lab) {
     collect_garbage(lab);
+    lab_gateway_reconcile(lab);
     each_kind(lab, "Deployment", reconcile_deployment);
     each_kind(lab, "ReplicaSet", reconcile_replica_set);
     each_kind(lab, "StatefulSet", lab_work_stateful_set);
