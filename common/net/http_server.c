@@ -356,7 +356,7 @@ int http_server_open(struct http_server *server, struct loop *loop, const struct
                      void *arg) {
     *server = (struct http_server){.loop = loop, .handle = handle, .arg = arg};
     list_init(&server->conns);
-    struct sock_listen_params params = {.netns_fd = -1, .bind = *address, .reuse_port = true};
+    struct sock_listen_params params = {.netns_fd = -1, .bind = *address};
     int fd = sock_listen(&params);
     if (fd < 0) {
         return fd;

@@ -39,7 +39,7 @@ struct http_server {
     void *arg;
 };
 
-// Listens on `address` (SO_REUSEPORT: an old and a new process may overlap). 0 or -errno.
+// Listens on `address`. 0 or -errno; -EADDRINUSE while another process, or we, do.
 MUST_USE int http_server_open(struct http_server *server, struct loop *loop,
                               const struct addr *address,
                               void (*handle)(void *arg, struct http_exchange *exchange,

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/proc/proc_admin.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "common/net/http_gzip.h"
 #include "common/obs/log.h"
 #include "common/obs/prom.h"
+
+enum {
+    RETRY_MS = 100,
+    TELL_EVERY = 600, // tries: once a minute
+};
 
 void proc_admin_reply_text(struct http_exchange *exchange, int status, const char *text) {
     http_reply(exchange, status, "text/plain", slice_str(text));
@@ -83,25 +89,64 @@ void proc_admin_logging(void *arg, struct http_exchange *exchange, const struct 
 
 // ---- servers -----------------------------------------------------------------------------------
 
-int proc_admin_open(struct proc_admin_servers *servers, const struct proc_admin_params *params) {
-    struct {
+// Readiness last: who is told that it may end must find that the successor answers for all.
+static int open_next(struct proc_admin_servers *servers) {
+    const struct proc_admin_params *params = &servers->params;
+    const struct {
         const char *name;
         struct http_server *server;
         const struct addr *addr;
         proc_admin_fn *handle;
-    } all[] = {
+    } all[PROC_ADMIN_N_SERVERS] = {
         {"admin", &servers->admin, params->admin, params->on_admin},
         {"metrics", &servers->metrics, params->metrics, proc_admin_metrics},
         {"readiness", &servers->readiness, params->readiness, params->on_readiness},
     };
-    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+    while (servers->n_open < PROC_ADMIN_N_SERVERS) {
+        uint32_t i = servers->n_open;
         int rc =
             http_server_open(all[i].server, params->loop, all[i].addr, all[i].handle, params->arg);
-        if (rc < 0) {
+        if (rc == 0) {
+            servers->n_open++;
+            continue;
+        }
+        if (rc != -EADDRINUSE) {
             log_error(params->scope, "cannot listen", LOG_STR("server", all[i].name),
                       LOG_ADDR("address", all[i].addr), LOG_ERRNO("error", rc));
-            return rc;
+        } else if (servers->n_tries++ % TELL_EVERY == 0) {
+            log_warn(params->scope, "another process has the address, waiting for its end",
+                     LOG_STR("server", all[i].name), LOG_ADDR("address", all[i].addr));
         }
+        return rc;
     }
     return 0;
+}
+
+static void on_retry(struct timer *timer, uint64_t now) {
+    struct proc_admin_servers *servers = CONTAINER_OF(timer, struct proc_admin_servers, retry);
+    if (open_next(servers) < 0) {
+        timer_set(&servers->params.loop->timers, timer, now + RETRY_MS * NS_PER_MS);
+    } else {
+        log_info(servers->params.scope, "the operator's ports are ours now");
+    }
+}
+
+int proc_admin_open(struct proc_admin_servers *servers, const struct proc_admin_params *params) {
+    *servers = (struct proc_admin_servers){.params = *params};
+    timer_init(&servers->retry, on_retry);
+    int rc = open_next(servers);
+    if (rc == -EADDRINUSE) {
+        timer_set(&params->loop->timers, &servers->retry, params->loop->now + RETRY_MS * NS_PER_MS);
+        return 0;
+    }
+    return rc;
+}
+
+void proc_admin_close(struct proc_admin_servers *servers) {
+    struct http_server *all[PROC_ADMIN_N_SERVERS] = {&servers->admin, &servers->metrics,
+                                                     &servers->readiness};
+    timer_clear(&servers->params.loop->timers, &servers->retry);
+    while (servers->n_open > 0) {
+        http_server_close(all[--servers->n_open], NULL);
+    }
 }

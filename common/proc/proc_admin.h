@@ -40,16 +40,27 @@ proc_admin_fn proc_admin_metrics; // the whole metrics server: /metrics, /stats/
 // proc_admin_heap.c: heap profiles by jemalloc; CPU profiles are not ours.
 proc_admin_fn proc_admin_heap, proc_admin_heap_profiling, proc_admin_cpu_profile;
 
-// Opens admin, metrics and readiness; logs which address failed. 0 or -errno.
-struct proc_admin_servers {
-    struct http_server admin, metrics, readiness;
-};
+// The servers for admin, metrics and readiness. One process answers at a time: a scrape must not
+// meet now this one, now its predecessor. So a successor that starts beside an old process waits
+// for the ports, and takes them when the old one begins to drain; readiness comes last. Until then
+// nobody learns that it is ready.
+enum { PROC_ADMIN_N_SERVERS = 3 };
+
 struct proc_admin_params {
     struct loop *loop;
-    const struct addr *admin, *metrics, *readiness;
+    const struct addr *admin, *metrics, *readiness; // valid as long as the servers
     proc_admin_fn *on_admin, *on_readiness;
     void *arg;
     const struct log_scope *scope;
 };
+struct proc_admin_servers {
+    struct proc_admin_params params;
+    struct http_server admin, metrics, readiness;
+    struct timer retry;
+    uint32_t n_open, n_tries;
+};
+// 0, also when it has to wait for an address; else -errno, logged.
 MUST_USE int proc_admin_open(struct proc_admin_servers *servers,
                              const struct proc_admin_params *params);
+// The drain begins: the ports are free for a successor. Answers under way are finished.
+void proc_admin_close(struct proc_admin_servers *servers);

@@ -160,6 +160,56 @@ def test_second_ztun_beside_the_first(make_mesh, number):
         node.wait_ready()  # readiness and admin ports have moved to the new one
 
 
+@pytest.mark.main
+def test_operators_ports_move_once(make_mesh):
+    """The old process answers on all three ports until it is told to end, then the new one, and
+    never one and the other by turns. Readiness of the new one is seen when it is it who answers."""
+    mesh = make_mesh(build, "--drain=4s")
+    node = mesh.nodes[1]
+
+    def who():  # tenths of a second: it is computed from two clocks
+        return round(node.metric("process_start_time_seconds") - start, 1)
+
+    def pid_of(port):
+        done = mesh.run("node1", "ss", "-Hltnp", f"sport = :{port}")
+        return set(map(int, re.findall(r"pid=(\d+)", done.stdout.decode())))
+
+    start = node.metric("process_start_time_seconds")
+    assert who() == 0
+    time.sleep(0.5)
+    second = Successor(node)
+    mesh.extra.append(second.old)
+    assert {who() for _ in range(20)} == {0}
+    assert all(pid_of(port) == {second.old.pid} for port in (15000, 15020, 15021))
+    assert node.get("/healthz/ready", 15021)[0] == 200
+    second.old.send_signal(signal.SIGTERM)
+    told = time.monotonic()
+    node.wait_ready(2)
+    assert second.old.poll() is None, "the old one still drains"
+    assert time.monotonic() - told < 1 * PATIENCE
+    assert all(who() > 0.3 for _ in range(20))
+    assert all(pid_of(port) == {node.process.pid} for port in (15000, 15020, 15021))
+    assert second.old.wait(8) == 0
+    assert node.log(message="the operator's ports are ours now")
+
+
+def test_operators_port_of_somebody_else(make_mesh):
+    """The port is taken: said in the log, and taken over when it is free. Pods are served all the
+    same."""
+    mesh = make_mesh(build, start=False)
+    other = mesh.listen("node1", 15020, "0.0.0.0")
+    for node in mesh.nodes.values():
+        node.start(wait=False)
+    one = mesh.nodes[1]
+    wait_until(lambda: one.log(level="warn", server="metrics"), 5)
+    wait_until(lambda: all(n.log(message="pod is served") for n in mesh.nodes.values()), 5)
+    with mesh.serve("server", 8080, echo):
+        wait_until(lambda: mesh.ask("client", ("server", 8080)) == b"hello world", 5)
+    other.close()
+    one.wait_ready(3)
+    assert one.metric("istio_tcp_connections_opened_total") >= 1
+
+
 def test_successor_that_dies_leaves_the_first(make_mesh):
     """The second one is killed again: the first goes on. What the second had taken may fail."""
     mesh = make_mesh(build)
