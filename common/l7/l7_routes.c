@@ -165,7 +165,9 @@ static bool cached_value(struct asking *asking, const struct l7_cond *cond,
             return true;
         }
     }
-    *ret_value = *value;
+    if (*state == 2) {
+        *ret_value = *value;
+    }
     return *state == 2;
 }
 

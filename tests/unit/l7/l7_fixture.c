@@ -42,6 +42,7 @@ void fx_head(struct fx_head *ret, const char *text) {
     }
 }
 
+PRINTF_LIKE(3, 4)
 static void problem(const struct builder_l7_input *in, const struct kobj *obj, const char *fmt,
                     ...) {
     struct fx *fx = CONTAINER_OF(in, struct fx, in);
@@ -225,6 +226,7 @@ static void fill_rule(struct fx *fx, struct kobj_route_rule *rule) {
         fill_backend(&backends[i]);
     }
     rule->backends = backends;
+    rule->filters = copy_of(fx, rule->filters, rule->n_filters, sizeof(*rule->filters));
     for (uint32_t i = 0; i < rule->n_filters; i++) {
         const struct kobj_route_filter *filter = &rule->filters[i];
         if (filter->redirect != NULL) {
