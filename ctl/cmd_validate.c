@@ -38,7 +38,8 @@ static void usage(FILE *out) {
         "  --strict       warnings make it invalid, too\n"
         "\n"
         "Warnings tell of what is valid but probably not meant: a selector that matches no pod,\n"
-        "a port that no container has, rules that L4 cannot enforce.\n"
+        "a port that no container has, rules that L4 cannot enforce, routes that no waypoint\n"
+        "reads, subsets that no DestinationRule has.\n"
         "\n"
         "Exit codes: 0 valid, 1 invalid or unreadable, 2 wrong usage.\n",
         out);
@@ -277,6 +278,7 @@ static bool validate(char *const *paths, const struct options *options) {
     validate_index_init(&v);
     validate_refs(&v);
     validate_policies(&v);
+    validate_l7(&v);
     config_errors_sort(&v.errors);
     bool is_valid = v.errors.n_errors == 0 && !(options->is_strict && v.errors.n_warnings > 0);
     if (options->is_json) {

@@ -2,7 +2,7 @@
 //
 // The parts of `ztunctl validate`: reading and printing (cmd_validate.c), an index of what there is
 // (cmd_validate_index.c), and checks across documents, all of which give warnings
-// (cmd_validate_refs.c, cmd_validate_policy.c).
+// (cmd_validate_refs.c, cmd_validate_policy.c, cmd_validate_l7.c).
 #pragma once
 
 #include "common/base/arena.h"
@@ -62,3 +62,8 @@ void validate_warn(struct validate *v, const struct kobj *obj, const char *path,
 
 void validate_refs(struct validate *v);
 void validate_policies(struct validate *v);
+void validate_l7(struct validate *v);
+
+// False when no waypoint is bound to the Service or ServiceEntry. One that is bound on demand
+// (ztun.io/use-waypoint: auto) counts, and so does a namespace that is not in the files.
+bool validate_has_waypoint(const struct validate *v, const struct kobj *service);

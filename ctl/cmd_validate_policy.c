@@ -27,17 +27,6 @@ static void check_selector(struct validate *v, const struct kobj *obj,
 
 // Targets
 
-static bool has_waypoint(const struct validate *v, const struct kobj *target, const char *ns) {
-    const struct kobj *home = config_store_get(v->store, KOBJ_NAMESPACE, "", ns);
-    const char *own = kobj_map_get(&target->meta.labels, "istio.io/use-waypoint");
-
-    if (own != NULL) {
-        return strcmp(own, "none") != 0;
-    }
-    return home == NULL || kobj_map_get(&home->meta.labels, "istio.io/use-waypoint") != NULL ||
-           kobj_map_get(&home->meta.labels, "ztun.io/use-waypoint") != NULL;
-}
-
 static void check_targets(struct validate *v, const struct kobj *obj) {
     const struct kobj_authz_policy *policy = obj->authz;
     bool is_list = cfg_find(obj->tree, "spec.targetRefs", NULL) != NULL;
@@ -59,7 +48,7 @@ static void check_targets(struct validate *v, const struct kobj *obj) {
             validate_warn(v, obj, path, "", "there is no %.60s `%.63s/%.200s` in these files",
                           target->kind, obj->meta.ns, target->name);
         } else if (found != NULL && found->kind != KOBJ_GATEWAY &&
-                   !has_waypoint(v, found, obj->meta.ns)) {
+                   !validate_has_waypoint(v, found)) {
             validate_warn(v, obj, path, "",
                           "%.60s `%.200s` has no waypoint, so nothing enforces this policy (label "
                           "istio.io/use-waypoint)",

@@ -104,6 +104,18 @@ static char *messages(const char *yaml, int *ret_code) {
 #define NS(labels)                                                                                 \
     "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {" labels "}}}\n---\n"
 
+#define L7(kind, spec)                                                                             \
+    "{apiVersion: networking.istio.io/v1, kind: " kind ", metadata: {name: l7, namespace: shop}, " \
+    "spec: {" spec "}}\n---\n"
+#define VS(hosts, rules) L7("VirtualService", "hosts: [" hosts "], http: [" rules "]")
+#define TO(dest) "{route: [{destination: {host: " dest "}}]}"
+#define ROUTE(parent, rules)                                                                       \
+    "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: "  \
+    "shop}, spec: {parentRefs: [{" parent "}], rules: [" rules "]}}\n---\n"
+#define OF(name) "group: '', kind: Service, name: " name
+#define SHOP WEB SERVICE("{port: 80, targetPort: http}")
+#define AUTO NS("ztun.io/use-waypoint: auto")
+
 // Texts whose only messages hold these parts (NULL: no message), all of them warnings.
 static const struct {
     const char *yaml, *part;
@@ -165,6 +177,51 @@ static const struct {
      "principals[0]: `web` never matches"},
     {WEB AUTHZ("rules: [{from: [{source: {serviceAccounts: [wob]}}]}]"),
      "no pod of these files runs as service account `shop/wob`"},
+    // L7: waypoints
+    {AUTO SHOP VS("web", TO("web")), NULL},
+    {NS("istio.io/use-waypoint: way") SHOP VS("web", TO("web")), NULL},
+    {SHOP VS("web", TO("web")), NULL}, // the namespace is not in the files
+    {NS("") SHOP VS("web", TO("web")),
+     "VirtualService shop/l7: spec.hosts[0]: Service `shop/web` has no waypoint, so this has no "
+     "effect: label its namespace (kubectl label namespace shop ztun.io/use-waypoint=auto)"},
+    {NS("istio.io/use-waypoint: none") SHOP L7("DestinationRule", "host: web"),
+     "DestinationRule shop/l7: spec.host: Service `shop/web` has no waypoint"},
+    {NS("") SHOP ROUTE(OF("web"), "{}"),
+     "HTTPRoute shop/r: spec.parentRefs[0]: Service `shop/web` has no waypoint"},
+    {AUTO SHOP "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: x, "
+               "namespace: kube-system}, spec: {hosts: [web.shop.svc.cluster.local], http: "
+               "[{redirect: {uri: /}}]}}",
+     "Service `shop/web` is in another namespace: a waypoint reads objects of the service's "
+     "namespace and of its own"},
+    {AUTO SHOP ROUTE("name: gw", "{}"), "a Gateway as parent is ingress, which is a later step"},
+    {AUTO SHOP ROUTE(OF("web, namespace: kube-system"), "{}"), "no waypoint reads it"},
+    {AUTO SHOP VS("web", TO("web")) ROUTE(OF("web"), "{}"),
+     "`web` has HTTPRoute `shop/r` as well, whose rules come first: use one kind"},
+    // L7: names
+    {AUTO SHOP VS("wob", TO("web")), "spec.hosts[0]: there is no service `wob` in these files"},
+    {AUTO SHOP VS("'*.elsewhere.example'", TO("web")), NULL},
+    {AUTO SHOP VS("web", TO("web.shop")),
+     "spec.http[0].route[0].destination.host: `web.shop` is taken as a full host name, of which "
+     "there is no service (did you mean `web.shop.svc.cluster.local`?)"},
+    {AUTO SHOP VS("web", TO("web, port: {number: 81}")), "Service `shop/web` has no port 81"},
+    {AUTO SHOP VS("web", TO("web, subset: v1")),
+     "no DestinationRule for `web` has a subset `v1`: requests get 503"},
+    {AUTO SHOP VS("web", TO("web, subset: v1"))
+         L7("DestinationRule", "host: web.shop.svc.cluster.local, subsets: [{name: v1}]"),
+     NULL},
+    {AUTO SHOP L7("DestinationRule", "host: web, subsets: [{name: v1, labels: {version: v9}}]"),
+     "spec.subsets[0].labels: selects no pods of these files: requests get 503"},
+    {AUTO SHOP L7("DestinationRule", "host: wob"), "spec.host: there is no service `wob`"},
+    {AUTO SHOP VS("web", "{delegate: {name: child}}"),
+     "spec.http[0].delegate: there is no VirtualService `shop/child` in these files"},
+    {AUTO SHOP VS("web", "{route: [{destination: {host: web}}], mirror: {host: wob}}"),
+     "spec.http[0].mirror.host: there is no service `wob`"},
+    {AUTO SHOP ROUTE(OF("wob"), "{}"), "spec.parentRefs[0]: there is no Service `shop/wob`"},
+    {AUTO SHOP ROUTE(OF("web") ", port: 81", "{}"), "Service `shop/web` has no port 81"},
+    {AUTO SHOP ROUTE(OF("web"), "{backendRefs: [{name: web, port: 81}]}"),
+     "spec.rules[0].backendRefs[0]: Service `shop/web` has no port 81"},
+    {AUTO SHOP ROUTE(OF("web"), "{backendRefs: [{name: wob, port: 80}]}"),
+     "there is no Service `shop/wob` in these files: its share of the requests gets 500"},
     {AUTHZ("targetRefs: [{kind: Service, name: x}]"),
      "spec.targetRefs: belongs to the waypoint: it is not enforced on L4"},
 };
