@@ -29,7 +29,7 @@ struct outbound {
     struct ip tried[OUTBOUND_ATTEMPTS];
     uint8_t n_tried;
     uint8_t last_reason; // enum flow_end: why the last attempt failed
-    bool is_requesting;
+    bool is_requesting, via_waypoint;
 };
 
 static struct outbound *of_flow(struct flow *flow) {
@@ -67,8 +67,9 @@ static void connect_next(struct outbound *out);
 static void attempt_failed(struct outbound *out, enum flow_end reason, bool is_retryable) {
     struct flow *flow = &out->flow;
     uint64_t age = flow->zpod->worker->loop->now - flow->started_ns;
-    if (is_retryable && flow->service != NULL && out->n_tried < OUTBOUND_ATTEMPTS &&
-        age < OUTBOUND_RETRY_MS * NS_PER_MS && !flow->zpod->is_removed) {
+    if (is_retryable && (flow->service != NULL || out->via_waypoint) &&
+        out->n_tried < OUTBOUND_ATTEMPTS && age < OUTBOUND_RETRY_MS * NS_PER_MS &&
+        !flow->zpod->is_removed) {
         out->last_reason = (uint8_t)reason;
         connect_next(out);
         return;
@@ -214,6 +215,12 @@ static enum flow_end refusal_reason(uint8_t refusal) {
     }
 }
 
+// Of the endpoint that a further attempt leaves out: the waypoint, if that is where it goes.
+static struct ip endpoint_ip(const struct route *route) {
+    bool is_pod = route->action == ROUTE_HBONE && !route->via_waypoint;
+    return is_pod ? route->inner.ip : route->target.ip;
+}
+
 // Follows a decision of this turn.
 static void connect_route(struct outbound *out, const struct snapshot *snap,
                           const struct route *route) {
@@ -227,9 +234,9 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
         return;
     }
     if (out->n_tried < OUTBOUND_ATTEMPTS) {
-        out->tried[out->n_tried++] =
-            route->action == ROUTE_HBONE ? route->inner.ip : route->target.ip;
+        out->tried[out->n_tried++] = endpoint_ip(route);
     }
+    out->via_waypoint = route->via_waypoint;
     if (route->destination != NULL && route->destination->hostname[0] != '\0') {
         report_on_demand_dns(flow);
     }
