@@ -7,9 +7,9 @@
 // A service is a Kubernetes Service or one host of a ServiceEntry. Its routes are compiled again
 // when one of the objects of `virtual_services`, `routes` or a delegate they looked up changed,
 // comes or goes, or when something of the service but its endpoints changed. Its policy: when
-// `destination_rules` or `authz` or anything of the service changed, endpoints too. Nothing else
-// causes a call, so a leaf must not depend on anything else: it names other services by host, and
-// looks them up when it is used.
+// `destination_rules` or `authz` or anything of the service changed, endpoints too. Both: when the
+// mesh's settings changed. Nothing else causes a call, so a leaf must not depend on anything else:
+// it names other services by host, and looks them up when it is used.
 //
 // Thread: control, inside builder_commit().
 #pragma once
@@ -24,9 +24,9 @@ struct builder_l7_input {
     const struct service *service;
 
     // For routes. VirtualServices of the proxy's or the service's namespace for the mesh (not those
-    // of gateways alone), exported to here, one host of which is the service's or a wildcard that
-    // covers it: most specific host first, then oldest, then by name. virtual_hosts[i] is that
-    // host, in full.
+    // of gateways alone), exported to one of the two, one host of which is the service's or a
+    // wildcard that covers it: most specific host first, then oldest, then by name.
+    // virtual_hosts[i] is that host, in full.
     const struct kobj *const *virtual_services;
     const char *const *virtual_hosts;
     uint32_t n_virtual_services;
