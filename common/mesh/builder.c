@@ -46,6 +46,7 @@ struct bns *builder_ns(struct mesh_builder *b, const char *name, bool create) {
     }
     struct bns *ns = xcalloc(1, sizeof(*ns));
     ns->name = xstrdup(name);
+    hmap_init(&ns->label_pairs);
     for (size_t i = 0; i < KOBJ_N_KINDS; i++) {
         list_init(&ns->records[i]);
     }
@@ -190,13 +191,16 @@ static void record_free(struct mesh_builder *b, struct record *record) {
     clear_problems(record);
     builder_l7_forget(record);
     record_set_gateway(record, NULL);
-    labels_free(record->kind, &record->labels);
     kobj_unref(record->obj);
+    record->obj = NULL;
+    builder_index_labels(record);
+    labels_free(record->kind, &record->labels);
     free(record->policy);
     free(record->name);
     free(record);
     if (--ns->n_records == 0) {
         hmap_remove(&b->namespaces, &ns->by_name);
+        hmap_fini(&ns->label_pairs);
         free(ns->name);
         free(ns);
     }
@@ -214,6 +218,7 @@ static void record_replace(struct mesh_builder *b, struct record *record, struct
     struct kobj_map old_labels = record->labels;
     record->obj = obj != NULL ? kobj_ref(obj) : NULL;
     record->labels = labels_of(obj);
+    builder_index_labels(record);
     builder_mark_dependents(b, record, old, &old_labels);
     builder_mark(b, record);
     labels_free(record->kind, &old_labels);

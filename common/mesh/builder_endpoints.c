@@ -70,30 +70,31 @@ static void define_ports(const struct service *spec, const struct bwl *wl, uint1
     }
 }
 
-static void select_kind(struct endpoint_set *set, const struct kobj_map *selector,
-                        enum kobj_kind kind) {
-    LIST_EACH(pos, &set->record->ns->records[kind]) {
-        const struct record *record = LIST_ITEM(pos, struct record, in_ns);
-        if (record->obj == NULL || list_empty(&record->workloads) ||
-            !kobj_map_matches(selector, &record->labels)) {
-            continue;
-        }
-        struct bwl *wl = LIST_ITEM(record->workloads.next, struct bwl, in_record);
-        uint16_t *ports;
-        endpoint_set_add(set, wl, wl->leaf->n_ips > 0 ? &wl->leaf->ips[0] : NULL,
-                         wl->leaf->is_healthy, &ports);
-        if (ports != NULL) {
-            define_ports(set->spec, wl, ports);
-        }
+struct selection {
+    struct endpoint_set *set;
+    bool without_pods;
+};
+
+static void select_workload(void *arg, struct record *record) {
+    const struct selection *selection = arg;
+    struct endpoint_set *set = selection->set;
+    if (record->obj == NULL || list_empty(&record->workloads) ||
+        (selection->without_pods && record->kind == KOBJ_POD)) {
+        return;
+    }
+    struct bwl *wl = LIST_ITEM(record->workloads.next, struct bwl, in_record);
+    uint16_t *ports;
+    endpoint_set_add(set, wl, wl->leaf->n_ips > 0 ? &wl->leaf->ips[0] : NULL, wl->leaf->is_healthy,
+                     &ports);
+    if (ports != NULL) {
+        define_ports(set->spec, wl, ports);
     }
 }
 
 void endpoint_set_select(struct endpoint_set *set, const struct kobj_map *selector,
                          bool without_pods) {
-    if (!without_pods) {
-        select_kind(set, selector, KOBJ_POD);
-    }
-    select_kind(set, selector, KOBJ_WORKLOAD_ENTRY);
+    struct selection selection = {set, without_pods};
+    builder_each_selected(set->record->ns, selector, select_workload, &selection);
 }
 
 // EndpointSlices and Endpoints, both as: an address with its slice's ports.

@@ -48,63 +48,45 @@ void builder_mark_by_address(struct mesh_builder *b) {
     }
 }
 
-static const struct kobj_map *selector_of(const struct kobj *obj) {
-    if (obj == NULL) {
-        return NULL;
-    }
-    switch ((enum kobj_kind)obj->kind) {
-    case KOBJ_SERVICE:
-        return obj->service->selector.n > 0 ? &obj->service->selector : NULL;
-    case KOBJ_SERVICE_ENTRY:
-        return obj->service_entry->has_selector ? &obj->service_entry->selector : NULL;
-    default:
-        return NULL;
+static void mark_service(void *arg, struct record *record) {
+    if (record->kind != KOBJ_AUTHORIZATION_POLICY) {
+        builder_mark(arg, record);
     }
 }
 
-// Services and ServiceEntries that select a workload with these labels.
-static void mark_selecting(struct mesh_builder *b, struct bns *ns, enum kobj_kind kind,
-                           const struct kobj_map *labels) {
-    EACH_RECORD(pos, ns, kind) {
-        const struct kobj_map *selector = selector_of(record_of(pos)->obj);
-        if (selector != NULL && kobj_map_matches(selector, labels)) {
-            builder_mark(b, record_of(pos));
-        }
-    }
-}
-
+// Services and ServiceEntries that selected the workload, or select it now.
 static void workload_changed(struct mesh_builder *b, const struct record *record,
                              const struct kobj *old, const struct kobj_map *old_labels) {
-    const enum kobj_kind kinds[] = {KOBJ_SERVICE, KOBJ_SERVICE_ENTRY};
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        if (old != NULL) {
-            mark_selecting(b, record->ns, kinds[i], old_labels);
-        }
-        if (record->obj != NULL) {
-            mark_selecting(b, record->ns, kinds[i], &record->labels);
-        }
+    if (old != NULL) {
+        builder_each_selecting(record->ns, old_labels, mark_service, b);
     }
+    if (record->obj != NULL) {
+        builder_each_selecting(record->ns, &record->labels, mark_service, b);
+    }
+}
+
+static void mark_workload(void *arg, struct record *record) {
+    builder_mark(arg, record);
 }
 
 // Workloads of one namespace (NULL: of all) that either selector selects; NULL selectors: all.
 static void mark_workloads(struct mesh_builder *b, struct bns *ns, const struct kobj_map *one,
                            const struct kobj_map *two) {
-    const enum kobj_kind kinds[] = {KOBJ_POD, KOBJ_WORKLOAD_ENTRY};
+    static const struct kobj_map all = {0};
     if (ns == NULL) {
         HMAP_EACH_SAFE(pos, &b->namespaces) {
             mark_workloads(b, HMAP_ITEM(pos, struct bns, by_name), one, two);
         }
         return;
     }
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        EACH_RECORD(pos, ns, kinds[i]) {
-            struct record *record = record_of(pos);
-            if ((one == NULL && two == NULL) ||
-                (one != NULL && kobj_map_matches(one, &record->labels)) ||
-                (two != NULL && kobj_map_matches(two, &record->labels))) {
-                builder_mark(b, record);
-            }
-        }
+    if (one == NULL && two == NULL) {
+        builder_each_selected(ns, &all, mark_workload, b);
+    }
+    if (one != NULL) {
+        builder_each_selected(ns, one, mark_workload, b);
+    }
+    if (two != NULL) {
+        builder_each_selected(ns, two, mark_workload, b);
     }
 }
 

@@ -39,21 +39,20 @@ static bool is_enforced(const struct record *record) {
            (record->obj->authz->action == AUTHZ_ALLOW || record->obj->authz->action == AUTHZ_DENY);
 }
 
+static void add_policy(void *arg, struct record *record) {
+    if (record->kind == KOBJ_AUTHORIZATION_POLICY && is_enforced(record)) {
+        key_list_add(arg, "%s/%s", record->ns->name, record->name);
+    }
+}
+
 void builder_policies_of(struct mesh_builder *b, const char *ns, const struct kobj_map *labels,
                          struct key_list *ret_keys) {
     const char *const spaces[] = {b->mesh.root_namespace, ns};
     size_t first = ret_keys->n;
     for (size_t i = strcmp(spaces[0], spaces[1]) == 0 ? 1 : 0; i < 2; i++) {
-        struct bns *space = builder_ns(b, spaces[i], false);
-        if (space == NULL) {
-            continue;
-        }
-        LIST_EACH(pos, &space->records[KOBJ_AUTHORIZATION_POLICY]) {
-            const struct record *record = LIST_ITEM(pos, struct record, in_ns);
-            if (is_enforced(record) && record->obj->authz->has_selector &&
-                kobj_map_matches(&record->obj->authz->selector, labels)) {
-                key_list_add(ret_keys, "%s/%s", space->name, record->name);
-            }
+        const struct bns *space = builder_ns(b, spaces[i], false);
+        if (space != NULL) {
+            builder_each_selecting(space, labels, add_policy, ret_keys);
         }
     }
     if (ret_keys->n > first) {

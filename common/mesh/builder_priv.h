@@ -49,6 +49,7 @@ struct bns { // a namespace in which there are objects
     struct hmap_node by_name;
     char *name;
     struct list records[KOBJ_N_KINDS]; // struct record.in_ns
+    struct hmap label_pairs; // builder_labels.c
     size_t n_records;
 };
 
@@ -60,6 +61,8 @@ struct record {
     struct kobj *obj; // NULL: deleted, goes at the next commit
     char *name;
     struct kobj_map labels; // the object's; a WorkloadEntry's are merged and owned by the record
+    struct label_ref *label_refs; // where it is listed: builder_labels.c
+    uint32_t n_label_refs;
     struct list workloads, services; // struct bwl, bsvc
     struct list l7_refs, l7_problems; // what an L7 object names; builder_l7_index.c, builder_l7.c
     char *gateway_ns, *gateway; // the waypoint that is bound to it, NULL = none
@@ -113,6 +116,16 @@ struct bwl *builder_workload(struct mesh_builder *b, struct slice uid);
 // The pod or WorkloadEntry with this address, or NULL.
 struct bwl *builder_workload_by_ip(struct mesh_builder *b, const struct ip *ip);
 bool builder_is_node_ip(const struct mesh_builder *b, const struct ip *ip);
+
+// builder_labels.c: after each change of record->obj and record->labels.
+void builder_index_labels(struct record *record);
+// Services, ServiceEntries and AuthorizationPolicies of the namespace whose selector matches. fn
+// changes no object.
+void builder_each_selecting(const struct bns *ns, const struct kobj_map *labels,
+                            void (*fn)(void *arg, struct record *record), void *arg);
+// Pods and WorkloadEntries of the namespace that the selector matches (empty: all).
+void builder_each_selected(const struct bns *ns, const struct kobj_map *selector,
+                           void (*fn)(void *arg, struct record *record), void *arg);
 
 // builder_workload.c
 void builder_build_pod(struct mesh_builder *b, struct record *record);
