@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/net/h2_drv.h"
 
+#include "common/base/buf.h"
+#include "common/base/cur.h"
+
 static struct h2_drv *of_tls(struct tls_link *tl) {
     return CONTAINER_OF(tl, struct h2_drv, tl);
 }
@@ -131,6 +134,12 @@ static void on_flush(struct loop_flush *flush) {
     if (drv->is_ended) {
         return;
     }
+    if (drv->is_frozen) { // the users hear what is theirs; nothing leaves
+        drv->in_flush = true;
+        drain_events(drv);
+        drv->in_flush = false;
+        return;
+    }
     drv->in_flush = true;
     while (push_output(drv) && !drv->is_ended) {
         drain_events(drv); // WRITABLE, SENT, CLOSED: users may send more
@@ -227,7 +236,7 @@ static void drain_events(struct h2_drv *drv) {
 
 static void on_timer(struct timer *timer, uint64_t now) {
     struct h2_drv *drv = CONTAINER_OF(timer, struct h2_drv, timer);
-    if (drv->is_ended) {
+    if (drv->is_ended || drv->is_frozen) { // thaw arms it again
         return;
     }
     if (h2_conn_deadline(drv->h2) <= now) {
@@ -292,15 +301,96 @@ static const struct tls_link_handler tls_handler = {
     .on_closed = on_tls_closed,
 };
 
-void h2_drv_init(struct h2_drv *drv, struct tls_queue *queue, int fd, struct tls_handshake *hs,
-                 bool is_server, const struct h2_config *config,
-                 const struct h2_drv_handler *handler) {
-    *drv = (struct h2_drv){
-        .handler = handler, .config = *config, .loop = queue->loop, .is_server = is_server};
+static void init_all(struct h2_drv *drv, struct loop *loop, const struct h2_drv_handler *handler,
+                     bool is_server) {
+    *drv = (struct h2_drv){.handler = handler, .loop = loop, .is_server = is_server};
     list_init(&drv->users);
     list_init(&drv->dirty);
     timer_init(&drv->timer, on_timer);
     loop_flush_init(&drv->flush, on_flush);
     loop_cooler_init(&drv->cooler, on_cooler);
+}
+
+void h2_drv_init(struct h2_drv *drv, struct tls_queue *queue, int fd, struct tls_handshake *hs,
+                 bool is_server, const struct h2_config *config,
+                 const struct h2_drv_handler *handler) {
+    init_all(drv, queue->loop, handler, is_server);
+    drv->config = *config;
     tls_link_init(&drv->tl, queue, fd, hs, &tls_handler);
+}
+
+// ---- hand-over ---------------------------------------------------------------------------------
+
+enum { EXPORT_VERSION = 1, FLAG_SERVER = 1, FLAG_CLOSE_WHEN_IDLE = 2, FLAGS_ALL = 3 };
+
+void h2_drv_freeze(struct h2_drv *drv) {
+    if (!drv->is_ended) {
+        drv->is_frozen = true;
+        tls_link_freeze(&drv->tl);
+    }
+}
+
+bool h2_drv_is_quiet(const struct h2_drv *drv) {
+    return drv->is_frozen && !drv->is_ended && !drv->close_after_flush && drv->h2 != NULL &&
+           !h2_conn_has_events(drv->h2) && tls_link_is_quiet(&drv->tl);
+}
+
+void h2_drv_thaw(struct h2_drv *drv) {
+    if (drv->is_frozen && !drv->is_ended) {
+        drv->is_frozen = false;
+        tls_link_thaw(&drv->tl);
+        h2_drv_kick(drv);
+        if (drv->h2 != NULL) {
+            arm_timer(drv);
+        }
+    }
+}
+
+bool h2_drv_export(struct h2_drv *drv, struct buf *out) {
+    if (!h2_drv_is_quiet(drv)) {
+        return false;
+    }
+    struct buf conn;
+    buf_init(&conn, out->max);
+    bool ok = h2_conn_export(drv->h2, &conn);
+    buf_put_u8(out, EXPORT_VERSION);
+    buf_put_u8(out, (uint8_t)((drv->is_server ? FLAG_SERVER : 0) |
+                              (drv->close_when_idle ? FLAG_CLOSE_WHEN_IDLE : 0)));
+    buf_put_u64(out, drv->last_active);
+    buf_put_u32(out, (uint32_t)conn.len);
+    buf_append(out, buf_slice(&conn));
+    buf_fini(&conn);
+    return tls_link_export(&drv->tl, out) && ok;
+}
+
+int h2_drv_release(struct h2_drv *drv) {
+    CHECK(list_empty(&drv->users));
+    loop_flush_disarm(&drv->flush);
+    loop_cooler_disarm(drv->loop, &drv->cooler);
+    timer_clear(&drv->loop->timers, &drv->timer);
+    h2_conn_free(drv->h2);
+    drv->h2 = NULL;
+    drv->is_ended = true;
+    return tls_link_release(&drv->tl);
+}
+
+bool h2_drv_import(struct h2_drv *drv, struct tls_queue *queue, int fd, struct cur *in,
+                   const struct h2_drv_handler *handler) {
+    uint8_t version = cur_u8(in), flags = cur_u8(in);
+    uint64_t last_active = cur_u64(in);
+    struct slice conn = cur_bytes(in, cur_u32(in));
+    if (!cur_ok(in) || version != EXPORT_VERSION || (flags & ~FLAGS_ALL) != 0) {
+        return false;
+    }
+    init_all(drv, queue->loop, handler, (flags & FLAG_SERVER) != 0);
+    drv->last_active = last_active;
+    drv->close_when_idle = (flags & FLAG_CLOSE_WHEN_IDLE) != 0;
+    drv->is_frozen = true;
+    drv->h2 = h2_conn_import(conn, queue->loop->pool);
+    if (drv->h2 == NULL || !tls_link_import(&drv->tl, queue, fd, in, &tls_handler)) {
+        h2_conn_free(drv->h2);
+        drv->h2 = NULL;
+        return false;
+    }
+    return true;
 }

@@ -59,7 +59,7 @@ struct h2_drv {
     enum flow_end end_reason;
     uint64_t last_active; // monotonic ns of the last stream's end (idle pools)
     bool is_server, is_ended, close_when_idle, close_after_flush, in_flush;
-    bool drains_when_ready;
+    bool drains_when_ready, is_frozen;
 };
 
 void h2_drv_init(struct h2_drv *drv, struct tls_queue *queue, int fd, struct tls_handshake *hs,
@@ -77,3 +77,19 @@ void h2_drv_drain(struct h2_drv *drv);
 // Orderly end now: final GOAWAY, close_notify, FIN. Open streams are lost (on_lost with `reason`).
 void h2_drv_close(struct h2_drv *drv, enum flow_end reason);
 void h2_drv_abort(struct h2_drv *drv, enum flow_end reason); // RST
+
+// Hand-over (link.h). A frozen driver takes no input and sends nothing. It becomes quiet after its
+// handshake, except while a header block is under way or it is ending: thaw, and try again later.
+struct buf;
+struct cur;
+void h2_drv_freeze(struct h2_drv *drv);
+bool h2_drv_is_quiet(const struct h2_drv *drv);
+void h2_drv_thaw(struct h2_drv *drv);
+// Appends secrets: the buffer is the caller's to wipe. False: not now.
+MUST_USE bool h2_drv_export(struct h2_drv *drv, struct buf *out);
+// After the export, when its users have been released: frees all but the fd; no on_closed.
+int h2_drv_release(struct h2_drv *drv);
+// Frozen, its streams without users: hbone_stream_import for each that was exported beside, then
+// h2_drv_thaw.
+MUST_USE bool h2_drv_import(struct h2_drv *drv, struct tls_queue *queue, int fd, struct cur *in,
+                            const struct h2_drv_handler *handler);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/net/hbone_stream.h"
 
+#include "common/base/buf.h"
+#include "common/base/cur.h"
+
 static struct hbone_stream *of_duplex(const struct duplex *duplex) {
     return CONTAINER_OF((struct duplex *)(uintptr_t)duplex, struct hbone_stream, duplex);
 }
@@ -250,4 +253,92 @@ void hbone_stream_drop(struct hbone_stream *stream, enum h2_err err) {
         h2_user_detach(&stream->user);
         h2_drv_kick(drv);
     }
+}
+
+// ---- hand-over ---------------------------------------------------------------------------------
+
+enum {
+    EXPORT_VERSION = 1,
+    FLAG_HELD = 1 << 0,
+    FLAG_GOT_FIN = 1 << 1,
+    FLAG_TOLD_FIN = 1 << 2,
+    FLAG_SENT = 1 << 3,
+    FLAG_CLOSES_ITSELF = 1 << 4,
+    FLAG_STOPPED = 1 << 5,
+    FLAG_FINISHED = 1 << 6,
+    FLAG_REPORTS = 1 << 7,
+    WAITING_MAX = 64 << 20, // a stream window at most
+};
+
+bool hbone_stream_export(const struct hbone_stream *stream, struct buf *out) {
+    if (stream->is_cut || stream->duplex.events == NULL || stream->is_delivering) {
+        return false;
+    }
+    uint8_t flags = 0;
+    flags |= stream->is_held ? FLAG_HELD : 0;
+    flags |= stream->got_fin ? FLAG_GOT_FIN : 0;
+    flags |= stream->told_fin ? FLAG_TOLD_FIN : 0;
+    flags |= stream->is_sent ? FLAG_SENT : 0;
+    flags |= stream->closes_itself ? FLAG_CLOSES_ITSELF : 0;
+    flags |= stream->is_stopped ? FLAG_STOPPED : 0;
+    flags |= stream->is_finished ? FLAG_FINISHED : 0;
+    flags |= stream->duplex.reports_sent ? FLAG_REPORTS : 0;
+    buf_put_u8(out, EXPORT_VERSION);
+    buf_put_u8(out, flags);
+    buf_put_u32(out, stream->user.stream != NULL ? h2_stream_id(stream->user.stream) : 0);
+    buf_put_u64(out, stream->n_unsent);
+    buf_put_u32(out, (uint32_t)stream->waiting.len);
+    for (const struct seg *seg = stream->waiting.head; seg != NULL; seg = seg->next) {
+        buf_append(out, seg_slice(seg));
+    }
+    return buf_ok(out);
+}
+
+void hbone_stream_release(struct hbone_stream *stream) {
+    stream->is_cut = true;
+    chain_clear(&stream->waiting);
+    h2_user_detach(&stream->user);
+}
+
+static bool flags_are_sane(uint8_t flags, bool is_open, bool has_waiting) {
+    bool got_fin = (flags & FLAG_GOT_FIN) != 0, is_sent = (flags & FLAG_SENT) != 0;
+    bool is_over = got_fin && (is_sent || (flags & FLAG_STOPPED) != 0);
+    bool told_fin = (flags & FLAG_TOLD_FIN) != 0;
+    // Without its stream it must have something left to hand out, or it would be closed.
+    return (!told_fin || (got_fin && !has_waiting)) && (is_open || (is_over && !told_fin)) &&
+           (flags & FLAG_CLOSES_ITSELF) == (!is_open && is_sent ? FLAG_CLOSES_ITSELF : 0);
+}
+
+bool hbone_stream_import(struct hbone_stream *stream, struct h2_drv *drv, struct cur *in) {
+    uint8_t version = cur_u8(in), flags = cur_u8(in);
+    uint32_t id = cur_u32(in);
+    uint64_t n_unsent = cur_u64(in);
+    struct slice waiting = cur_bytes(in, cur_u32(in));
+    struct h2_stream *h2 = id != 0 ? h2_conn_stream(drv->h2, id) : NULL;
+    if (!cur_ok(in) || version != EXPORT_VERSION || waiting.len > WAITING_MAX ||
+        (id != 0 && (h2 == NULL || h2_stream_user(h2) != NULL)) ||
+        !flags_are_sane(flags, h2 != NULL, waiting.len > 0)) {
+        return false;
+    }
+    *stream = (struct hbone_stream){.duplex = {.ops = &stream_ops,
+                                               .needs_credit = true,
+                                               .reports_sent = (flags & FLAG_REPORTS) != 0},
+                                    .n_unsent = (size_t)n_unsent,
+                                    .is_held = (flags & FLAG_HELD) != 0,
+                                    .got_fin = (flags & FLAG_GOT_FIN) != 0,
+                                    .told_fin = (flags & FLAG_TOLD_FIN) != 0,
+                                    .is_sent = (flags & FLAG_SENT) != 0,
+                                    .closes_itself = (flags & FLAG_CLOSES_ITSELF) != 0,
+                                    .is_stopped = (flags & FLAG_STOPPED) != 0,
+                                    .is_finished = (flags & FLAG_FINISHED) != 0};
+    chain_init(&stream->waiting, drv->loop->pool);
+    chain_copy(&stream->waiting, waiting);
+    h2_user_init(&stream->user, &user_ops);
+    if (h2 != NULL) {
+        h2_user_attach(&stream->user, drv, h2);
+        if (stream->duplex.reports_sent) {
+            h2_stream_report_progress(h2);
+        }
+    }
+    return true;
 }

@@ -28,3 +28,13 @@ struct hbone_stream {
 void hbone_stream_init(struct hbone_stream *stream, struct h2_drv *drv, struct h2_stream *h2);
 // Before pipe_attach: resets the stream with `err` and lets go of it; no event follows.
 void hbone_stream_drop(struct hbone_stream *stream, enum h2_err err);
+
+// Hand-over of an attached end on a frozen driver (h2_drv.h). False: it is not attached yet, or was
+// cut.
+struct buf;
+struct cur;
+MUST_USE bool hbone_stream_export(const struct hbone_stream *stream, struct buf *out);
+void hbone_stream_release(struct hbone_stream *stream); // in place of its end; no event follows
+// drv has been imported and is not thawed yet: takes over the stream of the same id. False:
+// malformed, or there is no such stream, or it has an owner.
+MUST_USE bool hbone_stream_import(struct hbone_stream *stream, struct h2_drv *drv, struct cur *in);

@@ -3,6 +3,9 @@
 
 #include <errno.h>
 
+#include "common/base/buf.h"
+#include "common/base/cur.h"
+
 static struct link_end *of_link(struct link *link) {
     return CONTAINER_OF(link, struct link_end, link);
 }
@@ -119,4 +122,57 @@ void link_end_init(struct link_end *end, struct loop *loop, int fd) {
     end->duplex = (struct duplex){.ops = &link_end_ops};
     end->is_full = end->is_cut = end->is_finishing = false;
     link_init(&end->link, loop, fd, LINK_SLOTS, &link_handler);
+}
+
+// ---- hand-over ---------------------------------------------------------------------------------
+
+enum { EXPORT_VERSION = 1, FLAG_FULL = 1, FLAG_FINISHING = 2, FLAG_REPORTS = 4, FLAGS_ALL = 7 };
+
+void link_end_freeze(struct link_end *end) {
+    link_freeze(&end->link);
+}
+
+bool link_end_is_quiet(const struct link_end *end) {
+    return !end->is_cut && link_is_quiet(&end->link);
+}
+
+void link_end_thaw(struct link_end *end) {
+    link_thaw(&end->link);
+}
+
+bool link_end_export(const struct link_end *end, struct buf *out) {
+    if (!link_end_is_quiet(end)) {
+        return false;
+    }
+    buf_put_u8(out, EXPORT_VERSION);
+    buf_put_u8(out,
+               (uint8_t)((end->is_full ? FLAG_FULL : 0) | (end->is_finishing ? FLAG_FINISHING : 0) |
+                         (end->duplex.reports_sent ? FLAG_REPORTS : 0)));
+    return link_export(&end->link, out);
+}
+
+int link_end_release(struct link_end *end) {
+    end->is_cut = true;
+    return link_release(&end->link);
+}
+
+bool link_end_import(struct link_end *end, struct loop *loop, int fd, struct cur *in) {
+    uint8_t version = cur_u8(in), flags = cur_u8(in);
+    end->duplex =
+        (struct duplex){.ops = &link_end_ops, .reports_sent = (flags & FLAG_REPORTS) != 0};
+    end->is_full = (flags & FLAG_FULL) != 0;
+    end->is_finishing = (flags & FLAG_FINISHING) != 0;
+    end->is_cut = false;
+    if (!cur_ok(in) || version != EXPORT_VERSION || (flags & ~FLAGS_ALL) != 0) {
+        return false;
+    }
+    if (!link_import(&end->link, loop, fd, in, &link_handler)) {
+        return false;
+    }
+    // What never waits never closes it (on_sent), and a plain link has no records.
+    if (end->link.mode != LINK_SLOTS || (end->is_finishing && link_queued(&end->link) == 0)) {
+        (void)link_release(&end->link);
+        return false;
+    }
+    return true;
 }

@@ -20,3 +20,14 @@ struct link_end {
 // Takes over the connected fd. Data is received into slots with room for DATA and record headers.
 // The owner sets duplex.events and owner (pipe_attach) before it starts the end.
 void link_end_init(struct link_end *end, struct loop *loop, int fd);
+
+// Hand-over (link.h): as for links. Not exportable once it is cut or closes. The imported end is
+// attached (pipe_attach) before link_end_thaw.
+struct buf;
+struct cur;
+void link_end_freeze(struct link_end *end);
+bool link_end_is_quiet(const struct link_end *end);
+void link_end_thaw(struct link_end *end);
+MUST_USE bool link_end_export(const struct link_end *end, struct buf *out);
+int link_end_release(struct link_end *end);
+MUST_USE bool link_end_import(struct link_end *end, struct loop *loop, int fd, struct cur *in);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/net/pipe.h"
 
+#include "common/base/buf.h"
+#include "common/base/cur.h"
+
 static struct pipe *of_end(const struct duplex *end) {
     return end->owner;
 }
@@ -157,4 +160,58 @@ void pipe_cut(struct pipe *pipe, enum flow_end reason) {
             ends[side]->ops->abort(ends[side]);
         }
     }
+}
+
+// ---- hand-over ---------------------------------------------------------------------------------
+
+enum {
+    EXPORT_VERSION = 1,
+    FLAG_DOWN = 1 << 0,
+    FLAG_UP = 1 << 1,
+    FLAG_DOWN_FIN = 1 << 2,
+    FLAG_UP_FIN = 1 << 3,
+    FLAG_DOWN_HELD = 1 << 4,
+    FLAG_UP_HELD = 1 << 5,
+    FLAG_ENDING = 1 << 6,
+    FLAGS_ALL = (1 << 7) - 1,
+};
+
+bool pipe_export(const struct pipe *pipe, struct buf *out) {
+    if (!pipe->is_started || pipe->end != FLOW_OK) {
+        return false;
+    }
+    uint8_t flags = 0;
+    flags |= pipe->side[PIPE_DOWN] != NULL ? FLAG_DOWN : 0;
+    flags |= pipe->side[PIPE_UP] != NULL ? FLAG_UP : 0;
+    flags |= pipe->got_fin[PIPE_DOWN] ? FLAG_DOWN_FIN : 0;
+    flags |= pipe->got_fin[PIPE_UP] ? FLAG_UP_FIN : 0;
+    flags |= pipe->is_held[PIPE_DOWN] ? FLAG_DOWN_HELD : 0;
+    flags |= pipe->is_held[PIPE_UP] ? FLAG_UP_HELD : 0;
+    flags |= pipe->is_ending ? FLAG_ENDING : 0;
+    buf_put_u8(out, EXPORT_VERSION);
+    buf_put_u8(out, flags);
+    buf_put_u64(out, pipe->n_bytes[PIPE_DOWN]);
+    buf_put_u64(out, pipe->n_bytes[PIPE_UP]);
+    return buf_ok(out);
+}
+
+bool pipe_import(struct pipe *pipe, struct blk_pool *pool, void (*done)(struct pipe *pipe),
+                 struct cur *in, bool ret_has[2]) {
+    uint8_t version = cur_u8(in), flags = cur_u8(in);
+    pipe_init(pipe, pool, done);
+    pipe->n_bytes[PIPE_DOWN] = cur_u64(in);
+    pipe->n_bytes[PIPE_UP] = cur_u64(in);
+    pipe->got_fin[PIPE_DOWN] = (flags & FLAG_DOWN_FIN) != 0;
+    pipe->got_fin[PIPE_UP] = (flags & FLAG_UP_FIN) != 0;
+    pipe->is_held[PIPE_DOWN] = (flags & FLAG_DOWN_HELD) != 0;
+    pipe->is_held[PIPE_UP] = (flags & FLAG_UP_HELD) != 0;
+    pipe->is_ending = (flags & FLAG_ENDING) != 0;
+    pipe->is_started = true;
+    ret_has[PIPE_DOWN] = (flags & FLAG_DOWN) != 0;
+    ret_has[PIPE_UP] = (flags & FLAG_UP) != 0;
+    // Without a cut it ends when both sides have, and not before; the last end takes it along.
+    bool has_both = ret_has[PIPE_DOWN] && ret_has[PIPE_UP];
+    return cur_ok(in) && version == EXPORT_VERSION && (flags & ~FLAGS_ALL) == 0 &&
+           pipe->is_ending == (pipe->got_fin[PIPE_DOWN] && pipe->got_fin[PIPE_UP]) &&
+           (has_both || (pipe->is_ending && (ret_has[PIPE_DOWN] || ret_has[PIPE_UP])));
 }

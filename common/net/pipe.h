@@ -34,3 +34,12 @@ void pipe_push(struct pipe *pipe, enum pipe_side side, struct chain *data, bool 
 // Cuts the attached ends (policy change, deadline, removal, failure to connect). `done` follows,
 // also at once when nothing is attached.
 void pipe_cut(struct pipe *pipe, enum flow_end reason);
+
+// Hand-over: counters, ends and backpressure; the attached ends are exported beside, and attached
+// again after the import (pipe_attach; no pipe_start). False: it has not started, or was cut.
+struct buf;
+struct cur;
+MUST_USE bool pipe_export(const struct pipe *pipe, struct buf *out);
+// ret_has: the sides that are attached. False: malformed.
+MUST_USE bool pipe_import(struct pipe *pipe, struct blk_pool *pool, void (*done)(struct pipe *pipe),
+                          struct cur *in, bool ret_has[2]);

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/buf.h"
+#include "common/base/cur.h"
+
 static struct tls_link *of_link(struct link *link) {
     return CONTAINER_OF(link, struct tls_link, link);
 }
@@ -450,4 +453,77 @@ void tls_link_close(struct tls_link *tl) {
 void tls_link_abort(struct tls_link *tl) {
     tl->is_closing = tl->is_aborted = true;
     end_link(tl);
+}
+
+// ---- hand-over ---------------------------------------------------------------------------------
+
+enum { EXPORT_VERSION = 1, RECORD_EXPORT_MAX = 512, REST_MAX = 5 + (1 << 14) + 256 };
+
+void tls_link_freeze(struct tls_link *tl) {
+    link_freeze(&tl->link);
+}
+
+bool tls_link_is_quiet(const struct tls_link *tl) {
+    return tl->record != NULL && !tl->is_closing && link_is_quiet(&tl->link);
+}
+
+void tls_link_thaw(struct tls_link *tl) {
+    link_thaw(&tl->link);
+}
+
+bool tls_link_export(const struct tls_link *tl, struct buf *out) {
+    if (!tls_link_is_quiet(tl)) {
+        return false;
+    }
+    struct buf record;
+    buf_init(&record, RECORD_EXPORT_MAX);
+    bool ok = tls_record_export(tl->record, &record);
+    buf_put_u8(out, EXPORT_VERSION);
+    buf_put_u16(out, (uint16_t)record.len);
+    buf_append(out, buf_slice(&record));
+    buf_put_u32(out, tl->rest != NULL ? tl->rest_len : 0);
+    if (tl->rest != NULL) {
+        buf_append(out, slice_make(tl->rest->base, tl->rest_len));
+    }
+    explicit_bzero(record.ptr, record.len);
+    buf_fini(&record);
+    return link_export(&tl->link, out) && ok && buf_ok(out);
+}
+
+int tls_link_release(struct tls_link *tl) {
+    timer_clear(&loop_of(tl)->timers, &tl->timer);
+    int fd = link_release(&tl->link);
+    release(tl);
+    tl->is_closing = tl->is_ended = true;
+    return fd;
+}
+
+bool tls_link_import(struct tls_link *tl, struct tls_queue *queue, int fd, struct cur *in,
+                     const struct tls_link_handler *handler) {
+    uint8_t version = cur_u8(in);
+    struct slice record = cur_bytes(in, cur_u16(in));
+    struct slice rest = cur_bytes(in, cur_u32(in));
+    if (!cur_ok(in) || version != EXPORT_VERSION || rest.len > REST_MAX) {
+        return false;
+    }
+    *tl = (struct tls_link){.handler = handler, .queue = queue};
+    list_init(&tl->waiting);
+    chain_init(&tl->hs_in, queue->loop->pool);
+    timer_init(&tl->timer, on_timer);
+    tl->record = tls_record_import(record);
+    if (tl->record == NULL || !link_import(&tl->link, queue->loop, fd, in, &link_handler)) {
+        release(tl);
+        return false;
+    }
+    if (tl->link.mode != LINK_CONTIG) {
+        (void)link_release(&tl->link);
+        release(tl);
+        return false;
+    }
+    if (rest.len > 0) { // begins a record: not more than that, or it would have been opened
+        tl->rest = blk_new_cold(queue->loop->pool, rest.len);
+        slice_copy(tl->rest->base, rest);
+        tl->rest_len = (uint32_t)rest.len;
+    }
+    return true;
 }

@@ -72,6 +72,19 @@ size_t tls_link_queued(const struct tls_link *tl);
 // has not read yet. No callback but on_closed follows.
 void tls_link_close(struct tls_link *tl);
 void tls_link_abort(struct tls_link *tl); // RST
+
+// Hand-over (link.h): record state, an incomplete record, and the link. Quiet also means: the
+// handshake is over (its state is not ours to export), and it does not close.
+struct buf;
+struct cur;
+void tls_link_freeze(struct tls_link *tl);
+bool tls_link_is_quiet(const struct tls_link *tl);
+void tls_link_thaw(struct tls_link *tl);
+// Appends secrets: the buffer is the caller's to wipe.
+MUST_USE bool tls_link_export(const struct tls_link *tl, struct buf *out);
+int tls_link_release(struct tls_link *tl); // frees all but the fd; no on_closed
+MUST_USE bool tls_link_import(struct tls_link *tl, struct tls_queue *queue, int fd, struct cur *in,
+                              const struct tls_link_handler *handler);
 // Why it failed, as text: the error of TLS with what is known about it, else the system's. Good
 // within on_end.
 const char *tls_link_error_text(const struct tls_link *tl, char *buf, size_t size);

@@ -148,7 +148,7 @@ static void after_send(struct link *link, ssize_t res) {
     size_t n_sent = res > 0 ? (size_t)res : 0;
     chain_skip(&link->inflight, n_sent);
     link->n_sent += n_sent;
-    if (!chain_empty(&link->inflight)) {
+    if (!chain_empty(&link->inflight) && !link->is_frozen) {
         wait_to_send(link);
     } else {
         link->must_cool = false;
@@ -205,7 +205,7 @@ static void on_flush(struct loop_flush *flush) {
         return;
     }
     bool is_hot = link_read_cool(link);
-    if (op_is_pending(&link->send_op)) {
+    if (link->is_frozen || op_is_pending(&link->send_op)) {
         is_hot |= chain_cool(&link->sendq); // queued behind a send that waits
     } else if (!chain_empty(&link->sendq)) {
         start_send(link);
@@ -215,6 +215,47 @@ static void on_flush(struct loop_flush *flush) {
     if (is_hot && !link_is_ending(link)) {
         loop_cool_later(link->loop, &link->cooler);
     }
+}
+
+void link_freeze(struct link *link) {
+    if (link_is_ending(link) || link->is_frozen) {
+        return;
+    }
+    link_read_freeze(link);
+    if (op_is_pending(&link->send_op)) {
+        link->loop->io->ops->cancel(link->loop->io, &link->send_op);
+    }
+}
+
+bool link_is_quiet(const struct link *link) {
+    return link->is_frozen && !link_is_ending(link) && !op_is_pending(&link->read_op) &&
+           !op_is_pending(&link->send_op);
+}
+
+void link_thaw(struct link *link) {
+    if (!link->is_frozen || link_is_ending(link)) {
+        return;
+    }
+    if (!op_is_pending(&link->send_op)) { // what was taken back goes first
+        chain_move_all(&link->inflight, &link->sendq);
+        chain_move_all(&link->sendq, &link->inflight);
+    }
+    link_read_thaw(link);
+    loop_flush_arm(link->loop, &link->flush);
+}
+
+int link_release(struct link *link) {
+    CHECK(link_is_quiet(link));
+    loop_flush_disarm(&link->flush);
+    loop_cooler_disarm(link->loop, &link->cooler);
+    chain_clear(&link->sendq);
+    chain_clear(&link->inflight);
+    link_read_fini(link);
+    send_state_put(link);
+    int fd = link->fd;
+    link->fd = -1;
+    link->is_closing = true;
+    return fd;
 }
 
 void link_write(struct link *link, struct chain *data) {

@@ -63,7 +63,7 @@ struct link {
         is_dead : 1;
     // private
     bool is_bulk : 1, is_cancelling : 1, is_eof_held : 1, was_paused : 1, has_hup : 1,
-        must_cool : 1;
+        must_cool : 1, is_frozen : 1, resumes_read : 1;
     uint8_t n_little; // short reads in a row, bulk mode
     uint32_t run_bytes; // mode switch accounting
     uint32_t need; // LINK_CONTIG: hint of the handler
@@ -97,3 +97,23 @@ void link_close(
     struct link *link); // orderly: what is queued is dropped; FIN (or RST by the kernel if
                         // unread input is left). Call after on_sent emptied the queue.
 void link_abort(struct link *link); // RST (SO_LINGER 0)
+
+// Hand-over to a successor (link_export.c). Freeze takes back the operations under way; some turns
+// later the link is quiet: nothing of it is in the kernel but the socket. What had been received is
+// kept and not delivered, nothing is sent; on_sent and on_error may still come until it is quiet.
+// It can be thawed, closed and aborted, exported, or released. Harmless on a link that is ending,
+// which never becomes quiet.
+void link_freeze(struct link *link);
+bool link_is_quiet(const struct link *link);
+void link_thaw(struct link *link);
+// Appends its state: bytes that wait in either direction, modes, ends; not the fd, which is passed
+// beside. False: it is not quiet, or has more than LINK_EXPORT_MAX bytes waiting, or out is full.
+struct buf;
+struct cur;
+enum { LINK_EXPORT_MAX = 16 << 20 };
+MUST_USE bool link_export(const struct link *link, struct buf *out);
+// In place of closing a quiet link: its memory is free at once, without on_closed. Returns the fd.
+int link_release(struct link *link);
+// A frozen link with that state; takes over fd. False, and fd stays the caller's: malformed.
+MUST_USE bool link_import(struct link *link, struct loop *loop, int fd, struct cur *in,
+                          const struct link_handler *handler);

@@ -19,5 +19,9 @@ void link_read_stop(struct link *link); // nothing is delivered any more; the op
 MUST_USE bool link_read_cool(struct link *link); // chain_cool of what is held
 void link_read_to_cold(struct link *link);
 void link_read_fini(struct link *link); // drops what was not delivered
+void link_read_freeze(struct link *link);
+void link_read_thaw(struct link *link);
+// A link without either: what it had of an incomplete record, and what came after a pause.
+void link_read_restore(struct link *link, struct slice stash, struct slice held);
 void link_again(struct list *node); // runs a link that was on loop->again; node is link->again
 void link_watch_errors(struct timer *timer, uint64_t now); // loop->unwatched_timer

@@ -459,13 +459,14 @@ static void read_update(struct link *link) {
     struct io *io = link->loop->io;
     bool wants = can_deliver(link) && !link->got_eof && !link->is_eof_held;
     if (op_is_pending(&link->read_op)) {
-        if (!link->is_cancelling && (link_is_ending(link) || !fits(link, wants))) {
+        if (!link->is_cancelling &&
+            (link_is_ending(link) || link->is_frozen || !fits(link, wants))) {
             link->is_cancelling = true;
             io->ops->cancel(io, &link->read_op);
         }
         return;
     }
-    if (link_is_ending(link) || list_linked(&link->again)) {
+    if (link_is_ending(link) || link->is_frozen || list_linked(&link->again)) {
         return;
     }
     if (can_deliver(link) && has_held(link)) {
@@ -485,6 +486,10 @@ static void read_update(struct link *link) {
 }
 
 void link_read(struct link *link, bool on) {
+    if (link->is_frozen) {
+        link->resumes_read = on;
+        return;
+    }
     if (link_is_ending(link) || link->want_read == on) {
         return;
     }
@@ -506,6 +511,36 @@ void link_read_stop(struct link *link) {
     unwatched_del(link);
     if (op_is_pending(&link->read_op)) {
         link->loop->io->ops->cancel(link->loop->io, &link->read_op);
+    }
+}
+
+void link_read_freeze(struct link *link) {
+    link->resumes_read = link->want_read;
+    link_read(link, false);
+    link->is_frozen = true;
+    list_del(&link->again);
+    unwatched_del(link);
+    stash_to_cold(link);
+    read_update(link);
+}
+
+void link_read_thaw(struct link *link) {
+    link->is_frozen = false;
+    if (link->resumes_read) {
+        link_read(link, true);
+    } else {
+        read_update(link);
+    }
+}
+
+void link_read_restore(struct link *link, struct slice stash, struct slice held) {
+    if (stash.len > 0) {
+        stash_append(link, stash.ptr, (uint32_t)stash.len);
+    }
+    if (held.len > 0) {
+        link->held = xmalloc(sizeof(*link->held));
+        chain_init(link->held, link->loop->pool);
+        chain_copy(link->held, held);
     }
 }
 
