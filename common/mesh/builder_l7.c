@@ -196,6 +196,8 @@ static struct compile *compile_of(const struct builder_l7_input *in) {
 }
 
 static void on_problem(const struct builder_l7_input *in, const struct kobj *obj, const char *fmt,
+                       ...) PRINTF_LIKE(3, 4);
+static void on_problem(const struct builder_l7_input *in, const struct kobj *obj, const char *fmt,
                        ...) {
     struct compile *compile = compile_of(in);
     struct record *record =
