@@ -167,11 +167,18 @@ static bool is_same_host(const char *a, const char *a_ns, const char *b, const c
     return covers(a, b);
 }
 
+// A quick look before the whole: there may be many rules.
+static bool is_same_label(const char *a, const char *b) {
+    size_t len = strcspn(b, ".");
+    return a[0] == '*' || (strcspn(a, ".") == len && strncasecmp(a, b, len) == 0);
+}
+
 static bool has_subset(const struct validate *v, const char *host, const char *ns,
                        const char *subset) {
     for (uint32_t i = 0; i < v->n_objs; i++) {
         const struct kobj *obj = v->objs[i];
         if (obj->kind != KOBJ_DESTINATION_RULE ||
+            !is_same_label(obj->destination_rule->host, host) ||
             !is_same_host(obj->destination_rule->host, obj->meta.ns, host, ns)) {
             continue;
         }
