@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from lablib import (authorization_policy, meta, namespace, pod, service, stays,
-                    wait_until)
+from lablib import (authorization_policy, meta, namespace, peer_authentication, pod, service,
+                    stays, wait_until)
 from mesh.labnet import LabNet
 from mesh.topology import Load, echo, linger0, read_all, read_exactly
 
@@ -288,6 +288,28 @@ def test_l4_policy_of_the_waypoint(lab, net, target):
         wait_until(lambda: net.ask("client", vip(lab)) == b"hello world")
     assert access(logs_of_waypoints(lab), src__identity=ID + "client",
                   error="denied") or "denied by policy" in logs_of_waypoints(lab)
+
+
+def test_policy_of_the_server_sees_the_waypoint(lab, net):
+    """L4 policy at the destination is about who connects there: the waypoint, not the client."""
+    def allow(name):
+        return authorization_policy("only", "m", "ALLOW", selector={"app": "server"}, rules=[
+            {"from": [{"source": {"principals": [f"cluster.local/ns/m/sa/{name}"]}}]}])
+
+    with net.serve("server", 8080, echo):
+        lab.apply(peer_authentication("strict", "m"), allow("waypoint"))
+        try:
+            wait_until(lambda: net.fails("client", vip(lab, "direct")) or True)
+            assert net.ask("client", vip(lab)) == b"hello world"
+            lab.apply(allow("client"))
+            wait_until(lambda: net.ask("client", vip(lab, "direct")) == b"hello world")
+            net.fails("client", vip(lab))
+            wait_until(lambda: "denied by authorization policy" in logs_of_waypoints(lab)
+                       or "401" in logs_of_waypoints(lab))
+        finally:
+            lab.delete("AuthorizationPolicy", "m/only")
+            lab.delete("PeerAuthentication", "m/strict")
+        wait_until(lambda: net.ask("client", vip(lab)) == b"hello world")
 
 
 @pytest.mark.parametrize("action,rule", [
