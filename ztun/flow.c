@@ -83,6 +83,7 @@ void flow_done(struct flow *flow) {
     leaf_unref(flow->destination);
     leaf_unref(flow->service);
     free(flow->detail);
+    free(flow->own_identity);
     zpod->n_open++; // the flow's tunnel may be the last thing that keeps the pod
     flow->free(flow);
     zpod->n_open--;

@@ -37,6 +37,7 @@ struct flow {
     bool is_counted; // "opened" was reported
     bool is_joined; // the pipe has started
     char *detail; // more about a failure, for the log; NULL = none
+    char *own_identity; // what peer_identity points at in an imported flow; else NULL
 };
 
 void flow_init(struct flow *flow, struct zpod *zpod, enum flow_kind kind,
@@ -56,5 +57,17 @@ void flow_cut(struct flow *flow, enum flow_end reason);
 void flow_done(struct flow *flow);
 // Keeps a copy of the text (NULL or "": none).
 void flow_set_detail(struct flow *flow, const char *text);
+// Hand-over of a joined flow (flow_export.c): who and what it is, its counters and its pipe
+// (pipe.h). Leaves go as names: uid of workloads, key of the service. The ends are exported beside.
+struct buf;
+struct cur;
+MUST_USE bool flow_export(const struct flow *flow, struct buf *out);
+// In place of its end, when its ends have been released: no report, no `free`; the memory is the
+// caller's.
+void flow_release(struct flow *flow);
+// After flow_init with the same kind. Finds the leaves in the current snapshot (what has left is
+// unknown from here on) and counts among the open ones, not as opened again. False: malformed; the
+// flow is released then. The ends that ret_has names are to be attached.
+MUST_USE bool flow_import(struct flow *flow, struct cur *in, bool ret_has[2]);
 // Why it ended, as text for the log; "" when orderly.
 const char *flow_error_text(const struct flow *flow, char buf[256]);

@@ -141,6 +141,21 @@ void report_opened(struct flow *flow) {
     log_flow(flow, ACCESS_OPENED);
 }
 
+void report_handed_over(struct flow *flow) {
+    if (flow->is_counted) {
+        metric_series_sub(side_of(flow), METRIC_TCP_SOCKETS_OPEN, 1);
+        metric_series_put(flow->metrics, flow->zpod->worker->loop->now);
+        flow->metrics = NULL;
+        flow->is_counted = false;
+    }
+}
+
+void report_taken_over(struct flow *flow) {
+    flow->is_counted = true;
+    flow->metrics = series_of(flow);
+    metric_series_add(side_of(flow), METRIC_TCP_SOCKETS_OPEN, 1);
+}
+
 void report_closed(struct flow *flow) {
     bool was_open = flow->is_counted;
     count_closed(flow);

@@ -7,6 +7,9 @@
 
 // The flow is joined: counts opened, logs "connection opened" at debug level.
 void report_opened(struct flow *flow);
+// A flow goes to, or came from, another process: the gauge alone.
+void report_handed_over(struct flow *flow);
+void report_taken_over(struct flow *flow);
 // The end: counts bytes, closed (or failed), logs "connection complete", or "connection failed" for
 // a flow that was refused before it had two ends.
 void report_closed(struct flow *flow);
