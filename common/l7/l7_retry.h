@@ -67,6 +67,11 @@ void l7_retry_init(struct l7_retry *retry, const struct l7_retry_policy *policy,
 bool l7_retry_wants_response(const struct l7_retry *retry, const struct http_head *response);
 // `has_begun`: some of the request may have reached the application. A timeout of one try is LOCAL.
 bool l7_retry_wants_reset(const struct l7_retry *retry, enum l7_reset reset, bool has_begun);
+// A further try goes to a host that was not tried, if there is one. `is_hashed`: the cluster has a
+// ring or a Maglev table; then only where the route says so (retryIgnorePreviousHosts).
+static inline bool l7_retry_avoids_tried(const struct l7_retry *retry, bool is_hashed) {
+    return retry->policy->avoids_tried_hosts && (!is_hashed || retry->policy->is_avoiding_set);
+}
 // Counts one more try. False: none is left.
 bool l7_retry_take(struct l7_retry *retry);
 // Before try n (after l7_retry_take): even over [0, (2^n - 1) * base), capped at the policy's

@@ -194,6 +194,23 @@ static void test_attempts(void **state) {
     }
 }
 
+static void test_avoids(void **state) {
+    const struct {
+        bool avoids, is_set, is_hashed, expect;
+    } cases[] = {{true, false, false, true},
+                 {true, false, true, false},
+                 {true, true, true, true},
+                 {false, true, false, false},
+                 {false, true, true, false}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct l7_retry_policy policy = l7_retry_default();
+        policy.avoids_tried_hosts = cases[i].avoids;
+        policy.is_avoiding_set = cases[i].is_set;
+        const struct l7_retry retry = {.policy = &policy};
+        assert_int_equal(l7_retry_avoids_tried(&retry, cases[i].is_hashed), cases[i].expect);
+    }
+}
+
 static void test_backoff(void **state) {
     struct rand rand;
     rand_seed(&rand, 5);
@@ -512,11 +529,11 @@ static void test_replies(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),   cmocka_unit_test(test_responses),
-        cmocka_unit_test(test_resets),  cmocka_unit_test(test_attempts),
-        cmocka_unit_test(test_backoff), cmocka_unit_test(test_timeouts),
-        cmocka_unit_test(test_grpc),    cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_parse),    cmocka_unit_test(test_responses),
+        cmocka_unit_test(test_resets),   cmocka_unit_test(test_attempts),
+        cmocka_unit_test(test_backoff),  cmocka_unit_test(test_avoids),
+        cmocka_unit_test(test_timeouts), cmocka_unit_test(test_grpc),
+        cmocka_unit_test(test_faults),   cmocka_unit_test(test_replies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
