@@ -80,6 +80,20 @@ def lab(make_module_lab):
     return make_module_lab(mesh(1))
 
 
+@pytest.fixture(autouse=True)
+def sound(request, make_lab):
+    """No waypoint ended but by an order, and none had a finding of a sanitizer."""
+    yield
+    labs = list(request.node.labs)
+    if "lab" in request.fixturenames:
+        labs.append(request.getfixturevalue("lab"))
+    for one in labs:
+        text = logs_of_waypoints(one)
+        assert "Sanitizer" not in text and "check failed" not in text.lower()
+        died = [p for p in waypoints(one) if p["restarts"] != 0]
+        assert len(died) == getattr(one, "n_killed", 0), died
+
+
 @pytest.fixture
 def net(lab):
     return LabNet(lab, "m")
@@ -388,6 +402,7 @@ def test_a_killed_waypoint(make_lab):
         with Tolerant(load) as load:
             time.sleep(0.3)
             killed_at = time.monotonic()
+            lab.n_killed = 1
             os.kill(victim["containers"][0]["pid"], signal.SIGKILL)
             with pytest.raises(ConnectionResetError):
                 running.recv(1)
