@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/l7/l7_log_format.h"
 #include "common/proc/proc_options.h"
 
 #define FIELD(name) offsetof(struct waypoint_config, name)
@@ -29,6 +30,12 @@ static const struct proc_option options[] = {
     PROC_OPTIONS_TCP(struct waypoint_config),
     {"drain", "CONNECTION_TERMINATION_DEADLINE", PROC_MS_U32, FIELD(termination_ms), "TIME",
      "connections live this long after SIGTERM"},
+    {"access-log", NULL, PROC_TRISTATE, FIELD(access_log), "BOOL",
+     "a line for each HTTP request; default: when MeshConfig has an accessLogFile"},
+    {"access-log-format", NULL, PROC_TEXT, FIELD(access_log_format), "TEXT",
+     "its format; default: that of MeshConfig, or Istio's"},
+    {"access-log-encoding", NULL, PROC_TEXT, FIELD(access_log_encoding), "text|json",
+     "its encoding; default: that of MeshConfig, or text"},
     {"memory-limit", NULL, PROC_BYTES_U64, FIELD(memory_limit), "BYTES",
      "resident memory at which new connections are refused; default 70 % of the cgroup's limit"},
     {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", PROC_BOOL, FIELD(response_baggage), "BOOL",
@@ -69,6 +76,7 @@ static void set_defaults(struct waypoint_config *config) {
         .keepalive_interval_s = 180,
         .keepalive_probes = 9,
         .termination_ms = 5000,
+        .access_log = -1,
         .response_baggage = true,
     };
     CHECK(addr_parse(slice_str("[::]:15008"), &config->listen));
@@ -110,6 +118,24 @@ static bool take_gateway(struct waypoint_config *config) {
     return true;
 }
 
+static bool check_access_log(const struct waypoint_config *config) {
+    const char *encoding = config->access_log_encoding;
+    bool is_json = encoding != NULL && strcmp(encoding, "json") == 0;
+    if (encoding != NULL && !is_json && strcmp(encoding, "text") != 0) {
+        fprintf(stderr,
+                "waypoint: --access-log-encoding: \"%s\" is not valid, expected text|json\n",
+                encoding);
+        return false;
+    }
+    const char *format = config->access_log_format;
+    const char *problem = format != NULL ? l7_log_format_problem(is_json, format) : NULL;
+    if (problem != NULL) {
+        fprintf(stderr, "waypoint: --access-log-format: %s\n", problem);
+        return false;
+    }
+    return true;
+}
+
 static int check(struct waypoint_config *config) {
     if (config->config_path == NULL || config->ca_dir == NULL || config->gateway == NULL) {
         fprintf(stderr, "waypoint: --%s is required (see waypoint --help)\n",
@@ -126,7 +152,9 @@ static int check(struct waypoint_config *config) {
         .frame_size = config->frame_size,
         .log_format = config->log_format,
     };
-    return take_gateway(config) && proc_options_check(&program, &limits) ? 0 : 2;
+    return take_gateway(config) && check_access_log(config) && proc_options_check(&program, &limits)
+               ? 0
+               : 2;
 }
 
 int waypoint_config_parse(struct waypoint_config *config, int argc, char **argv) {

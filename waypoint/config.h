@@ -31,6 +31,9 @@ struct waypoint_config {
     uint32_t keepalive_s, keepalive_interval_s, keepalive_probes;
     // end
     uint32_t termination_ms; // drain deadline
+    // access log of HTTP; what is not set is MeshConfig's
+    int access_log; // 1, 0; -1 = not set
+    const char *access_log_format, *access_log_encoding; // "text", "json"; NULL = not set
     // resources
     uint64_t memory_limit; // bytes; 0 = 70 % of the cgroup's
     bool response_baggage;

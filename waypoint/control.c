@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/l7/l7_log_format.h"
 #include "common/l7/l7_policy.h"
 #include "common/l7/l7_regex.h"
 #include "common/l7/l7_routes.h"
@@ -310,6 +311,7 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
         .arg = control,
     };
     kobj_regex_problem = l7_regex_problem;
+    kobj_access_log_problem = l7_log_format_problem;
     proc_mesh_init(&control->mesh, &params);
 }
 

@@ -257,6 +257,22 @@ void l7_log_format_free(struct l7_log_format *format) {
     }
 }
 
+const char *l7_log_format_problem(bool is_json, const char *text) {
+    enum { PROBLEM_MAX = 512 };
+    static _Thread_local char problem[PROBLEM_MAX];
+    struct buf error;
+    buf_init(&error, SIZE_MAX);
+    struct l7_log_format *format =
+        l7_log_format_new(is_json ? L7_LOG_JSON : L7_LOG_TEXT, slice_str(text), &error);
+    bool is_ok = format != NULL;
+    l7_log_format_free(format);
+    size_t len = MIN(error.len, sizeof(problem) - 1);
+    slice_copy(problem, slice_head(buf_slice(&error), len));
+    problem[len] = '\0';
+    buf_fini(&error);
+    return is_ok ? NULL : problem;
+}
+
 bool l7_log_format_wants_response(const struct l7_log_format *format) {
     return format->wants_response;
 }

@@ -35,6 +35,9 @@ struct l7_log_format;
 struct l7_log_format *l7_log_format_new(enum l7_log_encoding encoding, struct slice text,
                                         struct buf *ret_error) MUST_USE;
 void l7_log_format_free(struct l7_log_format *format); // NULL ok
+// For kobj_access_log_problem: NULL when it is a format. The text is valid until the thread's next
+// call.
+const char *l7_log_format_problem(bool is_json, const char *text);
 // It asks for a field of the response other than x-envoy-upstream-service-time.
 bool l7_log_format_wants_response(const struct l7_log_format *format);
 // Replaces what is in `out` (which has no maximum) by a line of at most L7_LOG_LINE_MAX bytes.

@@ -471,6 +471,10 @@ static void update_mesh(struct mesh_builder *b) {
         if (config->has_outbound_mode) {
             mesh.outbound_registry_only = config->outbound_mode == OUTBOUND_REGISTRY_ONLY;
         }
+        mesh.has_access_log = config->access_log_file[0] != '\0';
+        mesh.is_access_log_json = config->access_log_encoding == ACCESS_LOG_JSON;
+        copy_text(mesh.access_log_format, sizeof(mesh.access_log_format),
+                  config->access_log_format);
     }
     const char *old_root = b->mesh.root_namespace;
     bool is_new_root = strcmp(old_root, mesh.root_namespace) != 0;

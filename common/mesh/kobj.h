@@ -532,6 +532,8 @@ struct mesh_proxy_config { // defaultConfig, and PROXY_CONFIG of the environment
     int64_t termination_drain_ms, drain_ms; // -1 = absent
 };
 enum access_log_encoding { ACCESS_LOG_TEXT, ACCESS_LOG_JSON };
+// What is wrong with a format of access logs, or NULL. As kobj_regex_problem (kobj_l7.h).
+extern const char *(*kobj_access_log_problem)(bool is_json, const char *format);
 struct mesh_config {
     const char *trust_domain, *root_namespace;
     const char *const *trust_domain_aliases;

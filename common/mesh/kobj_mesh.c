@@ -82,6 +82,37 @@ static const char *check_trust_domain(const char *text) {
                : "is not a trust domain: lower case letters, digits, `.`, `-` and `_`, at most 255";
 }
 
+const char *(*kobj_access_log_problem)(bool is_json, const char *format);
+
+// By both spellings.
+static const struct cfg_node *value_of(const struct cfg_node *node, const char *name,
+                                       const char *snake) {
+    const struct cfg_node *value = cfg_get(node, name);
+    return value != NULL ? value : cfg_get(node, snake);
+}
+
+static void check_access_log(struct schema_ctx *ctx, const struct cfg_node *node,
+                             const struct mesh_config *config) {
+    if (config->access_log_file[0] != '\0' && strcmp(config->access_log_file, "/dev/stdout") != 0) {
+        schema_warn(ctx, value_of(node, "accessLogFile", "access_log_file"), "accessLogFile",
+                    "is not /dev/stdout, the only place where access logs are written to: they go "
+                    "there");
+    }
+    const struct cfg_node *format = value_of(node, "accessLogFormat", "access_log_format");
+    if (strlen(config->access_log_format) > MESH_ACCESS_LOG_FORMAT_MAX) {
+        schema_error(ctx, format, "accessLogFormat", "is longer than %d bytes",
+                     MESH_ACCESS_LOG_FORMAT_MAX);
+        return;
+    }
+    bool is_json = config->access_log_encoding == ACCESS_LOG_JSON;
+    const char *problem = kobj_access_log_problem != NULL
+                              ? kobj_access_log_problem(is_json, config->access_log_format)
+                              : NULL;
+    if (problem != NULL) {
+        schema_error(ctx, format, "accessLogFormat", "is not valid: %s", problem);
+    }
+}
+
 static void check_mesh(struct schema_ctx *ctx, const struct cfg_node *node, const void *out) {
     const struct mesh_config *mesh = out;
     if (mesh->n_trust_domain_aliases > MESH_ALIASES_MAX) {
@@ -93,6 +124,7 @@ static void check_mesh(struct schema_ctx *ctx, const struct cfg_node *node, cons
                     "does not concern L4, where a Service's trafficDistribution tells which "
                     "endpoints are near; only a waypoint looks at it");
     }
+    check_access_log(ctx, node, mesh);
 }
 
 static const struct schema_field mesh_fields[] = {

@@ -11,7 +11,7 @@
 #include "common/base/pmap.h"
 #include "common/mesh/model.h"
 
-enum { MESH_ALIASES_MAX = 8 };
+enum { MESH_ALIASES_MAX = 8, MESH_ACCESS_LOG_FORMAT_MAX = 4095 };
 
 struct mesh_settings { // from MeshConfig and flags
     char trust_domain[256], cluster_domain[256], root_namespace[64], cluster_id[64], network[64];
@@ -20,6 +20,8 @@ struct mesh_settings { // from MeshConfig and flags
                              [256]; // accepted like trust_domain; "" behind the last
     uint32_t connect_timeout_ms; // of plain TCP upstream; 0 = the program's default
     bool outbound_registry_only; // outboundTrafficPolicy REGISTRY_ONLY
+    bool has_access_log, is_access_log_json; // accessLogFile, accessLogEncoding
+    char access_log_format[MESH_ACCESS_LOG_FORMAT_MAX + 1]; // "" = the default one
 };
 
 struct snapshot {

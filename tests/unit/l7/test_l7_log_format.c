@@ -177,6 +177,8 @@ static void test_wants_response(void **state) {
 }
 
 static void test_errors(void **state) {
+    assert_null(l7_log_format_problem(false, ""));
+    assert_null(l7_log_format_problem(true, "{\"a\":\"%DURATION%\"}"));
     static char long_format[L7_LOG_FORMAT_MAX + 2];
     memset(long_format, 'x', sizeof(long_format) - 1);
     static char many[10 * (L7_LOG_VARS_MAX + 1) + 1];
@@ -203,6 +205,8 @@ static void test_errors(void **state) {
         buf_init(&error, 1000);
         assert_null(l7_log_format_new(rows[i].encoding, slice_str(rows[i].format), &error));
         assert_string_equal(buf_cstr(&error), rows[i].error);
+        assert_string_equal(l7_log_format_problem(rows[i].encoding == L7_LOG_JSON, rows[i].format),
+                            rows[i].error);
         buf_clear(&error);
         assert_null(l7_log_format_new(L7_LOG_JSON, SLICE_LIT("{\"a\":"), &error));
         assert_int_equal(strncmp(buf_cstr(&error), "not JSON: ", 10), 0);

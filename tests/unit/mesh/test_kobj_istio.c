@@ -121,6 +121,39 @@ static void test_mesh_config(void **state) {
     fixture_fini(&f);
 }
 
+static const char *no_format(bool is_json, const char *format) {
+    static char text[100];
+    snprintf(text, sizeof(text), "%s \"%s\"", is_json ? "JSON" : "text", format);
+    return format[0] == 'b' ? text : NULL;
+}
+
+// Formats are for a higher layer to judge.
+static void test_access_log_format(void **state) {
+    static const struct {
+        const char *mesh, *messages;
+    } rows[] = {
+        {"{accessLogFormat: good}", ""},
+        {"{accessLogFormat: bad}",
+         "6:23: ConfigMap default/istio: data.mesh.accessLogFormat: is not valid: text \"bad\"\n"},
+        {"{accessLogEncoding: JSON, access_log_format: bad}",
+         "6:50: ConfigMap default/istio: data.mesh.accessLogFormat: is not valid: JSON \"bad\"\n"},
+    };
+    kobj_access_log_problem = no_format;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct config_fixture f;
+        char text[400];
+        snprintf(text, sizeof(text),
+                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio}\ndata:\n"
+                 "  mesh: |-\n    %s\n",
+                 rows[i].mesh);
+        fixture_init(&f);
+        fixture_read(&f, text, CONFIG_YAML);
+        assert_messages(&f.errors, rows[i].messages);
+        fixture_fini(&f);
+    }
+    kobj_access_log_problem = NULL;
+}
+
 static void test_mesh_config_forms(void **state) {
     static const struct {
         const char *name, *data, *messages;
@@ -134,6 +167,10 @@ static void test_mesh_config_forms(void **state) {
          "4:14: ConfigMap default/istio: data.mesh.trustDomian: unknown field (did you mean "
          "`trustDomain`?)\n",
          false},
+        {"istio", "{mesh: 'accessLogFile: /tmp/x'}",
+         "4:29: warning: ConfigMap default/istio: data.mesh.accessLogFile: is not /dev/stdout, the "
+         "only place where access logs are written to: they go there\n",
+         true},
         {"istio", "\n  mesh: |\n    a: [\n", NULL, false},
         {"istio", "{mesh: \"{a: 1, a: 2}\"}", NULL, false},
     };
@@ -343,9 +380,13 @@ static void test_rules(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_authz),       cmocka_unit_test(test_l7),
-        cmocka_unit_test(test_mesh_config), cmocka_unit_test(test_mesh_config_forms),
-        cmocka_unit_test(test_entries),     cmocka_unit_test(test_peer_auth),
+        cmocka_unit_test(test_authz),
+        cmocka_unit_test(test_l7),
+        cmocka_unit_test(test_mesh_config),
+        cmocka_unit_test(test_mesh_config_forms),
+        cmocka_unit_test(test_access_log_format),
+        cmocka_unit_test(test_entries),
+        cmocka_unit_test(test_peer_auth),
         cmocka_unit_test(test_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
