@@ -574,7 +574,11 @@ void http_stream_release(struct http_stream *stream, enum h2_err code) {
         return;
     }
     enter(conn);
-    conn->codec->release(stream, code);
-    http_conn_detach(stream);
+    if (stream->is_recv_ended && stream->is_send_ended) { // its END event is still to come
+        http_conn_check_done(stream);
+    } else {
+        conn->codec->release(stream, code);
+        http_conn_detach(stream);
+    }
     leave(conn);
 }

@@ -35,6 +35,7 @@ struct side { // a stream as one end sees it
     uint16_t status;
     uint32_t n_informational;
     size_t to_send; // bytes of the body that are still to be sent
+    bool releases_at_end;
     bool got_end, is_reset, holds; // holds: gives no credit
     size_t held;
     enum http_reset reset;
@@ -95,6 +96,9 @@ static void answer(struct bed *bed) {
 
 static void ended(struct side *side) {
     side->got_end = true;
+    if (side->releases_at_end) {
+        http_stream_release(&side->stream, H2_CANCEL);
+    }
     if (side == &side->bed->down && !side->bed->answers_early) {
         answer(side->bed);
     }
@@ -439,6 +443,25 @@ static void test_client_releases(void **state) {
     }
 }
 
+// An owner that lets go of its stream as soon as it has all leaves the connection as it is.
+static void test_release_at_the_end(void **state) {
+    (void)state;
+    EACH_VERSION(i) {
+        struct bed bed;
+        bed_open(&bed, versions[i]);
+        bed.answer_len = 1000;
+        for (int n = 0; n < 2; n++) {
+            request(&bed, "GET", "/", 0);
+            bed.up.releases_at_end = true;
+            turns(&bed, &bed.up.got_end);
+            some_turns(&bed);
+            assert_false(bed.client.is_closed);
+            assert_true(http_conn_can_open(&bed.client.conn));
+        }
+        bed_close(&bed);
+    }
+}
+
 static void test_refused(void **state) {
     (void)state;
     EACH_VERSION(i) {
@@ -509,6 +532,7 @@ int main(void) {
         cmocka_unit_test(test_upgrade),
         cmocka_unit_test(test_cut_answer),
         cmocka_unit_test(test_client_releases),
+        cmocka_unit_test(test_release_at_the_end),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_server_drains),
         cmocka_unit_test(test_idle_drain),

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the HTTP side keeps of a worker.
+#pragma once
+
+#include "waypoint/exchange_report.h"
+#include "waypoint/upstream.h"
+
+struct http_worker {
+    struct wworker *worker;
+    struct loop *loop;
+    struct upstreams upstreams;
+    struct exchange_reporter reporter;
+    struct http_conn_config server; // of connections of clients
+    struct slab exchange_slab;
+    struct list conns; // http_down.node
+    uint32_t n_exchanges, n_mirrors; // that exist
+    bool is_draining;
+};

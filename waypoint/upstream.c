@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "waypoint/upstream.h"
+
+#include <stdlib.h>
+
+#include "waypoint/upstream_priv.h"
+
+enum { TICK_MS = 200, UNUSED_MS = 60000 };
+
+// ---- views -------------------------------------------------------------------------------------
+
+struct upstream_view *upstream_view_ref(struct upstream_view *view) {
+    view->refs++;
+    return view;
+}
+
+static void free_balancers(struct upstream_view *view) {
+    HMAP_EACH_SAFE(pos, &view->balancers) {
+        struct balancer *balancer = HMAP_ITEM(pos, struct balancer, node);
+        hmap_remove(&view->balancers, pos);
+        l7_lb_free(balancer->lb);
+        leaf_unref(balancer->source);
+        free(balancer);
+    }
+    hmap_fini(&view->balancers);
+}
+
+void upstream_view_unref(struct upstream_view *view) {
+    if (view == NULL || --view->refs > 0) {
+        return;
+    }
+    view->upstream->n_views--;
+    free_balancers(view);
+    for (size_t i = 0; i < view->n_hosts; i++) {
+        cluster_host_unref(CONTAINER_OF(view->hosts[i].cell, struct cluster_host, cell));
+    }
+    free(view->hosts);
+    leaf_unref(view->service);
+    leaf_unref(view->policy);
+    cluster_unref(view->cluster);
+    free(view);
+}
+
+struct cluster *upstream_view_cluster(const struct upstream_view *view) {
+    return view->cluster;
+}
+
+const struct l7_settings *upstream_view_settings(const struct upstream_view *view) {
+    return view->settings;
+}
+
+const struct service *upstream_view_service(const struct upstream_view *view) {
+    return view->service;
+}
+
+const struct service_port *upstream_view_port(const struct upstream_view *view) {
+    return &view->service->ports[view->port];
+}
+
+size_t upstream_view_n_hosts(const struct upstream_view *view) {
+    return view->n_hosts;
+}
+
+struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload *source) {
+    char key[512];
+    size_t len = l7_lb_client_class(view->settings, view->service, source, key, sizeof(key));
+    struct slice class = slice_make(key, MIN(len, sizeof(key) - 1));
+    uint64_t hash = hash_bytes(class);
+    HMAP_EACH_WITH_HASH(pos, &view->balancers, hash) {
+        struct balancer *balancer = HMAP_ITEM(pos, struct balancer, node);
+        if (slice_eq_str(class, balancer->class)) {
+            return balancer->lb;
+        }
+    }
+    struct balancer *balancer = xcalloc(1, sizeof(*balancer) + class.len + 1);
+    memcpy(balancer->class, class.ptr, class.len);
+    if (source != NULL) {
+        balancer->source = (struct workload *)(uintptr_t)source;
+        leaf_ref(balancer->source);
+    }
+    struct l7_lb_spec spec = {
+        .hosts = view->hosts,
+        .n_hosts = view->n_hosts,
+        .service = view->service,
+        .settings = view->settings,
+        .source = balancer->source,
+        .cell = &view->cluster->lb,
+    };
+    balancer->lb = l7_lb_new(&spec);
+    hmap_insert(&view->balancers, &balancer->node, hash);
+    return balancer->lb;
+}
+
+static void fill_hosts(struct upstream_view *view, const struct l7_subset *subset,
+                       uint64_t now_ms) {
+    view->n_hosts = l7_lb_hosts(view->service, subset, view->port, NULL, 0);
+    view->hosts = xcalloc(MAX(view->n_hosts, (size_t)1), sizeof(*view->hosts));
+    size_t n = l7_lb_hosts(view->service, subset, view->port, view->hosts, view->n_hosts);
+    CHECK(n == view->n_hosts);
+    for (size_t i = 0; i < view->n_hosts; i++) {
+        view->hosts[i].cell = &cluster_host_get(view->cluster, &view->hosts[i].addr, now_ms)->cell;
+    }
+}
+
+static struct upstream_view *view_new(struct upstream *up, struct service *service, size_t port,
+                                      struct leaf *policy, const struct l7_settings *settings,
+                                      const struct l7_subset *subset) {
+    struct upstream_view *view = xcalloc(1, sizeof(*view));
+    view->refs = 1;
+    view->upstream = up;
+    up->n_views++;
+    view->cluster = cluster_ref(up->cluster);
+    view->service = service;
+    leaf_ref(service);
+    view->policy = policy;
+    if (policy != NULL) {
+        leaf_ref(policy);
+    }
+    view->settings = settings;
+    view->port = port;
+    hmap_init(&view->balancers);
+    fill_hosts(view, subset, up->all->worker->loop->now / NS_PER_MS);
+    return view;
+}
+
+static bool view_has_addr(const struct upstream_view *view, const struct addr *addr) {
+    for (size_t i = 0; i < view->n_hosts; i++) {
+        if (addr_eq(&view->hosts[i].addr, addr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// ---- clusters at this worker -------------------------------------------------------------------
+
+static struct upstream *find(struct upstreams *all, uint64_t hash, const char *key, uint16_t port,
+                             const char *subset) {
+    HMAP_EACH_WITH_HASH(pos, &all->table, hash) {
+        struct upstream *up = HMAP_ITEM(pos, struct upstream, node);
+        if (up->cluster->port == port && strcmp(up->cluster->service_key, key) == 0 &&
+            strcmp(up->cluster->subset, subset) == 0) {
+            return up;
+        }
+    }
+    return NULL;
+}
+
+static struct upstream *upstream_new(struct upstreams *all, uint64_t hash,
+                                     const struct service *service, uint16_t port,
+                                     const char *subset) {
+    struct upstream *up = xcalloc(1, sizeof(*up));
+    up->all = all;
+    up->cluster = cluster_get((const char *)service->leaf.key.ptr, service->hostname, port, subset);
+    hmap_init(&up->pools);
+    hmap_insert(&all->table, &up->node, hash);
+    return up;
+}
+
+// Connections that the new view has no use for finish what they carry.
+static void replace_view(struct upstream *up, struct upstream_view *view) {
+    bool is_other_policy = up->view != NULL && up->view->settings != view->settings;
+    upstream_view_unref(up->view);
+    up->view = view;
+    HMAP_EACH_SAFE(pos, &up->pools) {
+        struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
+        if (is_other_policy || !view_has_addr(view, &pool->host->addr)) {
+            upstream_pool_drain(pool);
+        }
+    }
+}
+
+struct upstream_view *upstream_view_get(struct upstreams *all, const struct snapshot *snap,
+                                        struct service *service, size_t port, const char *subset) {
+    const char *key = (const char *)service->leaf.key.ptr;
+    uint16_t number = service->ports[port].port;
+    struct leaf *policy = snapshot_l7_policy(snap, service->leaf.key);
+    uint64_t hash = hash_bytes(slice_str(key)) + hash_bytes(slice_str(subset)) * 3 + number;
+    struct upstream *up = find(all, hash, key, number, subset);
+    if (up != NULL && up->view != NULL && up->view->service == service &&
+        up->view->policy == policy && up->view->port == port) {
+        up->last_used = all->worker->loop->now;
+        return upstream_view_ref(up->view);
+    }
+    const struct l7_subset *labels = NULL;
+    const struct l7_settings *settings =
+        l7_policy_find(policy != NULL ? l7_policy_of_leaf(policy) : NULL, subset, number, &labels);
+    if (settings == NULL) {
+        return NULL;
+    }
+    if (up == NULL) {
+        up = upstream_new(all, hash, service, number, subset);
+    }
+    up->last_used = all->worker->loop->now;
+    replace_view(up, view_new(up, service, port, policy, settings, labels));
+    return upstream_view_ref(up->view);
+}
+
+// ---- all of them -------------------------------------------------------------------------------
+
+static void upstream_free(struct upstream *up) {
+    HMAP_EACH_SAFE(pos, &up->pools) {
+        upstream_pool_free(HMAP_ITEM(pos, struct upstream_pool, node));
+    }
+    hmap_fini(&up->pools);
+    hmap_remove(&up->all->table, &up->node);
+    upstream_view_unref(up->view);
+    cluster_unref(up->cluster);
+    free(up);
+}
+
+static bool is_unused(const struct upstream *up) {
+    HMAP_EACH_SAFE(pos, &up->pools) {
+        if (!upstream_pool_is_empty(HMAP_ITEM(pos, struct upstream_pool, node))) {
+            return false;
+        }
+    }
+    return up->n_views == 0 || (up->n_views == 1 && up->view != NULL && up->view->refs == 1);
+}
+
+static void tick_upstream(struct upstream *up, uint64_t now) {
+    if (up->view != NULL) {
+        cluster_tick(up->cluster, &up->view->settings->outlier, up->view->hosts, up->view->n_hosts,
+                     now / NS_PER_MS);
+    }
+    HMAP_EACH_SAFE(pos, &up->pools) {
+        struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
+        upstream_pool_tick(pool, now);
+        if (upstream_pool_is_empty(pool)) {
+            upstream_pool_free(pool);
+        }
+    }
+    if (is_unused(up) && now >= up->last_used + UNUSED_MS * NS_PER_MS) {
+        upstream_free(up);
+    }
+}
+
+static void on_tick(struct timer *timer, uint64_t now) {
+    struct upstreams *all = CONTAINER_OF(timer, struct upstreams, tick);
+    HMAP_EACH_SAFE(pos, &all->table) {
+        tick_upstream(HMAP_ITEM(pos, struct upstream, node), now);
+    }
+    timer_set(&all->worker->loop->timers, timer, now + TICK_MS * NS_PER_MS);
+}
+
+void upstreams_init(struct upstreams *all, struct wworker *worker) {
+    *all = (struct upstreams){.worker = worker};
+    hmap_init(&all->table);
+    http_conn_config_init(&all->http, false);
+    timer_init(&all->tick, on_tick);
+    timer_set(&worker->loop->timers, &all->tick, worker->loop->now + TICK_MS * NS_PER_MS);
+}
+
+// Endpoints that went, and policies that changed, are seen without waiting for a request.
+void upstreams_refresh(struct upstreams *all) {
+    const struct snapshot *snap = snapshot_current();
+    HMAP_EACH_SAFE(pos, &all->table) {
+        struct upstream *up = HMAP_ITEM(pos, struct upstream, node);
+        struct service *service = snapshot_service(snap, up->cluster->service_key);
+        size_t port = 0;
+        while (service != NULL && port < service->n_ports &&
+               service->ports[port].port != up->cluster->port) {
+            port++;
+        }
+        if (service == NULL || port == service->n_ports) {
+            HMAP_EACH_SAFE(pool, &up->pools) {
+                upstream_pool_drain(HMAP_ITEM(pool, struct upstream_pool, node));
+            }
+            continue;
+        }
+        uint64_t last_used = up->last_used;
+        upstream_view_unref(upstream_view_get(all, snap, service, port, up->cluster->subset));
+        up->last_used = last_used;
+    }
+}
+
+void upstreams_drain(struct upstreams *all) {
+    all->is_stopping = true;
+}
+
+bool upstreams_stop(struct upstreams *all) {
+    all->is_stopping = true;
+    HMAP_EACH_SAFE(pos, &all->table) {
+        struct upstream *up = HMAP_ITEM(pos, struct upstream, node);
+        HMAP_EACH_SAFE(pool, &up->pools) {
+            upstream_pool_drain(HMAP_ITEM(pool, struct upstream_pool, node));
+        }
+    }
+    return all->n_conns == 0;
+}
+
+void upstreams_fini(struct upstreams *all) {
+    timer_clear(&all->worker->loop->timers, &all->tick);
+    HMAP_EACH_SAFE(pos, &all->table) {
+        upstream_free(HMAP_ITEM(pos, struct upstream, node));
+    }
+    hmap_fini(&all->table);
+}

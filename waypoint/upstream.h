@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One worker's side of the clusters that requests go to: which endpoints there are now (a view),
+// balancers over them, and connections to them.
+//
+// A view is a version of a cluster: made of a service leaf and a policy leaf of one snapshot, and
+// kept by the requests that chose from it. Connections belong to an address of the cluster and
+// survive views; when the policy changed, or the address is no endpoint any more, they take no new
+// request.
+//
+// Limits (cluster.h) hold for the process; connections stay with their worker. A worker that may
+// open none, and has none to the host, asks the others to close one that is idle.
+//
+// Thread: the worker's.
+#pragma once
+
+#include "common/l7/l7_lb.h"
+#include "common/l7/l7_retry.h"
+#include "common/mesh/snapshot.h"
+#include "common/net/http_conn.h"
+#include "waypoint/cluster.h"
+#include "waypoint/worker.h"
+
+struct upstream; // a cluster at this worker
+struct upstream_conn;
+struct upstream_view;
+
+struct upstreams { // of a worker
+    struct wworker *worker;
+    struct hmap table; // struct upstream
+    struct http_conn_config http;
+    struct timer tick; // returns of ejected hosts, idle connections, clusters that nobody uses
+    uint32_t n_conns; // connections that exist
+    bool is_stopping;
+};
+
+void upstreams_init(struct upstreams *all, struct wworker *worker);
+void upstreams_drain(struct upstreams *all); // no new connections are kept
+bool upstreams_stop(struct upstreams *all); // at the end: closes idle ones; false while some exist
+void upstreams_fini(struct upstreams *all); // after that
+void upstreams_refresh(struct upstreams *all); // a snapshot was published
+
+// What a request is sent to: the service's port (index) and a subset. NULL: there is no such subset
+// (NC). The caller's reference.
+struct upstream_view *upstream_view_get(struct upstreams *all, const struct snapshot *snap,
+                                        struct service *service, size_t port, const char *subset);
+struct upstream_view *upstream_view_ref(struct upstream_view *view);
+void upstream_view_unref(struct upstream_view *view); // NULL ok
+struct cluster *upstream_view_cluster(const struct upstream_view *view);
+const struct l7_settings *upstream_view_settings(const struct upstream_view *view);
+const struct service *upstream_view_service(const struct upstream_view *view);
+const struct service_port *upstream_view_port(const struct upstream_view *view);
+size_t upstream_view_n_hosts(const struct upstream_view *view);
+// The balancer for this client, valid as long as the view.
+struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload *source);
+
+// A request that wants a connection to a host; embedded in its owner.
+struct upstream_request;
+struct upstream_request_ops {
+    // A connection with room: open a stream (http_conn_open) and send at once. `addr`, `via`: the
+    // endpoint, and the far end of its tunnel (not set: plain TCP); valid during the call.
+    void (*on_ready)(struct upstream_request *request, struct http_conn *conn,
+                     const struct addr *addr, const struct addr *via);
+    // No connection. `text`: transport failure reason, may be "".
+    void (*on_fail)(struct upstream_request *request, enum l7_reset reset, const char *text);
+};
+struct upstream_request {
+    const struct upstream_request_ops *ops;
+    struct list node; // of the host's waiting requests
+    struct upstream *upstream; // not NULL while it waits
+    uint8_t version; // enum http_conn_version
+};
+
+// HTTP/2 to ports that are declared so, or as the policy says; else HTTP/1.
+enum http_conn_version upstream_version(const struct upstream_view *view, bool client_has_h2);
+// One of both ops is called once, later or before this returns.
+void upstream_request_start(struct upstream_request *request, struct upstream_view *view,
+                            const struct l7_host *host, enum http_conn_version version,
+                            const struct upstream_request_ops *ops);
+void upstream_request_cancel(struct upstream_request *request); // harmless when it does not wait

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Connections to a host. Requests wait in order; each new one opens a connection if it may, so that
+// none waits for another's answer while the limits allow more.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "waypoint/http_worker.h"
+#include "waypoint/upstream_priv.h"
+#include "waypoint/waypoint.h"
+
+static struct wworker *worker_of(const struct upstream_pool *pool) {
+    return pool->upstream->all->worker;
+}
+
+// ---- starvation --------------------------------------------------------------------------------
+
+struct cluster_mail {
+    struct mail mail;
+    struct wworker *worker;
+    struct cluster *cluster; // referenced
+    bool is_free; // a connection was given back; else: one is wanted
+};
+
+static struct upstream *find_upstream(struct wworker *worker, const struct cluster *cluster) {
+    struct upstreams *all = &worker->http->upstreams;
+    HMAP_EACH_SAFE(pos, &all->table) {
+        struct upstream *up = HMAP_ITEM(pos, struct upstream, node);
+        if (up->cluster == cluster) {
+            return up;
+        }
+    }
+    return NULL;
+}
+
+static void run_cluster_mail(struct mail *mail, void *owner) {
+    (void)owner;
+    struct cluster_mail *news = CONTAINER_OF(mail, struct cluster_mail, mail);
+    struct upstream *up = find_upstream(news->worker, news->cluster);
+    if (up != NULL && news->is_free) {
+        upstream_pools_go_on(up);
+    } else if (up != NULL) {
+        (void)upstream_pools_yield(up);
+    }
+    cluster_unref(news->cluster);
+    free(news);
+}
+
+static void tell_others(struct upstream *up, bool is_free) {
+    const struct waypoint *waypoint = up->all->worker->waypoint;
+    for (uint32_t i = 0; i < waypoint->n_workers; i++) {
+        if (waypoint->workers[i] == up->all->worker) {
+            continue;
+        }
+        struct cluster_mail *news = xcalloc(1, sizeof(*news));
+        news->mail.fn = run_cluster_mail;
+        news->worker = waypoint->workers[i];
+        news->cluster = cluster_ref(up->cluster);
+        news->is_free = is_free;
+        loop_send(news->worker->loop, &news->mail);
+    }
+}
+
+static void set_starved(struct upstream *up, bool is_starved) {
+    if (up->is_starved == is_starved) {
+        return;
+    }
+    up->is_starved = is_starved;
+    if (is_starved) {
+        atomic_fetch_add(&up->cluster->n_starved, 1);
+        tell_others(up, false);
+    } else {
+        atomic_fetch_sub(&up->cluster->n_starved, 1);
+    }
+}
+
+static void give_connection(struct upstream *up) {
+    l7_breaker_give(&up->cluster->breaker, L7_BREAKER_CONNECTIONS);
+    if (atomic_load(&up->cluster->n_starved) > 0) {
+        tell_others(up, true);
+    }
+}
+
+// ---- requests ----------------------------------------------------------------------------------
+
+static void stop_waiting(struct upstream_request *request, struct upstream_pool *pool) {
+    struct upstream *up = request->upstream;
+    list_del(&request->node);
+    request->upstream = NULL;
+    up->n_waiting--;
+    l7_breaker_give(&up->cluster->breaker, L7_BREAKER_PENDING);
+    if (up->n_waiting == 0) {
+        set_starved(up, false);
+    }
+    if (pool != NULL && list_empty(&pool->waiting)) {
+        upstream_view_unref(pool->view);
+        pool->view = NULL;
+    }
+}
+
+static bool has_room(const struct upstream_conn *conn) {
+    return conn->is_open && !conn->is_leaving && conn->http.n_streams < conn->max_streams &&
+           http_conn_can_open(&conn->http);
+}
+
+static void hand_out(struct upstream_conn *conn, struct upstream_request *request) {
+    // After the last request of its life it closes (on_idle).
+    if (conn->max_requests > 0 && conn->http.n_streams_total + 1 >= conn->max_requests) {
+        conn->is_leaving = true;
+    }
+    request->ops->on_ready(request, &conn->http, &conn->pool->host->addr, &conn->via);
+}
+
+static void serve_waiting(struct upstream_conn *conn) {
+    struct upstream_pool *pool = conn->pool;
+    while (has_room(conn) && !list_empty(&pool->waiting)) {
+        struct upstream_request *request =
+            LIST_ITEM(pool->waiting.next, struct upstream_request, node);
+        if (request->version != conn->version) {
+            break;
+        }
+        stop_waiting(request, pool);
+        hand_out(conn, request);
+    }
+}
+
+static void fail_waiting(struct upstream_pool *pool, enum l7_reset reset, const char *text) {
+    while (!list_empty(&pool->waiting)) {
+        struct upstream_request *request =
+            LIST_ITEM(pool->waiting.next, struct upstream_request, node);
+        stop_waiting(request, pool);
+        request->ops->on_fail(request, reset, text);
+    }
+}
+
+// ---- connections -------------------------------------------------------------------------------
+
+// Takes it off and frees it; the place that it had is given back by the caller.
+static void conn_free(struct upstream_conn *conn) {
+    struct upstream_pool *pool = conn->pool;
+    list_del(&conn->node);
+    atomic_fetch_sub(&pool->host->n_conns, 1);
+    pool->n_conns--;
+    pool->n_dialing -= !conn->is_open;
+    pool->upstream->all->n_conns--;
+    free(conn);
+}
+
+static void on_idle(struct http_conn *http) {
+    struct upstream_conn *conn = CONTAINER_OF(http, struct upstream_conn, http);
+    serve_waiting(conn);
+    if (http->n_streams > 0 || !conn->is_open) {
+        return;
+    }
+    // Others wait for a connection that this worker only keeps.
+    if (conn->is_leaving || conn->pool->upstream->all->is_stopping ||
+        atomic_load(&conn->pool->upstream->cluster->n_starved) > 0) {
+        conn->is_leaving = true;
+        http_conn_drain(http);
+    }
+}
+
+static void on_draining(struct http_conn *http) {
+    CONTAINER_OF(http, struct upstream_conn, http)->is_leaving = true;
+}
+
+static void on_closed(struct http_conn *http) {
+    struct upstream_conn *conn = CONTAINER_OF(http, struct upstream_conn, http);
+    struct upstream *up = conn->pool->upstream;
+    conn_free(conn);
+    give_connection(up);
+    upstream_pools_go_on(up);
+}
+
+static const struct http_conn_handler conn_handler = {
+    .on_idle = on_idle, .on_draining = on_draining, .on_closed = on_closed};
+
+static void on_open(struct upstream_dial *dial, struct duplex *duplex) {
+    struct upstream_conn *conn = CONTAINER_OF(dial, struct upstream_conn, dial);
+    struct upstream_pool *pool = conn->pool;
+    conn->is_open = true;
+    conn->via = dial->hbone_addr;
+    pool->n_dialing--;
+    http_conn_init(&conn->http, worker_of(pool)->loop, duplex, false, conn->version,
+                   &pool->upstream->all->http, &conn_handler);
+    serve_waiting(conn);
+}
+
+static void on_fail(struct upstream_dial *dial, const struct upstream_failure *failure) {
+    struct upstream_conn *conn = CONTAINER_OF(dial, struct upstream_conn, dial);
+    struct upstream_pool *pool = conn->pool;
+    enum l7_reset reset = failure->is_timeout ? L7_RESET_CONNECT_TIMEOUT : L7_RESET_CONNECT_REFUSED;
+    char text[sizeof(dial->text)];
+    snprintf(text, sizeof(text), "%s", failure->text);
+    struct upstream *up = pool->upstream;
+    conn_free(conn);
+    // As all of them would: those that wait are told, and may go elsewhere.
+    fail_waiting(pool, reset, text);
+    give_connection(up);
+    upstream_pools_go_on(up);
+}
+
+static const struct upstream_dial_ops dial_ops = {.on_open = on_open, .on_fail = on_fail};
+
+static void open_conn(struct upstream_pool *pool, enum http_conn_version version) {
+    const struct l7_pool_policy *policy = &pool->view->settings->pool;
+    struct upstream_conn *conn = xcalloc(1, sizeof(*conn));
+    conn->pool = pool;
+    conn->version = (uint8_t)version;
+    conn->opened_ns = worker_of(pool)->loop->now;
+    conn->idle_ns = policy->idle_timeout_ms * NS_PER_MS;
+    conn->max_age_ns = policy->max_connection_duration_ms * NS_PER_MS;
+    conn->max_requests = policy->max_requests_per_connection;
+    conn->max_streams = version == HTTP_CONN_1                ? 1
+                        : policy->max_concurrent_streams == 0 ? UINT32_MAX
+                                                              : policy->max_concurrent_streams;
+    list_push_back(&pool->conns, &conn->node);
+    atomic_fetch_add(&pool->host->n_conns, 1);
+    pool->n_conns++;
+    pool->n_dialing++;
+    pool->upstream->all->n_conns++;
+    struct upstream_target target = {
+        .workload = pool->workload,
+        .service = pool->view->service,
+        .addr = pool->host->addr,
+        .timeout_ns = policy->connect_timeout_ms * NS_PER_MS,
+    };
+    upstream_dial_start(&conn->dial, worker_of(pool), &target, &dial_ops);
+}
+
+// One more connection, if the requests that wait have use for it and the limit allows. To a host
+// that has none one is always allowed: its requests would wait for the connections of others.
+static bool grow(struct upstream_pool *pool) {
+    const struct upstream_request *first =
+        LIST_ITEM(pool->waiting.next, struct upstream_request, node);
+    uint32_t n_waiting = 0, n_coming = 0;
+    LIST_EACH(node, &pool->waiting) {
+        n_waiting++;
+    }
+    n_coming = pool->n_dialing * (first->version == HTTP_CONN_2 ? UINT32_MAX / 64 : 1);
+    if (n_coming >= n_waiting) {
+        return false;
+    }
+    struct upstream *up = pool->upstream;
+    if (!l7_breaker_take(&up->cluster->breaker, L7_BREAKER_CONNECTIONS,
+                         pool->view->settings->pool.max_connections)) {
+        if (atomic_load(&pool->host->n_conns) > 0) {
+            set_starved(up, true);
+            return false;
+        }
+        atomic_fetch_add(&up->cluster->breaker.counts[L7_BREAKER_CONNECTIONS], 1);
+    }
+    open_conn(pool, first->version);
+    return true;
+}
+
+void upstream_pools_go_on(struct upstream *up) {
+    HMAP_EACH_SAFE(pos, &up->pools) {
+        struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
+        while (!list_empty(&pool->waiting) && grow(pool)) {
+        }
+    }
+}
+
+// An idle connection is closed; one that dials, for nobody any more, is given up.
+static bool yield_conn(struct upstream_conn *conn) {
+    if (!conn->is_open || conn->http.n_streams > 0) {
+        return false;
+    }
+    conn->is_leaving = true;
+    http_conn_drain(&conn->http);
+    return true;
+}
+
+uint32_t upstream_pools_yield(struct upstream *up) {
+    uint32_t n = 0;
+    HMAP_EACH_SAFE(pos, &up->pools) {
+        struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
+        LIST_EACH_SAFE(node, &pool->conns) {
+            n += yield_conn(LIST_ITEM(node, struct upstream_conn, node));
+        }
+    }
+    return n;
+}
+
+// ---- pools -------------------------------------------------------------------------------------
+
+struct upstream_pool *upstream_pool_get(struct upstream *up, struct cluster_host *host) {
+    uint64_t hash = (uint64_t)(uintptr_t)host * 0x9e3779b97f4a7c15U;
+    HMAP_EACH_WITH_HASH(pos, &up->pools, hash) {
+        struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
+        if (pool->host == host) {
+            return pool;
+        }
+    }
+    struct upstream_pool *pool = xcalloc(1, sizeof(*pool));
+    pool->upstream = up;
+    pool->host = cluster_host_get(up->cluster, &host->addr, 0);
+    list_init(&pool->conns);
+    list_init(&pool->waiting);
+    hmap_insert(&up->pools, &pool->node, hash);
+    return pool;
+}
+
+bool upstream_pool_is_empty(const struct upstream_pool *pool) {
+    return list_empty(&pool->conns) && list_empty(&pool->waiting);
+}
+
+void upstream_pool_free(struct upstream_pool *pool) {
+    CHECK(upstream_pool_is_empty(pool));
+    hmap_remove(&pool->upstream->pools, &pool->node);
+    cluster_host_unref(pool->host);
+    leaf_unref(pool->workload);
+    upstream_view_unref(pool->view);
+    free(pool);
+}
+
+void upstream_pool_drain(struct upstream_pool *pool) {
+    LIST_EACH_SAFE(node, &pool->conns) {
+        struct upstream_conn *conn = LIST_ITEM(node, struct upstream_conn, node);
+        conn->is_leaving = true;
+        (void)yield_conn(conn); // one that is busy closes when it is idle
+    }
+}
+
+void upstream_pool_tick(struct upstream_pool *pool, uint64_t now) {
+    LIST_EACH_SAFE(node, &pool->conns) {
+        struct upstream_conn *conn = LIST_ITEM(node, struct upstream_conn, node);
+        if (conn->max_age_ns > 0 && now >= conn->opened_ns + conn->max_age_ns) {
+            conn->is_leaving = true;
+        }
+        bool is_idle = conn->is_open && conn->http.n_streams == 0;
+        bool is_old = is_idle && conn->idle_ns > 0 && now >= conn->http.last_active + conn->idle_ns;
+        if (is_idle && (is_old || conn->is_leaving)) {
+            (void)yield_conn(conn);
+        }
+    }
+}
+
+// ---- interface ---------------------------------------------------------------------------------
+
+enum http_conn_version upstream_version(const struct upstream_view *view, bool client_has_h2) {
+    const struct l7_pool_policy *policy = &view->settings->pool;
+    uint8_t protocol = view->service->ports[view->port].app_protocol;
+    bool is_h2 = protocol == APP_HTTP2 || protocol == APP_GRPC || policy->is_h2_upgraded ||
+                 (policy->use_client_protocol && client_has_h2);
+    return is_h2 ? HTTP_CONN_2 : HTTP_CONN_1;
+}
+
+static struct upstream_conn *find_room(struct upstream_pool *pool, enum http_conn_version version) {
+    // The one that was used last: the others may become idle and go.
+    for (struct list *node = pool->conns.prev; node != &pool->conns; node = node->prev) {
+        struct upstream_conn *conn = LIST_ITEM(node, struct upstream_conn, node);
+        if (conn->version == version && has_room(conn)) {
+            return conn;
+        }
+    }
+    return NULL;
+}
+
+static void set_workload(struct upstream_pool *pool, struct workload *workload) {
+    if (pool->workload != workload) {
+        leaf_unref(pool->workload);
+        pool->workload = workload;
+        if (workload != NULL) {
+            leaf_ref(workload);
+        }
+    }
+}
+
+void upstream_request_start(struct upstream_request *request, struct upstream_view *view,
+                            const struct l7_host *host, enum http_conn_version version,
+                            const struct upstream_request_ops *ops) {
+    struct upstream *up = view->upstream;
+    struct cluster_host *address = CONTAINER_OF(host->cell, struct cluster_host, cell);
+    struct upstream_pool *pool = upstream_pool_get(up, address);
+    *request = (struct upstream_request){.ops = ops, .version = (uint8_t)version};
+    list_init(&request->node);
+    struct upstream_conn *conn = list_empty(&pool->waiting) ? find_room(pool, version) : NULL;
+    if (conn != NULL) {
+        list_del(&conn->node);
+        list_push_back(&pool->conns, &conn->node);
+        hand_out(conn, request);
+        return;
+    }
+    if (!l7_breaker_take(&up->cluster->breaker, L7_BREAKER_PENDING,
+                         view->settings->pool.max_pending)) {
+        ops->on_fail(request, L7_RESET_OVERFLOW, "");
+        return;
+    }
+    request->upstream = up;
+    up->n_waiting++;
+    list_push_back(&pool->waiting, &request->node);
+    set_workload(pool, host->endpoint->workload);
+    if (pool->view != view) {
+        upstream_view_unref(pool->view);
+        pool->view = upstream_view_ref(view);
+    }
+    (void)grow(pool);
+}
+
+void upstream_request_cancel(struct upstream_request *request) {
+    if (request->upstream != NULL) {
+        stop_waiting(request, NULL);
+    }
+}

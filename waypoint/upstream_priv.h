@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Shared by upstream*.c.
+#pragma once
+
+#include "waypoint/dial.h"
+#include "waypoint/upstream.h"
+
+struct balancer { // for one class of clients
+    struct hmap_node node; // upstream_view.balancers
+    struct l7_lb *lb;
+    struct workload *source; // referenced; NULL = not known
+    char class[];
+};
+
+struct upstream_view {
+    uint32_t refs;
+    struct upstream *upstream; // borrowed: it stays while it has views
+    struct cluster *cluster;
+    struct service *service;
+    struct leaf *policy; // NULL: the defaults
+    const struct l7_settings *settings; // the policy's
+    size_t port; // index in service->ports
+    struct l7_host *hosts; // each cell is a cluster_host's, referenced
+    size_t n_hosts;
+    struct hmap balancers;
+};
+
+struct upstream {
+    struct hmap_node node; // upstreams.table
+    struct upstreams *all;
+    struct cluster *cluster;
+    struct upstream_view *view; // the newest
+    struct hmap pools; // upstream_pool.node, by address
+    uint64_t last_used; // monotonic ns
+    uint32_t n_waiting; // requests, of all pools
+    uint32_t n_views; // that exist
+    bool is_starved; // counted in cluster->n_starved
+};
+
+// Connections of one worker to one host, and requests that wait for one.
+struct upstream_pool {
+    struct hmap_node node;
+    struct upstream *upstream;
+    struct cluster_host *host; // referenced
+    struct list conns; // upstream_conn.node
+    struct list waiting; // upstream_request.node
+    // For further connections: those of the request that came last.
+    struct workload *workload; // referenced; NULL: plain TCP
+    struct upstream_view *view; // referenced while requests wait
+    uint32_t n_conns, n_dialing;
+};
+
+struct upstream_conn {
+    struct list node;
+    struct upstream_pool *pool;
+    struct upstream_dial dial;
+    struct http_conn http; // once connected
+    struct addr via; // the tunnel's far end, not set: plain TCP
+    uint64_t opened_ns, idle_ns, max_age_ns; // times to live; 0 = for ever
+    uint32_t max_requests; // 0 = any number
+    uint32_t max_streams; // at a time
+    uint8_t version; // enum http_conn_version
+    bool is_open;
+    bool is_leaving; // takes no new request
+};
+
+// The pool of the host, made when there is none.
+struct upstream_pool *upstream_pool_get(struct upstream *up, struct cluster_host *host);
+void upstream_pool_drain(struct upstream_pool *pool);
+bool upstream_pool_is_empty(const struct upstream_pool *pool); // no connection, no request
+void upstream_pool_free(struct upstream_pool *pool); // an empty one
+void upstream_pool_tick(struct upstream_pool *pool, uint64_t now);
+// A connection of the cluster is free again somewhere: requests that wait may have it.
+void upstream_pools_go_on(struct upstream *up);
+// Closes idle connections, for the sake of a worker that has none; returns how many.
+uint32_t upstream_pools_yield(struct upstream *up);
