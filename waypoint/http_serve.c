@@ -265,7 +265,6 @@ void http_worker_open(struct wworker *worker) {
     slab_init(&http->exchange_slab, sizeof(struct exchange));
     upstreams_init(&http->upstreams, worker);
     exchange_reporter_open(&http->reporter, worker);
-    exchange_reporter_open(&http->reporter, worker);
 }
 
 void http_worker_drain(struct wworker *worker) {
@@ -281,7 +280,6 @@ void http_worker_news(struct wworker *worker, struct wworker_news news) {
     if (news.services || news.workloads) {
         upstreams_refresh(&worker->http->upstreams);
     }
-    exchange_reporter_news(&worker->http->reporter);
 }
 
 bool http_worker_stop(struct wworker *worker) {
@@ -294,7 +292,6 @@ void http_worker_close(struct wworker *worker) {
     worker->http = NULL;
     exchange_reporter_close(&http->reporter);
     upstreams_fini(&http->upstreams);
-    exchange_reporter_close(&http->reporter);
     slab_fini(&http->exchange_slab);
     free(http);
 }
