@@ -51,7 +51,7 @@ void buf_append_slow(struct buf *buf, struct slice bytes);
 static inline void buf_append(struct buf *buf, struct slice bytes) {
     // Nothing to append is slow too: a buffer without memory must not be added to.
     bool has_room = bytes.len - 1 < buf->cap - buf->len && bytes.len <= buf->max - buf->len;
-    if (LIKELY(has_room && !buf->is_overflowed)) {
+    if (LIKELY(has_room && !buf->is_overflowed && buf->ptr != NULL)) {
         slice_copy(buf->ptr + buf->len, bytes);
         buf->len += bytes.len;
     } else {

@@ -48,7 +48,9 @@ static void check_spec(struct schema_ctx *ctx, const struct cfg_node *node, cons
     char path[64];
 
     if (policy->mode == MTLS_DISABLE) {
-        warn_disable(ctx, cfg_find(node, "mtls.mode", NULL), "mtls.mode");
+        // NULL: the key is there twice, which is an error of its own.
+        const struct cfg_node *mode = cfg_find(node, "mtls.mode", NULL);
+        warn_disable(ctx, mode != NULL ? mode : node, "mtls.mode");
     }
     if (ports == NULL || ports->type != CFG_MAP) {
         return;

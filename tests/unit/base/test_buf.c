@@ -26,6 +26,11 @@ static void test_text(void **state) {
     buf_clear(&buf);
     buf_printf(&buf, "%s", "");
     assert_int_equal(buf.len, 0);
+    struct buf empty; // nothing into nothing
+    buf_init(&empty, 10);
+    buf_append(&empty, slice_make(NULL, 0));
+    assert_true(buf_ok(&empty) && empty.len == 0);
+    buf_fini(&empty);
     buf_printf(&buf, "%01000d", 5);
     assert_int_equal(buf.len, 1000);
     assert_int_equal(buf.ptr[999], '5');
