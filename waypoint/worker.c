@@ -7,6 +7,7 @@
 
 #include "common/mesh/snapshot.h"
 #include "common/obs/metrics.h"
+#include "common/proc/proc_memory.h"
 #include "waypoint/bindings.h"
 #include "waypoint/conn.h"
 #include "waypoint/conn_list.h"
@@ -326,6 +327,7 @@ static void init_h2(struct wworker *worker, struct h2_config *h2, bool is_server
 static void on_tick(struct timer *timer, uint64_t now) {
     struct wworker *worker = CONTAINER_OF(timer, struct wworker, tick_timer);
     metrics_tick();
+    proc_memory_worker_tick(worker->loop->stats.n_completions);
     timer_set(&worker->loop->timers, &worker->tick_timer, now + NS_PER_SEC);
 }
 

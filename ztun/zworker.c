@@ -7,6 +7,7 @@
 
 #include "common/mesh/snapshot.h"
 #include "common/obs/metrics.h"
+#include "common/proc/proc_memory.h"
 #include "ztun/flow.h"
 #include "ztun/flow_list.h"
 #include "ztun/zmove.h"
@@ -560,6 +561,7 @@ static void on_tick(struct timer *timer, uint64_t now) {
     struct zworker *worker = CONTAINER_OF(timer, struct zworker, tick_timer);
     report_tunnels(worker);
     metrics_tick();
+    proc_memory_worker_tick(worker->loop->stats.n_completions);
     timer_set(&worker->loop->timers, &worker->tick_timer, now + NS_PER_SEC);
 }
 

@@ -14,6 +14,8 @@
 _Static_assert(MALLCTL_ARENAS_ALL == 4096, "jemalloc's number for all arenas");
 #endif
 
+enum { IDLE_COMPLETIONS = 100 }; // of a worker in a second
+
 static uint64_t read_u64(const char *path) {
     char text[64] = "";
     FILE *file = fopen(path, "re");
@@ -65,6 +67,13 @@ static uint64_t resident_bytes(void) {
     return second != NULL ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+// What the allocator keeps for this thread, which nobody else may touch.
+static void flush_thread_cache(void) {
+#ifdef ZTUN_JEMALLOC
+    (void)mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+#endif
+}
+
 // The allocator returns freed pages only while a thread allocates: after a crowd has left, idle
 // workers would keep them. `all`: at once, not by and by.
 static void return_memory(bool all) {
@@ -85,6 +94,7 @@ void proc_memory_init(struct proc_memory *memory, uint64_t limit, const struct l
 }
 
 bool proc_memory_check(struct proc_memory *memory) {
+    flush_thread_cache();
     return_memory(false);
     if (memory->limit == 0) {
         return false;
@@ -108,4 +118,12 @@ bool proc_memory_check(struct proc_memory *memory) {
     memory->allow_growth = allow_growth;
     memory->refuse_new = refuse_new;
     return true;
+}
+
+void proc_memory_worker_tick(uint64_t n_completions) {
+    static _Thread_local uint64_t n_before;
+    if (n_completions - n_before <= IDLE_COMPLETIONS) {
+        flush_thread_cache();
+    }
+    n_before = n_completions;
 }

@@ -3,7 +3,7 @@
 // Memory of the process against its limit: at 80 % windows stop growing and the allocator gives
 // back what it can, at 90 % nothing new is taken.
 //
-// Thread: control.
+// Thread: control, but for proc_memory_worker_tick.
 #pragma once
 
 #include <stdbool.h>
@@ -22,3 +22,6 @@ void proc_memory_init(struct proc_memory *memory, uint64_t limit, const struct l
 // Now and then: returns freed pages to the system, and looks at what is in use. True when
 // allow_growth or refuse_new changed; the log tells of the latter.
 bool proc_memory_check(struct proc_memory *memory);
+// Each worker, once a second, with what its loop has completed so far: one that has little to do
+// gives back what the allocator keeps for its thread, which is more than its idle flows need.
+void proc_memory_worker_tick(uint64_t n_completions);
