@@ -166,7 +166,7 @@ def test_metrics_are_documented(mesh):
     since = one.since()
     with mesh.serve("server", 8080, echo):
         assert mesh.ask("client", ("server", 8080)) == b"hello world"
-    wait_until(lambda: since("hbone_pool_streams_total") == 1, 3)
+    wait_until(lambda: since("hbone_pool_streams_total") >= 1, 3)  # up to a second old
     assert one.metric("hbone_pool_tunnels") >= 1
     assert two.metric("hbone_server_tunnels") >= 1
 
