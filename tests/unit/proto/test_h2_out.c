@@ -18,6 +18,7 @@ static struct h2_stream *open_stream(struct h2_end *client, const char *text, bo
 // A client whose peer sent SETTINGS and whose own beginning has left already.
 static void client_open(struct h2_end *c) {
     end_init(c, false);
+    c->config.early_window = 0; // what is looked at is what the tests send
     end_open(c, false);
     struct wire in = {0}, out = {0};
     wire_settings(&in, 1, (const uint32_t[][2]){{5, 1 << 20}});
@@ -204,6 +205,7 @@ static void test_large_head(void **state) {
     struct h2_end c, s;
     end_init(&c, false);
     end_init(&s, true);
+    c.config.early_window = 0;
     pair_open(&c, &s);
     char *value = xmalloc(40000);
     memset(value, '~', 40000);
