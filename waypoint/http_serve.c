@@ -74,6 +74,7 @@ static void decide(struct sniffer *sniffer, bool is_end) {
     sniffer_free(sniffer);
     duplex->ops->hold(duplex, true);
     if (verdict == SNIFF_HTTP) {
+        duplex->ops->consumed(duplex, early.len);
         http_down_start(conn, duplex, &early, is_end);
     } else {
         tcp_serve(conn, &early, is_end);
@@ -82,8 +83,7 @@ static void decide(struct sniffer *sniffer, bool is_end) {
 
 static void on_sniff_data(struct duplex *duplex, const struct seg *seg) {
     struct sniffer *sniffer = duplex->owner;
-    chain_copy(&sniffer->input, seg_slice(seg));
-    duplex->ops->consumed(duplex, seg->len);
+    chain_copy(&sniffer->input, seg_slice(seg)); // its credit goes back when it is served
     blk_unref(seg->blk);
     decide(sniffer, false);
 }

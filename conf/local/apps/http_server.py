@@ -7,6 +7,7 @@
     GET /slow[/S]    the answer of / after S seconds (2)
     GET /stream[/S]  a line every 100 ms for S seconds (60), chunked
     GET /status/N    an answer with that status
+    GET /unless/V    503 if this is version V, else the answer of /
     GET /headers     the request's headers
     POST /echo       the body, back
     GET /ready       200, or 503 while the file $READY_FILE (/tmp/not-ready) exists
@@ -99,6 +100,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path.startswith("/status/"):
             status = int(self.number(200))
             self.answer(status if 200 <= status <= 599 else 400, b"")
+        elif path == f"/unless/{VERSION}":
+            self.answer(503, f"{NAME} {VERSION} fails\n".encode())
         elif path == "/headers":
             self.answer(200, str(self.headers).encode())
         else:
