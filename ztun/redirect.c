@@ -250,9 +250,10 @@ static void script_marks(const struct redirect_params *p, struct buf *buf) {
                    " mangle_pre meta l4proto tcp meta mark & 0xfff == 0x%x counter"
                    " ct mark set ct mark & 0xfffff000 | 0x%x comment \"own\"\n"
                    "add chain " TABLE " mangle_out { type route hook output priority -150; }\n"
-                   "add rule " TABLE " mangle_out meta l4proto tcp ct mark & 0xfff == 0x%x counter"
-                   " meta mark set ct mark comment \"answers\"\n",
-                   REDIRECT_CONN_MARK, p->mark, REDIRECT_CONN_MARK, REDIRECT_CONN_MARK);
+                   "add rule " TABLE " mangle_out meta l4proto tcp meta mark & 0xfff != 0x%x"
+                   // Our own packets find their way: a changed mark costs each a second look-up.
+                   " ct mark & 0xfff == 0x%x counter meta mark set ct mark comment \"answers\"\n",
+                   REDIRECT_CONN_MARK, p->mark, REDIRECT_CONN_MARK, p->mark, REDIRECT_CONN_MARK);
     }
 }
 
