@@ -9,7 +9,7 @@ import time
 import zlib
 
 import pytest
-from lablib import wait_until
+from lablib import PATIENCE, wait_until
 from mesh.fixtures import module_mesh, shown  # noqa: F401
 from mesh.topology import echo, linger0, read_all, read_exactly, say, sink, who
 
@@ -189,6 +189,7 @@ def test_no_byte_lost_before_fin(mesh, way):
 def pump(conn, size, seed, result):
     """Sends `size` bytes and receives as many, at once; the checksums go to `result`."""
     sent = [0]
+    conn.settimeout(10 * PATIENCE)  # a slow machine may leave one of several flows waiting
 
     def send():
         block = blob(MB, seed)
@@ -206,7 +207,7 @@ def pump(conn, size, seed, result):
     while data := conn.recv(1 << 18):
         crc = zlib.crc32(data, crc)
         total += len(data)
-    thread.join(20)
+    thread.join(20 * PATIENCE)
     result.append((total, sent[0], crc))
 
 
