@@ -114,12 +114,12 @@ since_mark() { local_ logs "$1" | tail -n +$((log_mark + 1)); }
 log_has() { since_mark "$1" | grep -E -- "$2" | tail -1 >"$WORK/$3" && [[ -s $WORK/$3 ]]; }
 
 ((EUID == 0)) || { echo "the demo needs root, for network namespaces" >&2; exit 1; }
-for program in ztun ztunctl; do
+for program in ztun ztunctl waypoint; do
     [[ -x $BIN_DIR/$program ]] || { echo "no $BIN_DIR/$program: make build" >&2; exit 1; }
 done
 
 # --------------------------------------------------------------------------------------------------
-step "Two nodes, five pods, one ztun per node" \
+step "Two nodes, five pods, one ztun per node, and a waypoint that has nothing to do yet" \
     "conf/demo is plain Kubernetes YAML. Nodes and pods are network namespaces on this machine;" \
     "the namespace \"demo\" carries istio.io/dataplane-mode: ambient, so its pods are in the mesh."
 local_ down >/dev/null
@@ -251,6 +251,75 @@ exec_ node2 curl -sS -m 5 http://127.0.0.1:15020/metrics >"$WORK/metrics"
 grep -E '^istio_tcp_(connections_opened|sent_bytes)_total' "$WORK/metrics" | head -4 | indent 400
 claim "connections are counted by identity" \
     has metrics '^istio_tcp_connections_opened_total\{.*source_principal="spiffe://cluster.local/ns/demo/sa/client"'
+
+# --------------------------------------------------------------------------------------------------
+# Requests as demo/client sees them.
+ask() { exec_ demo/client curl -sS -m 10 "$@" 2>&1; }
+# How many of N requests version V answered: share V N PATH [CURL-OPTION...]
+share() {
+    local version=$1 n=$2 url=http://server$3
+    shift 3
+    local urls=()
+    for ((i = 0; i < n; i++)); do urls+=("$url"); done
+    ask "$@" "${urls[@]}" >"$WORK/share"
+    grep -c "^server $version " "$WORK/share"
+}
+between() { (($1 >= $2 && $1 <= $3)); }
+
+step "HTTP rules: a canary" \
+    "So far every flow went straight from node to node. Now come a VirtualService and a" \
+    "DestinationRule; the namespace's label ztun.io/use-waypoint: auto sends the service's requests" \
+    "through the waypoint from here on."
+ask -i http://server/ >"$WORK/direct"
+claim "before: the answer is the server's own, no proxy spoke HTTP" not has direct '^server: istio-envoy'
+run apply_http "$ZTUNCTL" local apply -f conf/demo-http
+claim "the next requests go through the waypoint" \
+    wait_for 10 sh -c "$ZTUNCTL local exec demo/client -- curl -sSi -m 5 http://server/ | grep -qi '^server: istio-envoy'"
+show "curl -si http://server/"
+ask -i http://server/ | indent
+n=$(share v2 200 /)
+printf '   | of 200 requests v2 answered %s\n' "$n"
+claim "10 % of the requests go to v2 (1 to 45 of 200)" between "$n" 1 45
+sed 's/weight: 90/weight: 0/; s/weight: 10$/weight: 100/' conf/demo-http/30-routes.yaml >"$WORK/routes.yaml"
+exec_ demo/client python3 "$PWD/conf/local/apps/load.py" http://server/ 4 4 >"$WORK/load_http" 2>&1 &
+load=$!
+pids+=("$load")
+sleep 1
+run apply_http "$ZTUNCTL" local apply -f "$WORK/routes.yaml"
+all_v2() { test "$(share v2 20 /)" = 20; }
+claim "weights changed live to 0/100: all requests go to v2" wait_for 5 all_v2
+wait "$load"
+indent <"$WORK/load_http"
+claim "none was lost meanwhile" has load_http '"failed": 0'
+run apply_http "$ZTUNCTL" local apply -f conf/demo-http/30-routes.yaml
+
+# --------------------------------------------------------------------------------------------------
+step "HTTP rules: match, mirror, fault, retry, ejection" "conf/demo-http/30-routes.yaml has them all."
+mostly_v1() { test "$(share v1 20 /)" -ge 12; }
+wait_for 5 mostly_v1
+claim "a header match: all of jason's requests go to v2" \
+    test "$(share v2 20 / -H 'end-user: jason')" = 20
+run fault "$ZTUNCTL" local exec demo/client -- curl -sS -w ' (%{http_code})\n' -m 5 http://server/abort
+claim "a fault: 500, and the text says whose" has fault '^fault filter abort \(500\)'
+mirrored() { local_ logs "demo/$v2_pod" | grep -c "GET /mirror/$1 " | grep -qx 5; }
+v2_pod=$(local_ status | awk '$2 ~ /^server-v2/ {print $2; exit}')
+token=$RANDOM
+claim "a mirror: v1 answers all 5 requests" test "$(share v1 5 /mirror/$token)" = 5
+claim "and v2 got a copy of each" wait_for 5 mirrored $token
+n=$(share v1 20 /unless/v2 -H 'x-retry: yes')
+printf '   | v2 fails each request; with retries v1 answered %s of 20\n' "$n"
+claim "retries hide a failing version" test "$n" = 20
+fails() { ask -o /dev/null -w '%{http_code}' http://server/unless/v2 | grep -qx 503; }
+claim "without retries its errors are seen, one is enough" wait_for 15 fails
+sleep 0.2
+n=$(share v1 20 /unless/v2)
+claim "then it is ejected: the next 20 requests are all well" test "$n" = 20
+
+# --------------------------------------------------------------------------------------------------
+step "And back" "Without HTTP rules the service takes the direct path again."
+run delete_http "$ZTUNCTL" local delete -f conf/demo-http/30-routes.yaml -f conf/demo-http/20-subsets.yaml
+direct_again() { ask -i http://server/ >"$WORK/direct" && has direct '^server v' && not has direct '^server: istio-envoy'; }
+claim "new requests are direct" wait_for 10 direct_again
 
 # --------------------------------------------------------------------------------------------------
 printf '\n'

@@ -46,8 +46,8 @@ def mesh():
     bound["metadata"]["labels"] = {"istio.io/use-waypoint": "waypoint"}
     return [namespace("m", ambient=True), gateway(), bound, service("direct", "m", {"app": "web"}),
             pod("client", "m", node="node1", sa="client"),
-            web("web-1", "v1", env={"LOG_REQUESTS": "1"}),
-            web("web-2", "v2", env={"LOG_REQUESTS": "1"})]
+            web("web-1", "v1", env={"LOG_REQUESTS": "/"}),
+            web("web-2", "v2", env={"LOG_REQUESTS": "/"})]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@
     POST /echo       the body, back
     GET /ready       200, or 503 while the file $READY_FILE (/tmp/not-ready) exists
 
-Environment: PORT (8080; several with commas), VERSION (v1), NAME ("server"), READY_FILE.
+Environment: PORT (8080; several with commas), VERSION (v1), NAME ("server"), READY_FILE;
+LOG_REQUESTS: a prefix of the paths of requests that are logged ("/" = all; none without it).
 SIGTERM: stops accepting, finishes the requests that run, exits 0.
 """
 
@@ -28,6 +29,7 @@ import time
 NAME = os.environ.get("NAME", "server")
 VERSION = os.environ.get("VERSION", "v1")
 NOT_READY = os.environ.get("READY_FILE", "/tmp/not-ready")
+LOGGED = os.environ.get("LOG_REQUESTS")
 CHUNK = bytes(range(256)) * 256
 BYTES_MAX = 16 << 30
 
@@ -134,7 +136,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             length -= len(data)
 
     def log_message(self, format, *args):
-        if os.environ.get("LOG_REQUESTS"):
+        if LOGGED and getattr(self, "path", "").startswith(LOGGED):
             sys.stderr.write("%s %s\n" % (self.client_address[0], format % args))
 
 
