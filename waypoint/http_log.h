@@ -29,7 +29,6 @@ struct http_log_record {
     uint64_t n_head_received, n_head_sent; // of heads, see http_metrics_head_size
     uint64_t service_time_ms; // of the upstream
     bool has_service_time;
-    bool is_grpc;
     int grpc_status; // -1 = none
     uint32_t n_tries;
     uint64_t connection_id;

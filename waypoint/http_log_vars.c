@@ -179,6 +179,15 @@ static bool append_address(const struct http_log_record *record, enum l7_var var
     }
 }
 
+// Details stand without quotes in the default format: one word, as Envoy has them.
+static void append_word(struct buf *out, struct slice text) {
+    size_t at = out->len;
+    buf_append(out, text);
+    for (; at < out->len; at++) {
+        out->ptr[at] = out->ptr[at] == ' ' || out->ptr[at] == '\t' ? '_' : out->ptr[at];
+    }
+}
+
 static bool append_text(const struct http_log_record *record, enum l7_var var, struct buf *out) {
     switch (var) {
     case L7_VAR_PROTOCOL:
@@ -191,10 +200,10 @@ static bool append_text(const struct http_log_record *record, enum l7_var var, s
         buf_append(out, record->route);
         return true;
     case L7_VAR_RESPONSE_CODE_DETAILS:
-        buf_append(out, record->details);
+        append_word(out, record->details);
         return true;
     case L7_VAR_CONNECTION_TERMINATION_DETAILS:
-        buf_append(out, record->termination_details);
+        append_word(out, record->termination_details);
         return true;
     case L7_VAR_UPSTREAM_TRANSPORT_FAILURE_REASON:
         buf_append(out, record->transport_failure);

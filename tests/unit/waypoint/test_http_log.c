@@ -167,7 +167,8 @@ static void test_values(void **state) {
         {"%DOWNSTREAM_PEER_URI_SAN%", "spiffe://cluster.local/ns/default/sa/curl"},
         {"%DOWNSTREAM_LOCAL_URI_SAN%", "spiffe://cluster.local/ns/default/sa/waypoint"},
         {"%DOWNSTREAM_TLS_VERSION%", "TLSv1.3"},
-        {"%TRACE_ID% %REQUESTED_SERVER_NAME% %CONNECTION_TERMINATION_DETAILS%", "- - -"},
+        {"%TRACE_ID% %REQUESTED_SERVER_NAME% %CONNECTION_TERMINATION_DETAILS%",
+         "- - denied_by_m/deny_all"},
         {"%GRPC_STATUS% %GRPC_STATUS_NUMBER%", "DeadlineExceeded 4"},
         {"%GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)%", "DEADLINE_EXCEEDED 4"},
         {"%REQ(:METHOD)% %REQ(:PATH)% %RESP(:STATUS)%", "GET /new?q 200"},
@@ -178,6 +179,7 @@ static void test_values(void **state) {
     open_log("info");
     struct http_log_record record = sample();
     record.grpc_status = 4;
+    record.termination_details = SLICE_LIT("denied by m/deny all");
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char expected[200];
         set(&log, L7_LOG_TEXT, rows[i].format);
