@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/mesh/kobj_l7.h"
+
 static struct {
     pthread_mutex_t lock;
     struct hmap table;
@@ -97,6 +99,19 @@ void clusters_each(void (*fn)(void *arg, struct cluster *cluster), void *arg) {
         fn(arg, HMAP_ITEM(pos, struct cluster, node));
     }
     pthread_mutex_unlock(&clusters.lock);
+}
+
+const char *cluster_missing_feature(const struct l7_settings *settings) {
+    bool is_tls = settings->tls.is_set &&
+                  (settings->tls.mode == TLS_MODE_SIMPLE || settings->tls.mode == TLS_MODE_MUTUAL);
+    if (is_tls) {
+        return "TLS origination (DestinationRule tls) is not supported";
+    }
+    if (settings->proxy_protocol != PROXY_PROTOCOL_NONE) {
+        return "proxyProtocol (DestinationRule) is not supported";
+    }
+    return settings->tunnel_protocol[0] != '\0' ? "tunnel (DestinationRule) is not supported"
+                                                : NULL;
 }
 
 // ---- outlier detection -------------------------------------------------------------------------

@@ -59,6 +59,10 @@ void clusters_each(void (*fn)(void *arg, struct cluster *cluster), void *arg);
 void cluster_tick(struct cluster *cluster, const struct l7_outlier_policy *policy,
                   const struct l7_host *hosts, size_t n_hosts, uint64_t now_ms);
 
+// What the settings ask for and connections here cannot do: such a cluster is not connected to.
+// NULL: nothing.
+const char *cluster_missing_feature(const struct l7_settings *settings);
+
 // The host with this address, made when it is not there; the caller's reference.
 struct cluster_host *cluster_host_get(struct cluster *cluster, const struct addr *addr,
                                       uint64_t now_ms);

@@ -30,13 +30,11 @@ static void keep(struct exchange *ex, struct slice payload) {
     chain_copy(&ex->kept, payload);
 }
 
-static void send_up(struct exchange *ex, struct chain *data, bool end) {
-    size_t n = data->len;
-    http_stream_send_data(&ex->up, data, end);
-    ex->owed_down += n;
+// The client may send more, as the upstream takes more. The exchange may be gone afterwards: what
+// had to wait in the transport is read at once.
+static void credit_down(struct exchange *ex) {
     if (http_stream_can_send(&ex->up)) {
-        http_stream_consumed(&ex->down, ex->owed_down);
-        ex->owed_down = 0;
+        http_stream_consumed(&ex->down, ex->down.n_unconsumed);
     }
 }
 
@@ -46,11 +44,12 @@ void exchange_send_body(struct exchange *ex) {
     chain_move_all(&data, &ex->waiting);
     bool is_last = ex->request_ended && ex->n_trailers == 0;
     if (data.len > 0 || is_last) {
-        send_up(ex, &data, is_last);
+        http_stream_send_data(&ex->up, &data, is_last);
     }
     if (ex->request_ended && ex->n_trailers > 0) {
         http_stream_send_trailers(&ex->up, ex->trailers, ex->n_trailers);
     }
+    credit_down(ex);
 }
 
 static void request_ended(struct exchange *ex) {
@@ -79,16 +78,17 @@ static void on_down_data(struct http_stream *stream, const struct seg *seg, bool
         struct chain data;
         chain_init(&data, ex->http->loop->pool);
         chain_push(&data, seg);
-        send_up(ex, &data, end);
+        http_stream_send_data(&ex->up, &data, end);
+        credit_down(ex);
         return;
     }
-    // No try has its stream yet: the client's window bounds what waits.
-    if (ex->state == EXCHANGE_RESPONSE) { // answered already: nobody wants it
-        http_stream_consumed(&ex->down, seg->len);
-    } else {
+    if (ex->state != EXCHANGE_RESPONSE) { // no try has its stream yet: the window bounds what waits
         chain_copy(&ex->waiting, seg_slice(seg));
+        blk_unref(seg->blk);
+        return;
     }
-    blk_unref(seg->blk);
+    blk_unref(seg->blk); // answered already: nobody wants it
+    http_stream_consumed(&ex->down, ex->down.n_unconsumed);
 }
 
 static void on_down_trailers(struct http_stream *stream, const struct http_field *fields,
@@ -118,8 +118,7 @@ static void on_down_end(struct http_stream *stream) {
 
 static void on_down_writable(struct http_stream *stream) {
     struct exchange *ex = of_down(stream);
-    http_stream_consumed(&ex->up, ex->owed_up);
-    ex->owed_up = 0;
+    http_stream_consumed(&ex->up, ex->up.n_unconsumed);
 }
 
 static void on_down_reset(struct http_stream *stream, enum http_reset reset, const char *detail) {

@@ -97,7 +97,6 @@ struct exchange {
     bool request_ended;
     struct http_field *trailers; // of the request; NULL = none
     size_t n_trailers;
-    size_t owed_down, owed_up; // credit held back until the other side can take more
     struct list mirrors; // mirror.node
 
     // The outcome, for the report.
@@ -121,7 +120,8 @@ void exchange_end(struct exchange *ex);
 // The process or the connection is about to go: nothing is tried again.
 void exchange_cut(struct exchange *ex, enum flow_end reason);
 const struct wconn *exchange_wconn(const struct exchange *ex);
-// Sends what waits of the request's body on the try's stream, and the end if it came.
+// Sends what waits of the request's body on the try's stream, and the end if it came. The exchange
+// may be gone afterwards.
 void exchange_send_body(struct exchange *ex);
 
 // exchange_request.c

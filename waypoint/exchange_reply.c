@@ -42,8 +42,7 @@ void exchange_pass_head(struct exchange *ex, const struct http_head *head, bool 
     out.fields = fields.items;
     out.n_fields = fields.n;
     exchange_report_head(ex, &out);
-    http_stream_send_head(&ex->down, &out, end);
-    if (end) {
+    if (http_stream_send_head(&ex->down, &out, end) && end) {
         exchange_end(ex);
     }
 }
@@ -68,7 +67,9 @@ static void send_reply(struct exchange *ex, uint16_t status, struct l7_fields *f
     ex->is_local_reply = true;
     ex->state = EXCHANGE_RESPONSE;
     exchange_report_head(ex, &head);
-    http_stream_send_head(&ex->down, &head, !has_body);
+    if (!http_stream_send_head(&ex->down, &head, !has_body)) {
+        return;
+    }
     if (has_body) {
         struct chain data;
         chain_init(&data, ex->http->loop->pool);

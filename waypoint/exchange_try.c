@@ -47,7 +47,6 @@ void exchange_drop_try(struct exchange *ex, enum h2_err code) {
     upstream_request_cancel(&ex->wait);
     http_stream_release(&ex->up, code);
     ex->has_sent_head = false;
-    ex->owed_up = 0;
     if (ex->view != NULL) {
         give_request_slot(ex);
         give_retry_slot(ex);
@@ -214,8 +213,7 @@ static void on_up_head(struct http_stream *stream, const struct http_head *head,
 }
 
 static void on_up_informational(struct http_stream *stream, const struct http_head *head) {
-    struct exchange *ex = of_up(stream);
-    http_stream_send_head(&ex->down, head, false);
+    (void)http_stream_send_head(&of_up(stream)->down, head, false);
 }
 
 static void response_ended(struct exchange *ex) {
@@ -230,15 +228,13 @@ static void on_up_data(struct http_stream *stream, const struct seg *seg, bool e
     chain_push(&data, seg);
     ex->n_sent += seg->len;
     exchange_report_sent(ex, seg_slice(seg));
-    ex->owed_up += seg->len;
     http_stream_send_data(&ex->down, &data, end);
     if (end) {
         response_ended(ex);
         return;
     }
-    if (http_stream_can_send(&ex->down)) {
-        http_stream_consumed(&ex->up, ex->owed_up);
-        ex->owed_up = 0;
+    if (http_stream_can_send(&ex->down)) { // more may come, and the end, before this returns
+        http_stream_consumed(&ex->up, ex->up.n_unconsumed);
     }
 }
 
@@ -259,8 +255,7 @@ static void on_up_end(struct http_stream *stream) {
 
 static void on_up_writable(struct http_stream *stream) {
     struct exchange *ex = of_up(stream);
-    http_stream_consumed(&ex->down, ex->owed_down);
-    ex->owed_down = 0;
+    http_stream_consumed(&ex->down, ex->down.n_unconsumed);
 }
 
 static enum l7_reset reset_of(enum http_reset reset) {
@@ -308,15 +303,14 @@ static void on_ready(struct upstream_request *wait, struct http_conn *conn, cons
     ex->has_sent_head = true;
     http_conn_open(conn, &ex->up);
     bool has_body = !ex->request_ended || ex->waiting.len > 0 || ex->n_trailers > 0;
-    http_stream_send_head(&ex->up, &ex->request, !has_body && !ex->is_upgrade);
-    if (ex->up.conn == NULL) {
+    if (!http_stream_send_head(&ex->up, &ex->request, !has_body && !ex->is_upgrade)) {
         return; // it was reset in the call, and has been dealt with
-    }
-    if (has_body) {
-        exchange_send_body(ex);
     }
     if (ex->request_ended && !ex->is_upgrade) {
         exchange_arm_deadline(ex);
+    }
+    if (has_body) {
+        exchange_send_body(ex); // the exchange may be gone afterwards
     }
 }
 

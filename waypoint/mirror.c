@@ -140,8 +140,7 @@ static void on_ready(struct upstream_request *wait, struct http_conn *conn, cons
     bool has_body = !mirror->has_all || !chain_empty(&mirror->body) || mirror->n_trailers > 0;
     http_conn_open(conn, &mirror->up);
     mirror->has_sent_head = true;
-    http_stream_send_head(&mirror->up, &mirror->head, !has_body);
-    if (has_body && mirror->up.conn != NULL) {
+    if (http_stream_send_head(&mirror->up, &mirror->head, !has_body) && has_body) {
         flush_body(mirror);
     }
 }

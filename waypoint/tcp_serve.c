@@ -4,6 +4,7 @@
 // only then the client is answered, unless bytes of it were read before that.
 #include "common/l7/l7_policy.h"
 #include "common/mesh/locality.h"
+#include "waypoint/cluster.h"
 #include "waypoint/conn.h"
 #include "waypoint/dial.h"
 #include "waypoint/report.h"
@@ -226,7 +227,14 @@ static void connect_next(struct tcp_conn *tcp) {
     bool is_found = true;
     if (conn->service != NULL) {
         renew_service(conn, snap);
-        take_limits(tcp, settings_of(conn, snap), &target);
+        const struct l7_settings *settings = settings_of(conn, snap);
+        const char *missing = cluster_missing_feature(settings);
+        if (missing != NULL) { // never in clear text what is to be encrypted
+            wconn_set_detail(conn, missing);
+            give_up(tcp, FLOW_NO_UPSTREAM);
+            return;
+        }
+        take_limits(tcp, settings, &target);
         if (conn->service->lb_mode != LB_PASSTHROUGH) { // else to where the client wanted
             is_found = choose(tcp, snap, &target);
         }

@@ -376,6 +376,11 @@ void upstream_request_start(struct upstream_request *request, struct upstream_vi
     struct upstream_pool *pool = upstream_pool_get(up, address);
     *request = (struct upstream_request){.ops = ops, .version = (uint8_t)version};
     list_init(&request->node);
+    const char *missing = cluster_missing_feature(view->settings);
+    if (missing != NULL) { // never in clear text what is to be encrypted
+        ops->on_fail(request, L7_RESET_CONNECT_LOCAL, missing);
+        return;
+    }
     struct upstream_conn *conn = list_empty(&pool->waiting) ? find_room(pool, version) : NULL;
     if (conn != NULL) {
         list_del(&conn->node);

@@ -502,18 +502,20 @@ void http_conn_open(struct http_conn *conn, struct http_stream *stream) {
     http_conn_attach(conn, stream);
 }
 
-void http_stream_send_head(struct http_stream *stream, const struct http_head *head, bool end) {
+bool http_stream_send_head(struct http_stream *stream, const struct http_head *head, bool end) {
     struct http_conn *conn = stream->conn;
     if (conn == NULL) {
-        return;
+        return true;
     }
     enter(conn);
     stream->is_send_ended = stream->is_send_ended || end;
-    if (conn->codec->send_head(stream, head, end)) {
+    bool is_sent = conn->codec->send_head(stream, head, end);
+    if (is_sent) {
         http_conn_check_done(stream);
     }
     http_conn_kick(conn);
     leave(conn);
+    return is_sent;
 }
 
 void http_stream_send_data(struct http_stream *stream, struct chain *data, bool end) {

@@ -143,11 +143,13 @@ void http_stream_init(struct http_stream *stream, const struct http_stream_event
                       void *owner);
 // Client: the request; server: 1xx (repeatable, never with `end`) and the response. Fields of the
 // connection are written by the codec; the caller gives none.
-void http_stream_send_head(struct http_stream *stream, const struct http_head *head, bool end);
+// False: it cannot be sent, and the stream was reset (on_reset came; the stream may be gone).
+bool http_stream_send_head(struct http_stream *stream, const struct http_head *head, bool end);
 void http_stream_send_data(struct http_stream *stream, struct chain *data, bool end); // takes all
 void http_stream_send_trailers(struct http_stream *stream, const struct http_field *fields,
                                size_t n); // ends the message
 bool http_stream_can_send(struct http_stream *stream); // false: on_writable follows
+// May hand out more of the stream, to its end, before it returns.
 void http_stream_consumed(struct http_stream *stream, size_t n);
 // The owner wants no more of it. Both directions complete: nothing happens on the wire. Else it is
 // cut: RST_STREAM with `code`; HTTP/1: the connection ends, on a server after a complete response

@@ -108,6 +108,7 @@ def apply(lab, *objects):
 # Without rules
 
 
+@pytest.mark.main
 def test_plain_request(lab):
     apply(lab, destination_rule(), virtual_service({"route": [to()]}))
     reply = curl(lab, "/headers")
@@ -146,6 +147,7 @@ def test_head_and_old_http(lab):
 # VirtualService
 
 
+@pytest.mark.main
 def test_weights(lab):
     apply(lab, destination_rule(), virtual_service({"route": [to("v1", 90), to("v2", 10)]}))
     got = versions(lab, 1000)
@@ -210,6 +212,7 @@ def test_fault_abort_and_delay(lab):
     assert time.monotonic() - start >= 1
 
 
+@pytest.mark.main
 def test_timeout(lab):
     apply(lab, virtual_service({"timeout": "0.5s", "route": [to()]}))
     start = time.monotonic()
@@ -218,6 +221,7 @@ def test_timeout(lab):
     assert 0.5 <= time.monotonic() - start < 4
 
 
+@pytest.mark.main
 def test_retry_hides_a_failing_version(lab):
     apply(lab, destination_rule(),
           virtual_service({"retries": {"attempts": 3, "retryOn": "5xx"}, "route": [to()]}))
@@ -238,6 +242,7 @@ def test_retry_sends_the_body_again(lab):
         assert done.out == body
 
 
+@pytest.mark.main
 def test_mirror(lab):
     apply(lab, destination_rule(),
           virtual_service({"route": [to("v1")], "mirror": to("v2")["destination"]}))
@@ -292,6 +297,7 @@ def test_circuit_breaker(lab):
         assert reply.body.endswith("reset reason: overflow")
 
 
+@pytest.mark.main
 def test_outlier_ejection_and_return(lab):
     apply(lab, destination_rule({"outlierDetection": {
         "consecutive5xxErrors": 1, "interval": "1s", "baseEjectionTime": "3s",
@@ -302,9 +308,17 @@ def test_outlier_ejection_and_return(lab):
     wait_until(lambda: curl(lab).version == "v2", 15)  # and back
 
 
+def test_tls_origination_is_refused_not_ignored(lab):
+    apply(lab, destination_rule({"tls": {"mode": "SIMPLE"}}), virtual_service({"route": [to()]}))
+    reply = curl(lab)
+    assert reply.status == 503 and "TLS origination" in reply.body
+    apply(lab, destination_rule(), virtual_service({"route": [to()]}))
+
+
 # At run time
 
 
+@pytest.mark.main
 def test_weight_changes_lose_nothing(lab):
     apply(lab, destination_rule(), virtual_service({"route": [to("v1", 50), to("v2", 50)]}))
     load = lab.popen("m/client", "h2load", "--h1", "-c", "4", "-D", "6", f"{URL}/")
@@ -316,6 +330,7 @@ def test_weight_changes_lose_nothing(lab):
     assert found and int(found[2]) > 100 and found[3] == "0" and found[4] == "0", out
 
 
+@pytest.mark.main
 def test_connections_end_with_a_pod(lab):
     """A pod that is deleted while requests run loses none of them."""
     lab.apply(web("web-3", "v1"))
@@ -344,3 +359,15 @@ def test_config_dump_is_json(lab):
     dump = json.loads(lab.exec(where, "curl", "-sS", "-m", "5",
                                "http://127.0.0.1:15000/config_dump").out)
     assert dump
+
+
+@pytest.mark.parametrize("flags", [[], ["--http2-prior-knowledge"]], ids=["h1", "h2"])
+def test_slow_readers_are_not_hurried(lab, flags):
+    """Both directions wait for a client that reads slowly, and nothing is lost."""
+    done = lab.exec("m/client", "sh", "-c", f"curl -sS -m 60 --limit-rate 8M {' '.join(flags)} "
+                    f"{URL}/bytes/16000000 | wc -c", timeout=90)
+    assert int(done.out) == 16000000
+    done = lab.exec("m/client", "sh", "-c", "head -c 8000000 /dev/zero | curl -sS -m 60 "
+                    f"--limit-rate 4M {' '.join(flags)} --data-binary @- {URL}/echo | wc -c",
+                    timeout=90)
+    assert int(done.out) == 8000000
