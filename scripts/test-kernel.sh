@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make test-kernel`: end-to-end tests on Debian 12's own kernel (6.1), in QEMU by software emulation,
 # on the programs of BUILD_DIR. The virtual machine sees this machine's files read-only, with a layer
-# in memory above. Takes five to ten minutes on two cores, at most KERNEL_TIMEOUT; not a part of
+# in memory above. Takes five minutes on two idle cores, at most KERNEL_TIMEOUT; not a part of
 # `make test`.
 #
 #   scripts/test-kernel.sh [PYTEST-ARGUMENT...]     other tests of tests/e2e than the usual ones
