@@ -48,8 +48,7 @@ json_t *lab_gateway_status(const json_t *doc) {
                      "programmed", lab_gateway_is_programmed(doc));
 }
 
-// ---- what belongs to a Gateway
-// -------------------------------------------------------------------
+// ---- what belongs to a Gateway -----------------------------------------------------------------
 
 static json_t *labels_of(const struct lab_object *gateway) {
     json_t *labels = json_object();
@@ -103,8 +102,7 @@ static void ensure_simple(struct lab *lab, const struct lab_object *gateway) {
     }
 }
 
-// ---- the Deployment
-// ------------------------------------------------------------------------------
+// ---- the Deployment ----------------------------------------------------------------------------
 
 static void add_arg(json_t *args, const char *flag, const char *value) {
     json_array_append_new(args, json_string(flag));
@@ -230,8 +228,7 @@ static struct lab_object *ensure_deployment(struct lab *lab, const struct lab_ob
     return found;
 }
 
-// ---- the status
-// ----------------------------------------------------------------------------------
+// ---- the status --------------------------------------------------------------------------------
 
 static json_t *condition(const struct lab_object *gateway, const char *type, bool is_true,
                          const char *reason) {

@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "common/base/check.h"
+#include "common/l7/l7_log_format.h"
+#include "common/l7/l7_regex.h"
+#include "common/mesh/kobj_l7.h"
 #include "common/mesh/schema.h"
 #include "ctl/cmd.h"
 #include "ctl/cmd_local.h"
@@ -95,6 +98,8 @@ static int cmd_version(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    kobj_regex_problem = l7_regex_problem;
+    kobj_access_log_problem = l7_log_format_problem;
     if (argc < 2) {
         print_help(stderr);
         return CMD_USAGE;

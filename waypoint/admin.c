@@ -12,8 +12,7 @@
 
 enum { ADMIN_CONNS_MAX = 20000 }; // of one answer; more are counted
 
-// ---- readiness
-// -----------------------------------------------------------------------------------
+// ---- readiness ---------------------------------------------------------------------------------
 
 void admin_readiness(void *arg, struct http_exchange *exchange, const struct http_query *query) {
     struct control *control = arg;
@@ -31,8 +30,7 @@ void admin_readiness(void *arg, struct http_exchange *exchange, const struct htt
     buf_fini(&reasons);
 }
 
-// ---- parts of answers
-// ----------------------------------------------------------------------------
+// ---- parts of answers --------------------------------------------------------------------------
 
 static void put_addr(struct json_out *out, const char *key, const struct addr *addr) {
     char text[ADDR_TEXT_MAX];
@@ -139,8 +137,7 @@ static void put_config(struct json_out *out, const struct waypoint_config *confi
     json_out_end(out);
 }
 
-// ---- pages with connections
-// ----------------------------------------------------------------------
+// ---- pages with connections --------------------------------------------------------------------
 
 // Asks the workers one after the other, then calls done, which answers.
 struct gather {
@@ -225,8 +222,7 @@ static void handle_dump(void *arg, struct http_exchange *exchange, const struct 
     gather_conns(arg, exchange, query, answer_dump);
 }
 
-// ---- other pages
-// ---------------------------------------------------------------------------------
+// ---- other pages -------------------------------------------------------------------------------
 
 static void put_head(struct json_out *out, const struct control *control,
                      const struct snapshot *snap) {

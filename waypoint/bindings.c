@@ -50,8 +50,7 @@ bool bindings_linger(struct wworker *worker, const struct service *service) {
             worker->loop->now < binding->lost_at + BINDINGS_LINGER_MS * NS_PER_MS);
 }
 
-// ---- who waits
-// -----------------------------------------------------------------------------------
+// ---- who waits ---------------------------------------------------------------------------------
 
 bool bindings_may_wait(const struct wworker *worker) {
     uint32_t n = 0;

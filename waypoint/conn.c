@@ -12,8 +12,7 @@
 #include "waypoint/report.h"
 #include "waypoint/waypoint.h"
 
-// ---- life
-// ----------------------------------------------------------------------------------------
+// ---- life --------------------------------------------------------------------------------------
 
 static void *keep(void *leaf) {
     if (leaf != NULL) {
@@ -50,8 +49,7 @@ void wconn_done(struct wconn *conn) {
     hbone_tunnel_put(tunnel);
 }
 
-// ---- answers
-// -------------------------------------------------------------------------------------
+// ---- answers -----------------------------------------------------------------------------------
 
 static void respond(struct wconn *conn, enum hbone_err err) {
     struct hbone_head head;
@@ -106,8 +104,7 @@ static void on_stream_lost(struct hbone_stream *stream, enum flow_end reason) {
     }
 }
 
-// ---- decision
-// ------------------------------------------------------------------------------------
+// ---- decision ----------------------------------------------------------------------------------
 
 static void set_target(struct wconn *conn, const struct waypoint_target *target) {
     void *old_service = conn->service, *old_workload = conn->workload;
@@ -198,8 +195,7 @@ bool wconn_dispatch_again(struct wconn *conn, bool is_last) {
     return false;
 }
 
-// ---- who asks
-// ------------------------------------------------------------------------------------
+// ---- who asks ----------------------------------------------------------------------------------
 
 // The workload at the tunnel's source address, or at the one that its proxy tells of, if the
 // verified identity is that workload's.
@@ -296,8 +292,7 @@ static void on_gone(struct hbone_server *server) {
 const struct hbone_server_handler wconn_hbone_handler = {
     .on_request = on_request, .on_failed = on_failed, .on_gone = on_gone};
 
-// ---- re-checks
-// -----------------------------------------------------------------------------------
+// ---- re-checks ---------------------------------------------------------------------------------
 
 bool wconn_is_denied(struct wconn *conn) {
     struct rbac_verdict verdict;

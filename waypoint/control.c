@@ -28,8 +28,7 @@ enum {
     TUNNEL_USER_TIMEOUT_MS = 30000,
 };
 
-// ---- listeners
-// -----------------------------------------------------------------------------------
+// ---- listeners ---------------------------------------------------------------------------------
 
 static bool is_any(const struct ip *ip) {
     struct ip any = {.family = 6};
@@ -72,8 +71,7 @@ static int open_listeners(struct control *control) {
     return 0;
 }
 
-// ---- identity
-// ------------------------------------------------------------------------------------
+// ---- identity ----------------------------------------------------------------------------------
 
 // The trust domain may come with MeshConfig, later than the flags.
 static void want_identity(struct control *control) {
@@ -112,13 +110,15 @@ static void on_trust_changed(void *arg) {
     }
 }
 
-// ---- configuration
-// -------------------------------------------------------------------------------
+// ---- configuration -----------------------------------------------------------------------------
 
 static void on_changes(void *arg, const struct builder_changes *changes) {
     struct control *control = arg;
     if (changes->generation == 0) {
         return;
+    }
+    if (changes->mesh_changed) {
+        proc_identity_set_mesh(&control->identity, snapshot_current()->mesh);
     }
     struct wworker_news news = {
         .policies = changes->policies_changed || changes->mesh_changed,
@@ -131,8 +131,7 @@ static void on_changes(void *arg, const struct builder_changes *changes) {
     }
 }
 
-// ---- memory
-// --------------------------------------------------------------------------------------
+// ---- memory ------------------------------------------------------------------------------------
 
 static void check_memory(struct control *control) {
     if (!proc_memory_check(&control->memory)) {
@@ -144,8 +143,7 @@ static void check_memory(struct control *control) {
     }
 }
 
-// ---- drain
-// ---------------------------------------------------------------------------------------
+// ---- drain -------------------------------------------------------------------------------------
 
 // Connections, and tunnels whose clients may still ask for one: they close by themselves when idle.
 static bool has_conns(const struct control *control) {
@@ -205,8 +203,7 @@ static void on_signal(struct signals *signals, int signo) {
     }
 }
 
-// ---- state
-// ---------------------------------------------------------------------------------------
+// ---- state -------------------------------------------------------------------------------------
 
 bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
     const struct waypoint_config *config = &control->waypoint->config;
@@ -247,8 +244,7 @@ static void on_tick(struct timer *timer, uint64_t now) {
     timer_set(&control->loop.timers, timer, now + TICK_MS * NS_PER_MS);
 }
 
-// ---- start and stop
-// ------------------------------------------------------------------------------
+// ---- start and stop ----------------------------------------------------------------------------
 
 static int open_loop(struct control *control, int signal_fd) {
     int rc = proc_loop_open(&control->loop, &control->pool, &control->io, control, &log_control);

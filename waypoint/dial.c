@@ -7,8 +7,7 @@
 #include "common/mesh/route.h"
 #include "waypoint/waypoint.h"
 
-// ---- the end of an attempt
-// -----------------------------------------------------------------------
+// ---- the end of an attempt ---------------------------------------------------------------------
 
 static void let_go(struct upstream_dial *dial) {
     timer_clear(&dial->worker->loop->timers, &dial->timer);
@@ -54,8 +53,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
     dial->ops->on_fail(dial, &failure);
 }
 
-// ---- plain TCP
-// -----------------------------------------------------------------------------------
+// ---- plain TCP ---------------------------------------------------------------------------------
 
 static void on_dial(void *arg, int fd_or_err) {
     struct upstream_dial *dial = arg;
@@ -84,8 +82,7 @@ static void start_plain(struct upstream_dial *dial, uint64_t timeout_ns) {
     dial->dial = dial_start(dial->worker->loop, &params, &dial->addr, timeout_ns, on_dial, dial);
 }
 
-// ---- tunnel
-// --------------------------------------------------------------------------------------
+// ---- tunnel ------------------------------------------------------------------------------------
 
 static struct upstream_dial *of_request(struct hbone_request *request) {
     return CONTAINER_OF(request, struct upstream_dial, up.request);
@@ -190,8 +187,7 @@ static void start_hbone(struct upstream_dial *dial) {
     dial->in_start = false;
 }
 
-// ---- interface
-// -----------------------------------------------------------------------------------
+// ---- interface ---------------------------------------------------------------------------------
 
 static void *keep(const void *leaf) {
     void *own = (void *)(uintptr_t)leaf;

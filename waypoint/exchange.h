@@ -16,7 +16,6 @@
 //   exchange_request.c   what is done with a request (head to first try)
 //   exchange_try.c       tries, retries, time-outs
 //   exchange_reply.c     responses: those passed on, and our own
-//   exchange_vars.c      what %VARIABLES% of header values stand for
 //   mirror.c             copies of the request to other services
 //   exchange_report.c    the access log and the metrics
 //
@@ -151,10 +150,6 @@ void exchange_pass_head(struct exchange *ex, const struct http_head *head, bool 
 // grpc-status of a response's head or trailers; `before` when there is none.
 int exchange_grpc_status(const struct http_field *fields, size_t n, int before);
 
-// exchange_vars.c
-// Values of %VARIABLES%; `response` may be NULL.
-struct l7_vars exchange_vars(const struct exchange *ex, const struct http_head *response);
-
 // mirror.c
 void mirrors_start(struct exchange *ex); // draws, and copies the head
 void mirrors_data(struct exchange *ex, struct slice payload, bool end);
@@ -168,6 +163,14 @@ void exchange_report_head(struct exchange *ex, const struct http_head *head);
 // Payload came from the client, or goes to it.
 void exchange_report_received(struct exchange *ex, struct slice payload);
 void exchange_report_sent(struct exchange *ex, struct slice payload);
+// Values of %VARIABLES% in header values, as the log has them; borrowed from the exchange and
+// `storage`. `response` may be NULL.
+struct exchange_vars {
+    struct http_log_record record;
+    struct http_log_vars log;
+};
+struct l7_vars exchange_vars(const struct exchange *ex, const struct http_head *response,
+                             struct exchange_vars *storage);
 // The end: metrics, log lines. What the exchange refers to must still be there.
 void exchange_report(struct exchange *ex);
 // A request that was none: it has no exchange.

@@ -29,7 +29,8 @@ static void set_own_fields(struct exchange *ex, struct l7_fields *fields) {
 void exchange_pass_head(struct exchange *ex, const struct http_head *head, bool end) {
     struct http_head out = *head;
     struct l7_fields fields;
-    struct l7_vars vars = exchange_vars(ex, head);
+    struct exchange_vars storage;
+    struct l7_vars vars = exchange_vars(ex, head, &storage);
     l7_fields_init(&fields, &ex->arena, head->fields, head->n_fields);
     set_own_fields(ex, &fields);
     l7_rewrite_response(ex->route, ex->cluster, &vars, &fields);
@@ -55,7 +56,8 @@ static void send_reply(struct exchange *ex, uint16_t status, struct l7_fields *f
     if (ex->route != NULL) {
         struct http_head response = {
             .status = status, .fields = fields->items, .n_fields = fields->n};
-        struct l7_vars vars = exchange_vars(ex, &response);
+        struct exchange_vars storage;
+        struct l7_vars vars = exchange_vars(ex, &response, &storage);
         l7_rewrite_response(ex->route, NULL, &vars, fields);
         if (ex->is_cors) {
             l7_cors_response(ex->route->cors, &ex->request, fields);

@@ -161,6 +161,15 @@ static void fill_record(const struct exchange *ex, uint64_t n_head_received,
     };
 }
 
+struct l7_vars exchange_vars(const struct exchange *ex, const struct http_head *response,
+                             struct exchange_vars *storage) {
+    fill_record(ex, 0, &storage->record);
+    storage->record.response = response;
+    struct l7_vars vars = http_log_vars(&storage->record, &storage->log);
+    vars.finish = NULL; // made fit for a header, not for a log
+    return vars;
+}
+
 // It failed on this side of the application: an operator will want to know why.
 static bool is_failure(const struct exchange *ex) {
     const uint32_t broken = L7_FLAG_UT | L7_FLAG_LR | L7_FLAG_UR | L7_FLAG_UF | L7_FLAG_UC |

@@ -101,7 +101,8 @@ struct upstream_view *exchange_view(const struct exchange *ex, const struct l7_c
 
 // The head for the upstream, but for the number of the try.
 static bool build_request(struct exchange *ex, const struct l7_timeouts *timeouts) {
-    struct l7_vars vars = exchange_vars(ex, NULL);
+    struct exchange_vars storage;
+    struct l7_vars vars = exchange_vars(ex, NULL, &storage);
     struct l7_rewritten rewritten;
     l7_timeout_consume(&ex->fields);
     l7_timeout_announce(timeouts, ex->is_grpc, &ex->fields);

@@ -16,8 +16,7 @@ static struct slice destination_identity(const struct wconn *conn) {
     return is_known ? slice_str(conn->destination->identity) : slice_make(NULL, 0);
 }
 
-// ---- metrics
-// -------------------------------------------------------------------------------------
+// ---- metrics -----------------------------------------------------------------------------------
 
 static struct metric_series *series_of(const struct wconn *conn) {
     struct slice labels[METRIC_N_LABELS(TRAFFIC)] = {0};
@@ -65,8 +64,7 @@ void report_tcp_end(const struct wconn *conn, struct metric_series *opened) {
     metric_series_put(opened, now);
 }
 
-// ---- log
-// -----------------------------------------------------------------------------------------
+// ---- log ---------------------------------------------------------------------------------------
 
 static void fill_ends(const struct wconn *conn, struct access_record *record) {
     if (conn->source != NULL) {

@@ -35,8 +35,7 @@ size_t tcp_conn_size(void) {
     return sizeof(struct tcp_conn);
 }
 
-// ---- endings
-// -------------------------------------------------------------------------------------
+// ---- endings -----------------------------------------------------------------------------------
 
 static void end(struct tcp_conn *tcp) {
     struct wconn *conn = tcp->conn;
@@ -92,8 +91,7 @@ static void count(const struct wconn *conn, uint64_t *ret_sent, uint64_t *ret_re
 static const struct wconn_ops ops = {
     .protocol = "tcp", .lost = on_lost, .cut = on_cut, .count = count};
 
-// ---- limits of time
-// ------------------------------------------------------------------------------
+// ---- limits of time ----------------------------------------------------------------------------
 
 static uint64_t moved(const struct tcp_conn *tcp) {
     return tcp->pipe.n_bytes[PIPE_DOWN] + tcp->pipe.n_bytes[PIPE_UP];
@@ -129,8 +127,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
     arm_timer(tcp);
 }
 
-// ---- the upstream
-// --------------------------------------------------------------------------------
+// ---- the upstream ------------------------------------------------------------------------------
 
 static void connect_next(struct tcp_conn *tcp);
 

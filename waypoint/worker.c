@@ -24,8 +24,7 @@ enum {
     STOP_TICK_MS = 50,
 };
 
-// ---- the listener
-// --------------------------------------------------------------------------------
+// ---- the listener ------------------------------------------------------------------------------
 
 bool wworker_admits(struct wworker *worker, int fd) {
     const char *reason = worker->refuse_new ? "memory" : fd >= worker->fd_high ? "fds" : NULL;
@@ -72,8 +71,7 @@ static void stop_listening(struct wworker *worker, bool adopt) {
     }
 }
 
-// ---- messages
-// ------------------------------------------------------------------------------------
+// ---- messages ----------------------------------------------------------------------------------
 
 struct order {
     struct mail mail;
@@ -200,8 +198,7 @@ void wworker_send_pressure(struct wworker *worker, bool allow_growth, bool refus
     send_order(worker, run_pressure, (struct order){.flag = allow_growth, .other = refuse_new});
 }
 
-// ---- drain
-// ---------------------------------------------------------------------------------------
+// ---- drain -------------------------------------------------------------------------------------
 
 static void on_accept_end(struct timer *timer, uint64_t now) {
     (void)now;
@@ -266,8 +263,7 @@ void wworker_send_cut(struct wworker *worker, uint32_t spread_ms) {
     send_order(worker, run_cut, (struct order){.ms = spread_ms});
 }
 
-// ---- listing
-// -------------------------------------------------------------------------------------
+// ---- listing -----------------------------------------------------------------------------------
 
 struct list_mail {
     struct mail mail;
@@ -296,8 +292,7 @@ void wworker_send_list(struct wworker *worker, struct mail *done, struct wconn_l
     loop_send(worker->loop, &list->mail);
 }
 
-// ---- the thread
-// ----------------------------------------------------------------------------------
+// ---- the thread --------------------------------------------------------------------------------
 
 static void before_wait(struct loop *loop) {
     uint64_t busy_ns = loop->io->ops->now(loop->io) - loop->awake_at;
