@@ -119,7 +119,8 @@ static bool is_settled(const struct lab *lab) {
     LIST_EACH(node, &lab->objects) {
         const json_t *doc = LAB_OBJECT(node)->doc;
         if (lab_gateway_is_ours(doc)) {
-            is_ok = is_ok && (lab_gateway_is_programmed(doc) || lab->opt.waypoint_bin == NULL);
+            bool has_waypoint = lab->opt.has_mesh && lab->opt.waypoint_bin != NULL;
+            is_ok = is_ok && (!has_waypoint || lab_gateway_is_programmed(doc));
         }
         bool is_deployment = strcmp(js_kind(doc), "Deployment") == 0;
         if (!is_deployment && strcmp(js_kind(doc), "StatefulSet") != 0) {
