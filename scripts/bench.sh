@@ -5,6 +5,7 @@
 #   scripts/bench.sh [RUN.PY-ARGUMENT...]
 #
 #   QUICK=1      about four minutes instead of fifteen
+#   ROUNDS=N     interleaved rounds of each part, instead of 6 (2 with QUICK)
 #   BENCH=part   one part or several, with commas: l4-bulk, l4-requests-1000, l4-memory, self ...
 #
 # Everything runs in mount, network and PID namespaces of its own, with an empty /run: the kernel
@@ -28,6 +29,10 @@ command="make bench"
 if [[ ${QUICK:-0} != 0 ]]; then
     args+=(--quick)
     command+=" QUICK=1"
+fi
+if [[ -n ${ROUNDS:-} ]]; then
+    args+=(--rounds "$ROUNDS")
+    command+=" ROUNDS=$ROUNDS"
 fi
 if [[ -n ${BENCH:-} ]]; then
     # shellcheck disable=SC2206
