@@ -8,17 +8,8 @@
 
 static struct {
     pthread_mutex_t lock;
-    struct hmap table;
+    struct hmap table; // all zero: empty
 } clusters = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-void clusters_init(void) {
-    hmap_init(&clusters.table);
-}
-
-void clusters_fini(void) {
-    CHECK(clusters.table.n_items == 0);
-    hmap_fini(&clusters.table);
-}
 
 static uint64_t key_hash(const char *service_key, uint16_t port, const char *subset) {
     return hash_bytes(slice_str(service_key)) * 31 + hash_bytes(slice_str(subset)) * 7 + port;
@@ -91,14 +82,6 @@ void cluster_unref(struct cluster *cluster) {
         free(cluster->name);
         free(cluster);
     }
-}
-
-void clusters_each(void (*fn)(void *arg, struct cluster *cluster), void *arg) {
-    pthread_mutex_lock(&clusters.lock);
-    HMAP_EACH_SAFE(pos, &clusters.table) {
-        fn(arg, HMAP_ITEM(pos, struct cluster, node));
-    }
-    pthread_mutex_unlock(&clusters.lock);
 }
 
 const char *cluster_missing_feature(const struct l7_settings *settings) {

@@ -44,16 +44,11 @@ struct cluster_host {
     struct l7_host_cell cell;
 };
 
-void clusters_init(void); // once, before the workers
-void clusters_fini(void); // after them: none is left
-
 // The cluster, made when it is not there; the caller's reference. `host`: the service's host name.
 struct cluster *cluster_get(const char *service_key, const char *host, uint16_t port,
                             const char *subset);
 struct cluster *cluster_ref(struct cluster *cluster);
 void cluster_unref(struct cluster *cluster); // NULL ok
-// All of them, under the table's lock (dumps): `fn` must not call back.
-void clusters_each(void (*fn)(void *arg, struct cluster *cluster), void *arg);
 
 // At most once an interval of the policy, whoever calls first: hosts whose ejection is over return.
 void cluster_tick(struct cluster *cluster, const struct l7_outlier_policy *policy,

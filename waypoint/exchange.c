@@ -184,10 +184,3 @@ void exchange_end(struct exchange *ex) {
     slab_free(&ex->http->exchange_slab, ex);
     http_down_check(conn);
 }
-
-void exchange_cut(struct exchange *ex, enum flow_end reason) {
-    (void)reason;
-    ex->flags |= L7_FLAG_LR;
-    ex->details = "local_close";
-    exchange_end(ex);
-}

@@ -116,8 +116,6 @@ struct exchange {
 struct exchange *exchange_new(struct http_down *conn); // give conn &exchange->down
 // Ends it, whatever its state: streams are cut, it is reported and freed.
 void exchange_end(struct exchange *ex);
-// The process or the connection is about to go: nothing is tried again.
-void exchange_cut(struct exchange *ex, enum flow_end reason);
 const struct wconn *exchange_wconn(const struct exchange *ex);
 // Sends what waits of the request's body on the try's stream, and the end if it came. The exchange
 // may be gone afterwards.
@@ -165,9 +163,13 @@ void exchange_report_received(struct exchange *ex, struct slice payload);
 void exchange_report_sent(struct exchange *ex, struct slice payload);
 // Values of %VARIABLES% in header values, as the log has them; borrowed from the exchange and
 // `storage`. `response` may be NULL.
-struct exchange_vars {
+struct exchange_vars { // the record is made when a variable is asked for
+    const struct exchange *ex;
+    const struct http_head *response;
+    bool is_made;
     struct http_log_record record;
     struct http_log_vars log;
+    struct l7_vars vars;
 };
 struct l7_vars exchange_vars(const struct exchange *ex, const struct http_head *response,
                              struct exchange_vars *storage);

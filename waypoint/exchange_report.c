@@ -161,13 +161,24 @@ static void fill_record(const struct exchange *ex, uint64_t n_head_received,
     };
 }
 
+static void var_value(void *arg, enum l7_var var, struct slice format, struct buf *out) {
+    struct exchange_vars *storage = arg;
+    if (!storage->is_made) {
+        storage->is_made = true;
+        fill_record(storage->ex, 0, &storage->record);
+        storage->record.response = storage->response;
+        storage->vars = http_log_vars(&storage->record, &storage->log);
+    }
+    storage->vars.value(storage->vars.arg, var, format, out);
+}
+
 struct l7_vars exchange_vars(const struct exchange *ex, const struct http_head *response,
                              struct exchange_vars *storage) {
-    fill_record(ex, 0, &storage->record);
-    storage->record.response = response;
-    struct l7_vars vars = http_log_vars(&storage->record, &storage->log);
-    vars.finish = NULL; // made fit for a header, not for a log
-    return vars;
+    storage->ex = ex;
+    storage->response = response;
+    storage->is_made = false;
+    return (struct l7_vars){
+        .request = &ex->request, .response = response, .value = var_value, .arg = storage};
 }
 
 // It failed on this side of the application: an operator will want to know why.

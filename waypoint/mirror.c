@@ -155,6 +155,17 @@ static const struct upstream_request_ops wait_ops = {.on_ready = on_ready, .on_f
 
 // ---- the exchange's side -----------------------------------------------------------------------
 
+static bool copy_trailers(struct mirror *mirror, const struct exchange *ex) {
+    struct http_head trailers = {.fields = ex->trailers, .n_fields = ex->n_trailers};
+    struct http_head copy;
+    if (!http_rules_copy(&trailers, &mirror->arena, &copy)) {
+        return false;
+    }
+    mirror->trailers = copy.fields;
+    mirror->n_trailers = copy.n_fields;
+    return true;
+}
+
 static bool copy_head(struct mirror *mirror, const struct exchange *ex) {
     struct http_head head = ex->request;
     head.authority = l7_rewrite_shadow(head.authority, &mirror->arena);
@@ -183,12 +194,16 @@ static void start(struct exchange *ex, const struct l7_mirror *rule) {
     arena_init(&mirror->arena, EXCHANGE_ARENA_MAX);
     chain_init(&mirror->body, ex->http->loop->pool);
     http_stream_init(&mirror->up, &up_events, mirror);
-    mirror->has_all = ex->request_ended && ex->waiting.len == 0;
+    // What came while a fault delayed the request is its body too.
+    for (const struct seg *seg = ex->waiting.head; seg != NULL; seg = seg->next) {
+        chain_copy(&mirror->body, seg_slice(seg));
+    }
+    mirror->has_all = ex->request_ended;
     timer_init(&mirror->deadline, on_deadline);
     uint64_t max_ms = ex->timeout_ms > 0 ? ex->timeout_ms : MIRROR_MAX_MS;
     timer_set(&ex->http->loop->timers, &mirror->deadline, ex->http->loop->now + max_ms * NS_PER_MS);
     list_push_back(&ex->mirrors, &mirror->node);
-    if (!copy_head(mirror, ex)) {
+    if (!copy_head(mirror, ex) || !copy_trailers(mirror, ex)) {
         mirror_end(mirror, H2_CANCEL);
         return;
     }
@@ -224,14 +239,9 @@ void mirrors_data(struct exchange *ex, struct slice payload, bool end) {
 }
 
 void mirrors_trailers(struct exchange *ex) {
-    struct http_head trailers = {.fields = ex->trailers, .n_fields = ex->n_trailers};
     LIST_EACH_SAFE(node, &ex->mirrors) {
         struct mirror *mirror = LIST_ITEM(node, struct mirror, node);
-        struct http_head copy;
-        if (http_rules_copy(&trailers, &mirror->arena, &copy)) {
-            mirror->trailers = copy.fields;
-            mirror->n_trailers = copy.n_fields;
-        }
+        (void)copy_trailers(mirror, ex); // without room: the body is complete all the same
         mirror->has_all = true;
         if (mirror->has_sent_head) {
             flush_body(mirror);

@@ -53,10 +53,6 @@ const struct service *upstream_view_service(const struct upstream_view *view) {
     return view->service;
 }
 
-const struct service_port *upstream_view_port(const struct upstream_view *view) {
-    return &view->service->ports[view->port];
-}
-
 size_t upstream_view_n_hosts(const struct upstream_view *view) {
     return view->n_hosts;
 }

@@ -23,6 +23,7 @@
 
 struct upstream; // a cluster at this worker
 struct upstream_conn;
+struct upstream_pool;
 struct upstream_view;
 
 struct upstreams { // of a worker
@@ -49,7 +50,6 @@ void upstream_view_unref(struct upstream_view *view); // NULL ok
 struct cluster *upstream_view_cluster(const struct upstream_view *view);
 const struct l7_settings *upstream_view_settings(const struct upstream_view *view);
 const struct service *upstream_view_service(const struct upstream_view *view);
-const struct service_port *upstream_view_port(const struct upstream_view *view);
 size_t upstream_view_n_hosts(const struct upstream_view *view);
 // The balancer for this client, valid as long as the view.
 struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload *source);
@@ -67,7 +67,7 @@ struct upstream_request_ops {
 struct upstream_request {
     const struct upstream_request_ops *ops;
     struct list node; // of the host's waiting requests
-    struct upstream *upstream; // not NULL while it waits
+    struct upstream_pool *pool; // not NULL while it waits
     uint8_t version; // enum http_conn_version
 };
 

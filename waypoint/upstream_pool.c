@@ -83,16 +83,18 @@ static void give_connection(struct upstream *up) {
 
 // ---- requests ----------------------------------------------------------------------------------
 
-static void stop_waiting(struct upstream_request *request, struct upstream_pool *pool) {
-    struct upstream *up = request->upstream;
+static void stop_waiting(struct upstream_request *request) {
+    struct upstream_pool *pool = request->pool;
+    struct upstream *up = pool->upstream;
     list_del(&request->node);
-    request->upstream = NULL;
+    request->pool = NULL;
+    pool->n_waiting--;
     up->n_waiting--;
     l7_breaker_give(&up->cluster->breaker, L7_BREAKER_PENDING);
     if (up->n_waiting == 0) {
         set_starved(up, false);
     }
-    if (pool != NULL && list_empty(&pool->waiting)) {
+    if (pool->n_waiting == 0) {
         upstream_view_unref(pool->view);
         pool->view = NULL;
     }
@@ -119,7 +121,7 @@ static void serve_waiting(struct upstream_conn *conn) {
         if (request->version != conn->version) {
             break;
         }
-        stop_waiting(request, pool);
+        stop_waiting(request);
         hand_out(conn, request);
     }
 }
@@ -128,7 +130,7 @@ static void fail_waiting(struct upstream_pool *pool, enum l7_reset reset, const 
     while (!list_empty(&pool->waiting)) {
         struct upstream_request *request =
             LIST_ITEM(pool->waiting.next, struct upstream_request, node);
-        stop_waiting(request, pool);
+        stop_waiting(request);
         request->ops->on_fail(request, reset, text);
     }
 }
@@ -233,12 +235,10 @@ static void open_conn(struct upstream_pool *pool, enum http_conn_version version
 static bool grow(struct upstream_pool *pool) {
     const struct upstream_request *first =
         LIST_ITEM(pool->waiting.next, struct upstream_request, node);
-    uint32_t n_waiting = 0, n_coming = 0;
-    LIST_EACH(node, &pool->waiting) {
-        n_waiting++;
-    }
-    n_coming = pool->n_dialing * (first->version == HTTP_CONN_2 ? UINT32_MAX / 64 : 1);
-    if (n_coming >= n_waiting) {
+    // One connection of HTTP/2 is for all of them.
+    bool is_enough =
+        first->version == HTTP_CONN_2 ? pool->n_dialing > 0 : pool->n_dialing >= pool->n_waiting;
+    if (is_enough) {
         return false;
     }
     struct upstream *up = pool->upstream;
@@ -393,7 +393,8 @@ void upstream_request_start(struct upstream_request *request, struct upstream_vi
         ops->on_fail(request, L7_RESET_OVERFLOW, "");
         return;
     }
-    request->upstream = up;
+    request->pool = pool;
+    pool->n_waiting++;
     up->n_waiting++;
     list_push_back(&pool->waiting, &request->node);
     set_workload(pool, host->endpoint->workload);
@@ -405,7 +406,7 @@ void upstream_request_start(struct upstream_request *request, struct upstream_vi
 }
 
 void upstream_request_cancel(struct upstream_request *request) {
-    if (request->upstream != NULL) {
-        stop_waiting(request, NULL);
+    if (request->pool != NULL) {
+        stop_waiting(request);
     }
 }

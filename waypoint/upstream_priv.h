@@ -48,7 +48,7 @@ struct upstream_pool {
     // For further connections: those of the request that came last.
     struct workload *workload; // referenced; NULL: plain TCP
     struct upstream_view *view; // referenced while requests wait
-    uint32_t n_conns, n_dialing;
+    uint32_t n_conns, n_dialing, n_waiting;
 };
 
 struct upstream_conn {

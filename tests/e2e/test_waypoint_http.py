@@ -256,6 +256,16 @@ def test_mirror(lab):
     assert time.monotonic() - start < 5
 
 
+def test_mirror_has_the_body_that_came_during_a_delay(lab):
+    apply(lab, destination_rule(), virtual_service(
+        {"fault": {"delay": {"fixedDelay": "0.3s", "percentage": {"value": 100}}},
+         "route": [to("v1")], "mirror": to("v2")["destination"]}))
+    path = f"/echo/{time.monotonic_ns()}"
+    done = lab.exec("m/client", "curl", "-sS", "-m", "20", "-d", "hello", URL + path)
+    assert done.out == "hello"
+    wait_until(lambda: f"{path} echoed 5 of 5 bytes" in lab.logs("m/web-2"))
+
+
 def test_cors(lab):
     apply(lab, virtual_service({"corsPolicy": {"allowOrigins": [{"exact": "http://a.test"}],
                                                "allowMethods": ["GET"]}, "route": [to()]}))

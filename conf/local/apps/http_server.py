@@ -124,7 +124,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def do_POST(self):
-        length = int(self.headers.get("Content-Length", 0))
+        length = total = int(self.headers.get("Content-Length", 0))
         self.send_response(200)
         self.send_header("Content-Length", str(length))
         self.end_headers()
@@ -134,6 +134,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 break
             self.wfile.write(data)
             length -= len(data)
+        self.log_message("%s echoed %d of %d bytes", self.path, total - length, total)
 
     def log_message(self, format, *args):
         if LOGGED and getattr(self, "path", "").startswith(LOGGED):
