@@ -33,6 +33,16 @@ def programs():
     assert not left, "labs left behind:\n" + "\n".join(left)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Tests that change what belongs to the whole machine run in `make test-kernel` only."""
+    if "ZTUN_OWN_KERNEL" in os.environ:
+        return
+    away = [item for item in items if item.get_closest_marker("own_kernel")]
+    if away:
+        config.hook.pytest_deselected(items=away)
+        items[:] = [item for item in items if item not in away]
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

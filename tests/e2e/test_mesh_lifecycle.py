@@ -627,8 +627,8 @@ def test_black_hole(make_mesh, family):
     assert "error" not in mesh.nodes[1].access(mark, direction="outbound")[0]
 
 
-@pytest.mark.skipif("ZTUN_OWN_KERNEL" not in os.environ,
-                    reason="the table is the whole machine's: `make test-kernel` runs it")
+@pytest.mark.main
+@pytest.mark.own_kernel  # the table is the whole machine's
 def test_conntrack_full(make_mesh):
     """No room in the kernel's table: new connections wait or fail, but pass nothing by; running
     flows live, and all is well when there is room again."""

@@ -21,7 +21,8 @@ cd "$ROOT" || exit 1
 echo "kernel: $(uname -r), up after $(cut -d. -f1 /proc/uptime) s"
 "$BIN/ztun" --version
 export PYTHONDONTWRITEBYTECODE=1
-ZTUN_OWN_KERNEL=1 # the distribution's Python: the one that has pytest and its plug-ins from debian-packages.txt
+export ZTUN_OWN_KERNEL=1
+# the distribution's Python: the one that has pytest and its plug-ins from debian-packages.txt
 ZTUN_BIN_DIR=$BIN /usr/bin/python3 -m pytest "${ARGS[@]}" tests/e2e </dev/null
 echo "kernel-test: exit $?"
 sync
