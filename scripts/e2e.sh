@@ -9,6 +9,9 @@
 # other, and when pytest ends the kernel removes every process, link and namespace that it made.
 # There is no way out to the Internet from there; what a test has to download, an executable
 # tests/e2e/prepare or tests/interop/prepare fetches before. E2E_SANDBOX=0 runs them in the open.
+#
+# E2E_JOBS=N runs N such sandboxes side by side that share the tests among them. Most tests wait more
+# than they work, so N may be above the number of CPUs. The file of --junitxml=FILE has all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,8 +41,62 @@ if [[ ${E2E_SANDBOX:-1} != 0 ]]; then
     sandbox=(unshare --mount --net --pid --fork --kill-child --mount-proc --propagation private
         sh -ec 'mount -t tmpfs -o mode=755 tmpfs /run; mkdir /run/netns /run/lock; ip link set lo up; exec "$@"' sh)
 fi
-status=0
 # The distribution's Python: the one that has pytest and its plug-ins from debian-packages.txt.
-"${sandbox[@]}" /usr/bin/python3 -m pytest --reruns 1 -rR "$@" "${dirs[@]}" </dev/null || status=$?
-((status != 5)) || status=0 # nothing was selected
-exit $status
+tests=("${sandbox[@]}" /usr/bin/python3 -m pytest --reruns 1 -rR)
+is_good() { # STATUS; 5 is of pytest: nothing was selected
+    (($1 == 0 || $1 == 5))
+}
+
+if ((${E2E_JOBS:-1} <= 1 || ${#sandbox[@]} == 0)); then
+    status=0
+    "${tests[@]}" "$@" "${dirs[@]}" </dev/null || status=$?
+    is_good $status || exit $status
+    exit 0
+fi
+
+work=$(mktemp -d)
+pids=()
+# A sandbox dies with its unshare, which heeds nothing less.
+trap 'kill -KILL "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM HUP
+mkdir "$work/queue"
+export ZTUN_TEST_QUEUE=$work/queue
+args=() junit=
+for arg in "$@"; do
+    case $arg in
+    --junitxml=*) junit=${arg#*=} ;;
+    *) args+=("$arg") ;;
+    esac
+done
+for ((i = 1; i <= E2E_JOBS; i++)); do
+    "${tests[@]}" "${args[@]}" --junitxml="$work/$i.xml" "${dirs[@]}" </dev/null >"$work/$i.log" 2>&1 &
+    pids+=($!)
+done
+failed=()
+for ((i = 1; i <= E2E_JOBS; i++)); do
+    status=0
+    wait "${pids[i - 1]}" || status=$?
+    if is_good $status; then
+        printf '== part %d of %d\n' "$i" "$E2E_JOBS"
+        cat "$work/$i.log"
+    else
+        failed+=("$i")
+    fi
+done
+pids=()
+for i in "${failed[@]}"; do # last, where one looks first
+    printf '== part %d of %d\n' "$i" "$E2E_JOBS"
+    cat "$work/$i.log"
+done
+if [[ -n $junit ]]; then
+    python3 - "$junit" "$work"/*.xml <<'PY'
+import sys
+import xml.etree.ElementTree as tree
+
+whole = tree.Element("testsuites")
+for path in sys.argv[2:]:
+    whole.extend(tree.parse(path).getroot().iter("testsuite"))
+tree.ElementTree(whole).write(sys.argv[1], encoding="utf-8", xml_declaration=True)
+PY
+fi
+((${#failed[@]} == 0))

@@ -163,6 +163,7 @@ ctest_cases test-tsan tsan '^(unit|sim)$'
 check linkage 60 scripts/check-linkage.sh build/release/bin
 
 if [[ -d tests/e2e || -d tests/interop ]]; then
+    export E2E_JOBS=3
     cases e2e 600 scripts/e2e.sh build/release/bin --junitxml="$logs/e2e.xml"
     no_aslr=() # see scripts/build.sh
     ! setarch -R true 2>/dev/null || no_aslr=(setarch -R)

@@ -3,8 +3,12 @@
 
 ZTUN_BIN_DIR (default build/bin) has the programs under test. Root is needed; without it, or without
 a program, tests fail and are not skipped. scripts/e2e.sh runs them in namespaces of their own.
+
+ZTUN_TEST_QUEUE is a directory that several runs of the same tests share: each test runs in one of
+them, the first to come. Tests that share a module's fixture stay together.
 """
 
+import hashlib
 import itertools
 import os
 import subprocess
@@ -41,6 +45,46 @@ def pytest_collection_modifyitems(config, items):
     if away:
         config.hook.pytest_deselected(items=away)
         items[:] = [item for item in items if item not in away]
+
+
+def queue_key(item):
+    """Names what must run in one place: a test, or all of a module that share a fixture."""
+    for fixtures in item._fixtureinfo.name2fixturedefs.values():
+        if any(fixture.scope == "module" for fixture in fixtures):
+            return item.module.__name__
+    return item.nodeid
+
+
+def from_queue(items, queue):
+    """Yields the items that are ours; takes the next ones when it is asked for them."""
+    groups = {}
+    for item in items:
+        groups.setdefault(queue_key(item), []).append(item)
+    # the long ones first
+    for key, group in sorted(groups.items(), key=lambda pair: -len(pair[1])):
+        try:
+            (queue / hashlib.sha256(key.encode()).hexdigest()).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        yield from group
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    queue = os.environ.get("ZTUN_TEST_QUEUE")
+    if not queue or session.config.option.collectonly or session.testsfailed:
+        return None  # pytest's own loop
+    ours = from_queue(session.items, Path(queue))
+    item = next(ours, None)
+    while item is not None:
+        following = next(ours, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
 
 
 @pytest.hookimpl(hookwrapper=True)

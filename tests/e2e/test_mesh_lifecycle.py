@@ -481,7 +481,7 @@ def test_small_memory(make_mesh):
     other pods' flows go on, and afterwards all is well."""
     mesh = make_mesh(lambda m: (build(m), m.pod("friend", 1), m.pod("quiet", 2, port=8080)),
                      start=False)
-    group = Cgroup(mesh.prefix.rstrip("-"), 64 * MB)
+    group = Cgroup(mesh.dir.name, 64 * MB)
     try:
         mesh.nodes[1].start()
         if group.ok:
