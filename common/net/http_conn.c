@@ -71,6 +71,32 @@ void http_conn_check_done(struct http_stream *stream) {
     http_conn_detach(stream);
 }
 
+void http_conn_recv_head(struct http_stream *stream, const struct http_head *head, bool end) {
+    stream->is_recv_ended = end;
+    stream->events->on_head(stream, head, end);
+}
+
+void http_conn_recv_data(struct http_stream *stream, struct blk *blk, uint32_t off, uint32_t len,
+                         bool end) {
+    struct seg seg = {.blk = blk_ref(blk), .off = off, .len = len};
+    stream->n_unconsumed += len;
+    stream->is_recv_ended = end;
+    stream->events->on_data(stream, &seg, end);
+}
+
+void http_conn_recv_trailers(struct http_stream *stream, const struct http_field *fields,
+                             size_t n) {
+    stream->is_recv_ended = true;
+    stream->events->on_trailers(stream, fields, n);
+}
+
+void http_conn_recv_writable(struct http_stream *stream) {
+    if (stream->was_full) {
+        stream->was_full = false;
+        stream->events->on_writable(stream);
+    }
+}
+
 void http_conn_recv_ended(struct http_stream *stream) {
     bool was_told = stream->is_recv_ended; // with the head, payload or trailers
     stream->is_recv_ended = true;

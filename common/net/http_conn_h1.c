@@ -26,8 +26,7 @@ static void on_head(struct http_conn *conn, const struct h1_event *event) {
     if (stream == NULL) {
         return;
     }
-    stream->is_recv_ended = event->end_stream;
-    stream->events->on_head(stream, event->head, event->end_stream);
+    http_conn_recv_head(stream, event->head, event->end_stream);
 }
 
 // A message that is none. To a client that has had no answer yet we say so.
@@ -57,58 +56,57 @@ static void on_error(struct http_conn *conn, const struct h1_event *event) {
     }
 }
 
+static void on_exchange_closed(struct http_conn *conn) {
+    struct http_stream *stream = current(conn);
+    if (stream != NULL) { // incomplete: what ended it has been told
+        http_conn_reset_stream(stream, HTTP_RESET_TERMINATION, NULL);
+    }
+    if (!h1_conn_can_open(conn->h1) && !conn->is_server) {
+        http_conn_set_draining(conn);
+    }
+    http_conn_told_idle(conn);
+}
+
 static void dispatch(struct http_conn *conn, const struct h1_event *event) {
     struct http_stream *stream = current(conn);
     switch (event->type) {
     case H1_EV_HEADERS:
         on_head(conn, event);
-        return;
+        break;
     case H1_EV_ERROR:
         on_error(conn, event);
-        return;
-    case H1_EV_CLOSED:
-        if (stream != NULL) { // incomplete: what ended it has been told
-            http_conn_reset_stream(stream, HTTP_RESET_TERMINATION, NULL);
-        }
-        if (!h1_conn_can_open(conn->h1) && !conn->is_server) {
-            http_conn_set_draining(conn);
-        }
-        http_conn_told_idle(conn);
-        return;
-    default:
         break;
-    }
-    if (stream == NULL) {
-        if (event->type == H1_EV_DATA) {
+    case H1_EV_CLOSED:
+        on_exchange_closed(conn);
+        break;
+    case H1_EV_DATA:
+        if (stream != NULL) {
+            http_conn_recv_data(stream, event->blk, event->off, event->len, event->end_stream);
+        } else { // nobody wants it any more
             h1_conn_consumed(conn->h1, event->len);
         }
-        return;
-    }
-    switch (event->type) {
+        break;
     case H1_EV_INFORMATIONAL:
-        stream->events->on_informational(stream, event->head);
-        break;
-    case H1_EV_DATA: {
-        struct seg seg = {.blk = blk_ref(event->blk), .off = event->off, .len = event->len};
-        stream->n_unconsumed += event->len;
-        stream->is_recv_ended = event->end_stream;
-        stream->events->on_data(stream, &seg, event->end_stream);
-        break;
-    }
-    case H1_EV_TRAILERS:
-        stream->is_recv_ended = true;
-        stream->events->on_trailers(stream, event->head->fields, event->head->n_fields);
-        break;
-    case H1_EV_END:
-        http_conn_recv_ended(stream);
-        break;
-    case H1_EV_WRITABLE:
-        if (stream->was_full) {
-            stream->was_full = false;
-            stream->events->on_writable(stream);
+        if (stream != NULL) {
+            stream->events->on_informational(stream, event->head);
         }
         break;
-    default:
+    case H1_EV_TRAILERS:
+        if (stream != NULL) {
+            http_conn_recv_trailers(stream, event->head->fields, event->head->n_fields);
+        }
+        break;
+    case H1_EV_END:
+        if (stream != NULL) {
+            http_conn_recv_ended(stream);
+        }
+        break;
+    case H1_EV_WRITABLE:
+        if (stream != NULL) {
+            http_conn_recv_writable(stream);
+        }
+        break;
+    case H1_EV_SENT:
         break;
     }
 }

@@ -19,9 +19,12 @@ static void take_request(struct http_conn *conn, const struct h2_event *event,
                          struct arena *arena) {
     struct http_head head;
     enum http_err err = http_rules_request_from_list(event->fields, event->n_fields, arena, &head);
+    if (err == HTTP_ERR_OK && head.n_fields > conn->config->h1.head.max_fields) {
+        err = HTTP_ERR_TOO_MANY_FIELDS;
+    }
     if (err != HTTP_ERR_OK) {
         conn->handler->on_bad_request(conn, err);
-        h2_stream_reset(event->stream, H2_PROTOCOL_ERROR);
+        h2_stream_reject(event->stream, H2_PROTOCOL_ERROR);
         http_conn_kick(conn);
         return;
     }
@@ -34,8 +37,7 @@ static void take_request(struct http_conn *conn, const struct h2_event *event,
     stream->h2 = event->stream;
     h2_stream_set_user(event->stream, stream);
     stream->is_upgrade = head.protocol.len > 0;
-    stream->is_recv_ended = event->end_stream;
-    stream->events->on_head(stream, &head, event->end_stream);
+    http_conn_recv_head(stream, &head, event->end_stream);
 }
 
 static void on_request(struct http_conn *conn, const struct h2_event *event) {
@@ -56,15 +58,14 @@ static void take_response(struct http_stream *stream, const struct h2_event *eve
         struct h2_stream *h2 = stream->h2;
         h2_stream_set_user(h2, NULL);
         http_conn_reset_stream(stream, HTTP_RESET_PROTOCOL, http_err_text(err));
-        h2_stream_reset(h2, H2_PROTOCOL_ERROR);
+        h2_stream_reject(h2, H2_PROTOCOL_ERROR);
         return;
     }
     if (event->type == H2_EV_INFORMATIONAL) {
         stream->events->on_informational(stream, &head);
         return;
     }
-    stream->is_recv_ended = event->end_stream;
-    stream->events->on_head(stream, &head, event->end_stream);
+    http_conn_recv_head(stream, &head, event->end_stream);
 }
 
 static void on_response(struct http_stream *stream, const struct h2_event *event) {
@@ -74,11 +75,49 @@ static void on_response(struct http_stream *stream, const struct h2_event *event
     arena_fini(&arena);
 }
 
-static void on_payload(struct http_stream *stream, const struct h2_event *event) {
-    struct seg seg = {.blk = blk_ref(event->blk), .off = event->off, .len = event->len};
-    stream->n_unconsumed += event->len;
-    stream->is_recv_ended = event->end_stream;
-    stream->events->on_data(stream, &seg, event->end_stream);
+static void on_reset(struct http_stream *stream, const struct h2_event *event) {
+    if (event->is_clean && stream->is_recv_ended) {
+        return; // the answer is complete, the rest of the request is not wanted
+    }
+    http_conn_reset_stream(stream, reset_of(event), h2_err_text(event->err));
+}
+
+static void on_stream_closed(struct http_stream *stream) {
+    stream->h2 = NULL;
+    if (stream->is_recv_ended && stream->is_send_ended) {
+        http_conn_check_done(stream);
+    } else {
+        http_conn_reset_stream(stream, HTTP_RESET_REMOTE, NULL);
+    }
+}
+
+static void on_stream_event(struct http_stream *stream, const struct h2_event *event) {
+    switch (event->type) {
+    case H2_EV_HEADERS:
+    case H2_EV_INFORMATIONAL:
+        on_response(stream, event);
+        break;
+    case H2_EV_DATA:
+        http_conn_recv_data(stream, event->blk, event->off, event->len, event->end_stream);
+        break;
+    case H2_EV_TRAILERS:
+        http_conn_recv_trailers(stream, event->fields, event->n_fields);
+        break;
+    case H2_EV_END:
+        http_conn_recv_ended(stream);
+        break;
+    case H2_EV_WRITABLE:
+        http_conn_recv_writable(stream);
+        break;
+    case H2_EV_RESET:
+        on_reset(stream, event);
+        break;
+    case H2_EV_CLOSED:
+        on_stream_closed(stream);
+        break;
+    default:
+        break;
+    }
 }
 
 static void dispatch(struct http_conn *conn, const struct h2_event *event) {
@@ -99,60 +138,14 @@ static void dispatch(struct http_conn *conn, const struct h2_event *event) {
             return;
         }
         break;
-    case H2_EV_SETTINGS:
-        http_conn_told_idle(conn);
-        return;
-    case H2_EV_CLOSED:
-        if (stream == NULL) { // released before: the core has finished it
-            http_conn_told_idle(conn);
-        }
-        break;
-    case H2_EV_PING_ACK:
-        return;
     default:
         break;
     }
-    if (stream == NULL) {
-        return; // released: the core finishes it by itself
+    if (stream != NULL) { // else it was released, and the core finishes it by itself
+        on_stream_event(stream, event);
     }
-    switch (event->type) {
-    case H2_EV_HEADERS:
-    case H2_EV_INFORMATIONAL:
-        on_response(stream, event);
-        break;
-    case H2_EV_DATA:
-        on_payload(stream, event);
-        break;
-    case H2_EV_TRAILERS:
-        stream->is_recv_ended = true;
-        stream->events->on_trailers(stream, event->fields, event->n_fields);
-        break;
-    case H2_EV_END:
-        http_conn_recv_ended(stream);
-        break;
-    case H2_EV_WRITABLE:
-        if (stream->was_full) {
-            stream->was_full = false;
-            stream->events->on_writable(stream);
-        }
-        break;
-    case H2_EV_RESET:
-        if (event->is_clean && stream->is_recv_ended) {
-            break; // the answer is complete, the rest of the request is not wanted
-        }
-        http_conn_reset_stream(stream, reset_of(event), h2_err_text(event->err));
-        break;
-    case H2_EV_CLOSED:
-        stream->h2 = NULL;
-        if (stream->is_recv_ended && stream->is_send_ended) {
-            http_conn_check_done(stream);
-        } else {
-            http_conn_reset_stream(stream, HTTP_RESET_REMOTE, NULL);
-        }
+    if (event->type == H2_EV_SETTINGS || event->type == H2_EV_CLOSED) {
         http_conn_told_idle(conn);
-        break;
-    default:
-        break;
     }
 }
 

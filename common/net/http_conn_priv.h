@@ -49,8 +49,13 @@ void http_conn_attach(struct http_conn *conn, struct http_stream *stream);
 void http_conn_detach(struct http_stream *stream);
 // Detaches and tells the owner.
 void http_conn_reset_stream(struct http_stream *stream, enum http_reset reset, const char *detail);
-// END came: takes the stream off if it is done, then tells the owner, who may free it.
-void http_conn_recv_ended(struct http_stream *stream);
+// What a codec has read goes to the owner of the stream, who may free it.
+void http_conn_recv_head(struct http_stream *stream, const struct http_head *head, bool end);
+void http_conn_recv_data(struct http_stream *stream, struct blk *blk, uint32_t off, uint32_t len,
+                         bool end);
+void http_conn_recv_trailers(struct http_stream *stream, const struct http_field *fields, size_t n);
+void http_conn_recv_ended(struct http_stream *stream); // takes the stream off if it is done
+void http_conn_recv_writable(struct http_stream *stream);
 // Detaches the stream if both its directions are complete.
 void http_conn_check_done(struct http_stream *stream);
 // Server: a request head has come: asks the owner for a stream, and attaches it. NULL: refused.

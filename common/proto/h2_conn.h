@@ -184,6 +184,9 @@ void h2_stream_send_data(struct h2_stream *stream, struct chain *data, bool end_
 // Ends the stream at once: queued bytes are dropped, RST_STREAM is queued. The stream's CLOSED
 // event follows; no RESET event. Harmless when it is closed already.
 void h2_stream_reset(struct h2_stream *stream, enum h2_err err);
+// Likewise, for a fault of the peer's that only the caller could see: it costs what a stream error
+// costs, and too many of them end the connection.
+void h2_stream_reject(struct h2_stream *stream, enum h2_err err);
 // n bytes of received payload left the other side: returns their stream credit.
 void h2_stream_consumed(struct h2_stream *stream, size_t n);
 bool h2_stream_can_send(const struct h2_stream *stream); // queue below send_queue_max

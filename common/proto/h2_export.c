@@ -184,6 +184,7 @@ static void x_bits(struct xfer *x, struct h2_stream *stream) {
     x_u8(x, &bits);
     stream->is_local = (bits & BIT_LOCAL) != 0;
     stream->is_connect = (bits & BIT_CONNECT) != 0;
+    stream->is_tunnel_request = stream->is_connect; // tunnels carry no extended CONNECT
     stream->has_recv_head = (bits & BIT_RECV_HEAD) != 0;
     stream->has_sent_head = (bits & BIT_SENT_HEAD) != 0;
     stream->has_end_queued = (bits & BIT_END_QUEUED) != 0;

@@ -61,6 +61,7 @@ struct h2_stream {
     struct h2_trailers *trailers;
     void *user;
     uint64_t credited_at; // when stream credit last went out
+    int64_t body_left; // of what Content-Length announced of the peer's message; -1: no such word
     uint32_t id;
     int32_t send_window; // negative after the peer shrank its initial window
     int32_t recv_window; // what the peer may still send
@@ -73,6 +74,8 @@ struct h2_stream {
     uint8_t reset_err; // of the RESET event
     bool is_local : 1; // we opened it
     bool is_connect : 1; // plain CONNECT: nothing but DATA after the heads
+    bool is_tunnel_request : 1; // client: CONNECT of either kind
+    bool is_head_request : 1; // client
     bool has_recv_head : 1; // final head received (client), request (server)
     bool has_sent_head : 1; // final head queued
     bool has_end_queued : 1; // END_STREAM follows the queue

@@ -3,6 +3,7 @@
 // Frames as they arrive. A step consumes some input and changes state; whatever an application
 // should know becomes an event. Nothing depends on how the input was cut.
 #include "common/proto/h2_priv.h"
+#include "common/proto/http_rules.h"
 
 // ---- taking input
 
@@ -51,6 +52,26 @@ static void stream_error(struct h2_conn *conn, uint32_t id, struct h2_stream *st
 
 // ---- DATA
 
+// RFC 9113 8.1.1: a body is as long as its Content-Length says. False: the stream has failed.
+static bool take_body(struct h2_conn *conn, struct h2_stream *stream, uint32_t len, bool is_end) {
+    if (stream->body_left < 0) {
+        return true;
+    }
+    stream->body_left -= len;
+    if (stream->body_left < 0 || (is_end && stream->body_left > 0)) {
+        stream_error(conn, stream->id, stream, H2_BAD_LENGTH);
+        return false;
+    }
+    return true;
+}
+
+static void begin_payload(struct h2_conn *conn, struct h2_stream *stream) {
+    bool is_end = (conn->rx.frame.flags & H2_FLAG_END_STREAM) != 0;
+    if (take_body(conn, stream, conn->rx.left - conn->rx.pad, is_end)) {
+        conn->rx.state = H2_RX_DATA;
+    }
+}
+
 static void begin_data(struct h2_conn *conn, const struct h2_frame_hd *frame) {
     conn->rx.state = H2_RX_SKIP;
     if (h2_stream_id_is_idle(conn, frame->id)) {
@@ -81,7 +102,11 @@ static void begin_data(struct h2_conn *conn, const struct h2_frame_hd *frame) {
         stream_error(conn, frame->id, stream, H2_FLOW_CONTROL_ERROR);
     } else {
         stream->recv_window -= (int32_t)frame->len;
-        conn->rx.state = (frame->flags & H2_FLAG_PADDED) != 0 ? H2_RX_PREFIX : H2_RX_DATA;
+        if ((frame->flags & H2_FLAG_PADDED) != 0) {
+            conn->rx.state = H2_RX_PREFIX;
+        } else {
+            begin_payload(conn, stream);
+        }
     }
 }
 
@@ -185,8 +210,13 @@ static bool block_event(struct h2_conn *conn, struct h2_stream *stream, enum h2_
 
 static bool finish_request(struct h2_conn *conn, const struct h2_list_info *info,
                            struct h2_event *ret_event) {
+    if (conn->block->end_stream && info->body_len > 0) { // RFC 9113 8.1.1
+        stream_error(conn, conn->block->id, NULL, H2_BAD_LENGTH);
+        return false;
+    }
     struct h2_stream *stream = h2_stream_new(conn, conn->block->id, false);
     stream->is_connect = info->is_connect;
+    stream->body_left = info->body_len;
     stream->has_recv_head = true;
     return block_event(conn, stream, H2_EV_HEADERS, ret_event);
 }
@@ -201,8 +231,16 @@ static bool finish_response(struct h2_conn *conn, struct h2_stream *stream,
         return block_event(conn, stream, H2_EV_INFORMATIONAL, ret_event);
     }
     stream->has_recv_head = true;
+    bool has_no_body = http_rules_has_no_body(info->status, stream->is_head_request);
     if (info->status >= 300) {
         stream->is_connect = false; // no tunnel: an ordinary response
+    } else if (stream->is_tunnel_request) {
+        return block_event(conn, stream, H2_EV_HEADERS, ret_event);
+    }
+    // RFC 9113 8.1.1: what has no body may tell the length of one.
+    stream->body_left = has_no_body ? 0 : info->body_len;
+    if (!take_body(conn, stream, 0, conn->block->end_stream)) {
+        return false;
     }
     return block_event(conn, stream, H2_EV_HEADERS, ret_event);
 }
@@ -219,6 +257,9 @@ static bool finish_known(struct h2_conn *conn, struct h2_event *ret_event) {
         kind = H2_LIST_RESPONSE;
     } else if (!block->end_stream || stream->is_connect) {
         stream_error(conn, block->id, stream, H2_BAD_MESSAGE); // RFC 9113 8.1, 8.5
+        return false;
+    }
+    if (block->use == H2_BLOCK_TRAILERS && !take_body(conn, stream, 0, true)) {
         return false;
     }
     if (block->is_too_big) {
@@ -350,10 +391,11 @@ static void on_prefix(struct h2_conn *conn) {
         rx->state = H2_RX_BLOCK;
         return;
     }
-    rx->state = H2_RX_DATA;
     struct h2_stream *stream = h2_stream_find(conn, rx->frame.id);
+    rx->state = H2_RX_SKIP;
     if (stream != NULL) {
         h2_flow_credit(stream, rx->pad + len);
+        begin_payload(conn, stream);
     }
 }
 

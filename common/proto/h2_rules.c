@@ -62,6 +62,9 @@ static bool is_connection_specific(const struct http_field *field) {
 
 static bool check_request(const struct slice values[P_COUNT], unsigned seen, bool allow_protocol,
                           struct h2_list_info *ret_info) {
+    if ((seen & 1U << P_PROTOCOL) != 0 || slice_eq(values[P_METHOD], SLICE_LIT("CONNECT"))) {
+        ret_info->body_len = -1; // a tunnel
+    }
     const unsigned target = 1U << P_SCHEME | 1U << P_PATH;
     bool has_protocol = (seen & 1U << P_PROTOCOL) != 0;
     if ((seen & 1U << P_METHOD) == 0 || !http_rules_is_token(values[P_METHOD])) {
@@ -124,7 +127,7 @@ static bool take_pseudo(const struct http_field *field, enum h2_list_kind kind, 
 bool h2_rules_check(enum h2_list_kind kind, const struct http_field *fields, size_t n_fields,
                     bool allow_protocol, struct h2_list_info *ret_info) {
     struct slice values[P_COUNT] = {{0}};
-    struct h2_list_info info = {0};
+    struct h2_list_info info = {.body_len = -1};
     unsigned seen = 0;
     bool in_pseudo = true;
     for (size_t i = 0; i < n_fields; i++) {
@@ -142,6 +145,11 @@ bool h2_rules_check(enum h2_list_kind kind, const struct http_field *fields, siz
         in_pseudo = false;
         if (!h2_rules_name_is_valid(field->name) || is_connection_specific(field)) {
             return false;
+        }
+        uint64_t len;
+        if (field->name.len == 14 && slice_eq(field->name, SLICE_LIT("content-length")) &&
+            http_rules_content_length(field->value, &len)) {
+            info.body_len = (int64_t)len;
         }
     }
     bool ok = true;

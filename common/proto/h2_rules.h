@@ -14,6 +14,8 @@ enum h2_list_kind { H2_LIST_REQUEST, H2_LIST_RESPONSE, H2_LIST_TRAILERS };
 struct h2_list_info {
     uint16_t status; // responses
     bool is_connect; // requests: CONNECT without :protocol
+    // What Content-Length announces of the body; -1: nothing, or it is invalid, or CONNECT's.
+    int64_t body_len;
 };
 
 // allow_protocol: extended CONNECT was announced by the one who receives the request.

@@ -109,6 +109,7 @@ struct h2_stream *h2_stream_new(struct h2_conn *conn, uint32_t id, bool is_local
         .send_window = conn->peer.init_window,
         .recv_window = conn->recv_init,
         .recv_target = conn->config.stream_window,
+        .body_left = -1,
         .state = H2_STATE_OPEN,
         .is_local = is_local,
     };
@@ -314,17 +315,19 @@ static bool can_send(const struct h2_stream *stream) {
     return !stream->conn->is_dead && !stream->has_end_queued && stream->state != H2_STATE_CLOSED;
 }
 
-static bool is_plain_connect(const struct http_field *fields, size_t n_fields) {
-    bool is_connect = false;
+// What the method says about the answer.
+static void note_method(struct h2_stream *stream, const struct http_field *fields,
+                        size_t n_fields) {
+    bool has_protocol = false; // RFC 8441
     for (size_t i = 0; i < n_fields && fields[i].name.len > 0 && fields[i].name.ptr[0] == ':';
          i++) {
-        if (slice_eq(fields[i].name, SLICE_LIT(":protocol"))) {
-            return false; // RFC 8441
+        has_protocol |= slice_eq(fields[i].name, SLICE_LIT(":protocol"));
+        if (slice_eq(fields[i].name, SLICE_LIT(":method"))) {
+            stream->is_tunnel_request = slice_eq(fields[i].value, SLICE_LIT("CONNECT"));
+            stream->is_head_request = slice_eq(fields[i].value, SLICE_LIT("HEAD"));
         }
-        is_connect |= slice_eq(fields[i].name, SLICE_LIT(":method")) &&
-                      slice_eq(fields[i].value, SLICE_LIT("CONNECT"));
     }
-    return is_connect;
+    stream->is_connect = stream->is_tunnel_request && !has_protocol;
 }
 
 struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct http_field *fields,
@@ -342,7 +345,7 @@ struct h2_stream *h2_stream_open(struct h2_conn *conn, const struct http_field *
     struct h2_stream *stream = h2_stream_new(conn, conn->next_id, true);
     conn->next_id += 2;
     stream->user = user;
-    stream->is_connect = is_plain_connect(fields, n_fields);
+    note_method(stream, fields, n_fields);
     h2_stream_send_headers(stream, fields, n_fields, end_stream);
     h2_flow_on_open(stream); // behind HEADERS: an idle stream has no window
     return stream;
@@ -399,6 +402,12 @@ void h2_stream_reset(struct h2_stream *stream, enum h2_err err) {
         abort_stream(stream, true);
     }
     stream->pending &= (uint8_t)~H2_PEND_RESET;
+}
+
+void h2_stream_reject(struct h2_stream *stream, enum h2_err err) {
+    if (h2_conn_guard(stream->conn, H2_GUARD_GLITCHES)) {
+        h2_stream_reset(stream, err);
+    }
 }
 
 void h2_stream_consumed(struct h2_stream *stream, size_t n) {
