@@ -27,6 +27,8 @@ static const struct proc_option options[] = {
     PROC_OPTIONS_TCP(struct ztun_config),
     {"drain", "CONNECTION_TERMINATION_DEADLINE", PROC_MS_U32, FIELD(termination_ms), "TIME",
      "flows live this long after SIGTERM"},
+    {"rebind-deadline", "REBIND_DEADLINE", PROC_MS_U32, FIELD(rebind_ms), "TIME",
+     "flows live this long after their destination was bound to a waypoint, or to none; 0 = any"},
     {"memory-limit", NULL, PROC_BYTES_U64, FIELD(memory_limit), "BYTES",
      "resident memory at which new flows are refused; default 70 % of the cgroup's limit"},
     {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", PROC_BOOL, FIELD(response_baggage), "BOOL",
@@ -74,6 +76,7 @@ static void set_defaults(struct ztun_config *config) {
         .keepalive_interval_s = 180,
         .keepalive_probes = 9,
         .termination_ms = 5000,
+        .rebind_ms = 30000,
         .response_baggage = true,
     };
     addr_parse(slice_str("127.0.0.1:15000"), &config->admin);

@@ -32,6 +32,7 @@ struct ztun_config {
     uint32_t keepalive_s, keepalive_interval_s, keepalive_probes;
     // end
     uint32_t termination_ms; // drain deadline
+    uint32_t rebind_ms; // open flows whose path has changed are ended by then; 0 = never
     // resources
     uint64_t memory_limit; // bytes; 0 = 70 % of the cgroup's
     bool response_baggage;

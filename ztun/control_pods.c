@@ -152,8 +152,10 @@ void control_pods_apply(struct control *control, const struct builder_changes *c
         }
     }
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
-        if (changes->policies_changed || changes->mesh_changed) {
-            zworker_send_policy_changed(control->ztun->workers[i]);
+        bool policies = changes->policies_changed || changes->mesh_changed;
+        bool paths = changes->services_changed || changes->workloads_changed;
+        if (policies || paths) {
+            zworker_send_mesh_changed(control->ztun->workers[i], policies, paths);
         }
         if (changes->workloads_changed) {
             zworker_send_workloads_changed(control->ztun->workers[i]);

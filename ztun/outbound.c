@@ -7,7 +7,7 @@
 #include "common/base/slab.h"
 #include "common/mesh/route.h"
 #include "common/net/link_end.h"
-#include "ztun/flow.h"
+#include "ztun/rebind.h"
 #include "ztun/report.h"
 #include "ztun/zmove.h"
 #include "ztun/ztun.h"
@@ -25,6 +25,7 @@ struct outbound {
         struct hbone_request request;
         struct link_end link;
     } up;
+    struct rebind rebind;
     struct dial *dial; // while connecting plainly
     struct ip tried[OUTBOUND_ATTEMPTS];
     uint8_t n_tried;
@@ -36,8 +37,14 @@ static struct outbound *of_flow(struct flow *flow) {
     return CONTAINER_OF(flow, struct outbound, flow);
 }
 
+struct rebind *outbound_rebind(struct flow *flow) {
+    return flow->kind == FLOW_OUTBOUND ? &of_flow(flow)->rebind : NULL;
+}
+
 static void outbound_free(struct flow *flow) {
-    slab_free(&flow->zpod->worker->outbound_slab, of_flow(flow));
+    struct outbound *out = of_flow(flow);
+    rebind_fini(&out->rebind);
+    slab_free(&flow->zpod->worker->outbound_slab, out);
 }
 
 static void pipe_done(struct pipe *pipe) {
@@ -104,6 +111,7 @@ static void on_dial(void *arg, int fd_or_err) {
     }
     link_end_init(&out->up.link, flow->zpod->worker->loop, fd_or_err);
     pipe_attach(&flow->pipe, PIPE_UP, &out->up.link.duplex);
+    rebind_start(&out->rebind);
     flow_start(flow);
 }
 
@@ -146,6 +154,7 @@ static void on_open(struct hbone_request *request, const struct h2_event *head) 
     struct outbound *out = of_request(request);
     out->is_requesting = false;
     pipe_attach(&out->flow.pipe, PIPE_UP, &request->stream.duplex);
+    rebind_start(&out->rebind);
     flow_start(&out->flow);
 }
 
@@ -237,6 +246,7 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
         out->tried[out->n_tried++] = endpoint_ip(route);
     }
     out->via_waypoint = route->via_waypoint;
+    rebind_routed(&out->rebind, snap);
     if (route->destination != NULL && route->destination->hostname[0] != '\0') {
         report_on_demand_dns(flow);
     }
@@ -326,6 +336,7 @@ void outbound_accept(struct zpod *zpod, int fd, const struct zmove *moved) {
     flow_init(flow, zpod, FLOW_OUTBOUND, pipe_done, outbound_free, cancel);
     flow->src = src;
     flow->dst = dst;
+    rebind_init(&out->rebind, flow);
     out->n_tried = 0;
     out->dial = NULL;
     out->is_requesting = false;

@@ -10,6 +10,7 @@
 #include "common/proc/proc_memory.h"
 #include "ztun/flow.h"
 #include "ztun/flow_list.h"
+#include "ztun/rebind.h"
 #include "ztun/zmove.h"
 #include "ztun/ztun.h"
 
@@ -286,6 +287,18 @@ void zworker_send_pod_leaving(struct zworker *worker, uint64_t pod_id) {
     send_order(worker, run_pod_leaving, (struct order){.id = pod_id});
 }
 
+static void recheck_flow(struct zworker *worker, struct flow *flow) {
+    struct rebind *rebind = outbound_rebind(flow);
+    if (rebind != NULL) {
+        if (worker->recheck_paths) {
+            rebind_check(rebind, snapshot_current());
+        }
+    } else if (worker->recheck_policies &&
+               (inbound_is_denied(flow) || inbound_plain_is_denied(flow))) {
+        flow_cut(flow, FLOW_DENIED);
+    }
+}
+
 // Re-checks up to RECHECK_BATCH flows; those of a pod that are done stand behind the others.
 static void recheck_some(struct zworker *worker) {
     uint64_t start_ns = clock_mono_ns();
@@ -302,9 +315,7 @@ static void recheck_some(struct zworker *worker) {
             flow->checked = worker->recheck;
             list_del(&flow->node);
             list_push_back(&zpod->flows, &flow->node);
-            if (inbound_is_denied(flow) || inbound_plain_is_denied(flow)) {
-                flow_cut(flow, FLOW_DENIED);
-            }
+            recheck_flow(worker, flow);
         }
         zpod_part_closed(zpod);
     }
@@ -319,15 +330,19 @@ static void on_recheck(struct timer *timer, uint64_t now) {
     recheck_some(CONTAINER_OF(timer, struct zworker, recheck_timer));
 }
 
-static void run_policy_changed(struct mail *mail, void *owner) {
+static void run_mesh_changed(struct mail *mail, void *owner) {
     (void)owner;
     struct order order = take(mail);
-    order.worker->recheck++;
-    recheck_some(order.worker);
+    struct zworker *worker = order.worker;
+    bool goes_on = timer_is_armed(&worker->recheck_timer); // what it has left is done anew
+    worker->recheck_policies = order.flag || (goes_on && worker->recheck_policies);
+    worker->recheck_paths = order.other || (goes_on && worker->recheck_paths);
+    worker->recheck++;
+    recheck_some(worker);
 }
 
-void zworker_send_policy_changed(struct zworker *worker) {
-    send_order(worker, run_policy_changed, (struct order){0});
+void zworker_send_mesh_changed(struct zworker *worker, bool policies, bool paths) {
+    send_order(worker, run_mesh_changed, (struct order){.flag = policies, .other = paths});
 }
 
 static enum tls_err check_peer(void *arg, uint64_t pod_id, const struct tls_peer *peer) {
@@ -587,6 +602,7 @@ static int on_start(struct worker *thread) {
     timer_init(&worker->accept_timer, on_accept_end);
     timer_init(&worker->cut_timer, on_cut_tick);
     timer_init(&worker->recheck_timer, on_recheck);
+    rebind_worker_init(worker);
     timer_init(&worker->tick_timer, on_tick);
     timer_set(&worker->loop->timers, &worker->tick_timer, worker->loop->now + NS_PER_SEC);
     worker->busy_at = worker->loop->now;
@@ -613,6 +629,7 @@ static void on_stop(struct worker *thread) {
     timer_clear(&worker->loop->timers, &worker->cut_timer);
     timer_clear(&worker->loop->timers, &worker->tick_timer);
     timer_clear(&worker->loop->timers, &worker->recheck_timer);
+    rebind_worker_fini(worker);
     uint64_t start = clock_mono_ns(), now = start;
     bool is_aborted = false;
     while (!is_idle(worker) && now < start + STOP_MAX_MS * NS_PER_MS) {

@@ -43,8 +43,12 @@ struct zworker {
     bool is_draining;
     bool refuse_new; // memory or descriptors are short: new flows are reset
     bool allow_growth; // stream windows may grow
-    uint32_t recheck; // policy changes seen
+    uint32_t recheck; // changes seen for which running flows are looked at
+    bool recheck_policies,
+        recheck_paths; // what the last one, if it is not done yet, has to look at
     struct timer recheck_timer; // goes on with the flows of the last one
+    struct list rebinds; // rebind.node: flows whose path has changed
+    struct timer rebind_timer;
     struct timer tick_timer; // once a second
     struct timer accept_timer, cut_timer; // drain
     uint64_t cut_end;
@@ -78,7 +82,8 @@ void zworker_send_pod_sockets(struct zworker *worker, struct pod *pod,
 // removed: streams end, tunnels say goodbye, all is cut after 1 s. Else (un-enrolled): no new
 // flows; `ztun_pod_drained` is told when the last one ended.
 void zworker_send_pod_down(struct zworker *worker, uint64_t pod_id, bool removed);
-void zworker_send_policy_changed(struct zworker *worker); // re-check running inbound flows
+// Re-check running flows: inbound ones against policies, outbound ones against bindings.
+void zworker_send_mesh_changed(struct zworker *worker, bool policies, bool paths);
 void zworker_send_trust_changed(struct zworker *worker); // re-check running tunnels
 void zworker_send_workloads_changed(struct zworker *worker); // tunnels to who left are drained
 void zworker_send_pod_leaving(struct zworker *worker, uint64_t pod_id); // deletionTimestamp: GOAWAY

@@ -399,6 +399,30 @@ void route_outbound(const struct snapshot *snap, const struct route_request *req
     to_unknown(snap, request, route); // row 7
 }
 
+static const char *bound_to(const struct snapshot *snap, const struct addr *dst) {
+    const struct workload *workload = snapshot_workload_by_ip(snap, &dst->ip);
+    if (workload != NULL) {
+        return workload->waypoint;
+    }
+    const struct service *service = snapshot_service_by_addr(snap, dst);
+    bool is_node = snapshot_node_by_ip(snap, &dst->ip) != NULL;
+    if (is_node && (service == NULL || port_index(service, dst->port) < 0)) {
+        service = snapshot_service_by_node_port(snap, dst->port);
+    }
+    return service != NULL ? service->waypoint : NULL;
+}
+
+const char *route_binding(const struct snapshot *snap, const struct workload *source,
+                          const struct addr *dst) {
+    const char *name = source != NULL ? bound_to(snap, dst) : NULL;
+    struct waypoint waypoint;
+    if (name == NULL || name[0] == '\0') {
+        return name;
+    }
+    bool is_own = find_waypoint(snap, name, &waypoint) && is_part_of_waypoint(&waypoint, source);
+    return is_own ? "" : name;
+}
+
 // Inbound
 
 static bool answer(struct inbound_target *target, int status, const char *reason) {

@@ -60,6 +60,11 @@ struct route_request {
 void route_outbound(const struct snapshot *snap, const struct route_request *request,
                     struct route *ret_route);
 
+// The waypoint that flows of `source` to `dst` go through, as bindings name it; "": none, they go
+// direct. NULL: the mesh does not know one of both. Borrowed from the snapshot.
+const char *route_binding(const struct snapshot *snap, const struct workload *source,
+                          const struct addr *dst);
+
 // Inbound HBONE: may this CONNECT reach this pod, and at which local address?
 struct inbound_request {
     const struct workload *local; // the pod

@@ -8,22 +8,69 @@ static struct pipe *of_end(const struct duplex *end) {
     return end->owner;
 }
 
+static void pass(struct pipe *pipe, enum pipe_side from, struct chain *data) {
+    struct duplex *end = pipe->side[from], *other = pipe->side[!from];
+    other->ops->send(other, data, false);
+    if (!pipe->is_held[from] && !other->ops->can_send(other)) {
+        pipe->is_held[from] = true;
+        end->ops->hold(end, true);
+    }
+}
+
 static void on_data(struct duplex *end, const struct seg *seg) {
     struct pipe *pipe = of_end(end);
-    struct duplex *other = pipe->side[!end->side];
     pipe->n_bytes[end->side] += seg->len;
+    pipe->last = end->side;
+    if (pipe->is_ending || pipe->side[!end->side] == NULL) {
+        blk_unref(seg->blk);
+        return;
+    }
+    if (pipe->is_leaving) { // the other side has been told that nothing follows
+        blk_unref(seg->blk);
+        pipe->end = FLOW_CROSSED;
+        pipe_cut(pipe, FLOW_CROSSED);
+        return;
+    }
+    if (pipe->tap != NULL) {
+        pipe->tap(pipe, (enum pipe_side)end->side, seg);
+        blk_unref(seg->blk);
+        return;
+    }
     struct chain data;
     chain_init(&data, pipe->pool);
     chain_push(&data, seg);
-    if (pipe->is_ending || other == NULL) {
-        chain_clear(&data);
+    pass(pipe, (enum pipe_side)end->side, &data);
+}
+
+void pipe_forward(struct pipe *pipe, enum pipe_side from, const struct seg *seg, uint32_t off,
+                  uint32_t len) {
+    if (pipe->is_ending || pipe->side[!from] == NULL || len == 0) {
         return;
     }
-    other->ops->send(other, &data, false);
-    if (!pipe->is_held[end->side] && !other->ops->can_send(other)) {
-        pipe->is_held[end->side] = true;
-        end->ops->hold(end, true);
+    struct chain data;
+    chain_init(&data, pipe->pool);
+    // The room around a part belongs to the whole.
+    chain_give_room(&data, blk_ref(seg->blk), seg->off + off, len, off == 0 ? seg->headroom : 0,
+                    off + len == seg->len ? seg->tailroom : 0);
+    pass(pipe, from, &data);
+}
+
+void pipe_inject(struct pipe *pipe, struct slice bytes) {
+    struct duplex *down = pipe->side[PIPE_DOWN];
+    if (pipe->is_ending || pipe->is_leaving || down == NULL || pipe->got_fin[PIPE_UP]) {
+        return;
     }
+    struct chain data;
+    chain_init(&data, pipe->pool);
+    chain_copy(&data, bytes);
+    pipe->n_injected += down->reports_sent ? (uint32_t)bytes.len : 0;
+    down->ops->send(down, &data, false);
+}
+
+static void send_fin(struct pipe *pipe, struct duplex *end) {
+    struct chain none;
+    chain_init(&none, pipe->pool);
+    end->ops->send(end, &none, true);
 }
 
 static void on_fin(struct duplex *end) {
@@ -33,9 +80,9 @@ static void on_fin(struct duplex *end) {
     if (pipe->is_ending || other == NULL) {
         return;
     }
-    struct chain none;
-    chain_init(&none, pipe->pool);
-    other->ops->send(other, &none, true);
+    if (!pipe->is_leaving) {
+        send_fin(pipe, other);
+    }
     if (pipe->got_fin[PIPE_DOWN] && pipe->got_fin[PIPE_UP]) {
         pipe->is_ending = true;
         for (int side = PIPE_DOWN; side <= PIPE_UP; side++) {
@@ -49,7 +96,13 @@ static void on_fin(struct duplex *end) {
 static void on_sent(struct duplex *end, size_t n) {
     struct pipe *pipe = of_end(end);
     struct duplex *other = pipe->side[!end->side];
-    if (other != NULL) {
+    if (end->side == PIPE_DOWN && pipe->n_injected > 0) {
+        // Which bytes these are does not matter: the credit is never more than what has left.
+        uint32_t ours = (uint32_t)MIN(n, pipe->n_injected);
+        pipe->n_injected -= ours;
+        n -= ours;
+    }
+    if (other != NULL && n > 0) {
         other->ops->consumed(other, n);
     }
 }
@@ -162,6 +215,30 @@ void pipe_cut(struct pipe *pipe, enum flow_end reason) {
     }
 }
 
+void pipe_end(struct pipe *pipe, enum flow_end reason) {
+    CHECK(pipe->is_started && !pipe->is_ending && !pipe->is_leaving);
+    CHECK(!pipe->got_fin[PIPE_DOWN] && !pipe->got_fin[PIPE_UP]);
+    pipe->end = reason;
+    pipe->is_leaving = true;
+    for (int side = PIPE_DOWN; side <= PIPE_UP; side++) {
+        if (pipe->side[side] != NULL) {
+            send_fin(pipe, pipe->side[side]);
+        }
+    }
+}
+
+void pipe_end_now(struct pipe *pipe) {
+    CHECK(pipe->is_leaving && !pipe->is_ending);
+    pipe->is_ending = true;
+    struct duplex *ends[2] = {pipe->side[PIPE_DOWN], pipe->side[PIPE_UP]};
+    if (ends[PIPE_UP] != NULL) { // it has got all, its own end is missing
+        ends[PIPE_UP]->ops->abort(ends[PIPE_UP]);
+    }
+    if (ends[PIPE_DOWN] != NULL) {
+        ends[PIPE_DOWN]->ops->finish(ends[PIPE_DOWN]);
+    }
+}
+
 // ---- hand-over ---------------------------------------------------------------------------------
 
 enum {
@@ -177,7 +254,7 @@ enum {
 };
 
 bool pipe_export(const struct pipe *pipe, struct buf *out) {
-    if (!pipe->is_started || pipe->end != FLOW_OK) {
+    if (!pipe->is_started || pipe->end != FLOW_OK || pipe->n_injected > 0) {
         return false;
     }
     uint8_t flags = 0;

@@ -200,6 +200,19 @@ static void check_route(const struct outbound_case *c, const struct route *route
     assert_int_equal(route->n_sans, n_sans);
 }
 
+// Without choosing an endpoint: the same way.
+static void check_binding(const struct outbound_case *c, const struct route *route) {
+    struct addr dst = fx_addr(c->dst);
+    const char *binding = route_binding(snapshot_current(), POD("client"), &dst);
+    bool is_bound = route->via_waypoint || route->refusal == ROUTE_NO_WAYPOINT;
+    if (is_bound != (binding != NULL && binding[0] != '\0')) {
+        fail_msg("%s: bound to %s", c->what, or_empty(binding));
+    }
+    if (route->service != NULL || route->destination != NULL) {
+        assert_non_null(binding);
+    }
+}
+
 static void test_outbound(void **state) {
     for (size_t i = 0; i < ARRAY_LEN(outbound_cases); i++) {
         const struct outbound_case *c = &outbound_cases[i];
@@ -210,6 +223,9 @@ static void test_outbound(void **state) {
         struct route route;
         route_outbound(snapshot_current(), &request, &route);
         check_route(c, &route);
+        if (route.action != ROUTE_REFUSE || route.refusal == ROUTE_NO_WAYPOINT) {
+            check_binding(c, &route);
+        }
         request.trace = &trace; // decides the same
         route_outbound(snapshot_current(), &request, &route);
         check_route(c, &route);
@@ -263,6 +279,8 @@ static void test_from_waypoint(void **state) {
         assert_int_equal(route.action, ROUTE_HBONE);
         assert_false(route.via_waypoint);
         assert_string_equal(route.authority, authorities[i]);
+        assert_string_equal(
+            route_binding(snapshot_current(), POD("way"), &request.original_dst), "");
     }
 }
 

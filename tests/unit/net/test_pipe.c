@@ -154,11 +154,83 @@ static void test_pressure_and_cut(void **state) {
     close_both();
 }
 
+// Passes what comes, with "<>" in the middle of what comes from the server.
+static void tap(struct pipe *pipe, enum pipe_side from, const struct seg *seg) {
+    uint32_t half = from == PIPE_UP ? seg->len / 2 : 0;
+    pipe_forward(pipe, from, seg, 0, half);
+    if (from == PIPE_UP) {
+        pipe_inject(pipe, SLICE_LIT("<>"));
+    }
+    pipe_forward(pipe, from, seg, half, seg->len - half);
+}
+
+// Bytes of a tap are no bytes of the server: it gets credit for its own, and for no more.
+static void test_tap(void **state) {
+    bed->up.duplex.needs_credit = true;
+    bed->pipe.tap = tap;
+    pipe_start(&bed->pipe);
+    data(&bed->down, "ask");
+    data(&bed->up, "answer");
+    assert_string_equal(bed->up.sent, "ask");
+    assert_string_equal(bed->down.sent, "ans<>wer");
+    assert_int_equal(bed->pipe.n_bytes[PIPE_UP], 6);
+    assert_int_equal(bed->pipe.last, PIPE_UP);
+    bed->down.duplex.events->on_sent(&bed->down.duplex, 1);
+    assert_int_equal(bed->up.n_consumed, 0);
+    bed->down.duplex.events->on_sent(&bed->down.duplex, 7);
+    assert_int_equal(bed->up.n_consumed, 6);
+    bed->pipe.tap = NULL;
+    data(&bed->up, "!");
+    assert_string_equal(bed->down.sent, "ans<>wer!");
+    pipe_cut(&bed->pipe, FLOW_DENIED);
+    close_both();
+}
+
+// Both sides are told, and each end counts once.
+static void test_end(void **state) {
+    pipe_start(&bed->pipe);
+    pipe_end(&bed->pipe, FLOW_MOVED);
+    assert_string_equal(bed->up.sent, "$");
+    assert_string_equal(bed->down.sent, "$");
+    bed->up.duplex.events->on_fin(&bed->up.duplex);
+    assert_false(bed->up.is_finished);
+    bed->down.duplex.events->on_fin(&bed->down.duplex);
+    assert_true(bed->down.is_finished && bed->up.is_finished);
+    assert_string_equal(bed->up.sent, "$");
+    assert_string_equal(bed->down.sent, "$");
+    assert_int_equal(bed->pipe.end, FLOW_MOVED);
+    close_both();
+}
+
+// A request that crossed the end reaches nobody, and its client must not wait for an answer.
+static void test_end_is_crossed(void **state) {
+    pipe_start(&bed->pipe);
+    pipe_end(&bed->pipe, FLOW_MOVED);
+    data(&bed->down, "ask");
+    assert_string_equal(bed->up.sent, "$");
+    assert_true(bed->down.is_aborted && bed->up.is_aborted);
+    assert_int_equal(bed->pipe.end, FLOW_CROSSED);
+    close_both();
+}
+
+// The client is not waited for, nor is the server.
+static void test_end_without_answer(void **state) {
+    pipe_start(&bed->pipe);
+    pipe_end(&bed->pipe, FLOW_MOVED);
+    pipe_end_now(&bed->pipe);
+    assert_true(bed->down.is_finished && bed->up.is_aborted);
+    close_both();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_push, setup, teardown),
         cmocka_unit_test_setup_teardown(test_push_with_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pressure_and_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tap, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_end_is_crossed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_end_without_answer, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
