@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // ztunctl explain: why a flow goes where it goes.
-#include "ctl/cmd_explain.h"
+#include "ctl/cmd_explain_http.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +19,16 @@ struct args {
     struct http_target_options target;
     const char *from, *to, *config, *output;
     const char *trust_domain, *cluster_domain, *root_namespace;
+    const char *request;
+    const char *headers[EXPLAIN_HEADERS_MAX + 1];
+    size_t n_headers;
     bool with_hops;
 };
 
 static void usage(FILE *out) {
     fputs(
         "usage: ztunctl explain --from NS/POD --to HOST[:PORT]|IP[:PORT] [--hops] [-o text|json]\n"
+        "                       [--request 'GET /PATH' [-H 'NAME: VALUE']...]\n"
         "                       [--config DIR|FILE | --lab NAME]\n"
         "\n"
         "Prints each decision about a flow from a pod to a destination: whether it is captured,\n"
@@ -36,6 +40,13 @@ static void usage(FILE *out) {
         "  --from NS/POD     a pod; the name of its Deployment or other owner will do\n"
         "  --to WHERE        a host name as the pod would use it, or an address; without PORT the\n"
         "                    first one of the service\n"
+        "  --request TEXT    also what a waypoint does with this request: the rule that matches,\n"
+        "                    why those before it do not, faults, timeouts, retries, mirrors, the\n"
+        "                    request that is sent on, and for each destination the policy in "
+        "force\n"
+        "                    and its hosts. Without a method it is GET; of gRPC write\n"
+        "                    'POST /package.Service/Method' and its content-type\n"
+        "  -H 'NAME: VALUE'  a header of it; `host` is else what --to says\n"
         "  --hops            also network namespaces, interfaces, redirection rules with their\n"
         "                    counters, and sockets (needs root)\n"
         "  --config PATH     configuration files; else those of the lab (--lab NAME, $ZTUN_LAB,\n"
@@ -49,7 +60,7 @@ static void usage(FILE *out) {
 
 // ---- arguments ---------------------------------------------------------------------------------
 
-enum { OPT_FROM = 1, OPT_TO, OPT_CONFIG, OPT_HOPS, OPT_TRUST, OPT_CLUSTER, OPT_ROOT };
+enum { OPT_FROM = 1, OPT_TO, OPT_CONFIG, OPT_HOPS, OPT_TRUST, OPT_CLUSTER, OPT_ROOT, OPT_REQUEST };
 
 static bool set_option(struct args *args, int opt) {
     switch (opt) {
@@ -74,6 +85,14 @@ static bool set_option(struct args *args, int opt) {
     case OPT_ROOT:
         args->root_namespace = optarg;
         return true;
+    case OPT_REQUEST:
+        args->request = optarg;
+        return true;
+    case 'H':
+        if (args->n_headers < ARRAY_LEN(args->headers)) { // the last one is refused later
+            args->headers[args->n_headers++] = optarg;
+        }
+        return true;
     case 'o':
         args->output = optarg;
         return true;
@@ -89,6 +108,8 @@ static int parse(struct args *args, int argc, char **argv) {
                                           {"to", required_argument, NULL, OPT_TO},
                                           {"config", required_argument, NULL, OPT_CONFIG},
                                           {"hops", no_argument, NULL, OPT_HOPS},
+                                          {"request", required_argument, NULL, OPT_REQUEST},
+                                          {"header", required_argument, NULL, 'H'},
                                           {"trust-domain", required_argument, NULL, OPT_TRUST},
                                           {"cluster-domain", required_argument, NULL, OPT_CLUSTER},
                                           {"root-namespace", required_argument, NULL, OPT_ROOT},
@@ -97,7 +118,7 @@ static int parse(struct args *args, int argc, char **argv) {
                                           {NULL, 0, NULL, 0}};
     int opt;
     optind = 0;
-    while ((opt = getopt_long(argc, argv, "o:h", longs, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, "o:H:h", longs, NULL)) != -1) {
         if (opt == 'h') {
             usage(stdout);
             return 1 + CMD_OK;
@@ -109,6 +130,10 @@ static int parse(struct args *args, int argc, char **argv) {
     if (args->from == NULL || args->to == NULL || optind != argc) {
         fputs("ztunctl explain: --from NS/POD and --to WHERE are needed (ztunctl help explain)\n",
               stderr);
+        return 1 + CMD_USAGE;
+    }
+    if (args->n_headers > 0 && args->request == NULL) {
+        fputs("ztunctl explain: -H needs --request\n", stderr);
         return 1 + CMD_USAGE;
     }
     if (strcmp(args->output, "text") != 0 && strcmp(args->output, "json") != 0) {
@@ -137,26 +162,16 @@ static char *config_path(const struct args *args) {
     return path;
 }
 
-static struct source_file *load(const struct args *args, const char *path,
-                                struct mesh_builder **ret_builder) {
-    struct source_file_options options = {.path = path};
-    struct mesh_settings mesh = {.cluster_id = "Kubernetes"};
+static struct source_file *load(const char *path) {
+    struct source_file_options options = {.path = path, .kobj_flags = KOBJ_LEAN};
     struct source_file *source = NULL;
     struct source_file_status status;
-    struct builder_changes changes;
     int rc = source_file_new(&options, &source);
     if (rc < 0) {
         fprintf(stderr, "ztunctl explain: %s: %s\n", path, strerror(-rc));
         return NULL;
     }
-    snprintf(mesh.trust_domain, sizeof(mesh.trust_domain), "%s", args->trust_domain);
-    snprintf(mesh.cluster_domain, sizeof(mesh.cluster_domain), "%s", args->cluster_domain);
-    snprintf(mesh.root_namespace, sizeof(mesh.root_namespace), "%s", args->root_namespace);
-    snapshot_init(&mesh);
-    struct builder_options builder = {.mesh = mesh, .node = ""};
-    *ret_builder = builder_new(&builder);
-    builder_apply(*ret_builder, source_file_load(source), &changes);
-    builder_changes_fini(&changes);
+    (void)source_file_load(source);
     source_file_status(source, &status);
     if (status.n_errors > 0) {
         fprintf(stderr,
@@ -165,6 +180,31 @@ static struct source_file *load(const struct args *args, const char *path,
                 path, status.n_errors);
     }
     return source;
+}
+
+static int set_object(void *arg, const struct kobj *obj) {
+    builder_set(arg, (struct kobj *)(uintptr_t)obj);
+    return 0;
+}
+
+// The snapshot that a waypoint of this namespace has (NULL: that of each service).
+static struct mesh_builder *build(const struct args *args, const struct config_store *store,
+                                  const char *waypoint_ns) {
+    static const struct builder_l7_ops l7 = {.routes = l7_routes_compile,
+                                             .policy = l7_policy_compile};
+    struct mesh_settings mesh = {.cluster_id = "Kubernetes"};
+    struct builder_changes changes;
+    snprintf(mesh.trust_domain, sizeof(mesh.trust_domain), "%s", args->trust_domain);
+    snprintf(mesh.cluster_domain, sizeof(mesh.cluster_domain), "%s", args->cluster_domain);
+    snprintf(mesh.root_namespace, sizeof(mesh.root_namespace), "%s", args->root_namespace);
+    snapshot_init(&mesh);
+    struct builder_options options = {
+        .mesh = mesh, .node = "", .l7 = &l7, .proxy_namespace = waypoint_ns};
+    struct mesh_builder *builder = builder_new(&options);
+    (void)config_store_each(store, KOBJ_N_KINDS, set_object, builder);
+    builder_commit(builder, &changes);
+    builder_changes_fini(&changes);
+    return builder;
 }
 
 // ---- hops --------------------------------------------------------------------------------------
@@ -225,25 +265,62 @@ static void add_hops(struct explain *explain) {
 
 // ---- the command -------------------------------------------------------------------------------
 
-static int explain(const struct args *args, const struct source_file *source) {
-    struct explain explain = {.snap = snapshot_current(), .store = source_file_store(source)};
+static void print(const struct args *args, struct explain *explain) {
+    if (args->with_hops) {
+        add_hops(explain);
+    }
+    if (strcmp(args->output, "json") == 0) {
+        json_print(explain->out, stdout);
+    } else {
+        explain_print(explain->out, stdout);
+    }
+}
+
+// Explains on the snapshot of a waypoint's namespace. Sets *ret_ns when the destination's waypoint
+// turns out to be in another one: then nothing is printed.
+static int explain_in(const struct args *args, const struct source_file *source,
+                      const struct explain_request *request, const char *waypoint_ns,
+                      char **ret_ns) {
+    struct mesh_builder *builder = build(args, source_file_store(source), waypoint_ns);
+    struct explain explain = {
+        .snap = snapshot_current(), .store = source_file_store(source), .request = request};
     char *error = NULL;
+    int rc = CMD_OK;
     rand_seed(&explain.rand, RAND_SEED);
     if (!explain_run(&explain, args->from, args->to, &error)) {
         fprintf(stderr, "ztunctl explain: %s\n", error);
         free(error);
-        return CMD_FAILED;
-    }
-    if (args->with_hops) {
-        add_hops(&explain);
-    }
-    if (strcmp(args->output, "json") == 0) {
-        json_print(explain.out, stdout);
+        rc = CMD_FAILED;
+    } else if (waypoint_ns == NULL && explain_waypoint_ns(&explain)[0] != '\0') {
+        *ret_ns = xstrdup(explain_waypoint_ns(&explain));
     } else {
-        explain_print(explain.out, stdout);
+        print(args, &explain);
     }
     json_decref(explain.out);
-    return CMD_OK;
+    builder_free(builder);
+    snapshot_fini();
+    return rc;
+}
+
+static int explain(const struct args *args, const struct source_file *source) {
+    struct explain_request request;
+    bool has_request = args->request != NULL;
+    char *error = NULL, *ns = NULL;
+    if (has_request && !explain_request_parse(args->request, args->headers, args->n_headers,
+                                              args->to, &request, &error)) {
+        fprintf(stderr, "ztunctl explain: %s\n", error);
+        free(error);
+        return CMD_USAGE;
+    }
+    int rc = explain_in(args, source, has_request ? &request : NULL, NULL, &ns);
+    if (ns != NULL) {
+        rc = explain_in(args, source, has_request ? &request : NULL, ns, NULL);
+    }
+    free(ns);
+    if (has_request) {
+        explain_request_fini(&request);
+    }
+    return rc;
 }
 
 int cmd_explain(int argc, char **argv) {
@@ -256,14 +333,11 @@ int cmd_explain(int argc, char **argv) {
         return rc - 1;
     }
     char *path = config_path(&args);
-    struct mesh_builder *builder = NULL;
-    struct source_file *source = path != NULL ? load(&args, path, &builder) : NULL;
+    struct source_file *source = path != NULL ? load(path) : NULL;
     rc = CMD_FAILED;
     if (source != NULL) {
         rc = explain(&args, source);
-        builder_free(builder);
         source_file_free(source);
-        snapshot_fini();
     }
     free(path);
     return rc;

@@ -13,10 +13,13 @@
 #include "common/mesh/config_store.h"
 #include "common/mesh/route.h"
 
+struct explain_request; // cmd_explain_http.h
+
 struct explain {
     const struct snapshot *snap;
     const struct config_store *store;
     const struct workload *source;
+    const struct explain_request *request; // NULL: of a flow only
     struct rand rand; // seeded: the same answer every time
     json_t *out;
 };
@@ -25,6 +28,9 @@ struct explain {
 // `default` when there is none); `to`: HOST[:PORT], IP[:PORT]. False: *ret_error says why.
 MUST_USE bool explain_run(struct explain *explain, const char *from, const char *to,
                           char **ret_error);
+// The namespace of the waypoint that the destination is bound to, "" = none: what applies there
+// depends on it (builder_options.proxy_namespace). After explain_run.
+const char *explain_waypoint_ns(const struct explain *explain);
 void explain_print(const json_t *out, FILE *file);
 
 // ---- cmd_explain_capture.c ---------------------------------------------------------------------

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "common/base/buf.h"
-#include "ctl/cmd_explain.h"
+#include "ctl/cmd_explain_http.h"
 #include "ctl/local_json.h"
 
 static void set_text(json_t *object, const char *key, const char *text) {
@@ -239,6 +239,67 @@ static void follow_waypoint(struct explain *explain, const struct route *route,
                 "it reaches the waypoint, which decides by its own policies and goes on");
 }
 
+static void follow_http(struct explain *explain, const struct addr *dst,
+                        const struct route *route) {
+    struct service *service = snapshot_service_by_addr(explain->snap, dst);
+    if (service != NULL) {
+        set_text(explain->out, "boundTo", service->waypoint);
+    }
+    if (explain->request != NULL) {
+        explain_http(explain, dst, route);
+    }
+}
+
+static json_t *chosen_of(const json_t *list) {
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item) {
+        if (js_bool(item, "chosen", false)) {
+            return item;
+        }
+    }
+    return NULL;
+}
+
+// What becomes of a request at its waypoint.
+static void judge_http(struct explain *explain) {
+    const json_t *http = js_get(explain->out, "http"), *answer = js_get(http, "answer");
+    const json_t *destination = chosen_of(js_get(http, "destinations"));
+    const json_t *endpoint = chosen_of(js_get(destination, "endpoints"));
+    double percent = json_number_value(js_get(destination, "percent"));
+    struct buf text;
+    bool is_allowed = true;
+    buf_init(&text, SIZE_MAX);
+    if (answer == NULL) {
+        answer = js_get(destination, "answer");
+    }
+    if (answer != NULL) {
+        long long status = js_int(answer, "status", 0), grpc = js_int(answer, "grpcStatus", 0);
+        is_allowed = status < 400 && grpc == 0;
+        buf_printf(&text, "the waypoint answers %lld", status);
+        if (grpc != 0) {
+            buf_printf(&text, " with grpc-status %lld", grpc);
+        }
+        buf_printf(&text, " by itself (%s)", js_str(answer, "details", ""));
+    } else if (endpoint != NULL) {
+        buf_printf(&text, "the waypoint sends it on, here to %s %s",
+                   js_str(endpoint, "workload", ""), js_str(endpoint, "address", ""));
+    }
+    if (text.len > 0 && destination != NULL && percent < 100) {
+        buf_printf(&text, "; such is the lot of %.6g %% of these requests", percent);
+    }
+    if (text.len > 0) {
+        set_verdict(explain, is_allowed, buf_cstr(&text));
+    }
+    buf_fini(&text);
+}
+
+const char *explain_waypoint_ns(const struct explain *explain) {
+    const struct service *waypoint =
+        snapshot_service(explain->snap, js_str(explain->out, "boundTo", ""));
+    return waypoint != NULL ? waypoint->ns : "";
+}
+
 static void follow_route(struct explain *explain, const struct addr *dst) {
     struct buf trace;
     struct route route;
@@ -263,6 +324,8 @@ static void follow_route(struct explain *explain, const struct addr *dst) {
         judge_one(explain, route.destination, is_hbone ? &route.inner : &route.target,
                   is_hbone ? route.authority : NULL);
     }
+    follow_http(explain, dst, &route);
+    judge_http(explain);
     if (route.action == ROUTE_REFUSE) {
         set_verdict(explain, false, route_refusal_text((enum route_refusal)route.refusal));
     } else if (route.action == ROUTE_PASSTHROUGH) {
@@ -295,6 +358,7 @@ bool explain_run(struct explain *explain, const char *from, const char *to, char
     if (is_captured) {
         follow_route(explain, &destination.addr);
     } else {
+        follow_http(explain, &destination.addr, NULL);
         follow_plain(explain, &destination.addr);
     }
     return true;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <string.h>
 
-#include "ctl/cmd_explain.h"
+#include "ctl/cmd_explain_http.h"
 #include "ctl/local_json.h"
 
 static void line(FILE *out, const char *title, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -131,6 +131,7 @@ void explain_print(const json_t *out, FILE *file) {
     }
     print_route(js_get(out, "route"), file);
     print_candidates(js_get(out, "candidates"), file);
+    explain_print_http(js_get(out, "http"), file);
     const json_t *allowed = js_get(out, "verdict.allowed");
     line(file, "verdict", "%s: %s",
          json_is_null(allowed)   ? "UNKNOWN"

@@ -443,3 +443,15 @@ size_t l7_lb_levels(struct l7_lb *lb, uint64_t now_ms, struct l7_lb_level *level
     }
     return lb->n_levels;
 }
+
+bool l7_lb_level_of(const struct l7_lb *lb, size_t host, size_t *ret_level) {
+    for (size_t i = 0; i < lb->n_levels; i++) {
+        for (uint32_t k = 0; k < lb->levels[i].n_hosts; k++) {
+            if (lb->levels[i].hosts[k] == host) {
+                *ret_level = i;
+                return true;
+            }
+        }
+    }
+    return false;
+}

@@ -97,6 +97,8 @@ struct l7_lb_level {
     bool is_panic;
 };
 size_t l7_lb_levels(struct l7_lb *lb, uint64_t now_ms, struct l7_lb_level *levels, size_t cap);
+// The level that spec.hosts[host] is in. False: it is not used from the client's place.
+bool l7_lb_level_of(const struct l7_lb *lb, size_t host, size_t *ret_level);
 
 // The hash of a request under a policy with RING or MAGLEV. False: the request has no key.
 // A cookie that is to be made: *ret_cookie is the whole Set-Cookie value in the arena (else empty),

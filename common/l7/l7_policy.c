@@ -37,14 +37,22 @@ struct l7_policy {
     struct arena arena;
     const struct target *targets; // the service first
     const struct l7_subset *subsets;
-    uint32_t n_targets, n_subsets;
+    const struct l7_source *sources;
+    uint32_t n_targets, n_subsets, n_sources;
     bool has_authz;
+    const struct l7_tls_ops *tls_ops; // NULL: none
 };
 
 struct build {
     struct l7_policy *policy;
     const struct builder_l7_input *in;
     const struct kobj *obj;
+};
+
+// A trafficPolicy, and whose it is.
+struct written {
+    const struct kobj_traffic_policy *policy; // NULL: none
+    const struct l7_source *source;
 };
 
 static const struct l7_settings defaults = {
@@ -285,6 +293,17 @@ static void set_tls(struct build *build, const struct kobj_client_tls *from,
                                   .skips_verify = from->insecure_skip_verify == TRI_TRUE};
 }
 
+bool l7_tls_is_on(const struct l7_tls_policy *tls) {
+    return tls->is_set && (tls->mode == TLS_MODE_SIMPLE || tls->mode == TLS_MODE_MUTUAL);
+}
+
+static void take_credentials(struct build *build, struct l7_tls_policy *tls) {
+    const struct l7_tls_ops *ops = build->policy->tls_ops;
+    if (ops != NULL && l7_tls_is_on(tls)) {
+        tls->credentials = ops->take(tls);
+    }
+}
+
 static void set_rest(struct build *build, const struct kobj_traffic_policy *from,
                      struct l7_settings *ret) {
     if (from->tunnel != NULL) {
@@ -309,32 +328,40 @@ static void set_rest(struct build *build, const struct kobj_traffic_policy *from
 // Merging
 
 // The blocks that `from` has take the place of those in `ret`; with `all`, absent ones too.
-static void apply(struct build *build, const struct kobj_traffic_policy *from, bool all,
+static void apply(struct build *build, const struct written *written, bool all,
                   struct l7_settings *ret) {
+    const struct kobj_traffic_policy *from = written->policy;
+    const struct l7_origin origin = {.source = written->source, .pos = from->pos};
     if (from->load_balancer != NULL || all) {
         set_lb(build, from->load_balancer, &ret->lb);
+        ret->lb_origin = origin;
     }
     if (from->connection_pool != NULL || all) {
         set_pool(from->connection_pool, &ret->pool);
+        ret->pool_origin = origin;
     }
     if (from->outlier != NULL || all) {
         set_outlier(build, from->outlier, ret);
+        ret->outlier_origin = origin;
     }
     if (from->tls != NULL || all) {
         set_tls(build, from->tls, &ret->tls);
+        ret->tls_origin = origin;
     }
     set_rest(build, from, ret);
 }
 
-static void apply_for_port(struct build *build, const struct kobj_traffic_policy *from,
-                           uint16_t port, struct l7_settings *ret) {
+static void apply_for_port(struct build *build, const struct written *written, uint16_t port,
+                           struct l7_settings *ret) {
+    const struct kobj_traffic_policy *from = written->policy;
     if (from == NULL) {
         return;
     }
-    apply(build, from, false, ret);
+    apply(build, written, false, ret);
     for (uint32_t i = 0; i < from->n_ports; i++) {
         if (port != 0 && from->ports[i].port == port) {
-            apply(build, &from->ports[i].policy, true, ret);
+            const struct written of_port = {&from->ports[i].policy, written->source};
+            apply(build, &of_port, true, ret);
             return;
         }
     }
@@ -349,9 +376,9 @@ static void add_port(struct port_settings *ports, uint32_t *n, uint16_t port) {
     ports[(*n)++].port = port;
 }
 
-static void set_target(struct build *build, const struct kobj_traffic_policy *whole,
-                       const struct kobj_traffic_policy *subset, struct target *target) {
-    const struct kobj_traffic_policy *policies[] = {whole, subset};
+static void set_target(struct build *build, const struct written *whole,
+                       const struct written *subset, struct target *target) {
+    const struct kobj_traffic_policy *policies[] = {whole->policy, subset->policy};
     size_t max = 1;
     for (size_t p = 0; p < ARRAY_LEN(policies); p++) {
         max += policies[p] != NULL ? policies[p]->n_ports : 0;
@@ -367,22 +394,47 @@ static void set_target(struct build *build, const struct kobj_traffic_policy *wh
         ports[i].settings = defaults;
         apply_for_port(build, whole, ports[i].port, &ports[i].settings);
         apply_for_port(build, subset, ports[i].port, &ports[i].settings);
+        take_credentials(build, &ports[i].settings.tls);
     }
     target->ports = ports;
 }
 
 static void set_subset(struct build *build, const struct kobj_subset *from,
-                       struct l7_subset *subset) {
+                       const struct l7_source *source, struct l7_subset *subset) {
     struct label *labels = alloc(build, from->labels.n, sizeof(*labels));
     for (uint32_t i = 0; i < from->labels.n; i++) {
         labels[i] = (struct label){text(build, from->labels.items[i].key),
                                    text(build, from->labels.items[i].value)};
     }
-    *subset = (struct l7_subset){text(build, from->name), labels, from->labels.n};
+    *subset = (struct l7_subset){.name = text(build, from->name),
+                                 .origin = {.source = source, .pos = from->pos},
+                                 .labels = labels,
+                                 .n_labels = from->labels.n};
+}
+
+static const struct l7_source *list_sources(struct build *build) {
+    const struct builder_l7_input *in = build->in;
+    struct l7_source *sources = alloc(build, in->n_destination_rules, sizeof(*sources));
+    for (uint32_t i = 0; i < in->n_destination_rules; i++) {
+        const struct kobj *obj = in->destination_rules[i];
+        sources[i] = (struct l7_source){.kind = text(build, obj->kind_name),
+                                        .ns = text(build, obj->meta.ns),
+                                        .name = text(build, obj->meta.name),
+                                        .file = text(build, obj->file)};
+    }
+    return sources;
 }
 
 static void policy_free(struct leaf_ext *ext) {
     struct l7_policy *policy = CONTAINER_OF(ext, struct l7_policy, ext);
+    for (uint32_t i = 0; i < policy->n_targets; i++) {
+        for (uint32_t k = 0; k < policy->targets[i].n_ports; k++) {
+            void *credentials = policy->targets[i].ports[k].settings.tls.credentials;
+            if (credentials != NULL) {
+                policy->tls_ops->give(credentials);
+            }
+        }
+    }
     arena_fini(&policy->arena);
     free(policy);
 }
@@ -398,11 +450,12 @@ static bool is_known(const struct target *targets, uint32_t n, const char *name)
 
 static void merge_rules(struct build *build) {
     const struct builder_l7_input *in = build->in;
-    const struct kobj_traffic_policy *whole = NULL;
+    const struct l7_source *sources = list_sources(build);
+    struct written whole = {0}, none = {0};
     size_t max = 1;
     for (uint32_t i = 0; i < in->n_destination_rules; i++) {
         const struct kobj_destination_rule *rule = in->destination_rules[i]->destination_rule;
-        whole = whole != NULL ? whole : rule->policy;
+        whole = whole.policy != NULL ? whole : (struct written){rule->policy, &sources[i]};
         max += rule->n_subsets;
     }
     struct target *targets = alloc(build, max, sizeof(*targets));
@@ -410,7 +463,7 @@ static void merge_rules(struct build *build) {
     uint32_t n = 1;
     build->obj = in->n_destination_rules > 0 ? in->destination_rules[0] : NULL;
     targets[0].subset.name = "";
-    set_target(build, whole, NULL, &targets[0]);
+    set_target(build, &whole, &none, &targets[0]);
     for (uint32_t i = 0; i < in->n_destination_rules; i++) {
         const struct kobj_destination_rule *rule = in->destination_rules[i]->destination_rule;
         build->obj = in->destination_rules[i];
@@ -420,8 +473,9 @@ static void merge_rules(struct build *build) {
                             rule->subsets[s].name);
                 continue;
             }
-            set_subset(build, &rule->subsets[s], &targets[n].subset);
-            set_target(build, whole, rule->subsets[s].policy, &targets[n]);
+            const struct written subset = {rule->subsets[s].policy, &sources[i]};
+            set_subset(build, &rule->subsets[s], &sources[i], &targets[n].subset);
+            set_target(build, &whole, &subset, &targets[n]);
             subsets[n - 1] = targets[n].subset;
             n++;
         }
@@ -430,6 +484,8 @@ static void merge_rules(struct build *build) {
     build->policy->n_targets = n;
     build->policy->subsets = subsets;
     build->policy->n_subsets = n - 1;
+    build->policy->sources = sources;
+    build->policy->n_sources = in->n_destination_rules;
 }
 
 struct leaf *l7_policy_compile(void *arg, const struct builder_l7_input *in) {
@@ -439,6 +495,7 @@ struct leaf *l7_policy_compile(void *arg, const struct builder_l7_input *in) {
     struct l7_policy *policy = xcalloc(1, sizeof(*policy));
     arena_init(&policy->arena, SIZE_MAX);
     policy->has_authz = in->n_authz > 0;
+    policy->tls_ops = arg;
     struct slice key;
     CHECK(arena_copy(&policy->arena, in->service->leaf.key, &key));
     leaf_ext_init(&policy->ext, key, policy_free);
@@ -490,6 +547,11 @@ const struct l7_settings *l7_policy_find(const struct l7_policy *policy, const c
 size_t l7_policy_subsets(const struct l7_policy *policy, const struct l7_subset **ret_subsets) {
     *ret_subsets = policy != NULL ? policy->subsets : NULL;
     return policy != NULL ? policy->n_subsets : 0;
+}
+
+size_t l7_policy_sources(const struct l7_policy *policy, const struct l7_source **ret_sources) {
+    *ret_sources = policy != NULL ? policy->sources : NULL;
+    return policy != NULL ? policy->n_sources : 0;
 }
 
 bool l7_policy_has_authz(const struct l7_policy *policy) {

@@ -11,6 +11,7 @@
 // any thread reads. Texts end in NUL and are "" when absent.
 #pragma once
 
+#include "common/l7/l7_source.h"
 #include "common/mesh/builder_l7.h"
 
 enum l7_lb_kind {
@@ -99,6 +100,14 @@ struct l7_tls_policy {
     const char *const *sans;
     uint32_t n_sans;
     bool skips_verify;
+    void *credentials; // l7_tls_ops'; NULL: there are none
+};
+
+// What files and Secrets a TLS policy names is the program's to read: a policy takes credentials
+// for each of its settings with SIMPLE or MUTUAL (control thread), and gives them back (any).
+struct l7_tls_ops {
+    void *(*take)(const struct l7_tls_policy *tls);
+    void (*give)(void *credentials);
 };
 
 struct l7_settings {
@@ -113,10 +122,13 @@ struct l7_settings {
     uint8_t proxy_protocol; // enum kobj_proxy_protocol
     const char *tunnel_protocol, *tunnel_host; // "CONNECT", "POST", "" = none
     uint16_t tunnel_port;
+    // Whose these blocks are: the trafficPolicy, or the port-level settings.
+    struct l7_origin lb_origin, pool_origin, outlier_origin, tls_origin;
 };
 
 struct l7_subset {
     const char *name;
+    struct l7_origin origin;
     const struct label *labels; // all must be there
     uint32_t n_labels;
 };
@@ -130,10 +142,16 @@ const struct l7_settings *l7_policy_find(const struct l7_policy *policy, const c
                                          uint16_t port, const struct l7_subset **ret_subset);
 // Its subsets, for dumps.
 size_t l7_policy_subsets(const struct l7_policy *policy, const struct l7_subset **ret_subsets);
+// The objects that it was made of, in the order in which they count.
+size_t l7_policy_sources(const struct l7_policy *policy, const struct l7_source **ret_sources);
 // AuthorizationPolicies are for this service's waypoint. Whoever does not evaluate them refuses.
 bool l7_policy_has_authz(const struct l7_policy *policy);
 
-// builder_l7_ops.policy: NULL when nothing concerns the service.
+// TLS with the server itself, beside that of the mesh.
+bool l7_tls_is_on(const struct l7_tls_policy *tls);
+
+// builder_l7_ops.policy: NULL when nothing concerns the service. `arg`: struct l7_tls_ops, which
+// outlives the leaf; NULL: nothing is read.
 struct leaf *l7_policy_compile(void *arg, const struct builder_l7_input *in);
 static inline const struct l7_policy *l7_policy_of_leaf(const struct leaf *leaf) {
     return (const struct l7_policy *)leaf;

@@ -8,16 +8,11 @@
 #pragma once
 
 #include "common/l7/l7_regex.h"
+#include "common/l7/l7_source.h"
 #include "common/l7/l7_template.h"
-#include "common/mesh/kobj.h"
 #include "common/mesh/model.h"
 
 enum { L7_PPM = 1000000 }; // probabilities are in parts of this
-
-// Where a rule was written.
-struct l7_source {
-    const char *kind, *ns, *name, *file;
-};
 
 enum l7_header_action { L7_HEADER_REMOVE, L7_HEADER_SET, L7_HEADER_ADD };
 struct l7_header_op {

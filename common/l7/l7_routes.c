@@ -316,6 +316,47 @@ static size_t first_by_expression(const struct l7_routes *routes, struct asking 
     return best;
 }
 
+static enum l7_trace_how how_of_path(const struct l7_entry *entry) {
+    switch (entry->path_kind) {
+    case L7_PATH_IS:
+        return L7_HOW_EXACT;
+    case L7_PATH_UNDER:
+        return L7_HOW_SEGMENTS;
+    case L7_PATH_MATCHES:
+        return L7_HOW_REGEX;
+    default:
+        return L7_HOW_PREFIX;
+    }
+}
+
+static enum l7_trace_how how_of_cond(const struct l7_cond *cond) {
+    static const uint8_t how[] = {[L7_COND_PRESENT] = L7_HOW_PRESENT,
+                                  [L7_COND_EXACT] = L7_HOW_EXACT,
+                                  [L7_COND_PREFIX] = L7_HOW_PREFIX,
+                                  [L7_COND_REGEX] = L7_HOW_REGEX};
+    return (enum l7_trace_how)how[cond->match];
+}
+
+// What decided, for the trace.
+static void note_cause(const struct asking *asking, const struct l7_entry *entry,
+                       struct l7_trace_step *step) {
+    if (step->miss == L7_MISS_PATH) {
+        step->how = (uint8_t)how_of_path(entry);
+        step->want = (const char *)entry->path.ptr;
+    } else if (step->miss == L7_MISS_PORT) {
+        step->port = entry->selector->port;
+    } else if (step->miss == L7_MISS_SOURCE_NAMESPACE) {
+        step->want = entry->selector->ns;
+    } else if (asking->failed != NULL) {
+        step->how = (uint8_t)how_of_cond(asking->failed);
+        step->name = (const char *)asking->failed->name.ptr;
+        step->want = (const char *)asking->failed->text.ptr;
+    } else if (asking->failed_label != NULL) {
+        step->name = asking->failed_label->key;
+        step->want = asking->failed_label->value;
+    }
+}
+
 // One rule after the other, noting why it is passed over. Selectors come first, as in the trace of
 // a mesh whose clients do not have the rule at all.
 static size_t first_traced(const struct l7_routes *routes, struct asking *asking,
@@ -330,14 +371,8 @@ static size_t first_traced(const struct l7_routes *routes, struct asking *asking
         bool is_selected = step.miss == L7_MISS_NONE || step.miss >= L7_MISS_PATH;
         if (is_selected && !path_matches(entry, asking->request->path)) {
             step.miss = L7_MISS_PATH;
-            step.want = (const char *)entry->path.ptr;
-        } else if (asking->failed != NULL) {
-            step.name = (const char *)asking->failed->name.ptr;
-            step.want = (const char *)asking->failed->text.ptr;
-        } else if (asking->failed_label != NULL) {
-            step.name = asking->failed_label->key;
-            step.want = asking->failed_label->value;
         }
+        note_cause(asking, entry, &step);
         if (trace->n < trace->cap) {
             trace->steps[trace->n] = step;
         }

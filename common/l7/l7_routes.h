@@ -42,10 +42,20 @@ enum l7_miss {
 #undef L7_MISS
 };
 const char *l7_miss_text(enum l7_miss miss);
+// How the condition that decided compares.
+enum l7_trace_how {
+    L7_HOW_PRESENT,
+    L7_HOW_EXACT,
+    L7_HOW_PREFIX,
+    L7_HOW_SEGMENTS, // prefix of whole path segments
+    L7_HOW_REGEX,
+};
 struct l7_trace_step {
     const struct l7_route *route;
     struct kobj_pos pos; // of the match; of the rule when it has none
     uint8_t miss; // enum l7_miss; NONE: this one matched, and is the last
+    uint8_t how; // enum l7_trace_how; PATH and later
+    uint16_t port; // PORT: the one that it is for
     const char *name; // of the header, query parameter or label that decided; ""
     const char *want; // its condition, the text of the rule; ""
 };

@@ -11,7 +11,7 @@
 #include "common/base/check.h"
 #include "ctl/cmd.h"
 #include "ctl/cmd_explain.h"
-#include "tests/unit/base/unit.h"
+#include "tests/unit/ctl/ctl_run.h"
 
 static char dir[64];
 
@@ -81,34 +81,7 @@ static const char mesh[] =
                                     "['*/sa/bad']}}]}]}\n";
 
 static int run(const char *const *args, char **ret_out, char **ret_err) {
-    char *argv[16] = {xstrdup("explain")};
-    int argc = 1, saved[2] = {dup(1), dup(2)};
-    FILE *files[2] = {tmpfile(), tmpfile()};
-    char *texts[2];
-    for (; *args != NULL; args++) {
-        argv[argc++] = xstrdup(*args);
-    }
-    fflush(stdout);
-    fflush(stderr);
-    dup2(fileno(files[0]), 1);
-    dup2(fileno(files[1]), 2);
-    int code = cmd_explain(argc, argv);
-    fflush(stdout);
-    fflush(stderr);
-    for (int i = 0; i < 2; i++) {
-        dup2(saved[i], i + 1);
-        close(saved[i]);
-        long len = lseek(fileno(files[i]), 0, SEEK_END);
-        texts[i] = xcalloc(1, (size_t)len + 1);
-        assert_int_equal(pread(fileno(files[i]), texts[i], (size_t)len, 0), len);
-        fclose(files[i]);
-    }
-    for (int i = 0; i < argc; i++) {
-        free(argv[i]);
-    }
-    *ret_out = texts[0];
-    *ret_err = texts[1];
-    return code;
+    return ctl_run(cmd_explain, "explain", args, ret_out, ret_err);
 }
 
 static int setup(void **state) {

@@ -648,7 +648,7 @@ static void test_hosts(void **state) {
     bed.endpoints[3].target_ports = no_port;
     struct l7_host hosts[8];
     static const struct label v1 = {"version", "v1"};
-    const struct l7_subset subset = {"v1", &v1, 1};
+    const struct l7_subset subset = {.name = "v1", .labels = &v1, .n_labels = 1};
     assert_int_equal(l7_lb_hosts(&bed.service, NULL, 0, hosts, 8), 2);
     assert_int_equal(hosts[0].weight, 1);
     assert_int_equal(hosts[0].addr.port, 8080);

@@ -600,17 +600,23 @@ static void test_trace(void **state) {
     static const struct {
         enum l7_miss miss;
         const char *name, *want;
-    } expect[] = {{L7_MISS_PORT, "", ""},   {L7_MISS_SOURCE_LABELS, "app", "x"},
-                  {L7_MISS_PATH, "", "/c"}, {L7_MISS_HEADER, "x-user", "me"},
-                  {L7_MISS_QUERY, "q", ""}, {L7_MISS_METHOD, "", "PUT"},
-                  {L7_MISS_NONE, "", ""}};
+        enum l7_trace_how how;
+    } expect[] = {{L7_MISS_PORT, "", "", L7_HOW_PRESENT},
+                  {L7_MISS_SOURCE_LABELS, "app", "x", L7_HOW_PRESENT},
+                  {L7_MISS_PATH, "", "/c", L7_HOW_PREFIX},
+                  {L7_MISS_HEADER, "x-user", "me", L7_HOW_EXACT},
+                  {L7_MISS_QUERY, "q", "", L7_HOW_PRESENT},
+                  {L7_MISS_METHOD, "", "PUT", L7_HOW_EXACT},
+                  {L7_MISS_NONE, "", "", L7_HOW_PRESENT}};
     assert_int_equal(trace.n, ARRAY_LEN(expect));
     for (size_t i = 0; i < trace.n; i++) {
         assert_int_equal(steps[i].miss, expect[i].miss);
         assert_string_equal(steps[i].name, expect[i].name);
         assert_string_equal(steps[i].want, expect[i].want);
+        assert_int_equal(steps[i].how, expect[i].how);
         assert_true(strlen(l7_miss_text(expect[i].miss)) > 3);
     }
+    assert_int_equal(steps[0].port, 8080);
     assert_int_equal(steps[2].pos.line, 9);
     // A buffer that is too small counts on.
     trace = (struct l7_trace){.steps = steps, .cap = 2};
