@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "waypoint/bindings.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/hash.h"
+#include "common/obs/metrics.h"
 #include "waypoint/conn.h"
 #include "waypoint/waypoint.h"
 
@@ -62,12 +64,16 @@ bool bindings_may_wait(const struct wworker *worker) {
     return !worker->is_draining;
 }
 
+// One timer for those who wait and those who are to go.
+static void arm(struct wworker *worker, uint64_t due) {
+    if (!timer_is_armed(&worker->waiting_timer) || due < worker->waiting_timer.due) {
+        timer_set(&worker->loop->timers, &worker->waiting_timer, due);
+    }
+}
+
 void bindings_wait(struct wworker *worker, struct wconn *conn) {
     list_push_back(&worker->waiting, &conn->waiting);
-    if (!timer_is_armed(&worker->waiting_timer)) {
-        timer_set(&worker->loop->timers, &worker->waiting_timer,
-                  worker->loop->now + BINDINGS_WAIT_MS * NS_PER_MS);
-    }
+    arm(worker, worker->loop->now + BINDINGS_WAIT_MS * NS_PER_MS);
 }
 
 static void ask_again(struct wworker *worker) {
@@ -83,13 +89,108 @@ static void ask_again(struct wworker *worker) {
         }
     }
     if (due != TIME_NEVER) {
-        timer_set(&worker->loop->timers, &worker->waiting_timer, due);
+        arm(worker, due);
+    }
+}
+
+// ---- open connections of what is bound elsewhere -----------------------------------------------
+
+static uint64_t deadline_of(const struct wworker *worker) {
+    return worker->config->rebind_ms * NS_PER_MS;
+}
+
+static void count(const struct wconn *conn, const char *reason) {
+    struct slice label = slice_str(reason);
+    metric_count(METRIC_FLOWS_REBOUND, &label, 1, conn->worker->loop->now);
+}
+
+// The binding of what the connection is to, as it is now; NULL: that is gone.
+static const char *binding_of(const struct snapshot *snap, const struct wconn *conn) {
+    if (conn->service != NULL) {
+        const struct service *service =
+            snapshot_service(snap, (const char *)conn->service->leaf.key.ptr);
+        return service != NULL ? service->waypoint : NULL;
+    }
+    const struct workload *workload =
+        snapshot_workload_by_uid(snap, (const char *)conn->workload->leaf.key.ptr);
+    return workload != NULL ? workload->waypoint : NULL;
+}
+
+static void tell(struct wconn *conn) {
+    conn->was_told = true;
+    if (conn->ops->drain != NULL) {
+        count(conn, "told");
+        conn->ops->drain(conn);
+    }
+}
+
+static void follow(struct wconn *conn, uint64_t now) {
+    uint64_t age = now - conn->rebound_at, deadline = deadline_of(conn->worker);
+    bool can_end = conn->ops->end != NULL, is_over = age >= deadline;
+    if (!conn->was_told) {
+        tell(conn);
+        return;
+    }
+    if (!can_end) {
+        is_over = age >= deadline + BINDINGS_TCP_GRACE_MS * NS_PER_MS;
+    }
+    if (can_end && age >= MIN(deadline, BINDINGS_TOLD_MS * NS_PER_MS) && conn->ops->end(conn)) {
+        count(conn, is_over ? "deadline" : "quiet");
+    } else if (is_over) {
+        count(conn, "cut");
+        wconn_cut(conn, FLOW_REBIND);
+    }
+}
+
+static void sweep(struct wworker *worker) {
+    uint64_t now = worker->loop->now;
+    bool is_any = false;
+    LIST_EACH_SAFE(node, &worker->conns) {
+        struct wconn *conn = LIST_ITEM(node, struct wconn, node);
+        if (conn->rebound_at != 0 && conn->ops != NULL) {
+            is_any = true;
+            follow(conn, now);
+        }
+    }
+    if (is_any) {
+        arm(worker, now + BINDINGS_SWEEP_MS * NS_PER_MS);
+    }
+}
+
+void bindings_follow(struct wconn *conn, const char *waypoint) {
+    struct wworker *worker = conn->worker;
+    if (deadline_of(worker) == 0 || conn->rebound_at != 0) {
+        return;
+    }
+    char text[300];
+    snprintf(text, sizeof(text), waypoint[0] != '\0' ? "now through waypoint %s" : "now direct%s",
+             waypoint);
+    wconn_set_detail(conn, text);
+    conn->rebound_at = worker->loop->now;
+    arm(worker, worker->loop->now);
+}
+
+static void look_at_open(struct wworker *worker, const struct snapshot *snap, const char *key) {
+    LIST_EACH(node, &worker->conns) {
+        struct wconn *conn = LIST_ITEM(node, struct wconn, node);
+        if (conn->ops == NULL || (conn->service == NULL && conn->workload == NULL)) {
+            continue;
+        }
+        const char *waypoint = binding_of(snap, conn);
+        if (waypoint != NULL && strcmp(waypoint, key) != 0) {
+            bindings_follow(conn, waypoint);
+        } else if (conn->rebound_at != 0) {
+            conn->rebound_at = 0; // what its client was told stays true
+            wconn_set_detail(conn, NULL);
+        }
     }
 }
 
 static void on_timer(struct timer *timer, uint64_t now) {
     (void)now;
-    ask_again(CONTAINER_OF(timer, struct wworker, waiting_timer));
+    struct wworker *worker = CONTAINER_OF(timer, struct wworker, waiting_timer);
+    ask_again(worker);
+    sweep(worker);
 }
 
 void bindings_news(struct wworker *worker) {
@@ -110,6 +211,7 @@ void bindings_news(struct wworker *worker) {
         }
     }
     ask_again(worker);
+    look_at_open(worker, snap, key);
 }
 
 void bindings_init(struct wworker *worker) {

@@ -6,6 +6,10 @@
 // BINDINGS_LINGER_MS. (A service that is bound to another waypoint is refused at once: its policy
 // is that one's.)
 //
+// Connections that are open when their service, or workload, is bound elsewhere follow it: HTTP
+// clients are told (GOAWAY, Connection: close) and idle connections ended; what is left at
+// --rebind-deadline ends there.
+//
 // Thread: the worker's.
 #pragma once
 
@@ -18,6 +22,9 @@ enum {
     BINDINGS_WAIT_MS = 2000,
     BINDINGS_WAITING_MAX = 256, // connections of a worker; more are refused at once
     BINDINGS_LINGER_MS = 30000,
+    BINDINGS_TOLD_MS = 1000, // an idle HTTP connection is ended this long after it was told
+    BINDINGS_SWEEP_MS = 100,
+    BINDINGS_TCP_GRACE_MS = 1000, // beyond the deadline, at which the client's proxy ends it
 };
 
 void bindings_init(struct wworker *worker);
@@ -26,6 +33,8 @@ void bindings_fini(struct wworker *worker);
 void bindings_served(struct wworker *worker, const struct service *service);
 // It is bound to no waypoint, and was bound to this one until a while ago. NULL: false.
 bool bindings_linger(struct wworker *worker, const struct service *service);
+// The connection is to what is bound elsewhere ("": nowhere), and is to follow it.
+void bindings_follow(struct wconn *conn, const char *waypoint);
 bool bindings_may_wait(const struct wworker *worker);
 void bindings_wait(struct wworker *worker, struct wconn *conn);
 // A snapshot was published: who waits may go on.

@@ -30,6 +30,8 @@ static const struct proc_option options[] = {
     PROC_OPTIONS_TCP(struct waypoint_config),
     {"drain", "CONNECTION_TERMINATION_DEADLINE", PROC_MS_U32, FIELD(termination_ms), "TIME",
      "connections live this long after SIGTERM"},
+    {"rebind-deadline", "REBIND_DEADLINE", PROC_MS_U32, FIELD(rebind_ms), "TIME",
+     "connections live this long after their service was bound elsewhere; 0 = any"},
     {"access-log", NULL, PROC_TRISTATE, FIELD(access_log), "BOOL",
      "a line for each HTTP request; default: when MeshConfig has an accessLogFile"},
     {"access-log-format", NULL, PROC_TEXT, FIELD(access_log_format), "TEXT",
@@ -76,6 +78,7 @@ static void set_defaults(struct waypoint_config *config) {
         .keepalive_interval_s = 180,
         .keepalive_probes = 9,
         .termination_ms = 5000,
+        .rebind_ms = 30000,
         .access_log = -1,
         .response_baggage = true,
     };

@@ -30,6 +30,7 @@ struct waypoint_config {
     bool keepalive, user_timeout;
     uint32_t keepalive_s, keepalive_interval_s, keepalive_probes;
     // end
+    uint32_t rebind_ms; // open connections of what is bound elsewhere are ended by then; 0 = never
     uint32_t termination_ms; // drain deadline
     // access log of HTTP; what is not set is MeshConfig's
     int access_log; // 1, 0; -1 = not set

@@ -161,6 +161,9 @@ static bool dispatch(struct wconn *conn, struct slice authority, bool is_last) {
     switch ((enum waypoint_verdict)target.verdict) {
     case WAYPOINT_SERVE:
         bindings_served(worker, target.service);
+        if (request.any_binding) {
+            bindings_follow(conn, "");
+        }
         serve(conn);
         return true;
     case WAYPOINT_NOT_BOUND:

@@ -36,6 +36,9 @@ struct wconn_ops {
     void (*cut)(struct wconn *conn, enum flow_end reason);
     // The process drains: finish what runs, take nothing new. NULL ok.
     void (*drain)(struct wconn *conn);
+    // Ends it in order now, if nothing runs; false: something does, or it ends already. NULL:
+    // never.
+    bool (*end)(struct wconn *conn);
     // Payload bytes so far, for lists. NULL ok.
     void (*count)(const struct wconn *conn, uint64_t *ret_sent, uint64_t *ret_received);
 };
@@ -60,7 +63,9 @@ struct wconn {
     uint16_t port; // index in service->ports
     uint8_t app_protocol; // enum app_protocol; UNKNOWN: to be sniffed
     bool is_accepted; // 200 was sent
+    bool was_told; // its service was bound elsewhere
     bool is_tcp; // carried as bytes: reported as a whole
+    uint64_t rebound_at; // when its service was bound elsewhere; 0: it is not (bindings.h)
     uint32_t checked; // worker->recheck that it was checked against
     // The upstream of the whole connection (TCP), for lists, logs and metrics.
     struct workload *destination; // referenced or NULL

@@ -205,8 +205,13 @@ static void down_drain(struct wconn *conn) {
     http_conn_drain(&((struct http_down *)conn->user)->conn);
 }
 
+static bool down_end(struct wconn *conn) {
+    struct http_down *down = conn->user;
+    return list_empty(&down->exchanges) && http_conn_end_idle(&down->conn);
+}
+
 static const struct wconn_ops http_ops = {
-    .protocol = "http", .lost = down_lost, .cut = down_cut, .drain = down_drain};
+    .protocol = "http", .lost = down_lost, .cut = down_cut, .drain = down_drain, .end = down_end};
 
 void http_down_start(struct wconn *wconn, struct duplex *duplex, struct chain *early, bool fin) {
     struct http_worker *http = wconn->worker->http;

@@ -185,6 +185,15 @@ void http_conn_drain(struct http_conn *conn) {
     http_conn_kick(conn);
 }
 
+bool http_conn_end_idle(struct http_conn *conn) {
+    if (conn->is_ended || !list_empty(&conn->streams)) {
+        return false;
+    }
+    http_conn_set_draining(conn);
+    http_conn_finish(conn);
+    return true;
+}
+
 static void set_held(struct http_conn *conn, bool is_held) {
     if (conn->duplex != NULL && conn->is_held != is_held) {
         conn->is_held = is_held;

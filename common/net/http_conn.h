@@ -136,6 +136,9 @@ bool http_conn_can_open(const struct http_conn *conn);
 void http_conn_open(struct http_conn *conn, struct http_stream *stream);
 // Server: GOAWAY, Connection: close; ends when the last stream did. Client: ends when idle.
 void http_conn_drain(struct http_conn *conn);
+// Ends in order at once, if no stream is open (false: one is, or it ends already). What the peer has
+// just sent is not answered: for connections that were idle for a while.
+bool http_conn_end_idle(struct http_conn *conn);
 // Cuts the transport; streams are reset with `reset`; on_closed follows later.
 void http_conn_abort(struct http_conn *conn, enum http_reset reset);
 

@@ -14,7 +14,8 @@ from mesh.topology import echo, read_exactly
 from test_waypoint_tcp import access, gateway, logs_of_waypoints, waypoints
 
 DEADLINE = 3  # --rebind-deadline of the lab, seconds
-ARGS = ["--ztun-arg", f"--rebind-deadline={DEADLINE}s"]
+ARGS = [a for who in ("--ztun-arg", "--waypoint-arg")
+        for a in (who, f"--rebind-deadline={DEADLINE}s")]
 
 
 def web(waypoint=None, name="web", port_name="http", **labels):
