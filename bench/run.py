@@ -15,11 +15,12 @@ import tempfile
 import time
 import traceback
 
-from suite import goals, parts, report, series, topo
+from suite import goals, l7_goals, l7_parts, parts, report, series, topo
 from suite.procs import BenchError, Proc, wait_listening
 from suite.stats import median
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+ALL_PARTS = {**parts.PARTS, **l7_parts.PARTS}
 
 
 class Context:
@@ -36,6 +37,7 @@ class Context:
         self.work_dir = tempfile.mkdtemp(prefix="zb-")
         self.log_dir = args.log_dir or f"{self.work_dir}/log"
         os.makedirs(self.log_dir, exist_ok=True)
+        self.access_log = not args.no_access_log
         self.skipped = {name for name in args.skip.split(",") if name}
         self.ztun = None
         self.results, self.warnings, self.made, self.servers = {}, [], {}, {}
@@ -135,22 +137,22 @@ def run(ctx, chosen):
         begin = time.monotonic()
         ctx.say(f"== {name}")
         try:
-            parts.PARTS[name](ctx)
+            ALL_PARTS[name](ctx)
         except (BenchError, OSError) as error:
             failed.append(name)
             ctx.warn(f"{name} failed: {error}")
         ctx.say(f"   {time.monotonic() - begin:.0f} s")
     check_control(ctx)
     return {"environment": env, "command": ctx.args.command, "quick": ctx.quick,
-            "parts_asked": ctx.args.part, "parts": chosen, "failed": failed,
+            "parts_asked": ctx.args.part, "parts": chosen, "failed": failed, "access_log": ctx.access_log,
             "rounds": ctx.rounds, "seconds": ctx.seconds, "warnings": ctx.warnings,
             "floor_place": ctx.args.floor_place, "peer_place": ctx.args.peer_place,
-            "paths": ctx.paths, "goals": goals.goal_rows(ctx), "results": ctx.results}
+            "paths": ctx.paths, "goals": goals.goal_rows(ctx) + l7_goals.goal_rows(ctx), "results": ctx.results}
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="*", help="; ".join(parts.PARTS))
+    parser.add_argument("part", nargs="*", help="; ".join(ALL_PARTS))
     parser.add_argument("--bin", required=True, help="directory of ztun and of bench/")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int)
@@ -160,6 +162,8 @@ def parse_arguments():
     parser.add_argument("--log-dir", help="keep the logs of all processes here")
     parser.add_argument("--floor-place", choices=("node", "pod"), default="pod")
     parser.add_argument("--peer-place", choices=("node", "pod"), default="node")
+    parser.add_argument("--no-access-log", action="store_true",
+                        help="the proxies of HTTP write none")
     parser.add_argument("--haproxy-bufsize", type=int, default=16384)
     parser.add_argument("--ztun-option", action="append", default=[], metavar="--FLAG=VALUE")
     parser.add_argument("--command", default="make bench", help="as the report names it")
@@ -176,7 +180,7 @@ def main():
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     ctx = Context(args)
     try:
-        chosen = parts.select(args.part, args.quick)
+        chosen = parts.select(ALL_PARTS, args.part, args.quick)
         ctx.set_up()
         data = run(ctx, chosen)
     except KeyboardInterrupt:

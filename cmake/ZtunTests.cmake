@@ -65,6 +65,19 @@ if(sources AND NOT ZTUN_FUZZ)
     ztun_test_properties(sim sim 300)
 endif()
 
+# tests/sim/waypoint/*.c: the same of the waypoint's HTTP side, against libnghttp2's own sessions
+file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/waypoint/*.c)
+if(sources AND NOT ZTUN_FUZZ)
+    add_executable(sim_waypoint ${sources} ${CMAKE_SOURCE_DIR}/tests/sim/sim_seeds.c
+        ${CMAKE_SOURCE_DIR}/tests/unit/waypoint/waypoint_bed.c)
+    target_link_libraries(sim_waypoint PRIVATE zt_waypoint zt_test_flags PkgConfig::nghttp2)
+    set_target_properties(sim_waypoint PROPERTIES
+        RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    add_dependencies(sim_tests sim_waypoint)
+    add_test(NAME sim_waypoint COMMAND sim_waypoint)
+    ztun_test_properties(sim_waypoint sim 300)
+endif()
+
 # tests/fuzz/fuzz_*.c: libFuzzer programs with ZTUN_FUZZ, else linked with a main() that replays the
 # corpus of the target and fixed mutations of it
 add_custom_target(fuzz_tests)
@@ -90,7 +103,14 @@ if(NOT ZTUN_FUZZ)
     foreach(source ${sources})
         get_filename_component(stem ${source} NAME_WE)
         add_executable(${stem} ${source})
-        target_link_libraries(${stem} PRIVATE zt_mesh zt_test_flags zt_jemalloc)
+        # The programs stand for the waypoint's own code; load tools get by with the libc.
+        set(link zt_mesh)
+        if(stem MATCHES "^waypoint_")
+            set(link zt_waypoint)
+        elseif(stem MATCHES "^l7_")
+            set(link zt_l7)
+        endif()
+        target_link_libraries(${stem} PRIVATE ${link} zt_test_flags zt_jemalloc)
         set_target_properties(${stem} PROPERTIES
             RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/bench)
         if(NOT CMAKE_BUILD_TYPE STREQUAL Release OR ZTUN_SANITIZE)

@@ -4,9 +4,9 @@
 #
 #   scripts/bench.sh [RUN.PY-ARGUMENT...]
 #
-#   QUICK=1      about four minutes instead of fifteen
+#   QUICK=1      below ten minutes instead of half an hour
 #   ROUNDS=N     interleaved rounds of each part, instead of 6 (2 with QUICK)
-#   BENCH=part   one part or several, with commas: l4-bulk, l4-requests-1000, l4-memory, self ...
+#   BENCH=part   one part or several, with commas: l4-bulk, l4-requests-1000, l4-memory, l7-plain, self ...
 #
 # Everything runs in mount, network and PID namespaces of its own, with an empty /run: the kernel
 # removes every process, link and namespace that was made when the suite ends, however it ends.

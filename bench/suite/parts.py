@@ -143,10 +143,10 @@ def flows(ctx):
 class Idle:
     """Connections that are opened, held and closed. `targets`: one address or several in turn."""
 
-    def __init__(self, ctx, targets, client_ns, count, threads=8):
+    def __init__(self, ctx, targets, client_ns, count, threads=8, flags=()):
         self.count = count
         self.proc = Proc("idleconns", [ctx.tools / "idleconns", *targets, f"--count={count}",
-                                       f"--threads={threads}", "--wait"], client_ns, ctx.log_dir,
+                                       f"--threads={threads}", "--wait", *flags], client_ns, ctx.log_dir,
                          pipes=True)
         self.proc.read_line(10)
 
@@ -370,11 +370,11 @@ PARTS = {
 NOT_QUICK = ("l4-sizes",)
 
 
-def select(names, quick):
+def select(all_parts, names, quick):
     """Parts by name or beginning of a name ("l4-bulk"); all that fit when none is named."""
     if not names:
-        return [name for name in PARTS if not (quick and name in NOT_QUICK)]
-    chosen = [p for p in PARTS if any(p == n or p.startswith(n + "-") for n in names)]
+        return [name for name in all_parts if not (quick and name in NOT_QUICK)]
+    chosen = [p for p in all_parts if any(p == n or p.startswith(n + "-") for n in names)]
     if not chosen:
-        raise BenchError(f"BENCH={','.join(names)}: there is {', '.join(PARTS)}")
+        raise BenchError(f"BENCH={','.join(names)}: there is {', '.join(all_parts)}")
     return chosen

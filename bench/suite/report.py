@@ -168,6 +168,39 @@ def connection_tables(results):
     return lines
 
 
+def http_tables(results, access_log):
+    titles = {"l7-plain-1000": "HTTP, plain reverse proxy, 1000/s open loop, 4 connections",
+              "l7-plain-saturated": "HTTP, plain reverse proxy, saturated, 32 connections",
+              "l7-waypoint-1000": "HTTP, waypoint between two ztuns, 1000/s open loop, 4 connections",
+              "l7-waypoint-saturated": "HTTP, waypoint between two ztuns, saturated, 32 connections",
+              "l7-routes": "HTTP, many rules, plain, saturated, 32 connections"}
+    lines = []
+    for key, title in titles.items():
+        if key not in results:
+            continue
+        part = results[key]
+        first = "one" if key == "l7-routes" else "waypoint"
+        rows = []
+        for name in part:
+            is_proxy = name != "direct"
+            r = ratio(pick(part, name, "cpu_us"), pick(part, first, "cpu_us")) \
+                if is_proxy and name != first and first in part else None
+            rows.append([name, cell(pick(part, name, "load", "rate")),
+                         cell(pick(part, name, "cpu_us")) if is_proxy else "-",
+                         cell(pick(part, name, "switches_per_request")) if is_proxy else "-",
+                         *[cell(pick(part, name, "load", p + "_us"))
+                           for p in ("p50", "p90", "p99")],
+                         f"{number(r[0])} ({number(r[1])}-{number(r[2])})" if r else "-"])
+        lines += ["", f"### {title}{'' if access_log else ', no access log'}", ""]
+        lines += table(["path", "requests/s", "CPU us/request, proxy", "context switches", "p50 us",
+                        "p90 us", "p99 us", f"CPU / {first}"], rows)
+        pss = results.get(key.replace("saturated", "pss")) if "saturated" in key else None
+        if pss:
+            lines += ["", "Pss after it: " + ", ".join(f"{n} {number(v / 1024)} MB"
+                                                       for n, v in pss.items()) + "."]
+    return lines
+
+
 def probe_lines(results):
     lines = []
     for key, value in results.items():
@@ -206,14 +239,14 @@ def goal_table(goals):
                      number(g["f"]), f"{by} <= {g['goal']}",
                      {True: "yes", False: "**no**", None: "-"}[g["met"]],
                      "-" if g["noise"] is None else f"{g['noise'] * 100:.0f} %"])
-    return table(["goal", "figure", "ztun", "peer", "floor", "R", "F", "wanted", "met", "noise"],
+    return table(["goal", "figure", "ours", "peer", "floor", "R", "F", "wanted", "met", "noise"],
                  rows)
 
 
 def markdown(run_data):
     env, results = run_data["environment"], run_data["results"]
     virtual = f" ({env['virtual']})" if env["virtual"] else ""
-    lines = [f"# Bench, L4, {env['date']}", "",
+    lines = [f"# Bench, {env['date']}", "",
              f"- Made by `{run_data['command']}`; {run_data['rounds']} interleaved rounds, "
              f"{run_data['seconds']} s each; medians, in brackets lowest and highest.",
              f"- {env['cpus']} x {env['cpu']}{virtual}, Linux {env['kernel']}, {env['congestion_control']}; load average at the "
@@ -240,6 +273,7 @@ def markdown(run_data):
         lines += ["", *notes]
     lines += ["", "## Figures"]
     lines += bulk_tables(results) + request_tables(results) + connection_tables(results)
+    lines += http_tables(results, run_data["access_log"])
     return "\n".join(lines) + "\n"
 
 

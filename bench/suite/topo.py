@@ -7,10 +7,13 @@
         /        \\              /         \\
    zb-client  zb-mclient   zb-server   zb-mserver
    10.98.1.2  10.98.1.3    10.98.2.2   10.98.2.3
+   zb-proxy   zb-peer
+   10.98.1.4  10.98.1.5
 
 Every pod hangs on its node by a veth pair and is routed, so that a byte crosses the same links in
 every series. The pods of the mesh (m) are others than those of the direct path and of the peers,
-because capture takes everything that a pod sends. Nothing is made in the machine's own network
+because capture takes everything that a pod sends. The proxies of HTTP have a pod each: the waypoint
+(zb-proxy), and the peer (zb-peer). Nothing is made in the machine's own network
 namespace.
 """
 
@@ -20,10 +23,13 @@ import subprocess
 PREFIX = "zb-"
 BRIDGE, NODE1, NODE2 = "zb-bridge", "zb-node1", "zb-node2"
 CLIENT, SERVER, MESH_CLIENT, MESH_SERVER = "zb-client", "zb-server", "zb-mclient", "zb-mserver"
+PROXY, PEER = "zb-proxy", "zb-peer"
 NODE_IP = {NODE1: "10.99.0.1", NODE2: "10.99.0.2"}
 POD_IP = {CLIENT: "10.98.1.2", MESH_CLIENT: "10.98.1.3",
+          PROXY: "10.98.1.4", PEER: "10.98.1.5",
           SERVER: "10.98.2.2", MESH_SERVER: "10.98.2.3"}
-NODE_OF = {CLIENT: NODE1, MESH_CLIENT: NODE1, SERVER: NODE2, MESH_SERVER: NODE2}
+NODE_OF = {CLIENT: NODE1, MESH_CLIENT: NODE1, PROXY: NODE1, PEER: NODE1, SERVER: NODE2,
+           MESH_SERVER: NODE2}
 POD_CIDR = {NODE1: "10.98.1.0/24", NODE2: "10.98.2.0/24"}
 SERVICE_IP = "10.96.0.10"
 CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"

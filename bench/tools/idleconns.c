@@ -5,16 +5,17 @@
 //
 //   --count=1000  connections        --threads=8   opened by this many threads
 //   --hold-s=600  at most this long  --wait        say "ready" first, begin when a line comes in
+//   --http, --h2  the request is GET /1k of HTTP/1.1 or HTTP/2, its answer has 1 KB
 //
 // A line of JSON when all are open, another when all are closed.
 #include <poll.h>
 #include <pthread.h>
 
-#include "bench/tools/load.h"
+#include "bench/tools/load_h2.h"
 
 enum { MAX_CONNS = 65536, MAX_THREADS = 64, MAX_ADDRS = 256, TIMEOUT_S = 30, MESSAGE = 64 };
 
-static uint64_t count = 1000, n_threads = 8, hold_s = 600;
+static uint64_t count = 1000, n_threads = 8, hold_s = 600, is_http, is_h2;
 static struct load_addr addrs[MAX_ADDRS];
 static uint64_t n_addrs;
 static int fds[MAX_CONNS];
@@ -22,7 +23,10 @@ static uint64_t n_taken; // atomic
 
 static void open_one(uint64_t i) {
     fds[i] = load_connect(&addrs[i % n_addrs], TIMEOUT_S);
-    if (!load_exchange(fds[i], i, MESSAGE, MESSAGE)) {
+    bool is_done = is_h2     ? load_h2_exchange(fds[i], "/1k", "web", 1024)
+                   : is_http ? load_http_exchange(fds[i])
+                             : load_exchange(fds[i], i, MESSAGE, MESSAGE);
+    if (!is_done) {
         die("connection %lu: %s", (unsigned long)i, errno == 0 ? "closed" : strerror(errno));
     }
 }
@@ -62,14 +66,18 @@ int main(int argc, char **argv) {
     const struct load_option options[] = {{"count", &count, MAX_CONNS},
                                           {"threads", &n_threads, MAX_THREADS},
                                           {"hold-s", &hold_s, 3600},
+                                          {"http", &is_http, 1},
+                                          {"h2", &is_h2, 1},
                                           {"wait", &wait, 1},
                                           {NULL, NULL, 0}};
-    const char *usage = "idleconns ADDR... [--count=1000] [--threads=8] [--hold-s=600] [--wait]";
+    const char *usage = "idleconns ADDR... [--count=1000] [--threads=8] [--hold-s=600] "
+                        "[--http] [--h2] [--wait]";
     int n = load_options(argc, argv, options, usage);
     if (n < 1 || n > MAX_ADDRS || n_threads == 0 || count == 0) {
         die("usage: %s", usage);
     }
     load_pattern_init();
+    load_http_init("/1k", "web");
     load_raise_files();
     for (; n_addrs < (uint64_t)n; n_addrs++) {
         addrs[n_addrs] = load_addr(argv[n_addrs]);
@@ -78,6 +86,7 @@ int main(int argc, char **argv) {
     pthread_t threads[MAX_THREADS];
     double cpu = own_cpu_s();
     uint64_t begin = now_ns();
+    open_one(n_taken++); // whose answer the others are compared with
     for (uint64_t i = 0; i < n_threads; i++) {
         if (pthread_create(&threads[i], NULL, work, NULL) != 0) {
             die("no thread");

@@ -314,6 +314,23 @@ LOAD_UNUSED static void hist_print(const struct load_hist *h, const char *prefix
            h->n > 0 ? (double)h->sum / (double)h->n / 1e3 : 0.0);
 }
 
+// , "slots": [[upper end of the slot in us, how many], ...], of those that are not empty.
+LOAD_UNUSED static void hist_print_slots(const struct load_hist *h) {
+    printf(", \"slots\": [");
+    const char *comma = "";
+    for (uint64_t i = 0; i < HIST_SLOTS; i++) {
+        if (h->slots[i] == 0) {
+            continue;
+        }
+        unsigned shift = i < 2 * HIST_STEPS ? 0 : (unsigned)(i >> HIST_BITS) - 1;
+        uint64_t low = i < 2 * HIST_STEPS ? i : ((i & (HIST_STEPS - 1)) + HIST_STEPS) << shift;
+        printf("%s[%.2f, %lu]", comma, (double)(low + (1ull << shift)) / 1e3,
+               (unsigned long)h->slots[i]);
+        comma = ", ";
+    }
+    printf("]");
+}
+
 // ---- Start
 // ---------------------------------------------------------------------------------------
 

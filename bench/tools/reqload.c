@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// reqload ADDR: requests to a reqserver over kept connections, one at a time on each.
+// reqload ADDR [PATH [HOST]]: requests to a reqserver over kept connections, one at a time on each;
+// with a PATH: to an HTTP/1.1 server (load_http.h).
 //
 //   --rate=N      open loop: N requests a second on a fixed schedule; 0 = closed loop (saturation)
 //   --conns=4     connections
 //   --seconds=5   how long
 //   --warm-ms=300 requests of this first part are not in the percentiles
-//   --request=128 --answer=1024   bytes, heads included
+//   --request=128 --answer=1024   bytes, heads included (not with a PATH)
+//   --slots       the histogram too, so that several runs can be added up
 //   --wait        say "ready", begin when a line comes in
 //
 // Latency counts from the time at which the schedule wanted the request to be sent, not from when
@@ -15,7 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 
-#include "bench/tools/load.h"
+#include "bench/tools/load_http.h"
 
 enum { MAX_CONNS = 16384, MAX_EVENTS = 256, DRAIN_S = 10 };
 
@@ -26,12 +28,15 @@ struct conn {
     uint64_t intended_ns;
     uint32_t out, in; // bytes of the request sent, of the answer received
     struct load_head head; // of the answer
+    struct load_http_answer *http; // instead of `head`
     struct conn *next_idle;
 };
 
 static struct {
-    uint64_t rate, n_conns, seconds, warm_ms, request_len, answer_len, wait;
+    uint64_t rate, n_conns, seconds, warm_ms, request_len, answer_len, slots, wait;
 } opt = {.n_conns = 4, .seconds = 5, .warm_ms = 300, .request_len = 128, .answer_len = 1024};
+
+static bool is_http;
 
 static struct {
     int epoll_fd;
@@ -48,11 +53,19 @@ static void watch(struct conn *conn, uint32_t events, int op) {
     }
 }
 
-static void send_more(struct conn *conn) {
+static const uint8_t *request_of(const struct conn *conn) {
     static uint8_t message[LOAD_MESSAGE_MAX];
+    if (is_http) {
+        return (const uint8_t *)load_http.request;
+    }
     struct load_head head = load_request(conn->seq, opt.request_len, opt.answer_len);
     memcpy(message, &head, sizeof(head));
     memcpy(message + sizeof(head), load_pattern_at(conn->seq), opt.request_len - sizeof(head));
+    return message;
+}
+
+static void send_more(struct conn *conn) {
+    const uint8_t *message = request_of(conn);
     while (conn->out < opt.request_len) {
         ssize_t n = send(conn->fd, message + conn->out, opt.request_len - conn->out,
                          MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -78,6 +91,9 @@ static void begin(struct conn *conn, uint64_t intended_ns) {
     conn->seq = run.n_sent++;
     conn->intended_ns = intended_ns;
     conn->out = conn->in = 0;
+    if (is_http) {
+        load_http_begin(conn->http);
+    }
     if (intended_ns >= run.warm_ns) {
         hist_add(&run.lateness, now_ns() - intended_ns);
     }
@@ -86,8 +102,8 @@ static void begin(struct conn *conn, uint64_t intended_ns) {
 
 static void finish(struct conn *conn) {
     uint64_t now = now_ns();
-    if (conn->head.magic != LOAD_MAGIC || conn->head.seq != conn->seq ||
-        conn->head.len != opt.answer_len) {
+    if (!is_http && (conn->head.magic != LOAD_MAGIC || conn->head.seq != conn->seq ||
+                     conn->head.len != opt.answer_len)) {
         die("wrong answer to request %lu", (unsigned long)conn->seq);
     }
     if (conn->intended_ns >= run.warm_ns) {
@@ -110,6 +126,12 @@ static void receive(struct conn *conn) {
     }
     if (n <= 0) {
         die("the connection ended: %s", n == 0 ? "closed" : strerror(errno));
+    }
+    if (is_http) {
+        if (load_http_take(conn->http, buf, (uint32_t)n)) {
+            finish(conn);
+        }
+        return;
     }
     uint32_t len = (uint32_t)n, used = 0, head_len = sizeof(conn->head);
     if (conn->in < head_len) {
@@ -204,7 +226,9 @@ static void open_conns(const struct load_addr *addr) {
     for (uint64_t i = 0; i < opt.n_conns; i++) {
         struct conn *conn = &run.conns[i];
         conn->fd = load_connect(addr, 20);
-        if (!load_exchange(conn->fd, i, opt.request_len, opt.answer_len)) {
+        conn->http = is_http ? malloc(sizeof(*conn->http)) : NULL;
+        if (is_http ? !load_http_exchange(conn->fd)
+                    : !load_exchange(conn->fd, i, opt.request_len, opt.answer_len)) {
             die("first exchange: %s", errno == 0 ? "closed" : strerror(errno));
         }
         watch(conn, EPOLLIN, EPOLL_CTL_ADD);
@@ -221,15 +245,21 @@ int main(int argc, char **argv) {
         {"warm-ms", &opt.warm_ms, 60000},
         {"request", &opt.request_len, LOAD_MESSAGE_MAX},
         {"answer", &opt.answer_len, LOAD_MESSAGE_MAX},
+        {"slots", &opt.slots, 1},
         {"wait", &opt.wait, 1},
         {NULL, NULL, 0},
     };
-    const char *usage = "reqload ADDR [--rate=0] [--conns=4] [--seconds=5] [--warm-ms=300] "
-                        "[--request=128] [--answer=1024] [--wait]";
-    if (load_options(argc, argv, options, usage) != 1 ||
-        opt.request_len < sizeof(struct load_head) || opt.answer_len < sizeof(struct load_head) ||
-        opt.n_conns == 0) {
+    const char *usage = "reqload ADDR [PATH [HOST]] [--rate=0] [--conns=4] [--seconds=5] "
+                        "[--warm-ms=300] [--request=128] [--answer=1024] [--slots] [--wait]";
+    int n = load_options(argc, argv, options, usage);
+    if (n < 1 || n > 3 || opt.request_len < sizeof(struct load_head) ||
+        opt.answer_len < sizeof(struct load_head) || opt.n_conns == 0) {
         die("usage: %s", usage);
+    }
+    is_http = n > 1;
+    if (is_http) {
+        load_http_init(argv[1], n > 2 ? argv[2] : argv[0]);
+        opt.request_len = load_http.request_len;
     }
     load_raise_files();
     load_pattern_init();
@@ -248,6 +278,9 @@ int main(int argc, char **argv) {
     hist_print(&run.latency, "");
     printf(", ");
     hist_print(&run.lateness, "send_late_");
+    if (opt.slots != 0) {
+        hist_print_slots(&run.latency);
+    }
     printf("}\n");
     fflush(stdout);
     return 0;

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured of HTTP."""
+
+import json
+import os
+import random
+import resource
+import subprocess
+import time
+
+from . import l7, topo
+from .parts import Idle, log_round, rounds_of, settle
+from .procs import BenchError, Proc, measure
+from .stats import median
+
+N_ROUTES, N_REGEX, N_SERVICES = 10000, 1000, 1000
+
+
+# ---- Requests ------------------------------------------------------------------------------------
+
+def once(ctx, series, server, rate, conns, seconds, path=l7.PATH, more=()):
+    series.trim_logs()
+    result = measure([ctx.tools / "reqload", series.req, path, series.host, f"--rate={rate}",
+                      f"--conns={conns}", f"--seconds={seconds}", *more],
+                     series.client_ns, server, series.halves, ctx.log_dir)
+    n = result["load"]["requests"]
+    result["cpu_us"] = result["cpu_halves_s"][0] / n * 1e6
+    result["others_us"] = result["cpu_halves_s"][1] / n * 1e6
+    result["switches_per_request"] = result["switches"][0] / n
+    return result
+
+
+def say(ctx, key, series, result):
+    load = result["load"]
+    log_round(ctx, key, series.name,
+              f"{load['rate']:7.0f}/s  {result['cpu_us']:6.1f} CPU us  "
+              f"p50 {load['p50_us']:.0f}  p90 {load['p90_us']:.0f}  p99 {load['p99_us']:.0f} us",
+              result)
+
+
+def requests(ctx, key, all_series, server, rate, conns, n_rounds, seconds):
+    """Interleaved rounds of {name: series}; the figure is the CPU of halves[0]."""
+    names = ctx.names(all_series)
+
+    class Named:  # what rounds_of() asks for series
+        series = staticmethod(all_series.get)
+
+    def one(series):
+        result = once(ctx, series, server, rate, conns, seconds)
+        say(ctx, key, series, result)
+        if rate and result["load"]["rate"] < 0.97 * rate:
+            ctx.warn(f"{key}: {series.name}: only {result['load']['rate']:.0f} of {rate} requests/s")
+        return result
+
+    for name in names:  # warm-up
+        l7.wait_for_answer(ctx, all_series[name])
+        once(ctx, all_series[name], server, rate, conns, 1)
+    ctx.results[key] = rounds_of(Named, names, n_rounds, one)
+
+
+def both_loads(ctx, prefix, all_series, server, which):
+    if "1000" in which:
+        requests(ctx, prefix + "-1000", all_series, server, 1000, 4, ctx.latency_rounds,
+                 max(2, int(ctx.seconds)))
+    if "saturated" in which:
+        requests(ctx, prefix + "-saturated", all_series, server, 0, 32, ctx.rounds,
+                 max(2, int(ctx.seconds)))
+        for name in ctx.names(all_series):
+            if name != "direct":
+                key = f"{prefix}-pss"
+                ctx.results.setdefault(key, {})[name] = \
+                    all_series[name].halves[0][0].memory_kb()["Pss"]
+
+
+def plain(ctx, which):
+    """One reverse proxy between client and server, plain HTTP/1.1 on both sides."""
+    makers = {"direct": lambda c: l7.direct(), "haproxy": l7.haproxy, "nginx": l7.nginx,
+              "envoy": l7.envoy_plain, "waypoint": lambda c: l7.waypoint_plain(c)[0]}
+    backend = l7.Backend(topo.SERVER, ctx.work_dir, ctx.log_dir)
+    made = {}
+    try:
+        for name in ctx.names(makers):
+            made[name] = makers[name](ctx)
+        both_loads(ctx, "l7-plain", made, backend.worker, which)
+    finally:
+        for series in made.values():
+            series.stop()
+        backend.stop()
+
+
+def waypoint(ctx, which):
+    """HBONE in, HTTP, HBONE out, between two ztuns; of the waypoint alone the CPU counts."""
+    backend = l7.Backend(topo.MESH_SERVER, ctx.work_dir, ctx.log_dir)
+    mesh = l7.Mesh(ctx)
+    try:
+        made = {name: getattr(mesh, name)() for name in ctx.names(("envoy", "waypoint"))}
+        both_loads(ctx, "l7-waypoint", made, backend.worker, which)
+    finally:
+        mesh.stop()
+        backend.stop()
+
+
+# ---- Routes --------------------------------------------------------------------------------------
+
+def many_routes():
+    """Services, each with its VirtualService: {name: (objects, path of the last rule)}."""
+    def uri_rules(host, kind, n, text):
+        return [l7.rule(host, {kind: text(i)}) for i in range(n)]
+    made = {}
+    for i, (name, rules, path) in enumerate((
+            ("one", lambda h: [l7.rule(h, {"prefix": "/"})], "/1k"),
+            ("exact", lambda h: uri_rules(h, "exact", N_ROUTES, lambda n: f"/api/v1/item{n}/view"),
+             f"/api/v1/item{N_ROUTES - 1}/view"),
+            ("prefix", lambda h: uri_rules(h, "prefix", N_ROUTES, lambda n: f"/api/v1/dir{n}/"),
+             f"/api/v1/dir{N_ROUTES - 1}/view"),
+            ("regex", lambda h: uri_rules(h, "regex", N_REGEX, lambda n: f"/api/v[0-9]+/re{n}/.*"),
+             f"/api/v12/re{N_REGEX - 1}/view"))):
+        made[name] = ([l7.web_service(name, f"10.96.1.{i + 1}", "waypoint", "outside"),
+                       l7.virtual_service(name, rules(name))], path)
+    return made
+
+
+def other_services(generation=0):
+    """Services with a VirtualService of two rules; each generation changes every one."""
+    made = []
+    for i in range(N_SERVICES):
+        name = f"other{i}"
+        rules = [dict(l7.rule(name, {"prefix": "/v2/"}), timeout=f"{10 + generation}s"),
+                 l7.rule(name)]
+        made += [l7.web_service(name, f"10.97.{i // 250}.{i % 250 + 1}", "waypoint", "outside"),
+                 l7.virtual_service(name, rules)]
+    return made
+
+
+def routes(ctx):
+    """What many rules cost a request: the look-up alone (l7_routes_probe), and over all."""
+    probe = json.loads(subprocess.run(
+        [ctx.tools / "l7_routes_probe", "--ms=" + ("50" if ctx.quick else "300")],
+        capture_output=True, text=True, check=True).stdout)
+    ctx.results["l7-routes-probe"] = probe
+    for name, p in probe.items():
+        ctx.say(f"  routes           {name:<8} {p['rules']} rules: {p['ns']:.0f} ns a look-up")
+    tables = many_routes()
+    backend = l7.Backend(topo.SERVER, ctx.work_dir, ctx.log_dir)
+    objects = [o for made, _ in tables.values() for o in made]
+    near, crowd = [], []
+    try:
+        near = l7.waypoint_plain(ctx, ways=[(7010 + i, name) for i, name in enumerate(tables)],
+                                 more_objects=objects)
+        # The same rule of "one" in a configuration that has a thousand others.
+        crowd = l7.waypoint_plain(ctx, "crowd", topo.PEER, [(7010, "one")],
+                                  objects + other_services())
+        all_series = {series.host: series for series in near}
+        all_series["services"] = crowd[0]
+        paths = {**{name: path for name, (_, path) in tables.items()}, "services": l7.PATH}
+        for name, series in all_series.items():
+            series.name = name
+
+        class Named:
+            series = staticmethod(all_series.get)
+
+        def one(series, seconds=max(1, int(ctx.seconds / 2))):
+            result = once(ctx, series, backend.worker, 0, 32, seconds, paths[series.name])
+            say(ctx, "l7-routes", series, result)
+            return result
+
+        for series in all_series.values():
+            l7.wait_for_answer(ctx, series, paths[series.name])
+            once(ctx, series, backend.worker, 0, 32, 1, paths[series.name])
+        ctx.results["l7-routes"] = rounds_of(Named, list(all_series), ctx.rounds, one)
+    finally:
+        for series in near[:1] + crowd:
+            series.stop()
+        backend.stop()
+
+
+# ---- Memory --------------------------------------------------------------------------------------
+
+def connections(ctx, proc, req, count, flags):
+    idle = Idle(ctx, [req], topo.MESH_CLIENT, count, threads=4, flags=flags)
+    try:
+        before = settle(proc)["Pss"]
+        idle.proc.say("go")
+        idle.proc.read_line(300)
+        during = settle(proc)["Pss"]
+    finally:
+        idle.close()
+    return {"count": count, "before_kb": before, "during_kb": during,
+            "kb": (during - before) / count}
+
+
+def memory(ctx):
+    """A fresh waypoint alone, then idle connections of clients, each after one request."""
+    backend = l7.Backend(topo.MESH_SERVER, ctx.work_dir, ctx.log_dir)
+    mesh = l7.Mesh(ctx)
+    result = {}
+
+    def alone(proc):
+        time.sleep(2)
+        result["idle_kb"] = settle(proc)
+
+    try:
+        series = mesh.waypoint(on_idle=alone)
+        ctx.say(f"  l7-memory        waypoint idle: Pss {result['idle_kb']['Pss']} kB")
+        l7.wait_for_answer(ctx, series)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        count = min(1000 if ctx.quick else 5000, int(limit * 0.4))
+        for version, flags in (("h1", ["--http"]), ("h2", ["--h2"])):
+            connections(ctx, series.halves[0][0], series.req, 200, flags)  # warm-up
+            result[version] = r = connections(ctx, series.halves[0][0], series.req, count, flags)
+            ctx.say(f"  l7-memory        waypoint {count} idle {version} connections: "
+                    f"{r['kb']:.2f} KB each")
+        ctx.results["l7-memory"] = result
+    finally:
+        mesh.stop()
+        backend.stop()
+
+
+# ---- Reload --------------------------------------------------------------------------------------
+
+def turns(netns, metric):
+    """{upper bound in seconds: turns up to it} of a histogram of the process in that namespace; {}
+    while there was none."""
+    text = subprocess.run(["ip", "netns", "exec", netns, "curl", "-s", "--max-time", "5",
+                           "http://127.0.0.1:15020/metrics"], capture_output=True, text=True,
+                          check=True).stdout
+    found = {}
+    for line in text.splitlines():
+        if line.startswith(metric + "_bucket{"):
+            bound = line.split('le="')[1].split('"')[0]
+            found[float(bound)] = int(float(line.rsplit(None, 1)[1]))
+    if not found and "loop_turn_seconds" not in text:
+        raise BenchError("no loop_turn_seconds in the metrics")
+    return found
+
+
+def long_turns(netns, metric):
+    """Turns above a millisecond."""
+    buckets = turns(netns, metric)
+    return buckets[float("inf")] - buckets[0.001] if buckets else 0
+
+
+def add_up(windows):
+    """One histogram of several, as {upper end in us: count}."""
+    total = {}
+    for window in windows:
+        for end, n in window["load"]["slots"]:
+            total[end] = total.get(end, 0) + n
+    return total
+
+
+def percentile(slots, share):
+    want, seen = sum(slots.values()) * share, 0
+    for end in sorted(slots):
+        seen += slots[end]
+        if seen > want:
+            return end
+    return None
+
+
+def bootstrap(pairs, share, n_samples=1000, seed=1):
+    """Ratio of the percentile of all reload windows to that of all quiet ones, with its 95 %
+    interval: pairs of neighbouring windows are drawn again and again."""
+    def one(chosen):
+        return percentile(add_up(p[1] for p in chosen), share) / \
+            percentile(add_up(p[0] for p in chosen), share)
+    rand = random.Random(seed)
+    drawn = sorted(one([rand.choice(pairs) for _ in pairs]) for _ in range(n_samples))
+    return one(pairs), drawn[int(n_samples * 0.025)], drawn[int(n_samples * 0.975) - 1]
+
+
+def reload(ctx):
+    """1000/s through one service, while every one of a thousand other VirtualServices changes."""
+    backend = l7.Backend(topo.SERVER, ctx.work_dir, ctx.log_dir)
+    series = l7.waypoint_plain(ctx, more_objects=other_services())[0]
+    directory = f"{ctx.work_dir}/plain-waypoint"
+    pairs, long = [], {"quiet": 0, "reload": 0}
+    config_turns, cpu = 0, []
+    seconds, n_pairs = 2, 8 if ctx.quick else 40
+    try:
+        l7.wait_for_answer(ctx, series)
+        once(ctx, series, backend.worker, 1000, 4, 1)
+        proc = series.halves[0][0]
+
+        def window(kind, generation):
+            next_to = f"{directory}/.next"
+            if kind == "reload":
+                with open(next_to, "w", encoding="utf-8") as out:
+                    json.dump({"apiVersion": "v1", "kind": "List",
+                               "items": l7.objects() + other_services(generation)}, out)
+            before = long_turns(topo.PROXY, "loop_turn_seconds")
+            series.trim_logs()
+            load = Proc("reload-load", [ctx.tools / "reqload", series.req, l7.PATH, series.host,
+                                        "--rate=1000", "--conns=4", f"--seconds={seconds}",
+                                        "--warm-ms=0", "--slots", "--wait"],
+                        series.client_ns, ctx.log_dir, pipes=True)
+            load.read_line(10)
+            used = proc.cpu_s()
+            load.say("go")
+            if kind == "reload":
+                time.sleep(seconds / 4)
+                os.rename(next_to, f"{directory}/mesh.json")
+            result = {"load": json.loads(load.read_line(seconds + 20))}
+            load.finish()
+            result["cpu_s"] = proc.cpu_s() - used
+            long[kind] += long_turns(topo.PROXY, "loop_turn_seconds") - before
+            return result
+
+        before = long_turns(topo.PROXY, "config_turn_seconds")
+        for i in range(n_pairs):
+            order = ("quiet", "reload") if i % 2 == 0 else ("reload", "quiet")
+            made = {kind: window(kind, i + 1) for kind in order}
+            pairs.append((made["quiet"], made["reload"]))
+            cpu.append(made["reload"]["cpu_s"] - made["quiet"]["cpu_s"])
+        config_turns = long_turns(topo.PROXY, "config_turn_seconds") - before
+        ratio, low, high = bootstrap(pairs, 0.99)
+        ctx.results["l7-reload"] = {
+            "pairs": n_pairs, "seconds": seconds, "services": N_SERVICES,
+            "p99_ratio": ratio, "p99_low": low, "p99_high": high,
+            "quiet_p99_us": percentile(add_up(p[0] for p in pairs), 0.99),
+            "reload_p99_us": percentile(add_up(p[1] for p in pairs), 0.99),
+            "long_turns": long, "long_config_turns": config_turns, "reload_cpu_s": median(cpu)}
+        ctx.say(f"  l7-reload        waypoint p99 {ratio:.3f} ({low:.3f}-{high:.3f}) of quiet, "
+                f"{median(cpu) * 1e3:.0f} ms of CPU a reload, turns above 1 ms: {long}, of them "
+                f"for configuration: {config_turns}")
+    finally:
+        series.stop()
+        backend.stop()
+
+
+PARTS = {
+    "l7-memory": memory,
+    "l7-plain-1000": lambda ctx: plain(ctx, ("1000",)),
+    "l7-plain-saturated": lambda ctx: plain(ctx, ("saturated",)),
+    "l7-waypoint-1000": lambda ctx: waypoint(ctx, ("1000",)),
+    "l7-waypoint-saturated": lambda ctx: waypoint(ctx, ("saturated",)),
+    "l7-routes": routes,
+    "l7-reload": reload,
+}
