@@ -214,18 +214,28 @@ static void script_nat_out(const struct redirect_params *p, const struct family 
                f->l3, f->loopback, p->mark, p->outbound_port, f->name);
 }
 
-static void script_marks(const struct redirect_params *p, struct buf *buf) {
-    buf_printf(buf, "add chain " TABLE " raw_out { type filter hook output priority -300; }\n"
-                    "add chain " TABLE " raw_pre { type filter hook prerouting priority -300; }\n");
-    // Tunnels are neither translated nor marked: connection tracking would only cost time.
+// Tunnels are neither translated nor marked: connection tracking would only cost time. Anybody can
+// have the HBONE port as source port, even a captured flow, when the kernel has to give it another
+// one: what is not a tunnel's must not pass translation by, or nobody looks at it.
+static void script_untracked(const struct redirect_params *p, struct buf *buf) {
     buf_printf(buf,
-               "add rule " TABLE " raw_out meta mark & 0xfff == 0x%x tcp dport %u counter"
-               " notrack comment \"tunnels out\"\n"
+               "add rule " TABLE " raw_out meta mark & 0xfff == 0x%x tcp dport %u"
+               " tcp sport != { %u, %u, %u } counter notrack comment \"tunnels out\"\n"
                "add rule " TABLE " raw_out meta mark & 0xfff == 0x%x tcp sport %u counter"
                " notrack comment \"tunnels' answers\"\n"
                "add rule " TABLE " raw_pre tcp dport %u counter notrack comment \"tunnels in\"\n"
-               "add rule " TABLE " raw_pre tcp sport %u counter notrack comment \"answers\"\n",
-               p->mark, p->hbone_port, p->mark, p->hbone_port, p->hbone_port, p->hbone_port);
+               "add rule " TABLE " raw_pre tcp sport %u socket mark & 0xfff == 0x%x counter notrack"
+               " comment \"answers\"\n",
+               p->mark, p->hbone_port, p->outbound_port, p->inbound_port, p->dns_port, p->mark,
+               p->hbone_port, p->hbone_port, p->hbone_port, p->mark);
+}
+
+static void script_marks(const struct redirect_params *p, struct buf *buf) {
+    buf_printf(buf, "add chain " TABLE " raw_out { type filter hook output priority -300; }\n"
+                    "add chain " TABLE " raw_pre { type filter hook prerouting priority -300; }\n");
+    if (!p->track_tunnels) {
+        script_untracked(p, buf);
+    }
     if (p->dns_v4 || p->dns_v6) {
         // Our own queries must not meet the translation of an application's query that has the
         // same ports: another conntrack zone.
@@ -252,7 +262,9 @@ static void script_marks(const struct redirect_params *p, struct buf *buf) {
                    "add chain " TABLE " mangle_out { type route hook output priority -150; }\n"
                    "add rule " TABLE " mangle_out meta l4proto tcp meta mark & 0xfff != 0x%x"
                    // Our own packets find their way: a changed mark costs each a second look-up.
-                   " ct mark & 0xfff == 0x%x counter meta mark set ct mark comment \"answers\"\n",
+                   // The reset of "taken" is related, and the client's.
+                   " ct mark & 0xfff == 0x%x ct state != related counter meta mark set ct mark"
+                   " comment \"answers\"\n",
                    REDIRECT_CONN_MARK, p->mark, REDIRECT_CONN_MARK, p->mark, REDIRECT_CONN_MARK);
     }
 }
@@ -405,6 +417,14 @@ int redirect_install(const struct redirect_params *params, uint64_t owner,
     redirect_script(params, &script, &ret->n_bad_interfaces);
     int rc = install_routes(params, ret);
     if (rc == 0) {
+        rc = install_rules(owner, buf_slice(&script), ret);
+    }
+    if (rc == -ENOENT && !params->track_tunnels) {
+        // A kernel without nft_socket.
+        struct redirect_params plain = *params;
+        plain.track_tunnels = true;
+        buf_clear(&script);
+        redirect_script(&plain, &script, &ret->n_bad_interfaces);
         rc = install_rules(owner, buf_slice(&script), ret);
     }
     buf_fini(&script);

@@ -176,6 +176,16 @@ def test_strict(mesh, policies):
     assert "STRICT" in line["error"] or "strict" in line["error"], line
 
 
+@pytest.mark.main
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("port", [15001, 15006, 15008, 15053])
+def test_no_source_port_is_a_way_round(mesh, policies, port, family):
+    """Plain text that comes from one of ztun's ports is still plain text."""
+    policies(lambda: mesh.peer_authentication("default", "STRICT"))
+    source = (getattr(mesh.pods["plain"], f"v{family}"), port)
+    mesh.fails("plain", (getattr(mesh.pods["server"], f"v{family}"), 8080), source=source)
+
+
 def test_permissive_is_the_default(mesh):
     assert who_passes(mesh) == EVERYONE
 

@@ -443,21 +443,57 @@ def test_kubelet_probe_is_exempt(mesh, probe, to):
 
 
 def test_source_port_of_the_spoofed_leg(mesh):
-    """The leg to the application borrows the client's address. The client may use that leg's port
-    for a connection of its own, which must neither hang nor pass ztun by."""
+    """The leg to the application borrows the client's address. When the client takes that leg's port
+    for a connection of its own, it is refused at once: it neither hangs nor passes ztun by."""
     with mesh.serve("server", 8080) as server:
         with mesh.connect("plain", ("server", 8080)) as first:
             first.sendall(b"x")
             address, port = server.conn().getpeername()[:2]
             assert address.removeprefix("::ffff:") == mesh.pods["plain"].v4
-            if port < 32768 or port == first.getsockname()[1]:
-                return  # not one that a client's kernel would choose
-            mark = mesh.nodes[2].mark()
-            with mesh.connect("plain", ("server", 8080), timeout=3,
-                              source=(mesh.pods["plain"].v4, port)) as second:
-                second.sendall(b"y")
-                assert server.conn(1).recv(1) == b"y"
-            assert mesh.nodes[2].access(mark, direction="inbound")
+            assert port < 32768, "not one that a client's kernel would choose"
+            with pytest.raises(ConnectionRefusedError):
+                mesh.connect("plain", ("server", 8080), timeout=3,
+                             source=(mesh.pods["plain"].v4, port))
+            assert len(server.conns) == 1
+            first.sendall(b"y")
+            assert read_exactly(server.conn(), 2) == b"xy"
+
+
+OWN_PORTS = (15001, 15006, 15008, 15053)
+
+
+@pytest.mark.main
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("port", OWN_PORTS)
+def test_our_ports_as_source_ports(mesh, port, family):
+    """A client of the network that sends from one of ztun's ports is captured like any other, and
+    gets its answers."""
+    to = getattr(mesh.pods["server"], f"v{family}")
+    since = mesh.nodes[2].since()
+    with mesh.serve("server", 8080, echo):
+        source = (getattr(mesh.pods["plain"], f"v{family}"), port)
+        assert mesh.ask("plain", (to, 8080), source=source) == b"hello world"
+    wait_until(lambda: since("istio_tcp_connections_closed_total", reporter="destination",
+                             connection_security_policy="unknown") == 1, 3, "it was captured")
+
+
+@pytest.mark.main
+@pytest.mark.parametrize("port", OWN_PORTS)
+def test_our_ports_as_translated_ports(mesh, port):
+    """Two captured connections of one source port meet at 15001, where the kernel gives the second
+    another port, any of them: also one of ztun's."""
+    client = mesh.pods["client"].v4
+    for line in ("add table ip twist",
+                 "add chain ip twist post { type nat hook postrouting priority 100; }",
+                 f"add rule ip twist post tcp dport 15001 snat to {client}:{port}"):
+        assert mesh.run("client", "nft", line).returncode == 0
+    try:
+        mark = mesh.nodes[1].mark()
+        with mesh.serve("server", 8080, echo):
+            assert mesh.ask("client", (mesh.vips["server"], 80)) == b"hello world"
+        assert mesh.nodes[1].access(mark, src__addr=f"{client}:{port}", direction="outbound")
+    finally:
+        assert mesh.run("client", "nft", "delete table ip twist").returncode == 0
 
 
 def test_udp_is_left_alone(mesh):

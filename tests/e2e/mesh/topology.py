@@ -15,6 +15,7 @@ Node N has 10.77.0.N and fd77::N, its pods 10.77.N.x and fd77:N::x. Objects are 
 """
 
 import contextlib
+import errno
 import http.client
 import itertools
 import json
@@ -540,6 +541,7 @@ class Mesh:
         try:
             conn.settimeout(timeout)
             if source:
+                conn.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 conn.bind(source if isinstance(source, tuple) else (source, 0))
             conn.connect((host, port))
         except OSError:
@@ -576,6 +578,7 @@ class Mesh:
         except socket.timeout:
             raise AssertionError(f"{where} to {to}: hangs") from None
         except OSError as e:
+            assert e.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL), "it was not tried"
             return e
         assert got == b"", f"{where} to {to}: answered {got[:100]!r}"
         return None

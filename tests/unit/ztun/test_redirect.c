@@ -182,6 +182,19 @@ static void test_dual(void **state) {
     run_family(NETLAB_V4 | NETLAB_V6);
 }
 
+// Without nft_socket.
+static void test_tracked_tunnels(void **state) {
+    struct netlab lab;
+    netlab_up(&lab, NETLAB_V4 | NETLAB_V6);
+    struct redirect_params params = params_for(NETLAB_V4 | NETLAB_V6);
+    params.track_tunnels = true;
+    assert_int_equal(install(&lab, &params, 100).status, REDIRECT_INSTALLED);
+    check_tcp(&lab, &family_cases[0]);
+    check_tcp(&lab, &family_cases[1]);
+    netlab_sh("! ip netns exec %s nft list ruleset | grep notrack", lab.pod_name);
+    netlab_down(&lab);
+}
+
 // IPv6 rules do no harm in a pod whose IPv6 is switched off.
 static void test_v6_disabled(void **state) {
     struct netlab lab;
@@ -369,11 +382,12 @@ static void test_counters(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_v4),      cmocka_unit_test(test_v6),
-        cmocka_unit_test(test_dual),    cmocka_unit_test(test_v6_disabled),
-        cmocka_unit_test(test_repair),  cmocka_unit_test(test_owner),
-        cmocka_unit_test(test_removal), cmocka_unit_test(test_old_flows),
-        cmocka_unit_test(test_options), cmocka_unit_test(test_counters),
+        cmocka_unit_test(test_v4),          cmocka_unit_test(test_v6),
+        cmocka_unit_test(test_dual),        cmocka_unit_test(test_tracked_tunnels),
+        cmocka_unit_test(test_v6_disabled), cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_owner),       cmocka_unit_test(test_removal),
+        cmocka_unit_test(test_old_flows),   cmocka_unit_test(test_options),
+        cmocka_unit_test(test_counters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
