@@ -42,6 +42,12 @@ static void set_own_fields(struct exchange *ex) {
     for (size_t i = 0; i < ARRAY_LEN(proxys_own); i++) {
         l7_fields_remove(&ex->fields, slice_str(proxys_own[i]));
     }
+    if (ex->http->client_cert != NULL) {
+        struct slice id = exchange_wconn(ex)->client_id;
+        l7_fields_add(&ex->fields, SLICE_LIT("x-forwarded-client-cert"),
+                      l7_fields_printf(&ex->fields, "%s%.*s", ex->http->client_cert,
+                                       SLICE_ARG(id)));
+    }
     if (!has_field(ex, SLICE_LIT("x-forwarded-proto"))) {
         l7_fields_add(&ex->fields, SLICE_LIT("x-forwarded-proto"), SLICE_LIT("http"));
     }

@@ -2,11 +2,13 @@
 //
 // From a client's connection to HTTP: what has no declared protocol is told from its first bytes
 // (HTTP/2's preface, or a request line of HTTP/1.1), everything else is carried as TCP.
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/proto/http_rules.h"
 #include "waypoint/exchange.h"
 #include "waypoint/http_down.h"
+#include "waypoint/waypoint.h"
 
 enum {
     SNIFF_MAX = 8192, // without a decision by then it is no HTTP
@@ -260,6 +262,19 @@ void http_serve(struct wconn *conn) {
 
 // ---- the worker's share ------------------------------------------------------------------------
 
+static void set_client_cert(struct http_worker *http) {
+    const struct waypoint_config *config = http->worker->config;
+    const struct snapshot *snap = snapshot_current();
+    char key[512], id[SPIFFE_TEXT_MAX], text[SPIFFE_TEXT_MAX + 16];
+    const struct service *own = snapshot_service(snap, waypoint_service_key(config, snap, key));
+    free(http->client_cert);
+    http->client_cert = NULL;
+    if (own != NULL && own->tells_client) {
+        snprintf(text, sizeof(text), "By=%s;URI=", waypoint_identity_id(config, snap, id));
+        http->client_cert = xstrdup(text);
+    }
+}
+
 void http_worker_open(struct wworker *worker) {
     struct http_worker *http = xcalloc(1, sizeof(*http));
     http->worker = worker;
@@ -270,6 +285,7 @@ void http_worker_open(struct wworker *worker) {
     slab_init(&http->exchange_slab, sizeof(struct exchange));
     upstreams_init(&http->upstreams, worker);
     exchange_reporter_open(&http->reporter, worker);
+    set_client_cert(http);
 }
 
 void http_worker_drain(struct wworker *worker) {
@@ -282,6 +298,7 @@ void http_worker_drain(struct wworker *worker) {
 
 void http_worker_news(struct wworker *worker, struct wworker_news news) {
     exchange_reporter_news(&worker->http->reporter);
+    set_client_cert(worker->http);
     if (news.services || news.workloads) {
         upstreams_refresh(&worker->http->upstreams);
     }
@@ -298,5 +315,6 @@ void http_worker_close(struct wworker *worker) {
     exchange_reporter_close(&http->reporter);
     upstreams_fini(&http->upstreams);
     slab_fini(&http->exchange_slab);
+    free(http->client_cert);
     free(http);
 }

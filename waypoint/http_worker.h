@@ -16,4 +16,7 @@ struct http_worker {
     struct list conns; // http_down.node
     uint32_t n_exchanges, n_mirrors; // that exist
     bool is_draining;
+    // Of x-forwarded-client-cert, up to the client's identity: "By=OUR ID;URI="; NULL: the Gateway
+    // does not ask for it.
+    char *client_cert;
 };

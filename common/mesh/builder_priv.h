@@ -206,8 +206,9 @@ static inline const char *bsvc_host(const struct bsvc *service) {
 // "service" or "workload", as in istio.io/waypoint-for.
 const char *builder_waypoint(struct mesh_builder *b, struct record *record, const char *type,
                              char key[512]);
-// True when the Service with this host is a waypoint's.
-bool builder_is_waypoint(struct mesh_builder *b, const struct record *service, const char *host);
+// What it means for this Service to be a waypoint's.
+void builder_set_waypoint(struct mesh_builder *b, const struct record *record,
+                          struct service *spec);
 bool builder_is_auto_ns(struct mesh_builder *b, const char *ns);
 // Marks what a Gateway or GatewayClass that changed may be bound to.
 void builder_gateway_changed(struct mesh_builder *b, const struct record *gateway,

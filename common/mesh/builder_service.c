@@ -156,9 +156,9 @@ static void build(struct mesh_builder *b, struct record *record) {
         .ns = obj->meta.ns,
         .hostname = host,
         .is_canonical = true,
-        .is_waypoint = builder_is_waypoint(b, record, host),
         .waypoint = builder_waypoint(b, record, "service", waypoint),
     };
+    builder_set_waypoint(b, record, &spec);
     set_vips(&spec, vips, max_vips, record);
     set_ports(&spec, ports, src);
     set_traffic(b, &spec, record);

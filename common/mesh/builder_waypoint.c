@@ -115,9 +115,12 @@ static const char *address_of(struct mesh_builder *b, const struct record *recor
     return len > 0 && len < 512 ? key : "";
 }
 
-bool builder_is_waypoint(struct mesh_builder *b, const struct record *service, const char *host) {
-    if (builder_find(b, KOBJ_GATEWAY, service->ns->name, service->name) != NULL) {
-        return true;
+// The Gateway of which this is the Service.
+static const struct record *gateway_of(struct mesh_builder *b, const struct record *service,
+                                       const char *host) {
+    const struct record *same = builder_find(b, KOBJ_GATEWAY, service->ns->name, service->name);
+    if (same != NULL) {
+        return same;
     }
     LIST_EACH(pos, &service->ns->records[KOBJ_GATEWAY]) {
         const struct record *record = LIST_ITEM(pos, struct record, in_ns);
@@ -125,11 +128,32 @@ bool builder_is_waypoint(struct mesh_builder *b, const struct record *service, c
              i++) {
             const struct kobj_gateway_address *address = &record->obj->gateway->status_addresses[i];
             if (strcmp(address->type, "Hostname") == 0 && strcmp(address->value, host) == 0) {
-                return true;
+                return record;
             }
         }
     }
-    return false;
+    return NULL;
+}
+
+static bool is_annotated(const struct kobj *obj, const char *name) {
+    const char *text = kobj_map_get(&obj->meta.annotations, name);
+    return text != NULL && strcmp(text, "true") == 0;
+}
+
+void builder_set_waypoint(struct mesh_builder *b, const struct record *record,
+                          struct service *spec) {
+    static const char tells_client[] = "ambient.istio.io/xfcc-include-client-identity";
+    const struct record *gateway = gateway_of(b, record, spec->hostname);
+    spec->is_waypoint = gateway != NULL;
+    if (gateway == NULL || gateway->obj == NULL) {
+        return;
+    }
+    const struct record *class =
+        builder_find(b, KOBJ_GATEWAY_CLASS, "", gateway->obj->gateway->class_name);
+    spec->tells_client = is_annotated(gateway->obj, tells_client) ||
+                         (class != NULL && class->obj != NULL &&
+                          kobj_map_get(&gateway->obj->meta.annotations, tells_client) == NULL &&
+                          is_annotated(class->obj, tells_client));
 }
 
 // What L4 does not do

@@ -117,6 +117,7 @@ struct service {
     bool is_canonical; // preferred among services of one host name (a Kubernetes Service)
     bool is_private; // exportTo ".": its host name is known to its own namespace only
     bool is_external_local; // externalTrafficPolicy Local: a node port serves its node's endpoints
+    bool tells_client; // is_waypoint: requests that it passes on say whose they are
     bool is_uniform; // all endpoints weigh the same (set by service_new)
     const char *waypoint; // bound waypoint's service key or IP address, "" = none
 };

@@ -428,6 +428,40 @@ static void test_workload_entry(void **state) {
     "status: {addresses: [{type: Hostname, value: " name "." ns ".svc.cluster.local}]}\n"
 #define USE(name) "istio.io/use-waypoint: " name
 
+#define TELLS "annotations: {ambient.istio.io/xfcc-include-client-identity: "
+#define ANNOTATED(text)                                                                            \
+    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: way, "         \
+    "namespace: a, " text "}\nspec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, "  \
+    "port: 15008, protocol: HBONE}]}\n"
+#define CLASS(text)                                                                                \
+    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: "         \
+    "istio-waypoint, " text "}\nspec: {controllerName: istio.io/mesh-controller}\n"
+
+// Of the Gateway, else of its class.
+static void test_waypoint_tells_client(void **state) {
+    static const struct {
+        const char *objects;
+        bool tells;
+    } rows[] = {
+        {SVC("a", "way", "clusterIP: 10.1.0.2, ports: [{port: 15008}]") ANNOTATED(TELLS "'true'}"),
+         true},
+        {ANNOTATED(TELLS "'false'}"), false},
+        {ANNOTATED("labels: {}"), false},
+        {CLASS(TELLS "'true'}"), true},
+        {ANNOTATED(TELLS "'false'}"), false},
+        {ANNOTATED("labels: {}"), true},
+        {CLASS("labels: {}"), false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        fx_apply(b, rows[i].objects);
+        const struct service *way = fx_find_service("a/way.a.svc.cluster.local");
+        assert_true(way->is_waypoint);
+        if (way->tells_client != rows[i].tells) {
+            fail_msg("row %zu", i);
+        }
+    }
+}
+
 static void test_waypoint(void **state) {
     fx_apply(b, NS("a", USE("way")) SVC("a", "web", "clusterIP: 10.1.0.1, ports: [{port: 80}]")
                     SVC("a", "way", "clusterIP: 10.1.0.2, ports: [{port: 15008}]") POD("a", "p", "",
@@ -542,6 +576,7 @@ int main(void) {
         TEST(test_allocation_is_stable),
         TEST(test_workload_entry),
         TEST(test_waypoint),
+        TEST(test_waypoint_tells_client),
         TEST(test_mesh_config),
         TEST(test_changes),
     };
