@@ -89,7 +89,7 @@ void rebind_check(struct rebind *rebind, const struct snapshot *snap) {
     rebind->since = rebind->active_at = now;
     rebind->n_seen = pipe->n_bytes[PIPE_DOWN] + pipe->n_bytes[PIPE_UP];
     rebind->quiet_ns = quiet_time(worker);
-    rebind->answer = REBIND_ANSWER_LOST;
+    rebind->answer = pipe->last == PIPE_DOWN ? REBIND_ANSWER_DUE : REBIND_ANSWER_LOST;
     if (rebind->protocol == REBIND_HTTP1) {
         pipe->tap = tap;
     }
@@ -332,7 +332,8 @@ static void tap(struct pipe *pipe, enum pipe_side from, const struct seg *seg) {
     struct rebind *rebind = outbound_rebind(flow_of_pipe(pipe));
     if (from == PIPE_DOWN && rebind->protocol == REBIND_UNKNOWN) {
         classify(rebind, seg_slice(seg));
-    } else if (from == PIPE_DOWN && rebind->protocol == REBIND_HTTP1) {
+    }
+    if (from == PIPE_DOWN && rebind->protocol == REBIND_HTTP1) {
         follow_request(rebind, seg_slice(seg));
     }
     bool may_be_http2 = rebind->protocol == REBIND_HTTP2 || rebind->protocol == REBIND_UNKNOWN;

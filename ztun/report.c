@@ -94,9 +94,11 @@ static void count_closed(struct flow *flow) {
 
 static void log_flow(const struct flow *flow, enum access_event event) {
     // A reset by either application, also one that came through the tunnel, is its own business.
-    bool is_usual = flow->is_joined &&
-                    (flow->pipe.end == FLOW_DOWNSTREAM_RESET ||
-                     flow->pipe.end == FLOW_UPSTREAM_RESET || flow->pipe.end == FLOW_TUNNEL_RESET);
+    // What ended in order on another path's account is no error.
+    bool is_usual =
+        flow->is_joined &&
+        (flow->pipe.end == FLOW_DOWNSTREAM_RESET || flow->pipe.end == FLOW_UPSTREAM_RESET ||
+         flow->pipe.end == FLOW_TUNNEL_RESET || flow->pipe.end == FLOW_MOVED);
     if (!access_log_enabled(event, flow->pipe.end != FLOW_OK && !is_usual)) {
         return;
     }

@@ -21,14 +21,14 @@ static void on_data(struct duplex *end, const struct seg *seg) {
     struct pipe *pipe = of_end(end);
     pipe->n_bytes[end->side] += seg->len;
     pipe->last = end->side;
-    if (pipe->is_ending || pipe->side[!end->side] == NULL) {
-        blk_unref(seg->blk);
-        return;
-    }
-    if (pipe->is_leaving) { // the other side has been told that nothing follows
+    if (pipe->is_leaving && !pipe->is_ending) { // the other side was told that nothing follows
         blk_unref(seg->blk);
         pipe->end = FLOW_CROSSED;
         pipe_cut(pipe, FLOW_CROSSED);
+        return;
+    }
+    if (pipe->is_ending || pipe->side[!end->side] == NULL) {
+        blk_unref(seg->blk);
         return;
     }
     if (pipe->tap != NULL) {
@@ -77,7 +77,7 @@ static void on_fin(struct duplex *end) {
     struct pipe *pipe = of_end(end);
     struct duplex *other = pipe->side[!end->side];
     pipe->got_fin[end->side] = true;
-    if (pipe->is_ending || other == NULL) {
+    if (pipe->is_ending || (other == NULL && !pipe->is_leaving)) {
         return;
     }
     if (!pipe->is_leaving) {
@@ -134,7 +134,8 @@ static void on_abort(struct duplex *end, enum flow_end reason) {
 static void on_closed(struct duplex *end) {
     struct pipe *pipe = of_end(end);
     pipe->side[end->side] = NULL;
-    if (!pipe->is_ending) {
+    bool is_told = pipe->is_leaving && pipe->got_fin[end->side]; // both its directions have ended
+    if (!pipe->is_ending && !is_told) {
         // An end may close by itself only after an abort or finish; anything else is its bug, but
         // the other side must still see a cut.
         pipe->is_ending = true;

@@ -3,6 +3,7 @@
 keep their connections go on asking. Requests that fail are counted."""
 
 import re
+import threading
 import time
 
 import pytest
@@ -13,7 +14,7 @@ from mesh.pooled import Http1, Http2, http1_server, http_server, response
 from mesh.topology import echo, read_exactly
 from test_waypoint_tcp import access, gateway, logs_of_waypoints, waypoints
 
-DEADLINE = 3  # --rebind-deadline of the lab, seconds
+DEADLINE = 2  # --rebind-deadline of the lab, seconds
 ARGS = [a for who in ("--ztun-arg", "--waypoint-arg")
         for a in (who, f"--rebind-deadline={DEADLINE}s")]
 
@@ -38,9 +39,18 @@ def lab(make_module_lab):
     return make_module_lab(mesh(), *ARGS)
 
 
+def bind(lab, waypoint=None, name="web"):
+    """And both proxies of the way know it."""
+    lab.apply(web(waypoint, name))
+    for node in ("node1", "node2"):
+        wait_until(lambda: [("waypoint" in s) == bool(waypoint)
+                            for s in lab.config_dump(node)["services"]
+                            if s["name"] == name] == [True])
+
+
 @pytest.fixture
 def net(lab):
-    lab.apply(web())
+    bind(lab)
     return LabNet(lab, "m")
 
 
@@ -91,3 +101,96 @@ def test_http2_connections_follow(lab, net, interval, after):
         there_and_back(lab, load)
     assert load.n_opened == 4 * 3  # each connection went once there and once back
     assert wait_until(lambda: rebound(lab, "goaway") >= told + 4)
+
+
+def test_h2load_and_curl(lab, net):
+    """Clients of other people, with many streams and connections at a time."""
+    url = "http://web.m/"
+    with net.serve("server", 8080, http_server()):
+        loads = [lab.popen("m/client", "h2load", "-c2", "-m4", "-D4", "--warm-up-time=0", url),
+                 lab.popen("m/client", "curl", "-sS", "--rate", "100/s", "-o", "/dev/null", "-w",
+                           "%{http_code}\\n", url + "?[1-300]")]
+        time.sleep(1)
+        lab.apply(web("waypoint"))
+        time.sleep(1.5)
+        lab.apply(web())
+        h2load, curl = (load.communicate(timeout=30)[0] for load in loads)
+    done = re.search(r"(\d+) total, .* (\d+) succeeded, (\d+) failed, (\d+) errored", h2load)
+    assert done and done[3] == done[4] == "0", h2load
+    assert curl.split() == ["200"] * 300
+
+
+def test_bytes_that_are_no_http(lab, net):
+    """Quiet connections are ended in order, busy ones cut at the deadline, and both say why."""
+    with net.serve("server", 8080, echo), net.connect("client", vip(lab)) as quiet, \
+            net.connect("client", vip(lab)) as busy:
+        ports = [c.getsockname()[1] for c in (quiet, busy)]
+        for conn in (quiet, busy):
+            conn.sendall(b"hello")
+            assert read_exactly(conn, 5) == b"hello"
+        start = time.monotonic()
+        lab.apply(web("waypoint"))
+        ended = threading.Thread(target=lambda: ends.append((quiet.recv(1), time.monotonic())))
+        ends = []
+        ended.start()
+        with pytest.raises(ConnectionResetError):
+            while time.monotonic() < start + DEADLINE + 5:
+                busy.sendall(b"x")
+                assert read_exactly(busy, 1) == b"x"
+                time.sleep(0.01)
+        cut_at = time.monotonic()
+        ended.join(5)
+    assert ends[0][0] == b"" and ends[0][1] < start + DEADLINE  # in order, and before the cut
+    assert DEADLINE - 0.1 <= cut_at - start < DEADLINE + 2
+    client = lab.ip("client", "m")
+    for port, text in zip(ports, ("ended in order", "cut at the rebind deadline")):
+        line = wait_until(lambda: [x for x in lab.logs("node1").splitlines()
+                                   if f"src.addr={client}:{port} " in x and text in x])[0]
+        assert "now through waypoint m/waypoint.m.svc.cluster.local" in line
+    assert wait_until(lambda: rebound(lab, "quiet") >= 1 and rebound(lab, "cut") >= 1)
+
+
+def test_a_response_that_runs_is_not_ended(lab, net):
+    """It is slow, with pauses in which nobody speaks, and goes on to its end before the deadline."""
+    def handle(conn):
+        conn.recv(65536)
+        time.sleep(DEADLINE / 4)
+        conn.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n")
+        for _ in range(4):
+            time.sleep(DEADLINE / 7)
+            conn.sendall(b"xy")
+        conn.recv(1)  # the end
+
+    with net.serve("server", 8080, handle), net.connect("client", vip(lab)) as conn:
+        conn.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        lab.apply(web("waypoint"))
+        assert response(conn) == (b"xyxyxyxy", False)
+        assert conn.recv(1) == b""
+
+
+def test_a_binding_that_returns_leaves_connections(lab, net):
+    with net.serve("server", 8080, echo), net.connect("client", vip(lab)) as conn:
+        lab.apply(web("waypoint"))
+        lab.apply(web())
+        for _ in range(10):
+            conn.sendall(b"x")
+            assert read_exactly(conn, 1) == b"x"
+            time.sleep(DEADLINE / 8)
+
+
+def test_auto_binds_when_a_rule_appears(lab, net):
+    rule = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": meta("web", "m"), "spec": {"hosts": ["web"], "http": [
+                {"route": [{"destination": {"host": "web"}}]}]}}
+    lab.apply({**namespace("m", ambient=True), "metadata": {
+        "name": "m", "labels": {"istio.io/dataplane-mode": "ambient",
+                                "ztun.io/use-waypoint": "auto"}}})
+    try:
+        with net.serve("server", 8080, http1_server()), Http1(net, "client", vip(lab)) as load:
+            assert load.ways() == {b"direct"}
+            lab.apply(rule)
+            load.all_go(b"waypoint", DEADLINE + 2)
+            lab.delete("VirtualService", "m/web")
+            load.all_go(b"direct", DEADLINE + 2)
+    finally:
+        lab.apply(namespace("m", ambient=True))

@@ -202,6 +202,33 @@ static void test_end(void **state) {
     close_both();
 }
 
+// A stream is gone with its two ends; the client's is still waited for, and may not be crossed.
+static void test_end_of_a_stream(void **state) {
+    for (int crosses = 0; crosses < 2; crosses++) {
+        struct end *down = &bed->down, *up = &bed->up;
+        pipe_start(&bed->pipe);
+        pipe_end(&bed->pipe, FLOW_MOVED);
+        up->duplex.events->on_fin(&up->duplex);
+        up->duplex.events->on_closed(&up->duplex);
+        assert_int_equal(bed->n_done, 0);
+        if (crosses) {
+            data(down, "ask");
+            assert_true(down->is_aborted);
+            assert_int_equal(bed->pipe.end, FLOW_CROSSED);
+        } else {
+            assert_false(down->is_aborted);
+            down->duplex.events->on_fin(&down->duplex);
+            assert_true(down->is_finished);
+            assert_int_equal(bed->pipe.end, FLOW_MOVED);
+        }
+        down->duplex.events->on_closed(&down->duplex);
+        assert_int_equal(bed->n_done, 1);
+        teardown(state);
+        setup(state);
+    }
+    close_both();
+}
+
 // A request that crossed the end reaches nobody, and its client must not wait for an answer.
 static void test_end_is_crossed(void **state) {
     pipe_start(&bed->pipe);
@@ -229,6 +256,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_pressure_and_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tap, setup, teardown),
         cmocka_unit_test_setup_teardown(test_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_end_of_a_stream, setup, teardown),
         cmocka_unit_test_setup_teardown(test_end_is_crossed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_end_without_answer, setup, teardown),
     };
