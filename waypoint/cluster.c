@@ -84,15 +84,15 @@ void cluster_unref(struct cluster *cluster) {
     }
 }
 
+void cluster_each(void (*fn)(void *arg, struct cluster *cluster), void *arg) {
+    pthread_mutex_lock(&clusters.lock);
+    HMAP_EACH_SAFE(pos, &clusters.table) {
+        fn(arg, HMAP_ITEM(pos, struct cluster, node));
+    }
+    pthread_mutex_unlock(&clusters.lock);
+}
+
 const char *cluster_missing_feature(const struct l7_settings *settings) {
-    bool is_tls = settings->tls.is_set &&
-                  (settings->tls.mode == TLS_MODE_SIMPLE || settings->tls.mode == TLS_MODE_MUTUAL);
-    if (is_tls) {
-        return "TLS origination (DestinationRule tls) is not supported";
-    }
-    if (settings->proxy_protocol != PROXY_PROTOCOL_NONE) {
-        return "proxyProtocol (DestinationRule) is not supported";
-    }
     return settings->tunnel_protocol[0] != '\0' ? "tunnel (DestinationRule) is not supported"
                                                 : NULL;
 }

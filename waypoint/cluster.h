@@ -50,6 +50,9 @@ struct cluster *cluster_get(const char *service_key, const char *host, uint16_t 
 struct cluster *cluster_ref(struct cluster *cluster);
 void cluster_unref(struct cluster *cluster); // NULL ok
 
+// All that exist, under the lock of their table: `fn` must not call the functions above.
+void cluster_each(void (*fn)(void *arg, struct cluster *cluster), void *arg);
+
 // At most once an interval of the policy, whoever calls first: hosts whose ejection is over return.
 void cluster_tick(struct cluster *cluster, const struct l7_outlier_policy *policy,
                   const struct l7_host *hosts, size_t n_hosts, uint64_t now_ms);

@@ -326,12 +326,10 @@ static void on_tick(struct timer *timer, uint64_t now) {
     timer_set(&worker->loop->timers, &worker->tick_timer, now + NS_PER_SEC);
 }
 
-static int on_start(struct worker *thread) {
-    struct wworker *worker = thread->arg;
-    worker->loop = &thread->loop;
-    worker->loop->before_wait = before_wait;
-    worker->loop->after_wait = after_wait;
-    snapshot_thread_register();
+void wworker_open(struct wworker *worker) {
+    worker->config = &worker->waypoint->config;
+    worker->allow_growth = true;
+    worker->loop = &worker->thread.loop;
     rand_seed_os(&worker->rand);
     tls_queue_init(&worker->tls_queue, worker->loop);
     struct hbone_client_config client;
@@ -352,10 +350,18 @@ static int on_start(struct worker *thread) {
     timer_init(&worker->tick_timer, on_tick);
     timer_set(&worker->loop->timers, &worker->tick_timer, worker->loop->now + NS_PER_SEC);
     http_worker_open(worker);
+}
+
+static int on_start(struct worker *thread) {
+    struct wworker *worker = thread->arg;
+    thread->loop.before_wait = before_wait;
+    thread->loop.after_wait = after_wait;
+    snapshot_thread_register();
+    wworker_open(worker);
     return 0;
 }
 
-static bool is_idle(struct wworker *worker) {
+bool wworker_is_idle(struct wworker *worker) {
     return http_worker_stop(worker) && list_empty(&worker->conns) && !worker->is_listening &&
            list_empty(&worker->server.tunnels) && hbone_client_n_tunnels(&worker->client) == 0;
 }
@@ -368,6 +374,16 @@ static void clear_timers(struct wworker *worker) {
     }
 }
 
+void wworker_close(struct wworker *worker) {
+    clear_timers(worker);
+    http_worker_close(worker);
+    bindings_fini(worker);
+    hbone_client_fini(&worker->client);
+    tls_queue_fini(&worker->tls_queue);
+    slab_fini(&worker->conn_slab);
+    slab_fini(&worker->tcp_slab);
+}
+
 static void on_stop(struct worker *thread) {
     struct wworker *worker = thread->arg;
     stop_listening(worker, false);
@@ -377,7 +393,7 @@ static void on_stop(struct worker *thread) {
     clear_timers(worker);
     uint64_t start = clock_mono_ns(), now = start;
     bool is_aborted = false;
-    while (!is_idle(worker) && now < start + STOP_MAX_MS * NS_PER_MS) {
+    while (!wworker_is_idle(worker) && now < start + STOP_MAX_MS * NS_PER_MS) {
         if (!is_aborted && now >= start + STOP_GOODBYE_MS * NS_PER_MS) {
             is_aborted = true;
             hbone_client_abort_all(&worker->client, FLOW_DRAIN);
@@ -388,13 +404,8 @@ static void on_stop(struct worker *thread) {
         now = clock_mono_ns();
     }
     clear_timers(worker);
-    if (is_idle(worker)) {
-        http_worker_close(worker);
-        bindings_fini(worker);
-        hbone_client_fini(&worker->client);
-        tls_queue_fini(&worker->tls_queue);
-        slab_fini(&worker->conn_slab);
-        slab_fini(&worker->tcp_slab);
+    if (wworker_is_idle(worker)) {
+        wworker_close(worker);
     }
     snapshot_thread_unregister();
 }
@@ -402,9 +413,7 @@ static void on_stop(struct worker *thread) {
 struct wworker *wworker_new(struct waypoint *waypoint, uint32_t index, char **ret_error) {
     struct wworker *worker = xcalloc(1, sizeof(*worker));
     worker->waypoint = waypoint;
-    worker->config = &waypoint->config;
     worker->index = index;
-    worker->allow_growth = true;
     struct rlimit limit = {.rlim_cur = 1024};
     (void)getrlimit(RLIMIT_NOFILE, &limit);
     worker->fd_high = (int)(MIN(limit.rlim_cur, (rlim_t)INT32_MAX) / 10 * 9);

@@ -71,6 +71,12 @@ void wworker_send_list(struct wworker *worker, struct mail *done, struct wconn_l
 struct wworker *wworker_new(struct waypoint *waypoint, uint32_t index, char **ret_error);
 void wworker_free(struct wworker *worker); // stops and joins the thread; connections are cut
 
+// What the thread does at its start and its end, for tests that bring a loop of their own
+// (worker->thread.loop is set, and so are waypoint and index).
+void wworker_open(struct wworker *worker);
+bool wworker_is_idle(struct wworker *worker); // nothing is left; closes idle upstream connections
+void wworker_close(struct wworker *worker); // after that
+
 // Inside the worker: false when a new connection must be refused for lack of memory or descriptors.
 // fd: the accepted descriptor, or -1 (a stream of a tunnel). Counts it.
 bool wworker_admits(struct wworker *worker, int fd);
