@@ -58,6 +58,7 @@ static void on_error(struct http_conn *conn, const struct h1_event *event) {
 
 static void on_exchange_closed(struct http_conn *conn) {
     struct http_stream *stream = current(conn);
+    http_conn_kick(conn); // it may have been the last one
     if (stream != NULL) { // incomplete: what ended it has been told
         http_conn_reset_stream(stream, HTTP_RESET_TERMINATION, NULL);
     }

@@ -120,6 +120,16 @@ static void on_stream_event(struct http_stream *stream, const struct h2_event *e
     }
 }
 
+// Nobody has the stream any more: the core finishes it by itself.
+static void on_released_event(struct http_conn *conn, const struct h2_event *event) {
+    if (event->type == H2_EV_DATA) { // a client may read nothing before it has sent all
+        h2_stream_consumed(event->stream, event->len);
+    } else if (event->type == H2_EV_SENT && conn->is_server) {
+        h2_stream_reset(event->stream, H2_NO_ERROR);
+        http_conn_kick(conn);
+    }
+}
+
 static void dispatch(struct http_conn *conn, const struct h2_event *event) {
     struct http_stream *stream = event->stream != NULL ? h2_stream_user(event->stream) : NULL;
     switch (event->type) {
@@ -141,8 +151,10 @@ static void dispatch(struct http_conn *conn, const struct h2_event *event) {
     default:
         break;
     }
-    if (stream != NULL) { // else it was released, and the core finishes it by itself
+    if (stream != NULL) {
         on_stream_event(stream, event);
+    } else {
+        on_released_event(conn, event);
     }
     if (event->type == H2_EV_SETTINGS || event->type == H2_EV_CLOSED) {
         http_conn_told_idle(conn);
@@ -265,12 +277,19 @@ static void codec_detach(struct http_stream *stream) {
     stream->h2 = NULL;
 }
 
+// An answer that is complete goes out whole, and RST_STREAM behind it (RFC 9113 8.1).
 static void codec_release(struct http_stream *stream, enum h2_err code) {
-    if (stream->h2 != NULL) {
-        h2_stream_set_user(stream->h2, NULL);
-        h2_stream_reset(stream->h2, code);
-        stream->h2 = NULL;
+    struct h2_stream *h2 = stream->h2;
+    if (h2 == NULL) {
+        return;
     }
+    if (stream->conn->is_server && stream->is_send_ended && !h2_stream_send_ended(h2)) {
+        codec_detach(stream);
+        return;
+    }
+    h2_stream_set_user(h2, NULL);
+    h2_stream_reset(h2, code);
+    stream->h2 = NULL;
 }
 
 static void codec_cool(struct http_conn *conn) {
