@@ -13,6 +13,7 @@
 #include "common/proc/proc_start.h"
 #include "common/rt/sock.h"
 #include "version.h"
+#include "waypoint/upstream_tls.h"
 
 LOG_SCOPE(log_control, "waypoint");
 LOG_SCOPE(log_config, "waypoint::config");
@@ -114,6 +115,7 @@ static void on_trust_changed(void *arg) {
 
 static void on_changes(void *arg, const struct builder_changes *changes) {
     struct control *control = arg;
+    upstream_tls_refresh();
     if (changes->generation == 0) {
         return;
     }
@@ -294,7 +296,8 @@ static int open_identity(struct control *control) {
 
 static void init_mesh(struct control *control, const struct mesh_settings *defaults) {
     static const struct builder_l7_ops l7 = {.routes = l7_routes_compile,
-                                             .policy = l7_policy_compile};
+                                             .policy = l7_policy_compile,
+                                             .arg = (void *)(uintptr_t)&upstream_tls_ops};
     const struct waypoint_config *config = &control->waypoint->config;
     struct proc_mesh_params params = {
         .loop = &control->loop,
@@ -302,10 +305,18 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
                     .l7 = &l7,
                     .proxy_namespace = config->ns,
                     .has_targeted = true},
+        .has_secrets = true,
         .scope = &log_config,
         .on_changes = on_changes,
         .arg = control,
     };
+    struct upstream_tls_params tls = {
+        .loop = &control->loop,
+        .mesh = &control->mesh,
+        .ns = config->ns,
+        .compliance = config->compliance,
+    };
+    upstream_tls_open(&tls);
     kobj_regex_problem = l7_regex_problem;
     kobj_access_log_problem = l7_log_format_problem;
     proc_mesh_init(&control->mesh, &params);

@@ -4,8 +4,17 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "common/l7/l7_policy.h"
 #include "common/mesh/route.h"
+#include "common/rt/sock.h"
+#include "waypoint/dial_layer.h"
 #include "waypoint/waypoint.h"
+
+enum { // Linux' own: what tcpKeepalive leaves out
+    KEEPALIVE_S = 7200,
+    KEEPALIVE_INTERVAL_S = 75,
+    KEEPALIVE_PROBES = 9,
+};
 
 // ---- the end of an attempt ---------------------------------------------------------------------
 
@@ -19,20 +28,35 @@ static void let_go(struct upstream_dial *dial) {
     dial->is_active = false;
 }
 
-static void open_done(struct upstream_dial *dial, struct duplex *duplex) {
+void upstream_dial_opened(struct upstream_dial *dial, struct duplex *duplex) {
+    dial->layer = NULL; // it goes with its duplex
     let_go(dial);
     dial->ops->on_open(dial, duplex);
 }
 
-static void fail(struct upstream_dial *dial, const struct upstream_failure *failure) {
+void upstream_dial_failed(struct upstream_dial *dial, const struct upstream_failure *failure) {
+    dial_layer_drop(dial->layer);
+    dial->layer = NULL;
     let_go(dial);
     dial->ops->on_fail(dial, failure);
+}
+
+// The transport is there.
+static void transport_open(struct upstream_dial *dial, struct duplex *duplex, int fd) {
+    if (sock_local_addr(fd, &dial->local) < 0) {
+        dial->local = (struct addr){0};
+    }
+    if (dial->layer != NULL) {
+        dial_layer_start(dial->layer, duplex);
+    } else {
+        upstream_dial_opened(dial, duplex);
+    }
 }
 
 static void on_flush(struct loop_flush *flush) {
     struct upstream_dial *dial = CONTAINER_OF(flush, struct upstream_dial, flush);
     struct upstream_failure failure = dial->failure;
-    fail(dial, &failure);
+    upstream_dial_failed(dial, &failure);
 }
 
 // What fails within the start is told later in the turn.
@@ -48,7 +72,9 @@ static void on_timer(struct timer *timer, uint64_t now) {
     struct upstream_failure failure = {.reason = FLOW_TIMEOUT,
                                        .is_timeout = true,
                                        .is_retryable = true,
-                                       .text = "connect timeout"};
+                                       .text = dial_layer_is_in_handshake(dial->layer)
+                                                   ? "the TLS handshake timed out"
+                                                   : "connect timeout"};
     upstream_dial_cancel(dial);
     dial->ops->on_fail(dial, &failure);
 }
@@ -59,8 +85,9 @@ static void on_dial(void *arg, int fd_or_err) {
     struct upstream_dial *dial = arg;
     dial->dial = NULL;
     if (fd_or_err >= 0) {
-        link_end_init(&dial->up.link, dial->worker->loop, fd_or_err);
-        open_done(dial, &dial->up.link.duplex);
+        struct link_end *link = &dial->way->up.link;
+        link_end_init(link, dial->worker->loop, fd_or_err);
+        transport_open(dial, &link->duplex, fd_or_err);
         return;
     }
     struct upstream_failure failure = {
@@ -73,19 +100,24 @@ static void on_dial(void *arg, int fd_or_err) {
     } else if (fd_or_err == -EMFILE || fd_or_err == -ENFILE) {
         failure.reason = FLOW_OVERLOAD;
     }
-    fail(dial, &failure);
+    upstream_dial_failed(dial, &failure);
 }
 
 static void start_plain(struct upstream_dial *dial, uint64_t timeout_ns) {
     struct io_socket_params params;
     waypoint_socket_params(dial->worker->config, &dial->addr, false, &params);
+    if (dial->has_keepalive) {
+        params.keepalive_s = dial->keepalive_s;
+        params.keepalive_interval_s = dial->keepalive_interval_s;
+        params.keepalive_probes = dial->keepalive_probes;
+    }
     dial->dial = dial_start(dial->worker->loop, &params, &dial->addr, timeout_ns, on_dial, dial);
 }
 
 // ---- tunnel ------------------------------------------------------------------------------------
 
 static struct upstream_dial *of_request(struct hbone_request *request) {
-    return CONTAINER_OF(request, struct upstream_dial, up.request);
+    return CONTAINER_OF(request, struct upstream_way, up.request)->dial;
 }
 
 // The source of the inner connection is the waypoint (ambient-protocols §14).
@@ -114,7 +146,7 @@ static void on_open(struct hbone_request *request, const struct h2_event *head) 
     (void)head; // response baggage: the destination is known from the snapshot
     struct upstream_dial *dial = of_request(request);
     dial->is_requesting = false;
-    open_done(dial, &request->stream.duplex);
+    transport_open(dial, &request->stream.duplex, request->drv->tl.link.fd);
 }
 
 static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
@@ -135,7 +167,7 @@ static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_
         dial->failure = failure;
         loop_flush_arm(dial->worker->loop, &dial->flush);
     } else {
-        fail(dial, &failure);
+        upstream_dial_failed(dial, &failure);
     }
 }
 
@@ -181,9 +213,9 @@ static void start_hbone(struct upstream_dial *dial) {
     };
     waypoint_socket_params(worker->config, &dial->hbone_addr, true, &to.socket);
     dial->is_requesting = true;
-    hbone_request_init(&dial->up.request, &request_ops);
+    hbone_request_init(&dial->way->up.request, &request_ops);
     dial->in_start = true;
-    hbone_client_connect(&worker->client, &dial->up.request, &to);
+    hbone_client_connect(&worker->client, &dial->way->up.request, &to);
     dial->in_start = false;
 }
 
@@ -195,6 +227,21 @@ static void *keep(const void *leaf) {
         leaf_ref(own);
     }
     return own;
+}
+
+static void take_keepalive(struct upstream_dial *dial, const struct l7_pool_policy *pool) {
+    dial->has_keepalive = pool != NULL && pool->has_keepalive;
+    if (dial->has_keepalive) { // absent values are the system's
+        dial->keepalive_s = pool->keepalive_time_ms != 0
+                                ? (uint32_t)MAX(pool->keepalive_time_ms / 1000, UINT64_C(1))
+                                : KEEPALIVE_S;
+        dial->keepalive_interval_s =
+            pool->keepalive_interval_ms != 0
+                ? (uint32_t)MAX(pool->keepalive_interval_ms / 1000, UINT64_C(1))
+                : KEEPALIVE_INTERVAL_S;
+        dial->keepalive_probes =
+            pool->keepalive_probes != 0 ? pool->keepalive_probes : KEEPALIVE_PROBES;
+    }
 }
 
 void upstream_dial_start(struct upstream_dial *dial, struct wworker *worker,
@@ -211,6 +258,11 @@ void upstream_dial_start(struct upstream_dial *dial, struct wworker *worker,
     dial->is_requesting = dial->in_start = false;
     dial->is_hbone = target->workload != NULL && target->workload->protocol == WORKLOAD_HBONE;
     dial->dial = NULL;
+    dial->local = (struct addr){0};
+    dial->layer = dial_layer_new(dial, target);
+    dial->way = dial->layer != NULL ? dial_layer_way(dial->layer) : &dial->own;
+    dial->way->dial = dial;
+    take_keepalive(dial, target->pool);
     uint64_t timeout_ns =
         target->timeout_ns != 0 ? target->timeout_ns : UPSTREAM_DIAL_MS * NS_PER_MS;
     timer_init(&dial->timer, on_timer);
@@ -235,7 +287,9 @@ void upstream_dial_cancel(struct upstream_dial *dial) {
     }
     if (dial->is_requesting) {
         dial->is_requesting = false;
-        hbone_request_cancel(&dial->up.request);
+        hbone_request_cancel(&dial->way->up.request);
     }
+    dial_layer_drop(dial->layer);
+    dial->layer = NULL;
     let_go(dial);
 }

@@ -2,8 +2,9 @@
 //
 // A connection to one endpoint, whatever the way: a CONNECT stream in a tunnel to the pod's port
 // 15008, where exactly the endpoint's SPIFFE id (or one that the service names) is accepted, or
-// plain TCP to a workload that has no HBONE. One attempt; choosing endpoints and trying others is
-// the caller's.
+// plain TCP to a workload that has no HBONE. Over that, as a DestinationRule asks for it, a header
+// of the PROXY protocol and TLS with the server itself (dial_layer.c). One attempt; choosing
+// endpoints and trying others is the caller's.
 //
 // Embedded in its owner. After on_open the duplex lives in it: the owner keeps it until the
 // duplex's on_closed. After on_fail and upstream_dial_cancel it may be freed or started again.
@@ -14,7 +15,9 @@
 #include "common/mesh/snapshot.h"
 #include "common/net/hbone_client.h"
 #include "common/net/link_end.h"
+#include "common/net/tls_end.h"
 
+struct l7_pool_policy;
 struct wworker;
 struct upstream_dial;
 
@@ -32,14 +35,30 @@ struct upstream_dial_ops {
     void (*on_fail)(struct upstream_dial *dial, const struct upstream_failure *failure);
 };
 
-struct upstream_target {
+struct upstream_target { // borrowed for the call
     struct workload *workload; // the endpoint's; NULL: plain TCP to `addr`
     const struct service *service; // its SANs are accepted too, its name goes into `forwarded`
     struct addr addr; // pod ip : target port
     uint64_t timeout_ns; // for all of it: connect, handshake, answer; 0: UPSTREAM_DIAL_MS
+    // TLS with the server; NULL: none.
+    struct tls_ctx *tls;
+    struct tls_outside_server server;
+    struct slice ahead; // what goes ahead of everything else: PROXY protocol; empty: nothing
+    const struct l7_pool_policy *pool; // tcpKeepalive of plain TCP; NULL: the waypoint's setting
 };
 
 enum { UPSTREAM_DIAL_MS = 10000 };
+
+// The transport: lives in the dial, or in the layer above it.
+struct upstream_way {
+    struct upstream_dial *dial; // while it connects
+    union {
+        struct hbone_request request;
+        struct link_end link;
+    } up;
+};
+
+struct dial_layer;
 
 struct upstream_dial {
     const struct upstream_dial_ops *ops;
@@ -52,11 +71,12 @@ struct upstream_dial {
     struct dial *dial; // while connecting plainly
     bool is_active, in_start, is_requesting, is_hbone;
     struct upstream_failure failure; // that waits for `flush`
-    char text[192];
-    union {
-        struct hbone_request request;
-        struct link_end link;
-    } up;
+    char text[TLS_LINK_ERROR_MAX];
+    bool has_keepalive; // other than the waypoint's setting
+    uint32_t keepalive_s, keepalive_interval_s, keepalive_probes;
+    struct addr local; // our end of the transport, once it is there
+    struct upstream_way own, *way; // way: `own`, or the layer's
+    struct dial_layer *layer; // NULL: none, or not the dial's any more
 };
 
 // Never calls an op before it returns. All zero before the first start.

@@ -287,11 +287,12 @@ static const struct http_stream_events up_events = {
     .on_reset = on_up_reset,
 };
 
-static void on_ready(struct upstream_request *wait, struct http_conn *conn, const struct addr *addr,
-                     const struct addr *via) {
+static void on_ready(struct upstream_request *wait, struct http_conn *conn,
+                     const struct upstream_path *path) {
     struct exchange *ex = CONTAINER_OF(wait, struct exchange, wait);
-    ex->upstream_addr = *addr;
-    ex->upstream_via = *via;
+    ex->upstream_addr = path->addr;
+    ex->upstream_via = path->via;
+    ex->upstream_local = path->local;
     const struct l7_settings *settings = upstream_view_settings(ex->view);
     ex->has_request_slot = l7_breaker_take(&upstream_view_cluster(ex->view)->breaker,
                                            L7_BREAKER_REQUESTS, settings->pool.max_requests);
@@ -362,6 +363,10 @@ void exchange_start_try(struct exchange *ex) {
     ex->upstream_addr = host->addr;
     exchange_set_attempt(ex);
     http_stream_init(&ex->up, &up_events, ex);
+    const struct wconn *wconn = exchange_wconn(ex);
+    struct upstream_caller caller = {
+        .authority = ex->request.authority, .client = &wconn->client, .called = &wconn->dst};
     upstream_request_start(&ex->wait, ex->view, host,
-                           upstream_version(ex->view, ex->received.version == HTTP_2), &wait_ops);
+                           upstream_version(ex->view, ex->received.version == HTTP_2), &caller,
+                           &wait_ops);
 }

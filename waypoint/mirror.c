@@ -125,10 +125,9 @@ static const struct http_stream_events up_events = {
     .on_reset = on_reset,
 };
 
-static void on_ready(struct upstream_request *wait, struct http_conn *conn, const struct addr *addr,
-                     const struct addr *via) {
-    (void)addr;
-    (void)via;
+static void on_ready(struct upstream_request *wait, struct http_conn *conn,
+                     const struct upstream_path *path) {
+    (void)path;
     struct mirror *mirror = CONTAINER_OF(wait, struct mirror, wait);
     mirror->has_slot =
         l7_breaker_take(&upstream_view_cluster(mirror->view)->breaker, L7_BREAKER_REQUESTS,
@@ -207,8 +206,12 @@ static void start(struct exchange *ex, const struct l7_mirror *rule) {
         mirror_end(mirror, H2_CANCEL);
         return;
     }
+    // In TLS it is the server that the request is for, whatever its Host says.
+    struct upstream_caller caller = {
+        .authority = ex->request.authority, .client = &wconn->client, .called = &wconn->dst};
     upstream_request_start(&mirror->wait, view, host,
-                           upstream_version(view, ex->received.version == HTTP_2), &wait_ops);
+                           upstream_version(view, ex->received.version == HTTP_2), &caller,
+                           &wait_ops);
 }
 
 void mirrors_start(struct exchange *ex) {

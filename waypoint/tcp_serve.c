@@ -9,6 +9,7 @@
 #include "waypoint/dial.h"
 #include "waypoint/report.h"
 #include "waypoint/tcp_conn.h"
+#include "waypoint/upstream_tls.h"
 #include "waypoint/waypoint.h"
 
 enum {
@@ -232,6 +233,13 @@ static void connect_next(struct tcp_conn *tcp) {
             return;
         }
         take_limits(tcp, settings, &target);
+        char text[TLS_LINK_ERROR_MAX];
+        if (!upstream_tls_set(settings, conn->service, slice_str(conn->service->hostname),
+                              TLS_ALPN_NONE, &target, text, sizeof(text))) {
+            wconn_set_detail(conn, text);
+            give_up(tcp, FLOW_NO_UPSTREAM);
+            return;
+        }
         if (conn->service->lb_mode != LB_PASSTHROUGH) { // else to where the client wanted
             is_found = choose(tcp, snap, &target);
         }
@@ -246,6 +254,7 @@ static void connect_next(struct tcp_conn *tcp) {
     wconn_set_destination(conn, target.workload);
     conn->target = target.addr;
     upstream_dial_start(&tcp->dial, conn->worker, &target, &dial_ops);
+    upstream_tls_unset(&target);
     conn->hbone_addr = tcp->dial.hbone_addr;
     conn->is_mtls_up = tcp->dial.is_hbone;
 }

@@ -282,7 +282,7 @@ bool upstreams_stop(struct upstreams *all) {
             upstream_pool_drain(HMAP_ITEM(pool, struct upstream_pool, node));
         }
     }
-    return all->n_conns == 0;
+    return all->n_conns == 0 && all->n_layers == 0;
 }
 
 void upstreams_fini(struct upstreams *all) {

@@ -31,7 +31,7 @@ struct upstreams { // of a worker
     struct hmap table; // struct upstream
     struct http_conn_config http;
     struct timer tick; // returns of ejected hosts, idle connections, clusters that nobody uses
-    uint32_t n_conns; // connections that exist
+    uint32_t n_conns, n_layers; // that exist: connections, layers over their transports
     bool is_stopping;
 };
 
@@ -56,11 +56,15 @@ struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload
 
 // A request that wants a connection to a host; embedded in its owner.
 struct upstream_request;
+struct upstream_path { // of a connection
+    struct addr addr, via; // the endpoint; the far end of its tunnel (not set: plain TCP)
+    struct addr local; // our end of the transport
+};
 struct upstream_request_ops {
-    // A connection with room: open a stream (http_conn_open) and send at once. `addr`, `via`: the
-    // endpoint, and the far end of its tunnel (not set: plain TCP); valid during the call.
+    // A connection with room: open a stream (http_conn_open) and send at once. `path` is valid
+    // during the call.
     void (*on_ready)(struct upstream_request *request, struct http_conn *conn,
-                     const struct addr *addr, const struct addr *via);
+                     const struct upstream_path *path);
     // No connection. `text`: transport failure reason, may be "".
     void (*on_fail)(struct upstream_request *request, enum l7_reset reset, const char *text);
 };
@@ -73,8 +77,14 @@ struct upstream_request {
 
 // HTTP/2 to ports that are declared so, or as the policy says; else HTTP/1.
 enum http_conn_version upstream_version(const struct upstream_view *view, bool client_has_h2);
+// Whose request it is. Connections are shared by those for which they would be made alike.
+struct upstream_caller {
+    struct slice authority; // the request's: the server's name in TLS where the policy sets none
+    const struct addr *client, *called; // for the PROXY protocol
+};
 // One of both ops is called once, later or before this returns.
 void upstream_request_start(struct upstream_request *request, struct upstream_view *view,
                             const struct l7_host *host, enum http_conn_version version,
+                            const struct upstream_caller *caller,
                             const struct upstream_request_ops *ops);
 void upstream_request_cancel(struct upstream_request *request); // harmless when it does not wait

@@ -68,6 +68,7 @@ static void set_starved(struct upstream *up, bool is_starved) {
     up->is_starved = is_starved;
     if (is_starved) {
         atomic_fetch_add(&up->cluster->n_starved, 1);
+        (void)upstream_pools_yield(up); // connections of another flavor
         tell_others(up, false);
     } else {
         atomic_fetch_sub(&up->cluster->n_starved, 1);
@@ -110,7 +111,7 @@ static void hand_out(struct upstream_conn *conn, struct upstream_request *reques
     if (conn->max_requests > 0 && conn->http.n_streams_total + 1 >= conn->max_requests) {
         conn->is_leaving = true;
     }
-    request->ops->on_ready(request, &conn->http, &conn->pool->host->addr, &conn->via);
+    request->ops->on_ready(request, &conn->http, &conn->path);
 }
 
 static void serve_waiting(struct upstream_conn *conn) {
@@ -181,7 +182,8 @@ static void on_open(struct upstream_dial *dial, struct duplex *duplex) {
     struct upstream_conn *conn = CONTAINER_OF(dial, struct upstream_conn, dial);
     struct upstream_pool *pool = conn->pool;
     conn->is_open = true;
-    conn->via = dial->hbone_addr;
+    conn->path =
+        (struct upstream_path){.addr = dial->addr, .via = dial->hbone_addr, .local = dial->local};
     pool->n_dialing--;
     http_conn_init(&conn->http, worker_of(pool)->loop, duplex, false, conn->version,
                    &pool->upstream->all->http, &conn_handler);
@@ -226,8 +228,20 @@ static void open_conn(struct upstream_pool *pool, enum http_conn_version version
         .service = pool->view->service,
         .addr = pool->host->addr,
         .timeout_ns = policy->connect_timeout_ms * NS_PER_MS,
+        .pool = policy,
     };
+    const struct upstream_flavor *flavor = pool->flavor;
+    if (flavor != NULL) {
+        target.ahead = slice_make(flavor->ahead, flavor->ahead_len);
+    }
+    char text[TLS_LINK_ERROR_MAX];
+    enum tls_alpn alpn = version == HTTP_CONN_2 ? TLS_ALPN_H2 : TLS_ALPN_HTTP1;
+    // The requests that wait have asked before: what was good once stays.
+    CHECK(upstream_tls_set(pool->view->settings, pool->view->service,
+                           slice_str(flavor != NULL ? flavor->name : ""), alpn, &target, text,
+                           sizeof(text)));
     upstream_dial_start(&conn->dial, worker_of(pool), &target, &dial_ops);
+    upstream_tls_unset(&target);
 }
 
 // One more connection, if the requests that wait have use for it and the limit allows. To a host
@@ -285,17 +299,51 @@ uint32_t upstream_pools_yield(struct upstream *up) {
 
 // ---- pools -------------------------------------------------------------------------------------
 
-struct upstream_pool *upstream_pool_get(struct upstream *up, struct cluster_host *host) {
+static bool is_same_flavor(const struct upstream_flavor *a, const struct upstream_flavor *b) {
+    if (a == NULL || b == NULL) {
+        return a == b;
+    }
+    return strcmp(a->name, b->name) == 0 &&
+           slice_eq(slice_make(a->ahead, a->ahead_len), slice_make(b->ahead, b->ahead_len));
+}
+
+// False: there is none, connections to the host are all alike.
+static bool set_flavor(const struct l7_settings *settings, const struct upstream_caller *caller,
+                       struct upstream_flavor *flavor) {
+    flavor->name[0] = '\0';
+    flavor->ahead_len = 0;
+    if (l7_tls_is_on(&settings->tls) && settings->tls.sni[0] == '\0') {
+        (void)upstream_tls_name(caller->authority, flavor->name);
+    }
+    if (settings->proxy_protocol != PROXY_PROTOCOL_NONE) {
+        flavor->ahead_len = (settings->proxy_protocol == PROXY_PROTOCOL_V2
+                                 ? proxy_header_v2
+                                 : proxy_header_v1)(caller->client, caller->called, flavor->ahead);
+    }
+    return flavor->name[0] != '\0' || flavor->ahead_len > 0;
+}
+
+// The pool of the host, made when there is none.
+static struct upstream_pool *pool_get(struct upstream *up, struct cluster_host *host,
+                                      const struct upstream_flavor *flavor) {
     uint64_t hash = (uint64_t)(uintptr_t)host * 0x9e3779b97f4a7c15U;
+    if (flavor != NULL) {
+        hash += hash_bytes(slice_str(flavor->name)) +
+                3 * hash_bytes(slice_make(flavor->ahead, flavor->ahead_len));
+    }
     HMAP_EACH_WITH_HASH(pos, &up->pools, hash) {
         struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
-        if (pool->host == host) {
+        if (pool->host == host && is_same_flavor(pool->flavor, flavor)) {
             return pool;
         }
     }
     struct upstream_pool *pool = xcalloc(1, sizeof(*pool));
     pool->upstream = up;
     pool->host = cluster_host_get(up->cluster, &host->addr, 0);
+    if (flavor != NULL) {
+        pool->flavor = xmalloc(sizeof(*flavor));
+        *pool->flavor = *flavor;
+    }
     list_init(&pool->conns);
     list_init(&pool->waiting);
     hmap_insert(&up->pools, &pool->node, hash);
@@ -312,6 +360,7 @@ void upstream_pool_free(struct upstream_pool *pool) {
     cluster_host_unref(pool->host);
     leaf_unref(pool->workload);
     upstream_view_unref(pool->view);
+    free(pool->flavor);
     free(pool);
 }
 
@@ -368,24 +417,42 @@ static void set_workload(struct upstream_pool *pool, struct workload *workload) 
     }
 }
 
+// False: what the policy asks for is not to be had. Never in clear text what is to be encrypted.
+static bool can_connect(const struct upstream_view *view, const char *name, char *text,
+                        size_t size) {
+    const char *missing = cluster_missing_feature(view->settings);
+    if (missing != NULL) {
+        snprintf(text, size, "%s", missing);
+        return false;
+    }
+    struct upstream_target target = {0};
+    bool is_well = upstream_tls_set(view->settings, view->service, slice_str(name), TLS_ALPN_NONE,
+                                    &target, text, size);
+    upstream_tls_unset(&target);
+    return is_well;
+}
+
 void upstream_request_start(struct upstream_request *request, struct upstream_view *view,
                             const struct l7_host *host, enum http_conn_version version,
+                            const struct upstream_caller *caller,
                             const struct upstream_request_ops *ops) {
     struct upstream *up = view->upstream;
-    struct cluster_host *address = CONTAINER_OF(host->cell, struct cluster_host, cell);
-    struct upstream_pool *pool = upstream_pool_get(up, address);
     *request = (struct upstream_request){.ops = ops, .version = (uint8_t)version};
     list_init(&request->node);
-    const char *missing = cluster_missing_feature(view->settings);
-    if (missing != NULL) { // never in clear text what is to be encrypted
-        ops->on_fail(request, L7_RESET_CONNECT_LOCAL, missing);
-        return;
-    }
+    struct upstream_flavor flavor;
+    bool has_flavor = set_flavor(view->settings, caller, &flavor);
+    struct cluster_host *address = CONTAINER_OF(host->cell, struct cluster_host, cell);
+    struct upstream_pool *pool = pool_get(up, address, has_flavor ? &flavor : NULL);
     struct upstream_conn *conn = list_empty(&pool->waiting) ? find_room(pool, version) : NULL;
     if (conn != NULL) {
         list_del(&conn->node);
         list_push_back(&pool->conns, &conn->node);
         hand_out(conn, request);
+        return;
+    }
+    char text[TLS_LINK_ERROR_MAX];
+    if (!can_connect(view, flavor.name, text, sizeof(text))) {
+        ops->on_fail(request, L7_RESET_CONNECT_LOCAL, text);
         return;
     }
     if (!l7_breaker_take(&up->cluster->breaker, L7_BREAKER_PENDING,

@@ -3,8 +3,10 @@
 // Shared by upstream*.c.
 #pragma once
 
+#include "common/proto/proxy_protocol.h"
 #include "waypoint/dial.h"
 #include "waypoint/upstream.h"
+#include "waypoint/upstream_tls.h"
 
 struct balancer { // for one class of clients
     struct hmap_node node; // upstream_view.balancers
@@ -38,11 +40,19 @@ struct upstream {
     bool is_starved; // counted in cluster->n_starved
 };
 
+// What connections to one host may differ in, but for the version of HTTP.
+struct upstream_flavor {
+    char name[UPSTREAM_NAME_MAX]; // the server's, for TLS without sni; else ""
+    uint8_t ahead[PROXY_HEADER_MAX]; // of the PROXY protocol
+    size_t ahead_len;
+};
+
 // Connections of one worker to one host, and requests that wait for one.
 struct upstream_pool {
     struct hmap_node node;
     struct upstream *upstream;
     struct cluster_host *host; // referenced
+    struct upstream_flavor *flavor; // heap; NULL: none of it
     struct list conns; // upstream_conn.node
     struct list waiting; // upstream_request.node
     // For further connections: those of the request that came last.
@@ -56,7 +66,7 @@ struct upstream_conn {
     struct upstream_pool *pool;
     struct upstream_dial dial;
     struct http_conn http; // once connected
-    struct addr via; // the tunnel's far end, not set: plain TCP
+    struct upstream_path path;
     uint64_t opened_ns, idle_ns, max_age_ns; // times to live; 0 = for ever
     uint32_t max_requests; // 0 = any number
     uint32_t max_streams; // at a time
@@ -65,8 +75,6 @@ struct upstream_conn {
     bool is_leaving; // takes no new request
 };
 
-// The pool of the host, made when there is none.
-struct upstream_pool *upstream_pool_get(struct upstream *up, struct cluster_host *host);
 void upstream_pool_drain(struct upstream_pool *pool);
 bool upstream_pool_is_empty(const struct upstream_pool *pool); // no connection, no request
 void upstream_pool_free(struct upstream_pool *pool); // an empty one

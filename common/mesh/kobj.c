@@ -309,6 +309,9 @@ struct kobj *kobj_decode(const struct cfg_node *doc, const char *file, unsigned 
     if (!read_head(&ctx, doc, &head)) {
         return NULL;
     }
+    if (head.type != NULL && head.type->kind == KOBJ_SECRET && (flags & KOBJ_SECRETS) != 0) {
+        ctx.is_lean = false;
+    }
     report_kind(&ctx, doc, &head);
     check_meta(&ctx, doc, &head, &meta);
     if (head.type != NULL) {

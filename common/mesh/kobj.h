@@ -590,6 +590,7 @@ enum {
     // What only a process launcher needs (env, probes, volumes, ConfigMap data ...) is checked but
     // not kept: those fields are as if absent.
     KOBJ_LEAN = 2,
+    KOBJ_SECRETS = 4, // with KOBJ_LEAN: but the data of Secrets are
 };
 
 // Decodes one object (a mapping with apiVersion and kind; Lists are flattened by config_doc.h).

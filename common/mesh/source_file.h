@@ -22,7 +22,7 @@ struct source_file;
 
 struct source_file_options {
     const char *path; // file or directory
-    unsigned kobj_flags; // KOBJ_LEAN, KOBJ_KEEP_TREE
+    unsigned kobj_flags; // KOBJ_LEAN, KOBJ_SECRETS, KOBJ_KEEP_TREE
     uint32_t settle_ms; // 0 = 20
 };
 

@@ -20,9 +20,7 @@ static struct loop *loop_of(struct tls_link *tl) {
 
 // Everything but the link itself.
 static void release(struct tls_link *tl) {
-    if (list_linked(&tl->waiting)) {
-        list_del(&tl->waiting);
-    }
+    list_del(&tl->job.node);
     if (tl->hs != NULL) {
         tl->queue->n_active--;
         tls_handshake_free(tl->hs);
@@ -41,7 +39,7 @@ static void end_link(struct tls_link *tl) {
         return;
     }
     tl->is_ended = true;
-    list_del(&tl->waiting); // no handshake step of a link that is over
+    list_del(&tl->job.node); // no handshake step of a link that is over
     timer_clear(&loop_of(tl)->timers, &tl->timer);
     if (tl->is_aborted) {
         link_abort(&tl->link);
@@ -56,7 +54,7 @@ static void fail(struct tls_link *tl, enum flow_end reason) {
         return;
     }
     tl->is_closing = true;
-    list_del(&tl->waiting);
+    list_del(&tl->job.node);
     link_read(&tl->link, false);
     if (link_queued(&tl->link) == 0) {
         end_link(tl);
@@ -229,7 +227,8 @@ static void handshake_done(struct tls_link *tl) {
     }
 }
 
-static void handshake_step(struct tls_link *tl) {
+static void handshake_step(struct tls_job *job) {
+    struct tls_link *tl = CONTAINER_OF(job, struct tls_link, job);
     struct chain out;
     chain_init(&out, tl->link.sendq.pool);
     enum tls_step step = TLS_STEP_MORE;
@@ -256,7 +255,8 @@ static void queue_run(struct tls_queue *queue) {
         if (node == NULL) {
             return;
         }
-        handshake_step(LIST_ITEM(node, struct tls_link, waiting));
+        struct tls_job *job = LIST_ITEM(node, struct tls_job, node);
+        job->run(job);
     }
     if (!list_empty(&queue->waiting)) {
         timer_set(&queue->loop->timers, &queue->timer, queue->loop->now);
@@ -268,13 +268,13 @@ static void on_queue_timer(struct timer *timer, uint64_t now) {
     queue_run(CONTAINER_OF(timer, struct tls_queue, timer));
 }
 
-static void queue_step(struct tls_link *tl) {
-    if (!list_linked(&tl->waiting)) {
-        list_push_back(&tl->queue->waiting, &tl->waiting);
+void tls_queue_add(struct tls_queue *queue, struct tls_job *job) {
+    if (!list_linked(&job->node)) {
+        list_push_back(&queue->waiting, &job->node);
     }
-    if (!timer_is_armed(&tl->queue->timer)) {
+    if (!timer_is_armed(&queue->timer)) {
         // Due now: runs in the timer phase of this very turn.
-        timer_set(&loop_of(tl)->timers, &tl->queue->timer, loop_of(tl)->now);
+        timer_set(&queue->loop->timers, &queue->timer, queue->loop->now);
     }
 }
 
@@ -326,7 +326,7 @@ static uint32_t on_data(struct link *link, struct blk *blk, uint32_t off, uint32
             return len;
         }
         chain_copy(&tl->hs_in, slice_make(blk->base + off, len));
-        queue_step(tl);
+        tls_queue_add(tl->queue, &tl->job);
         return len;
     }
     uint32_t taken = tl->rest != NULL ? finish_rest(tl, blk->base + off, len) : 0;
@@ -371,7 +371,7 @@ static void on_error(struct link *link, int err) {
     bool was_closing = tl->is_closing;
     tl->os_err = err;
     tl->is_closing = tl->is_ended = true; // the link closes by itself
-    list_del(&tl->waiting);
+    list_del(&tl->job.node);
     timer_clear(&loop_of(tl)->timers, &tl->timer);
     if (was_closing) {
         return;
@@ -404,14 +404,15 @@ static const struct link_handler link_handler = {
 void tls_link_init(struct tls_link *tl, struct tls_queue *queue, int fd, struct tls_handshake *hs,
                    const struct tls_link_handler *handler) {
     *tl = (struct tls_link){.handler = handler, .queue = queue, .hs = hs};
-    list_init(&tl->waiting);
+    list_init(&tl->job.node);
+    tl->job.run = handshake_step;
     chain_init(&tl->hs_in, queue->loop->pool);
     timer_init(&tl->timer, on_timer);
     link_init(&tl->link, queue->loop, fd, LINK_CONTIG, &link_handler);
     queue->n_active++;
     timer_set(&queue->loop->timers, &tl->timer,
               queue->loop->now + TLS_LINK_HS_TIMEOUT_MS * NS_PER_MS);
-    queue_step(tl);
+    tls_queue_add(tl->queue, &tl->job);
     link_read(&tl->link, true);
 }
 
@@ -507,7 +508,8 @@ bool tls_link_import(struct tls_link *tl, struct tls_queue *queue, int fd, struc
         return false;
     }
     *tl = (struct tls_link){.handler = handler, .queue = queue};
-    list_init(&tl->waiting);
+    list_init(&tl->job.node);
+    tl->job.run = handshake_step;
     chain_init(&tl->hs_in, queue->loop->pool);
     timer_init(&tl->timer, on_timer);
     tl->record = tls_record_import(record);

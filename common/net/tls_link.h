@@ -13,10 +13,16 @@
 
 struct tls_link;
 
+// A step of a handshake that waits for its turn.
+struct tls_job {
+    struct list node; // tls_queue.waiting
+    void (*run)(struct tls_job *job);
+};
+
 // Handshake budget of one worker.
 struct tls_queue {
     struct loop *loop;
-    struct list waiting; // tls_link.waiting, first come first served
+    struct list waiting; // tls_job.node, first come first served
     struct timer timer; // next turn's share
     uint32_t steps_per_turn; // handshake steps run in one turn (default 4)
     uint32_t n_active; // handshakes under way
@@ -24,6 +30,8 @@ struct tls_queue {
 };
 void tls_queue_init(struct tls_queue *queue, struct loop *loop);
 void tls_queue_fini(struct tls_queue *queue);
+// Asks for a step, later in the turn or in a next one; once, however often it is asked for.
+void tls_queue_add(struct tls_queue *queue, struct tls_job *job);
 
 struct tls_link_handler {
     // Handshake done. `peer` is borrowed for the call. False: the caller has closed the link.
@@ -41,7 +49,7 @@ struct tls_link {
     const struct tls_link_handler *handler;
     struct tls_queue *queue;
     struct link link;
-    struct list waiting;
+    struct tls_job job;
     struct tls_handshake *hs; // NULL once established
     struct tls_record *record;
     struct chain hs_in; // input for the handshake, at most TLS_LINK_HS_MAX

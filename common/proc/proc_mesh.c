@@ -132,7 +132,8 @@ static void on_source(struct watch *watch, uint32_t ready) {
 }
 
 int proc_mesh_load(struct proc_mesh *mesh, const char *path) {
-    struct source_file_options options = {.path = path, .kobj_flags = KOBJ_LEAN};
+    unsigned flags = KOBJ_LEAN | (mesh->params.has_secrets ? KOBJ_SECRETS : 0U);
+    struct source_file_options options = {.path = path, .kobj_flags = flags};
     int rc = source_file_new(&options, &mesh->source);
     if (rc < 0) {
         log_error(mesh->params.scope, "cannot watch the configuration", LOG_STR("path", path),

@@ -17,8 +17,10 @@ struct source_file;
 struct proc_mesh_params {
     struct loop *loop;
     struct builder_options builder; // copied; what it points at outlives the object
+    bool has_secrets; // the data of Secrets are kept
     const struct log_scope *scope;
-    // A snapshot was published. `changes` is borrowed.
+    // A snapshot was published, or (generation 0) nothing that is part of it changed. `changes` is
+    // borrowed.
     void (*on_changes)(void *arg, const struct builder_changes *changes);
     void *arg;
 };

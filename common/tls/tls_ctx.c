@@ -63,7 +63,7 @@ static void set_policy(SSL_CTX *ssl, enum tls_compliance compliance, bool prefer
     CHECK(ok == 1);
 }
 
-static SSL_CTX *ssl_ctx_new(const struct tls_ctx_params *params) {
+static SSL_CTX *ssl_ctx_new(enum tls_compliance compliance, bool prefer_aes_256, bool is_outside) {
     // With buffers: libssl itself does not parse X.509, we do, and only for chains not in the
     // cache.
     SSL_CTX *ssl = SSL_CTX_new(TLS_with_buffers_method());
@@ -73,8 +73,8 @@ static SSL_CTX *ssl_ctx_new(const struct tls_ctx_params *params) {
     SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_max_cert_list(ssl, CERT_LIST_MAX);
-    set_policy(ssl, params->compliance, params->prefer_aes_256);
-    tls_handshake_set_callbacks(ssl);
+    set_policy(ssl, compliance, prefer_aes_256);
+    tls_handshake_set_callbacks(ssl, is_outside);
     return ssl;
 }
 
@@ -87,26 +87,40 @@ static void set_validity(struct tls_ctx *ctx, const STACK_OF(X509) * chain) {
     }
 }
 
-struct tls_ctx *tls_ctx_new(const struct tls_ctx_params *params, char **ret_error) {
+static struct tls_ctx *ctx_new(enum tls_compliance compliance) {
     struct tls_ctx *ctx = xcalloc(1, sizeof(*ctx));
+    atomic_init(&ctx->refs, 1);
+    ctx->compliance = compliance;
+    ctx->generation = atomic_fetch_add(&next_generation, 1);
+    return ctx;
+}
+
+// The own chain and key, which belong together. NULL: fine.
+static char *read_own(struct slice chain_pem, struct slice key_pem, STACK_OF(X509) * *ret_chain,
+                      EVP_PKEY **ret_key) {
+    char *error = NULL;
+    *ret_chain = tls_pem_certs(chain_pem, OWN_CHAIN_MAX, "certificate chain", &error);
+    if (*ret_chain == NULL) {
+        return error;
+    }
+    *ret_key = tls_pem_key(key_pem, &error);
+    if (*ret_key == NULL) {
+        return error;
+    }
+    return X509_check_private_key(sk_X509_value(*ret_chain, 0), *ret_key) == 1
+               ? NULL
+               : tls_error_text("private key and certificate");
+}
+
+struct tls_ctx *tls_ctx_new(const struct tls_ctx_params *params, char **ret_error) {
+    struct tls_ctx *ctx = ctx_new(params->compliance);
     STACK_OF(X509) *chain = NULL;
     EVP_PKEY *key = NULL;
     struct tls_spiffe id;
     char *error = NULL;
-    atomic_init(&ctx->refs, 1);
-    ctx->compliance = params->compliance;
     ctx->crl_generation = params->crl_generation;
-    ctx->generation = atomic_fetch_add(&next_generation, 1);
-    chain = tls_pem_certs(params->cert_chain_pem, OWN_CHAIN_MAX, "certificate chain", &error);
-    if (chain == NULL) {
-        goto out;
-    }
-    key = tls_pem_key(params->key_pem, &error);
-    if (key == NULL) {
-        goto out;
-    }
-    if (X509_check_private_key(sk_X509_value(chain, 0), key) != 1) {
-        error = tls_error_text("private key and certificate");
+    error = read_own(params->cert_chain_pem, params->key_pem, &chain, &key);
+    if (error != NULL) {
         goto out;
     }
     ctx->identity = tls_cert_identity(sk_X509_value(chain, 0));
@@ -127,9 +141,41 @@ struct tls_ctx *tls_ctx_new(const struct tls_ctx_params *params, char **ret_erro
         goto out;
     }
     set_validity(ctx, chain);
-    ctx->ssl = ssl_ctx_new(params);
+    ctx->ssl = ssl_ctx_new(params->compliance, params->prefer_aes_256, false);
     if (!set_chain_and_key(ctx->ssl, chain, key)) {
         error = tls_error_text("certificate and key are not fit for TLS");
+    }
+out:
+    sk_X509_pop_free(chain, X509_free);
+    EVP_PKEY_free(key);
+    ERR_clear_error();
+    if (error != NULL) {
+        tls_ctx_unref(ctx);
+        *ret_error = error;
+        return NULL;
+    }
+    return ctx;
+}
+
+struct tls_ctx *tls_ctx_new_outside(const struct tls_outside_params *params, char **ret_error) {
+    struct tls_ctx *ctx = ctx_new(params->compliance);
+    STACK_OF(X509) *chain = NULL;
+    EVP_PKEY *key = NULL;
+    char *error = NULL;
+    ctx->is_outside = true;
+    ctx->skips_verify = params->skips_verify;
+    ctx->ssl = ssl_ctx_new(params->compliance, false, true);
+    if (params->roots_pem.len > 0 || !params->skips_verify) {
+        ctx->trust = tls_trust_get(params->roots_pem, params->crl_pem, &error);
+        if (ctx->trust == NULL) {
+            goto out;
+        }
+    }
+    if (params->cert_chain_pem.len > 0 || params->key_pem.len > 0) {
+        error = read_own(params->cert_chain_pem, params->key_pem, &chain, &key);
+        if (error == NULL && !set_chain_and_key(ctx->ssl, chain, key)) {
+            error = tls_error_text("certificate and key are not fit for TLS");
+        }
     }
 out:
     sk_X509_pop_free(chain, X509_free);

@@ -44,6 +44,19 @@ struct tls_ctx *tls_ctx_new(const struct tls_ctx_params *params, char **ret_erro
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx);
 void tls_ctx_unref(struct tls_ctx *ctx);
 
+// For connections to servers outside of the mesh (tls_handshake_new_outside): no SPIFFE, names of
+// the server instead, and a client certificate only where one is asked for.
+struct tls_outside_params {
+    struct slice cert_chain_pem, key_pem; // both empty: no client certificate
+    struct slice roots_pem; // may be empty with skips_verify
+    struct slice crl_pem; // PEM list or DER, may be empty
+    bool skips_verify; // whoever answers is taken
+    enum tls_compliance compliance;
+};
+// NULL with a heap-allocated reason. It has no identity and no validity of its own: of the
+// functions below only tls_ctx_generation is for it.
+struct tls_ctx *tls_ctx_new_outside(const struct tls_outside_params *params, char **ret_error);
+
 struct slice tls_ctx_identity(const struct tls_ctx *ctx); // "spiffe://td/ns/x/sa/y"
 int64_t tls_ctx_not_before(const struct tls_ctx *ctx); // Unix seconds, of the leaf
 int64_t tls_ctx_not_after(const struct tls_ctx *ctx); // earliest of the chain

@@ -21,6 +21,7 @@ struct tls_ctx {
     size_t n_aliases;
     int64_t not_before, not_after;
     enum tls_compliance compliance;
+    bool is_outside, skips_verify; // tls_ctx_new_outside
     // Client key shares, see tls_handshake.c: the group that servers chose instead of the first,
     // and for how many more handshakes a share for it is sent along.
     atomic_uint_fast16_t second_group;
@@ -28,4 +29,4 @@ struct tls_ctx {
 };
 
 // tls_handshake.c: the callbacks that tie an SSL_CTX to the handshake object.
-void tls_handshake_set_callbacks(SSL_CTX *ssl);
+void tls_handshake_set_callbacks(SSL_CTX *ssl, bool is_outside);

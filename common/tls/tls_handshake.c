@@ -30,6 +30,7 @@ struct tls_handshake {
     struct tls_ctx *ctx;
     SSL *ssl; // NULL after the end
     bool is_server;
+    bool is_verified; // the peer was accepted
     enum tls_step step;
     enum tls_err err;
     size_t n_input;
@@ -50,6 +51,7 @@ struct tls_handshake {
 };
 
 static const uint8_t alpn_h2[] = {2, 'h', '2'};
+static const uint8_t alpn_http1[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
 
 static struct tls_handshake *hs_of(const SSL *ssl) {
     return SSL_get_app_data(ssl);
@@ -121,18 +123,33 @@ static int on_alpn_select(SSL *ssl, const uint8_t **ret_proto, uint8_t *ret_len,
     return SSL_TLSEXT_ERR_OK;
 }
 
-static enum tls_err verify_peer(struct tls_handshake *hs, const SSL *ssl) {
+static size_t peer_certs(const SSL *ssl, struct slice certs[TLS_CHAIN_MAX + 1]) {
     const STACK_OF(CRYPTO_BUFFER) *list = SSL_get0_peer_certificates(ssl);
-    struct slice certs[TLS_CHAIN_MAX + 1];
     size_t n = list != NULL ? sk_CRYPTO_BUFFER_num(list) : 0;
-    n = MIN(n, ARRAY_LEN(certs));
-    // Settled by now on both sides: the client's hello or EncryptedExtensions came before.
-    if (!is_h2_selected(ssl)) {
-        return TLS_NO_ALPN;
-    }
+    n = MIN(n, (size_t)TLS_CHAIN_MAX + 1);
     for (size_t i = 0; i < n; i++) {
         const CRYPTO_BUFFER *cert = sk_CRYPTO_BUFFER_value(list, i);
         certs[i] = slice_make(CRYPTO_BUFFER_data(cert), CRYPTO_BUFFER_len(cert));
+    }
+    return n;
+}
+
+static enum tls_err verify_outside(struct tls_handshake *hs, const SSL *ssl) {
+    struct slice certs[TLS_CHAIN_MAX + 1];
+    size_t n = peer_certs(ssl, certs);
+    if (hs->ctx->skips_verify) {
+        return TLS_OK;
+    }
+    return tls_verify_outside(hs->ctx->trust, certs, n, hs->now_s, hs->expected, hs->n_expected,
+                              hs->detail);
+}
+
+static enum tls_err verify_peer(struct tls_handshake *hs, const SSL *ssl) {
+    struct slice certs[TLS_CHAIN_MAX + 1];
+    size_t n = peer_certs(ssl, certs);
+    // Settled by now on both sides: the client's hello or EncryptedExtensions came before.
+    if (!is_h2_selected(ssl)) {
+        return TLS_NO_ALPN;
     }
     struct tls_chain *chain = NULL;
     enum tls_err err =
@@ -152,8 +169,11 @@ static enum tls_err verify_peer(struct tls_handshake *hs, const SSL *ssl) {
 static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *ret_alert) {
     struct tls_handshake *hs = hs_of(ssl);
     // One Certificate message a handshake.
-    hs->err = hs->peer.chain == NULL ? verify_peer(hs, ssl) : TLS_UNEXPECTED_MESSAGE;
+    hs->err = hs->is_verified       ? TLS_UNEXPECTED_MESSAGE
+              : hs->ctx->is_outside ? verify_outside(hs, ssl)
+                                    : verify_peer(hs, ssl);
     if (hs->err == TLS_OK) {
+        hs->is_verified = true;
         return ssl_verify_ok;
     }
     *ret_alert = (uint8_t)tls_err_alert(hs->err);
@@ -186,11 +206,14 @@ static void on_keylog(const SSL *ssl, const char *line) {
     secret->len = len;
 }
 
-void tls_handshake_set_callbacks(SSL_CTX *ssl) {
+void tls_handshake_set_callbacks(SSL_CTX *ssl, bool is_outside) {
     SSL_CTX_set_custom_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
+    SSL_CTX_set_keylog_callback(ssl, on_keylog);
+    if (is_outside) {
+        return; // each connection has its own ALPN
+    }
     SSL_CTX_set_alpn_select_cb(ssl, on_alpn_select, NULL);
     CHECK(SSL_CTX_set_alpn_protos(ssl, alpn_h2, sizeof(alpn_h2)) == 0);
-    SSL_CTX_set_keylog_callback(ssl, on_keylog);
 }
 
 // ---- Key shares
@@ -203,8 +226,8 @@ static void set_key_shares(struct tls_handshake *hs) {
     struct tls_ctx *ctx = hs->ctx;
     uint16_t shares[2] = {SSL_GROUP_X25519_MLKEM768};
     size_t n = 1;
-    if (ctx->compliance != TLS_COMPLIANCE_DEFAULT) {
-        return; // the others send one share anyway
+    if (ctx->compliance != TLS_COMPLIANCE_DEFAULT || ctx->is_outside) {
+        return; // one share anyway; libssl's choice for servers of all kinds: one of each sort
     }
     if (atomic_load_explicit(&ctx->second_group_left, memory_order_relaxed) > 0) {
         atomic_fetch_sub_explicit(&ctx->second_group_left, 1, memory_order_relaxed);
@@ -263,6 +286,30 @@ struct tls_handshake *tls_handshake_new_client(struct tls_ctx *ctx, const struct
 
 struct tls_handshake *tls_handshake_new_server(struct tls_ctx *ctx) {
     return hs_new(ctx, true, NULL, 0);
+}
+
+static void set_sni(SSL *ssl, struct slice name) {
+    char text[256];
+    if (name.len > 0 && name.len < sizeof(text)) {
+        slice_copy(text, name);
+        text[name.len] = '\0';
+        if (SSL_set_tlsext_host_name(ssl, text) != 1) {
+            ERR_clear_error(); // no name that could be sent
+        }
+    }
+}
+
+struct tls_handshake *tls_handshake_new_outside(struct tls_ctx *ctx,
+                                                const struct tls_outside_server *server) {
+    CHECK(ctx->is_outside);
+    struct tls_handshake *hs = hs_new(ctx, false, server->names, server->n_names);
+    set_sni(hs->ssl, server->sni);
+    if (server->alpn == TLS_ALPN_H2) {
+        CHECK(SSL_set_alpn_protos(hs->ssl, alpn_h2, sizeof(alpn_h2)) == 0);
+    } else if (server->alpn == TLS_ALPN_HTTP1) {
+        CHECK(SSL_set_alpn_protos(hs->ssl, alpn_http1, sizeof(alpn_http1)) == 0);
+    }
+    return hs;
 }
 
 void tls_handshake_free(struct tls_handshake *hs) {
@@ -374,9 +421,10 @@ static enum tls_step take_over(struct tls_handshake *hs) {
     const struct secret *write = hs->is_server ? &hs->server_secret : &hs->client_secret;
     uint64_t read_seq = SSL_get_read_sequence(hs->ssl);
     uint64_t write_seq = SSL_get_write_sequence(hs->ssl);
-    // on_verify refused the first two before; without tickets and early data nothing has gone under
+    // on_verify refused the others before; without tickets and early data nothing has gone under
     // the application keys yet.
-    if (!is_h2_selected(hs->ssl) || hs->peer.chain == NULL || read_seq != 0 || write_seq != 0) {
+    bool is_settled = hs->ctx->is_outside || (is_h2_selected(hs->ssl) && hs->peer.chain != NULL);
+    if (!hs->is_verified || !is_settled || read_seq != 0 || write_seq != 0) {
         return fail(hs, TLS_INTERNAL);
     }
     hs->record = tls_record_new((enum tls_suite)suite, slice_make(read->bytes, read->len), read_seq,
@@ -418,6 +466,10 @@ static enum tls_step advance(struct tls_handshake *hs) {
     }
     if (hs->err == TLS_OK) { // else on_verify said why
         read_error_queue(hs);
+    }
+    if (hs->ctx->is_outside && hs->err == TLS_PEER_PROTOCOL_VERSION) {
+        hs->err = TLS_VERSION; // it wants an older one: no newer one exists
+        hs->detail[0] = '\0';
     }
     ERR_clear_error();
     return fail(hs, hs->err);

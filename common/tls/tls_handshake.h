@@ -44,6 +44,20 @@ struct tls_handshake;
 struct tls_handshake *tls_handshake_new_client(struct tls_ctx *ctx, const struct slice *expected,
                                                size_t n_expected);
 struct tls_handshake *tls_handshake_new_server(struct tls_ctx *ctx);
+
+// A server outside of the mesh: ctx is of tls_ctx_new_outside. Texts are copied. The peer that
+// tls_handshake_peer tells has suite and group only.
+enum tls_alpn { TLS_ALPN_NONE, TLS_ALPN_HTTP1, TLS_ALPN_H2 };
+struct tls_outside_server {
+    struct slice sni; // empty: none is sent. A host name, no address
+    // One of which its certificate must be for: host names (with wildcards of the certificate),
+    // addresses, URIs. None: its chain alone counts.
+    const struct slice *names;
+    size_t n_names;
+    enum tls_alpn alpn; // that is offered; a server may leave it out
+};
+struct tls_handshake *tls_handshake_new_outside(struct tls_ctx *ctx,
+                                                const struct tls_outside_server *server);
 void tls_handshake_free(struct tls_handshake *hs); // NULL ok
 
 enum tls_step {

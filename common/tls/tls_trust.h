@@ -8,7 +8,7 @@
 
 #include "common/tls/tls_hash.h"
 
-enum { TLS_ROOTS_MAX = 64, TLS_CRLS_MAX = 64 };
+enum { TLS_ROOTS_MAX = 512, TLS_CRLS_MAX = 64 }; // a system's bundle has about 150 roots
 
 struct tls_trust;
 

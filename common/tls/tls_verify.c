@@ -181,24 +181,30 @@ static enum tls_err check_crls(const struct tls_trust *trust, const STACK_OF(X50
     return TLS_OK;
 }
 
+enum tls_err tls_verify_path(struct tls_trust *trust, bool is_server, const struct slice *certs,
+                             size_t n_certs, int64_t now_s, STACK_OF(X509) * *ret_certs,
+                             STACK_OF(X509) * *ret_path, char *detail) {
+    *ret_path = NULL;
+    *ret_certs = parse_certs(certs, n_certs);
+    if (*ret_certs == NULL) {
+        snprintf(detail, TLS_DETAIL_MAX, "a certificate is not valid DER");
+        return TLS_BAD_CERTIFICATE;
+    }
+    int x509_err = find_path(trust, is_server, *ret_certs, now_s, ret_path);
+    if (x509_err != X509_V_OK) {
+        snprintf(detail, TLS_DETAIL_MAX, "%s", X509_verify_cert_error_string(x509_err));
+        return err_of(x509_err);
+    }
+    return check_crls(trust, *ret_path, detail);
+}
+
 static enum tls_err verify_slow(struct tls_ctx *ctx, bool is_server, const struct slice *certs,
                                 size_t n_certs, int64_t now_s, struct tls_chain **ret_chain,
                                 char *detail) {
-    STACK_OF(X509) *list = parse_certs(certs, n_certs);
-    STACK_OF(X509) *path = NULL;
+    STACK_OF(X509) * list, *path;
     char *san = NULL;
-    enum tls_err err = TLS_BAD_CERTIFICATE;
-    if (list == NULL) {
-        snprintf(detail, TLS_DETAIL_MAX, "a certificate is not valid DER");
-        goto out;
-    }
-    int x509_err = find_path(ctx->trust, is_server, list, now_s, &path);
-    if (x509_err != X509_V_OK) {
-        err = err_of(x509_err);
-        snprintf(detail, TLS_DETAIL_MAX, "%s", X509_verify_cert_error_string(x509_err));
-        goto out;
-    }
-    err = check_crls(ctx->trust, path, detail);
+    enum tls_err err =
+        tls_verify_path(ctx->trust, is_server, certs, n_certs, now_s, &list, &path, detail);
     if (err != TLS_OK) {
         goto out;
     }

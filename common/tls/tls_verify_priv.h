@@ -36,6 +36,13 @@ struct tls_chain *tls_chain_new(bool is_server, const struct slice *certs, size_
 // Sets everything in `peer` that comes from the chain, to which it takes over the reference.
 void tls_chain_fill_peer(struct tls_chain *chain, struct tls_peer *ret_peer);
 
+// Chain, validity, usage and CRLs, without the cache. The certificates and (TLS_OK) the verified
+// path, both NULL or the caller's to free in any case.
+MUST_USE enum tls_err tls_verify_path(struct tls_trust *trust, bool is_server,
+                                      const struct slice *certs, size_t n_certs, int64_t now_s,
+                                      STACK_OF(X509) * *ret_certs, STACK_OF(X509) * *ret_path,
+                                      char *detail);
+
 // Chain, validity, usage, CRLs; certs are DER, leaf first. On TLS_OK *ret_chain holds a reference
 // for the caller; else *detail (TLS_DETAIL_MAX bytes) says more.
 MUST_USE enum tls_err tls_verify_chain(struct tls_ctx *ctx, bool is_server,
@@ -46,6 +53,13 @@ MUST_USE enum tls_err tls_verify_chain(struct tls_ctx *ctx, bool is_server,
 MUST_USE enum tls_err tls_verify_identity(const struct tls_ctx *ctx, const struct tls_chain *chain,
                                           const struct slice *expected, size_t n_expected,
                                           char *detail);
+
+// A server outside of the mesh: chain, validity, usage, CRLs, and (n_names > 0) one of the names
+// among those of its certificate: host names, addresses, URIs, mail addresses.
+// (tls_verify_outside.c)
+MUST_USE enum tls_err tls_verify_outside(struct tls_trust *trust, const struct slice *certs,
+                                         size_t n_certs, int64_t now_s, const struct slice *names,
+                                         size_t n_names, char *detail);
 
 // The cache (tls_cache.c). Lookup gives a reference, or NULL (also when now_s is outside of the
 // chain's validity). Insert takes a reference of its own.
