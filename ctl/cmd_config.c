@@ -18,20 +18,25 @@ struct args {
 };
 
 static void usage(FILE *out) {
-    fputs("usage: ztunctl config NOUN [-o table|json|yaml] [FILTER]... [WHERE]...\n"
-          "\n"
-          "Shows what a running ztun has in force. NOUN and tables are those of `istioctl\n"
-          "ztunnel-config`: workload, service, policy, certificate, connection, or all.\n"
-          "\n"
-          "  -n, --namespace NS     only of this namespace\n"
-          "  --workload NAME[.NS]   workloads and connections of this name\n"
-          "  --address IP           workloads with this address\n"
-          "  --workload-node NODE   workloads on this node\n"
-          "  --direction inbound|outbound, --raw   connections: one direction; no names\n"
-          "  --with-headers         a title above each table of `all`\n"
-          "  -f, --file FILE        reads a saved /config_dump instead of asking a ztun\n"
-          "\n",
-          out);
+    fputs(
+        "usage: ztunctl config NOUN [-o table|json|yaml] [FILTER]... [WHERE]...\n"
+        "\n"
+        "Shows what a running ztun or waypoint has in force. NOUN and tables are those of\n"
+        "`istioctl ztunnel-config`: workload, service, policy, certificate, connection, or all;\n"
+        "and, of a waypoint, those of `istioctl proxy-config` with what is in use now: listener,\n"
+        "route, cluster, endpoint.\n"
+        "\n"
+        "  -n, --namespace NS     only of this namespace\n"
+        "  --workload NAME[.NS]   workloads and connections of this name\n"
+        "  --address IP           workloads with this address\n"
+        "  --workload-node NODE   workloads on this node\n"
+        "  --direction inbound|outbound, --raw   connections: one direction; no names\n"
+        "  --fqdn HOST, --port N, --subset NAME   of a waypoint: only of this service, port, "
+        "subset\n"
+        "  --with-headers         a title above each table of `all`\n"
+        "  -f, --file FILE        reads a saved /config_dump instead of asking a ztun\n"
+        "\n",
+        out);
     fputs(http_target_help, out);
     fputs("With several nodes, workloads, services and policies are those of the first one;\n"
           "certificates and connections are of all.\n",
@@ -61,11 +66,43 @@ static const struct {
     {"connections", CONFIG_CONNECTION},
     {"cons", CONFIG_CONNECTION},
     {"all", CONFIG_ALL},
+    {"listener", CONFIG_LISTENER},
+    {"listeners", CONFIG_LISTENER},
+    {"l", CONFIG_LISTENER},
+    {"route", CONFIG_ROUTE},
+    {"routes", CONFIG_ROUTE},
+    {"r", CONFIG_ROUTE},
+    {"cluster", CONFIG_CLUSTER},
+    {"clusters", CONFIG_CLUSTER},
+    {"c", CONFIG_CLUSTER},
+    {"endpoint", CONFIG_ENDPOINT},
+    {"endpoints", CONFIG_ENDPOINT},
+    {"ep", CONFIG_ENDPOINT},
 };
 
 // ---- arguments ---------------------------------------------------------------------------------
 
-enum { OPT_WORKLOAD = 1, OPT_ADDRESS, OPT_NODE, OPT_DIRECTION, OPT_RAW, OPT_HEADERS };
+enum {
+    OPT_WORKLOAD = 1,
+    OPT_ADDRESS,
+    OPT_NODE,
+    OPT_DIRECTION,
+    OPT_RAW,
+    OPT_HEADERS,
+    OPT_FQDN,
+    OPT_PORT,
+    OPT_SUBSET
+};
+
+static bool set_port(struct args *args, const char *text) {
+    uint64_t port = 0;
+    if (!slice_to_u64(slice_str(text), UINT16_MAX, &port) || port == 0) {
+        fprintf(stderr, "ztunctl config: --port: `%s` is not a port\n", text);
+        return false;
+    }
+    args->filter.port = (uint16_t)port;
+    return true;
+}
 
 static bool set_option(struct args *args, int opt) {
     switch (opt) {
@@ -96,6 +133,14 @@ static bool set_option(struct args *args, int opt) {
     case OPT_HEADERS:
         args->with_headers = true;
         return true;
+    case OPT_FQDN:
+        args->filter.fqdn = optarg;
+        return true;
+    case OPT_SUBSET:
+        args->filter.subset = optarg;
+        return true;
+    case OPT_PORT:
+        return set_port(args, optarg);
     default:
         return http_target_option(&args->target, opt, optarg);
     }
@@ -125,7 +170,7 @@ static bool check(struct args *args, const char *noun) {
     }
     fprintf(stderr,
             "ztunctl config: `%s` is none of workload, service, policy, certificate, connection, "
-            "all\n",
+            "all, listener, route, cluster, endpoint\n",
             noun);
     return false;
 }
@@ -142,6 +187,9 @@ static int parse(struct args *args, int argc, char **argv) {
                                           {"direction", required_argument, NULL, OPT_DIRECTION},
                                           {"raw", no_argument, NULL, OPT_RAW},
                                           {"with-headers", no_argument, NULL, OPT_HEADERS},
+                                          {"fqdn", required_argument, NULL, OPT_FQDN},
+                                          {"port", required_argument, NULL, OPT_PORT},
+                                          {"subset", required_argument, NULL, OPT_SUBSET},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
     int opt;
@@ -215,13 +263,22 @@ static void merge(json_t *dump, const json_t *other) {
                                json_object_get(other, "workloadState"));
 }
 
+// The page that has the noun: a waypoint's is small beside its whole dump.
+static const char *page_of(enum config_noun noun) {
+    return config_is_l7(noun) ? "/l7_dump" : "/config_dump";
+}
+
 // The dumps of all targets: `*ret_nodes` maps node to dump; the merged one is returned.
 static json_t *fetch(const struct args *args, json_t **ret_nodes) {
     struct http_targets targets;
     char *error = NULL;
     json_t *merged = NULL;
     *ret_nodes = json_object();
-    if (!http_targets_find(&args->target, &targets, &error)) {
+    struct http_target_options target = args->target;
+    if (config_is_l7(args->noun) && target.waypoint == NULL) {
+        target.waypoint = ""; // no ztun has that
+    }
+    if (!http_targets_find(&target, &targets, &error)) {
         fprintf(stderr, "ztunctl config: %s\n", error);
         free(error);
         return NULL;
@@ -231,8 +288,9 @@ static json_t *fetch(const struct args *args, json_t **ret_nodes) {
         struct buf body;
         buf_init(&body, SIZE_MAX / 2);
         json_t *dump = NULL;
-        if (http_target_fetch("config", &targets.items[i], "GET", "/config_dump", 0, &body)) {
-            dump = parse_dump("/config_dump", buf_slice(&body));
+        const char *page = page_of(args->noun);
+        if (http_target_fetch("config", &targets.items[i], "GET", page, 0, &body)) {
+            dump = parse_dump(page, buf_slice(&body));
         }
         buf_fini(&body);
         is_ok = dump != NULL;
@@ -280,6 +338,35 @@ static void print_all(const struct args *args, const json_t *dump, const json_t 
     }
 }
 
+// Each pod of a waypoint has numbers of its own. False: a dump is not a waypoint's.
+static bool print_l7(const struct args *args, const json_t *dump, json_t *nodes) {
+    json_t *all = json_object(), *list;
+    const char *node;
+    bool is_ok = true, is_table = strcmp(args->output, "table") == 0;
+    bool is_one = json_object_size(nodes) <= 1;
+    if (is_one) {
+        list = config_select_l7(dump, args->noun, &args->filter);
+        is_ok = list != NULL && json_object_set_new(all, "", list) == 0;
+    } else {
+        json_object_foreach(nodes, node, list) {
+            list = config_select_l7(list, args->noun, &args->filter);
+            is_ok = is_ok && list != NULL && json_object_set_new(all, node, list) == 0;
+        }
+    }
+    if (!is_ok) {
+        fputs("ztunctl config: this dump is not a waypoint's: it has no such thing\n", stderr);
+    } else if (!is_table) {
+        print_value(args, is_one ? json_object_get(all, "") : all);
+    } else {
+        json_object_foreach(all, node, list) {
+            printf(is_one ? "%s" : "------ %s ------\n", node);
+            config_print_l7(list, args->noun, stdout);
+        }
+    }
+    json_decref(all);
+    return is_ok;
+}
+
 static void print(const struct args *args, const json_t *dump, const json_t *nodes) {
     char now[32];
     time_t when = time(NULL);
@@ -305,10 +392,13 @@ int cmd_config(int argc, char **argv) {
     }
     json_t *nodes = NULL;
     json_t *dump = args.file != NULL ? read_file(args.file) : fetch(&args, &nodes);
-    if (dump != NULL) {
+    bool is_ok = dump != NULL;
+    if (is_ok && config_is_l7(args.noun)) {
+        is_ok = print_l7(&args, dump, nodes);
+    } else if (is_ok) {
         print(&args, dump, nodes);
     }
-    rc = dump != NULL ? CMD_OK : CMD_FAILED;
+    rc = is_ok ? CMD_OK : CMD_FAILED;
     json_decref(dump);
     json_decref(nodes);
     return rc;

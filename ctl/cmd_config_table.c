@@ -57,6 +57,10 @@ static bool is_selected(const json_t *item, enum config_noun noun,
         return matches(filter->ns, ns);
     case CONFIG_CERTIFICATE:
     case CONFIG_ALL:
+    case CONFIG_LISTENER: // cmd_config_l7.c's
+    case CONFIG_ROUTE:
+    case CONFIG_CLUSTER:
+    case CONFIG_ENDPOINT:
         return true;
     }
     return true;

@@ -41,13 +41,11 @@ static void put_origin(json_t *block, const struct l7_origin *origin) {
 }
 
 static json_t *describe_lb(const struct l7_settings *settings, const struct service *service) {
-    static const char *const kinds[] = {"LEAST_REQUEST", "ROUND_ROBIN", "RANDOM",
-                                        "RING_HASH",     "MAGLEV",      "PASSTHROUGH"};
     static const char *const keys[] = {"", "header", "cookie", "source IP", "query parameter"};
     static const char *const scopes[] = {"",     "region",  "zone",   "subzone",
                                          "node", "cluster", "network"};
     const struct l7_lb_policy *lb = &settings->lb;
-    json_t *out = json_pack("{s:s}", "kind", kinds[lb->kind % ARRAY_LEN(kinds)]);
+    json_t *out = json_pack("{s:s}", "kind", l7_lb_kind_text((enum l7_lb_kind)lb->kind));
     if (lb->hash_key != L7_HASH_NONE) {
         set_text(out, "hashKey", keys[lb->hash_key % ARRAY_LEN(keys)]);
         set_text(out, "hashName", lb->hash_name);

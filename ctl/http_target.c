@@ -12,6 +12,7 @@
 const char http_target_help[] =
     "Which ztun is asked:\n"
     "  --lab NAME         those of a lab made by `ztunctl local`; --node N: only that node's\n"
+    "  --waypoint NS/NAME the pods of this Gateway of the lab instead, `all` for those of all\n"
     "  --netns NAME|PATH  the one in this network namespace\n"
     "  --admin IP:PORT    its admin address there (default 127.0.0.1:15000)\n"
     "Without any: the lab that $ZTUN_LAB names, or `lab`, if it runs; else this machine's.\n";
@@ -26,6 +27,9 @@ bool http_target_option(struct http_target_options *options, int opt, const char
         return true;
     case HTTP_OPT_NETNS:
         options->netns = arg;
+        return true;
+    case HTTP_OPT_WAYPOINT:
+        options->waypoint = strcmp(arg, "all") == 0 ? "" : arg;
         return true;
     case HTTP_OPT_ADMIN:
         options->admin = arg;
@@ -62,6 +66,39 @@ static void add(struct http_targets *targets, const char *node, const char *netn
         (struct http_target){.node = xstrdup(node), .netns = xstrdup(netns), .admin = *admin};
 }
 
+// A pod that the lab made for a Gateway, of this one ("" = any).
+static bool is_waypoint(const json_t *pod, const char *gateway) {
+    const json_t *main = json_array_get(js_get(pod, "containers"), 0);
+    if (strcmp(js_str(main, "name", ""), "waypoint") != 0 || js_int(main, "pid", 0) == 0) {
+        return false;
+    }
+    char *name = xasprintf("%s/%s", js_str(pod, "namespace", ""), js_str(pod, "name", ""));
+    size_t len = strlen(gateway);
+    bool is_it = len == 0 || (strncmp(name, gateway, len) == 0 && name[len] == '-');
+    free(name);
+    return is_it;
+}
+
+static bool find_waypoints(const struct http_target_options *options, const json_t *status,
+                           const struct addr *admin, struct http_targets *targets,
+                           char **ret_error) {
+    size_t i;
+    json_t *pod;
+    json_array_foreach(js_get(status, "pods"), i, pod) {
+        bool is_there =
+            options->node == NULL || strcmp(options->node, js_str(pod, "node", "")) == 0;
+        if (is_there && is_waypoint(pod, options->waypoint)) {
+            add(targets, js_str(pod, "name", ""), js_str(pod, "netns", ""), admin);
+        }
+    }
+    if (targets->n == 0) {
+        *ret_error = options->waypoint[0] != '\0'
+                         ? xasprintf("no pod of a waypoint `%s` runs", options->waypoint)
+                         : xstrdup("no waypoint runs");
+    }
+    return targets->n > 0;
+}
+
 static bool find_in_lab(const struct http_target_options *options, const json_t *status,
                         const struct addr *admin, struct http_targets *targets, char **ret_error) {
     size_t i;
@@ -96,7 +133,9 @@ bool http_targets_find(const struct http_target_options *options, struct http_ta
     }
     json_t *status = http_target_lab(options, ret_error);
     if (status != NULL) {
-        bool is_found = find_in_lab(options, status, &admin, ret_targets, ret_error);
+        bool is_found = options->waypoint != NULL
+                            ? find_waypoints(options, status, &admin, ret_targets, ret_error)
+                            : find_in_lab(options, status, &admin, ret_targets, ret_error);
         json_decref(status);
         return is_found;
     }

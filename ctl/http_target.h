@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which ztun a command talks to: one at an address (in a network namespace), or those of a lab's
-// nodes.
+// nodes; or which waypoints.
 #pragma once
 
 #include <getopt.h>
@@ -23,13 +23,22 @@ struct http_targets {
 
 struct http_target_options { // texts of argv
     const char *lab, *node, *netns, *admin, *state_dir;
+    const char *waypoint; // of a lab: "NS/NAME" of its Gateway, "" = all; NULL: ztuns
 };
 // Rows for getopt_long, and what handles them.
-enum { HTTP_OPT_LAB = 0x1000, HTTP_OPT_NODE, HTTP_OPT_NETNS, HTTP_OPT_ADMIN, HTTP_OPT_STATE_DIR };
+enum {
+    HTTP_OPT_LAB = 0x1000,
+    HTTP_OPT_NODE,
+    HTTP_OPT_NETNS,
+    HTTP_OPT_ADMIN,
+    HTTP_OPT_STATE_DIR,
+    HTTP_OPT_WAYPOINT
+};
 #define HTTP_TARGET_LONGS                                                                          \
     {"lab", required_argument, NULL, HTTP_OPT_LAB},                                                \
         {"node", required_argument, NULL, HTTP_OPT_NODE},                                          \
         {"netns", required_argument, NULL, HTTP_OPT_NETNS},                                        \
+        {"waypoint", required_argument, NULL, HTTP_OPT_WAYPOINT},                                  \
         {"admin", required_argument, NULL, HTTP_OPT_ADMIN}, {                                      \
         "state-dir", required_argument, NULL, HTTP_OPT_STATE_DIR                                   \
     }

@@ -7,6 +7,7 @@
 #include "common/base/clock.h"
 #include "common/proc/proc_dump.h"
 #include "version.h"
+#include "waypoint/admin_l7.h"
 #include "waypoint/conn_list.h"
 #include "waypoint/control.h"
 
@@ -186,6 +187,14 @@ static void answer_conns(struct gather *gather) {
     proc_admin_reply(gather->exchange, gather->query, 200, "application/json", &body);
 }
 
+static void put_l7(struct json_out *out, const struct control *control) {
+    struct admin_l7 *dump =
+        admin_l7_new(&control->waypoint->config, snapshot_current(), control->is_listening);
+    while (admin_l7_step(dump, out)) {
+    }
+    admin_l7_free(dump);
+}
+
 static void answer_dump(struct gather *gather) {
     const struct waypoint_config *config = &gather->control->waypoint->config;
     const struct snapshot *snap = snapshot_current();
@@ -209,8 +218,26 @@ static void answer_dump(struct gather *gather) {
     json_out_key(&out, SLICE_LIT("certificates"));
     proc_dump_certs(&out, snap);
     put_conns(&out, &gather->list);
+    json_out_kv_object(&out, "l7");
+    put_l7(&out, gather->control);
+    json_out_end(&out);
     json_out_end(&out);
     proc_admin_reply(gather->exchange, gather->query, 200, "application/json", &body);
+}
+
+static void handle_l7(void *arg, struct http_exchange *exchange, const struct http_query *query) {
+    const struct control *control = arg;
+    struct json_out out;
+    struct buf body;
+    buf_init(&body, PROC_ADMIN_BODY_MAX);
+    proc_admin_json_init(&out, &body, query);
+    json_out_begin_object(&out);
+    put_gateway(&out, &control->waypoint->config, snapshot_current());
+    json_out_kv_object(&out, "l7");
+    put_l7(&out, control);
+    json_out_end(&out);
+    json_out_end(&out);
+    proc_admin_reply(exchange, query, 200, "application/json", &body);
 }
 
 static void handle_conns(void *arg, struct http_exchange *exchange,
@@ -307,6 +334,8 @@ static void handle_index(void *arg, struct http_exchange *exchange,
         "waypoint admin\n"
         "GET  /config_dump                          workloads, services, policies, certificates, "
         "settings, live connections\n"
+        "GET  /l7_dump                              listeners, routes, clusters, endpoints with "
+        "what is in use of them\n"
         "GET  /connections                          live connections with byte counts\n"
         "GET  /status                               sources, what is bound here, problems\n"
         "GET  /stats/prometheus                     metrics\n"
@@ -330,6 +359,7 @@ static const struct proc_admin_page pages[] = {
     {"/", handle_index},
     {"/config_dump", handle_dump},
     {"/connections", handle_conns},
+    {"/l7_dump", handle_l7},
     {"/status", handle_status},
     {"/stats/prometheus", proc_admin_metrics},
     {"/metrics", proc_admin_metrics},

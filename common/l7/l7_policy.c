@@ -506,6 +506,16 @@ struct leaf *l7_policy_compile(void *arg, const struct builder_l7_input *in) {
 
 // Look-ups
 
+const char *l7_lb_kind_text(enum l7_lb_kind kind) {
+    static const char *const texts[] = {[L7_LB_LEAST_REQUEST] = "LEAST_REQUEST",
+                                        [L7_LB_ROUND_ROBIN] = "ROUND_ROBIN",
+                                        [L7_LB_RANDOM] = "RANDOM",
+                                        [L7_LB_RING] = "RING_HASH",
+                                        [L7_LB_MAGLEV] = "MAGLEV",
+                                        [L7_LB_PASSTHROUGH] = "PASSTHROUGH"};
+    return (size_t)kind < ARRAY_LEN(texts) ? texts[kind] : "?";
+}
+
 bool l7_subset_selects(const struct l7_subset *subset, const struct workload *workload) {
     for (uint32_t i = 0; i < subset->n_labels; i++) {
         bool has_label = false;

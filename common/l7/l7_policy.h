@@ -22,6 +22,7 @@ enum l7_lb_kind {
     L7_LB_MAGLEV,
     L7_LB_PASSTHROUGH, // to the address that was called
 };
+const char *l7_lb_kind_text(enum l7_lb_kind kind); // "LEAST_REQUEST" ...
 enum l7_hash_key { L7_HASH_NONE, L7_HASH_HEADER, L7_HASH_COOKIE, L7_HASH_IP, L7_HASH_QUERY };
 
 // Which localities are used, from where. Patterns: "region/zone/subzone", shorter, or with `*`.

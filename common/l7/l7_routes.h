@@ -80,3 +80,6 @@ static inline const struct l7_routes *l7_routes_of_leaf(const struct leaf *leaf)
 size_t l7_routes_count(const struct l7_routes *routes); // rules, each of their matches counted
 // Rule by rule in order of precedence, for dumps.
 const struct l7_route *l7_routes_at(const struct l7_routes *routes, size_t index);
+struct kobj_pos l7_routes_pos_at(const struct l7_routes *routes, size_t index); // of its match
+// What it matches, appended: "/api*, method POST, header x-user prefix a".
+void l7_routes_match_text(const struct l7_routes *routes, size_t index, struct buf *out);
