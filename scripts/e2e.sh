@@ -34,6 +34,7 @@ fi
 
 # A finding of a sanitizer must end the program with a code that the tests notice.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:exitcode=99}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-suppressions=$PWD/tests/tsan.supp:exitcode=99}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:exitcode=99}
 
 sandbox=()
@@ -47,18 +48,24 @@ is_good() { # STATUS; 5 is of pytest: nothing was selected
     (($1 == 0 || $1 == 5))
 }
 
-if ((${E2E_JOBS:-1} <= 1 || ${#sandbox[@]} == 0)); then
-    status=0
-    "${tests[@]}" "$@" "${dirs[@]}" </dev/null || status=$?
-    is_good $status || exit $status
-    exit 0
-fi
-
 work=$(mktemp -d)
 pids=()
 # A sandbox dies with its unshare, which heeds nothing less.
 trap 'kill -KILL "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
+mkdir "$work/tmp"
+export TMPDIR=$work/tmp # what tests that are killed leave there goes, too
+
+if ((${E2E_JOBS:-1} <= 1 || ${#sandbox[@]} == 0)); then
+    "${tests[@]}" "$@" "${dirs[@]}" </dev/null &
+    pids=($!)
+    status=0
+    wait "${pids[0]}" || status=$?
+    pids=()
+    is_good $status || exit $status
+    exit 0
+fi
+
 mkdir "$work/queue"
 export ZTUN_TEST_QUEUE=$work/queue
 args=() junit=

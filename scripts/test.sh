@@ -167,7 +167,10 @@ if [[ -d tests/e2e || -d tests/interop ]]; then
     cases e2e 600 scripts/e2e.sh build/release/bin --junitxml="$logs/e2e.xml"
     no_aslr=() # see scripts/build.sh
     ! setarch -R true 2>/dev/null || no_aslr=(setarch -R)
-    cases e2e-asan 420 "${no_aslr[@]}" scripts/e2e.sh build/asan/bin -m main --junitxml="$logs/e2e-asan.xml"
+    for sanitizer in asan tsan; do
+        cases e2e-$sanitizer 420 "${no_aslr[@]}" scripts/e2e.sh build/$sanitizer/bin -m main \
+            --junitxml="$logs/e2e-$sanitizer.xml"
+    done
 fi
 
 if end_leftovers; then
