@@ -132,6 +132,9 @@ static void forward(struct exchange *ex) {
     ex->try_timeout_ms = timeouts.per_try_ms;
     l7_retry_init(&ex->retry, &ex->route->retry, &ex->received);
     ex->keeps = ex->retry.n_left > 0 && !ex->is_upgrade;
+    if (ex->keeps) { // what came while a fault delayed it
+        chain_copy_all(&ex->kept, &ex->waiting);
+    }
     if (!build_request(ex, &timeouts)) {
         exchange_reply_kind(ex, L7_REPLY_HEADERS_TOO_LARGE);
         return;

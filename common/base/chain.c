@@ -141,6 +141,12 @@ void chain_copy(struct chain *chain, struct slice bytes) {
     }
 }
 
+void chain_copy_all(struct chain *chain, const struct chain *from) {
+    for (const struct seg *seg = from->head; seg != NULL; seg = seg->next) {
+        chain_copy(chain, seg_slice(seg));
+    }
+}
+
 void chain_move_all(struct chain *to, struct chain *from) {
     CHECK(to != from && to->pool == from->pool);
     if (from->head == NULL) {

@@ -52,6 +52,8 @@ void chain_give_room(struct chain *chain, struct blk *blk, uint32_t off, uint32_
 // small pieces are added to the last segment's block when it is cold, exclusive and has room. No
 // segment made here is longer than BLK_DATA_MAX, so that each can be sealed as one record.
 void chain_copy(struct chain *chain, struct slice bytes);
+// All of `from` (not the chain itself), which stays as it is.
+void chain_copy_all(struct chain *chain, const struct chain *from);
 // Moves all / the first `n` bytes of `from` to the end of `to` (same pool). A segment that is cut
 // in two shares its block: the front part keeps the headroom, the rest the tailroom.
 // n <= from->len.
