@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ztunctl top: live flows in a terminal.
+// ztunctl top: live flows, or requests, in a terminal.
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -12,17 +12,25 @@
 #include "common/base/clock.h"
 #include "ctl/cmd.h"
 #include "ctl/cmd_top.h"
+#include "ctl/cmd_top_http.h"
 #include "ctl/http_target.h"
 
 static void usage(FILE *out) {
     fputs(
         "usage: ztunctl top [--once] [-n SECONDS] [--limit FLOWS] [WHERE]...\n"
+        "       ztunctl top --http [--once | --total] [-n SECONDS] [WHERE]...\n"
         "\n"
         "Shows live flows, the busiest first: SENT is towards the client, RECV from it. Ends with\n"
         "q or ^C. Without a terminal, and with --once, it prints one picture; rates are then the\n"
         "mean of each flow's life.\n"
         "\n"
-        "  --once           print once and end\n"
+        "With --http, requests that waypoints carried, by client and service: rate, share that\n"
+        "failed (5xx, a grpc-status, or a client that did not wait), median and 99th percentile "
+        "of\n"
+        "the time, and why: Envoy's response flags, or the status.\n"
+        "\n"
+        "  --once           print once and end; with --http what came within -n SECONDS\n"
+        "  --total          with --http: once, all since the waypoints began\n"
         "  -n SECONDS       time between pictures (1)\n"
         "  --limit FLOWS    ask each ztun for no more than these\n"
         "\n",
@@ -30,36 +38,98 @@ static void usage(FILE *out) {
     fputs(http_target_help, out);
 }
 
-static bool take_sample(const struct http_targets *targets, const char *path,
-                        struct top_sample *sample) {
+struct args {
+    struct http_target_options target;
+    uint64_t interval_s, limit;
+    bool is_http, is_once, is_total;
+};
+
+// ---- samples -----------------------------------------------------------------------------------
+
+struct view { // the sample that is shown, and the one before it
+    const struct args *args;
+    const struct http_targets *targets;
+    const char *path;
+    struct top_sample flows, flows_before;
+    struct top_http_sample http, http_before;
+    bool has_sample, has_before;
+};
+
+static void view_init(struct view *view, const struct args *args,
+                      const struct http_targets *targets, const char *path) {
+    *view = (struct view){.args = args, .targets = targets, .path = path};
+    top_http_sample_init(&view->http);
+    top_http_sample_init(&view->http_before);
+}
+
+static void view_fini(struct view *view) {
+    top_sample_fini(&view->flows);
+    top_sample_fini(&view->flows_before);
+    top_http_sample_fini(&view->http);
+    top_http_sample_fini(&view->http_before);
+}
+
+static void add_answer(struct view *view, const char *node, struct slice body) {
+    if (view->args->is_http) {
+        top_http_sample_add(&view->http, body);
+        return;
+    }
+    json_t *answer = json_loadb((const char *)body.ptr, body.len, 0, NULL);
+    top_sample_add(&view->flows, node, answer);
+    json_decref(answer);
+}
+
+// The next sample. False: a target does not answer (said so).
+static bool take(struct view *view) {
+    top_sample_fini(&view->flows_before);
+    top_http_sample_fini(&view->http_before);
+    view->flows_before = view->flows;
+    view->http_before = view->http;
+    view->flows = (struct top_sample){0};
+    top_http_sample_init(&view->http);
+    view->has_before = view->has_sample;
+    view->has_sample = true;
     bool is_ok = true;
-    *sample = (struct top_sample){0};
-    for (size_t i = 0; i < targets->n && is_ok; i++) {
+    for (size_t i = 0; i < view->targets->n && is_ok; i++) {
+        const struct http_target *target = &view->targets->items[i];
         struct buf body;
         buf_init(&body, (size_t)1 << 30);
-        is_ok = http_target_fetch("top", &targets->items[i], "GET", path, 0, &body);
-        json_t *answer = is_ok ? json_loadb((const char *)body.ptr, body.len, 0, NULL) : NULL;
-        top_sample_add(sample, targets->items[i].node, answer);
-        json_decref(answer);
+        is_ok = http_target_fetch("top", target, "GET", view->path, 0, &body);
+        if (is_ok) {
+            add_answer(view, target->node, buf_slice(&body));
+        }
         buf_fini(&body);
     }
-    sample->at_ns = clock_mono_ns();
+    view->flows.at_ns = view->http.at_ns = clock_mono_ns();
+    if (is_ok && !view->args->is_http) {
+        top_sample_rate(&view->flows, view->has_before ? &view->flows_before : NULL);
+    }
     return is_ok;
 }
 
-static int print_once(const struct http_targets *targets, const char *path) {
-    struct top_sample sample;
+static void render(const struct view *view, size_t n_rows, size_t n_cols, struct buf *text) {
+    if (view->args->is_http) {
+        top_http_render(&view->http, view->has_before ? &view->http_before : NULL, n_rows, n_cols,
+                        text);
+    } else {
+        top_render(&view->flows, n_rows, n_cols, text);
+    }
+}
+
+static bool print_once(struct view *view) {
     struct buf text;
-    bool is_ok = take_sample(targets, path, &sample);
+    bool is_ok = take(view);
+    if (is_ok && view->args->is_http && !view->args->is_total) {
+        sleep((unsigned)view->args->interval_s);
+        is_ok = take(view);
+    }
     buf_init(&text, SIZE_MAX);
     if (is_ok) {
-        top_sample_rate(&sample, NULL);
-        top_render(&sample, 0, SIZE_MAX, &text);
+        render(view, 0, SIZE_MAX, &text);
         fwrite(text.ptr, 1, text.len, stdout);
     }
     buf_fini(&text);
-    top_sample_fini(&sample);
-    return is_ok ? CMD_OK : CMD_FAILED;
+    return is_ok;
 }
 
 // ---- the terminal ------------------------------------------------------------------------------
@@ -81,22 +151,21 @@ static bool wait_for_end(int ms) {
     return is_ended != 0;
 }
 
-static void draw(const struct top_sample *sample) {
+static void draw(const struct view *view) {
     struct winsize size = {.ws_row = 24, .ws_col = 80};
     struct buf text;
     (void)ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
     buf_init(&text, SIZE_MAX);
     buf_append_str(&text, "\033[H\033[2J"); // to the corner, clear
-    top_render(sample, size.ws_row - (size.ws_row > 4), size.ws_col, &text); // no scrolling
+    render(view, size.ws_row - (size.ws_row > 4), size.ws_col, &text); // no scrolling
     fwrite(text.ptr, 1, text.len, stdout);
     fflush(stdout);
     buf_fini(&text);
 }
 
-static int watch(const struct http_targets *targets, const char *path, uint64_t interval_s) {
+static bool watch(struct view *view) {
     struct termios old, raw;
-    struct top_sample before = {0}, sample;
-    bool has_before = false, is_ok = true;
+    bool is_ok = true;
     CHECK(tcgetattr(STDIN_FILENO, &old) == 0);
     raw = old;
     raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
@@ -105,71 +174,110 @@ static int watch(const struct http_targets *targets, const char *path, uint64_t 
     signal(SIGTERM, on_signal);
     fputs("\033[?1049h\033[?25l", stdout); // other screen, no cursor
     while (is_ended == 0) {
-        is_ok = take_sample(targets, path, &sample);
+        is_ok = take(view);
         if (!is_ok) {
-            top_sample_fini(&sample);
             break;
         }
-        top_sample_rate(&sample, has_before ? &before : NULL);
-        draw(&sample);
-        top_sample_fini(&before);
-        before = sample;
-        has_before = true;
-        if (wait_for_end((int)interval_s * 1000)) {
+        draw(view);
+        if (wait_for_end((int)view->args->interval_s * 1000)) {
             break;
         }
     }
-    top_sample_fini(&before);
     fputs("\033[?25h\033[?1049l", stdout);
     fflush(stdout);
     tcsetattr(STDIN_FILENO, TCSANOW, &old);
-    return is_ok ? CMD_OK : CMD_FAILED;
+    return is_ok;
 }
 
-int cmd_top(int argc, char **argv) {
+// ---- the command -------------------------------------------------------------------------------
+
+static bool set_number(const char *text, uint64_t max, uint64_t *ret) {
+    if (!slice_to_u64(slice_str(text), max, ret) || *ret == 0) {
+        fprintf(stderr, "ztunctl top: `%s` is not a number from 1 to %llu\n", text,
+                (unsigned long long)max);
+        return false;
+    }
+    return true;
+}
+
+static bool set_option(struct args *args, int opt) {
+    switch (opt) {
+    case 'n':
+        return set_number(optarg, 3600, &args->interval_s);
+    case 'l':
+        return set_number(optarg, UINT32_MAX, &args->limit);
+    case 't':
+        args->is_total = args->is_once = true;
+        return true;
+    case 'o':
+        args->is_once = true;
+        return true;
+    case 'H':
+        args->is_http = true;
+        return true;
+    default:
+        return http_target_option(&args->target, opt, optarg);
+    }
+}
+
+// 0: go on; else the exit code plus one.
+static int parse(struct args *args, int argc, char **argv) {
     static const struct option longs[] = {HTTP_TARGET_LONGS,
                                           {"once", no_argument, NULL, 'o'},
+                                          {"http", no_argument, NULL, 'H'},
+                                          {"total", no_argument, NULL, 't'},
                                           {"limit", required_argument, NULL, 'l'},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
-    struct http_target_options options = {0};
-    struct http_targets targets;
-    uint64_t interval_s = 1, limit = UINT32_MAX;
-    bool is_once = !isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO);
-    char *error = NULL;
     int opt;
     optind = 0;
     while ((opt = getopt_long(argc, argv, "n:h", longs, NULL)) != -1) {
         if (opt == 'h') {
             usage(stdout);
-            return CMD_OK;
+            return 1 + CMD_OK;
         }
-        bool is_number = opt == 'n' || opt == 'l';
-        if (is_number && (!slice_to_u64(slice_str(optarg), opt == 'n' ? 3600 : UINT32_MAX,
-                                        opt == 'n' ? &interval_s : &limit) ||
-                          interval_s == 0)) {
-            fprintf(stderr, "ztunctl top: `%s` is not a number\n", optarg);
-            return CMD_USAGE;
-        }
-        is_once = is_once || opt == 'o';
-        if (!is_number && opt != 'o' && !http_target_option(&options, opt, optarg)) {
-            return CMD_USAGE;
+        if (!set_option(args, opt)) {
+            return 1 + CMD_USAGE;
         }
     }
     if (optind != argc) {
         fputs("ztunctl top: it takes no arguments (ztunctl help top)\n", stderr);
-        return CMD_USAGE;
+        return 1 + CMD_USAGE;
     }
-    if (!http_targets_find(&options, &targets, &error)) {
+    if (args->is_total && !args->is_http) {
+        fputs("ztunctl top: --total is for --http\n", stderr);
+        return 1 + CMD_USAGE;
+    }
+    if (args->is_http && args->target.waypoint == NULL) {
+        args->target.waypoint = ""; // requests are known to waypoints
+    }
+    return 0;
+}
+
+int cmd_top(int argc, char **argv) {
+    struct args args = {.interval_s = 1,
+                        .limit = UINT32_MAX,
+                        .is_once = !isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)};
+    struct http_targets targets;
+    struct view view;
+    char *error = NULL;
+    int rc = parse(&args, argc, argv);
+    if (rc != 0) {
+        return rc - 1;
+    }
+    if (!http_targets_find(&args.target, &targets, &error)) {
         fprintf(stderr, "ztunctl top: %s\n", error);
         free(error);
         return CMD_FAILED;
     }
-    char *path = limit != UINT32_MAX
-                     ? xasprintf("/connections?limit=%llu", (unsigned long long)limit)
+    char *path = args.is_http ? xstrdup("/metrics")
+                 : args.limit != UINT32_MAX
+                     ? xasprintf("/connections?limit=%llu", (unsigned long long)args.limit)
                      : xstrdup("/connections");
-    int rc = is_once ? print_once(&targets, path) : watch(&targets, path, interval_s);
+    view_init(&view, &args, &targets, path);
+    bool is_ok = args.is_once ? print_once(&view) : watch(&view);
+    view_fini(&view);
     free(path);
     http_targets_fini(&targets);
-    return rc;
+    return is_ok ? CMD_OK : CMD_FAILED;
 }

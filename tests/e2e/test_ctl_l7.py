@@ -156,3 +156,18 @@ def test_whole_dumps_have_it_too(lab, tmp_path):
     done = subprocess.run([ZTUNCTL, "config", "route", "--netns", netns], capture_output=True,
                           text=True)
     assert done.returncode == 1 and "/l7_dump answered 404" in done.stderr, done
+
+
+# top
+
+
+def test_top_of_requests(lab):
+    load = lab.popen("m/client", "h2load", "--h1", "-c", "2", "-D", "3", "http://web.m/")
+    out = wait_until(lambda: re.search(
+        r"^client\.m\s+web\.m\.svc\.cluster\.local +(\S+) +(\S+) +(\S+) +([\d.]+)ms +([\d.]+)ms",
+        ctl(lab, "top", "--http", "--once"), re.M))
+    load.communicate(timeout=30)
+    assert float(out[1].replace("k", "e3")) > 10 and 0 < float(out[4]) <= float(out[5])
+    assert curl(lab, "/none").status == 503
+    total = ctl(lab, "top", "--http", "--total", "--waypoint", "m/waypoint")
+    assert re.search(r"^client\.m .*NC:\d", total, re.M), total
