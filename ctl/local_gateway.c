@@ -17,6 +17,7 @@ enum { REPLICAS_MAX = 64 };
 static const char gateway_name[] = "gateway.networking.k8s.io/gateway-name";
 static const char managed[] = "gateway.istio.io/managed";
 static const char replicas_key[] = "ztun.io/replicas";
+static const char distribution_key[] = "networking.istio.io/traffic-distribution";
 static const char bin_path[] = "/usr/local/bin/waypoint"; // in the container
 
 bool lab_gateway_is_ours(const json_t *doc) {
@@ -50,11 +51,34 @@ json_t *lab_gateway_status(const json_t *doc) {
 
 // ---- what belongs to a Gateway -----------------------------------------------------------------
 
+// spec.infrastructure: labels and annotations for all that is made for the Gateway.
+static json_t *wanted_of(const struct lab_object *gateway, const char *what) {
+    char path[64];
+    snprintf(path, sizeof(path), "spec.infrastructure.%s", what);
+    return js_get(gateway->doc, path);
+}
+
 static json_t *labels_of(const struct lab_object *gateway) {
     json_t *labels = json_object();
+    json_object_update(labels, wanted_of(gateway, "labels"));
     json_object_set_new(labels, gateway_name, json_string(js_name(gateway->doc)));
     json_object_set_new(labels, managed, json_string("istio.io-mesh-controller"));
     return labels;
+}
+
+// True: something is new, or differs.
+static bool add_annotations(json_t *doc, const struct lab_object *gateway) {
+    const char *key;
+    json_t *value;
+    bool is_new = false;
+    json_object_foreach(wanted_of(gateway, "annotations"), key, value) {
+        const char *text = json_string_value(value), *had = js_annotation(doc, key);
+        if (text != NULL && (had == NULL || strcmp(had, text) != 0)) {
+            js_set_annotation(doc, key, text);
+            is_new = true;
+        }
+    }
+    return is_new;
 }
 
 // A document of a kind, with the Gateway's name, namespace and labels, owned by it.
@@ -65,6 +89,7 @@ static json_t *child(const struct lab_object *gateway, const char *api, const ch
     js_set_str(doc, "metadata.name", js_name(gateway->doc));
     js_set_str(doc, "metadata.namespace", js_ns(gateway->doc));
     js_set(doc, "metadata.labels", labels_of(gateway));
+    add_annotations(doc, gateway);
     js_set(doc, "metadata.ownerReferences", lab_owner_references(gateway));
     return doc;
 }
@@ -89,7 +114,11 @@ static void ensure_simple(struct lab *lab, const struct lab_object *gateway) {
     if (find_child(lab, gateway, "ServiceAccount", &is_foreign) == NULL) {
         lab_store_add(lab, child(gateway, "v1", "ServiceAccount"), false);
     }
-    if (find_child(lab, gateway, "Service", &is_foreign) == NULL) {
+    struct lab_object *service = find_child(lab, gateway, "Service", &is_foreign);
+    if (service != NULL && !is_foreign && add_annotations(service->doc, gateway)) {
+        lab_store_touch(lab, service);
+    }
+    if (service == NULL) {
         json_t *doc = child(gateway, "v1", "Service");
         json_t *selector = json_object();
         json_object_set_new(selector, gateway_name, json_string(js_name(gateway->doc)));
@@ -97,7 +126,9 @@ static void ensure_simple(struct lab *lab, const struct lab_object *gateway) {
         js_set(doc, "spec.ports",
                json_pack("[o, o]", port("status-port", 15021), port("mesh", 15008)));
         // As istiod's template has it: a waypoint of the client's place is preferred.
-        js_set_annotation(doc, "networking.istio.io/traffic-distribution", "PreferClose");
+        if (js_annotation(doc, distribution_key) == NULL) {
+            js_set_annotation(doc, distribution_key, "PreferClose");
+        }
         lab_store_add(lab, doc, false);
     }
 }
@@ -174,6 +205,10 @@ static json_t *template_of(const struct lab *lab, const struct lab_object *gatew
     json_object_set_new(labels, "service.istio.io/canonical-name",
                         json_string(js_name(gateway->doc)));
     js_set(template, "metadata.labels", labels);
+    json_t *annotations = json_deep_copy(wanted_of(gateway, "annotations"));
+    if (annotations != NULL) {
+        js_set(template, "metadata.annotations", annotations);
+    }
     json_t *container = container_of(lab, gateway);
     js_set_str(spec, "serviceAccountName", js_name(gateway->doc));
     add_volume(spec, container, "bin", lab->opt.waypoint_bin, bin_path, true);

@@ -198,18 +198,24 @@ static void down_lost(struct wconn *conn, enum flow_end reason) {
     (void)reason; // the duplex tells
 }
 
+static bool down_end(struct wconn *conn) {
+    struct http_down *down = conn->user;
+    return list_empty(&down->exchanges) && http_conn_end_idle(&down->conn);
+}
+
 static void down_cut(struct wconn *conn, enum flow_end reason) {
+    struct http_down *down = conn->user;
     conn->end = (uint8_t)reason;
-    http_conn_abort(&((struct http_down *)conn->user)->conn, HTTP_RESET_TERMINATION);
+    if (reason == FLOW_DRAIN && down_end(conn)) { // idle: nothing is lost with it
+        list_del(&conn->node); // the next ones are those that are cut
+        list_push_back(&conn->worker->conns, &conn->node);
+    } else if (reason != FLOW_DRAIN || !down->conn.is_ended) {
+        http_conn_abort(&down->conn, HTTP_RESET_TERMINATION);
+    }
 }
 
 static void down_drain(struct wconn *conn) {
     http_conn_drain(&((struct http_down *)conn->user)->conn);
-}
-
-static bool down_end(struct wconn *conn) {
-    struct http_down *down = conn->user;
-    return list_empty(&down->exchanges) && http_conn_end_idle(&down->conn);
 }
 
 static const struct wconn_ops http_ops = {

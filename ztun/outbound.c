@@ -153,9 +153,19 @@ static void on_open(struct hbone_request *request, const struct h2_event *head) 
     (void)head; // response baggage: the destination is known from the snapshot
     struct outbound *out = of_request(request);
     out->is_requesting = false;
+    if (out->via_waypoint) {
+        route_shun_del(&out->flow.zpod->worker->shun, &out->flow.hbone_addr.ip);
+    }
     pipe_attach(&out->flow.pipe, PIPE_UP, &request->stream.duplex);
     rebind_start(&out->rebind);
     flow_start(&out->flow);
+}
+
+// There is no tunnel to it. (What it answered is not its fault: an application may be gone.)
+static bool is_unreached(enum flow_end reason) {
+    return reason == FLOW_CONNECT_FAILED || reason == FLOW_TIMEOUT ||
+           reason == FLOW_NETWORK_POLICY || reason == FLOW_TLS_FAILURE ||
+           reason == FLOW_HTTP2_FAILURE || reason == FLOW_TUNNEL_LOST;
 }
 
 static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_t status,
@@ -165,6 +175,10 @@ static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_
     flow_set_detail(&out->flow, request->detail);
     if (status == 401) {
         reason = FLOW_DENIED;
+    }
+    if (out->via_waypoint && is_unreached(reason)) {
+        struct zworker *worker = out->flow.zpod->worker;
+        route_shun_add(&worker->shun, &out->flow.hbone_addr.ip, worker->loop->now);
     }
     attempt_failed(out, reason, is_retryable);
 }
@@ -270,7 +284,7 @@ static void connect_next(struct outbound *out) {
     };
     memcpy(request.tried, out->tried, out->n_tried * sizeof(out->tried[0]));
     struct route route;
-    route_outbound(snap, &request, &route);
+    route_shun_outbound(&worker->shun, worker->loop->now, snap, &request, &route);
     if (route.action == ROUTE_REFUSE) {
         refuse(out, out->last_reason); // no other endpoint: the log tells of the one that was tried
         return;
@@ -278,8 +292,9 @@ static void connect_next(struct outbound *out) {
     connect_route(out, snap, &route);
 }
 
-// The first decision. It depends on the snapshot and the seed alone, so that a worker to which the
-// flow moves finds the endpoint whose tunnel it moved for.
+// The first decision. It depends on the snapshot and the seed alone (but for waypoints that the one
+// worker could not reach), so that a worker to which the flow moves finds the endpoint whose tunnel
+// it moved for.
 static void route_first(const struct zpod *zpod, const struct snapshot *snap,
                         const struct addr *dst, uint64_t seed, struct route *ret_route) {
     struct rand rand;
@@ -289,7 +304,7 @@ static void route_first(const struct zpod *zpod, const struct snapshot *snap,
         .original_dst = *dst,
         .rand = &rand,
     };
-    route_outbound(snap, &request, ret_route);
+    route_shun_outbound(&zpod->worker->shun, zpod->worker->loop->now, snap, &request, ret_route);
 }
 
 static bool moves_on(struct zpod *zpod, int fd, const struct snapshot *snap, const struct addr *src,

@@ -7,6 +7,7 @@
 #include "common/base/hmap.h"
 #include "common/base/rand.h"
 #include "common/base/slab.h"
+#include "common/mesh/route_shun.h"
 #include "common/net/hbone_client.h"
 #include "common/net/hbone_server.h"
 #include "common/rt/listener.h"
@@ -47,6 +48,7 @@ struct zworker {
     bool recheck_policies,
         recheck_paths; // what the last one, if it is not done yet, has to look at
     struct timer recheck_timer; // goes on with the flows of the last one
+    struct route_shun shun; // waypoints that could not be reached
     struct list rebinds; // rebind.node: flows whose path has changed
     struct timer rebind_timer;
     struct timer tick_timer; // once a second

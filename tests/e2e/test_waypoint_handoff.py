@@ -2,7 +2,9 @@
 """Between two ways: services get a waypoint and lose it, waypoints come and go, while clients that
 keep their connections go on asking. Requests that fail are counted."""
 
+import os
 import re
+import signal
 import threading
 import time
 
@@ -12,7 +14,7 @@ from lablib import meta, namespace, pod, service, wait_until
 from mesh.labnet import LabNet
 from mesh.pooled import Http1, Http2, http1_server, http_server, response
 from mesh.topology import echo, read_exactly
-from test_waypoint_tcp import access, gateway, logs_of_waypoints, waypoints
+from test_waypoint_tcp import Tolerant, access, gateway, logs_of_waypoints, waypoints
 
 DEADLINE = 2  # --rebind-deadline of the lab, seconds
 ARGS = [a for who in ("--ztun-arg", "--waypoint-arg")
@@ -28,8 +30,17 @@ def web(waypoint=None, name="web", port_name="http", **labels):
     return doc
 
 
-def mesh(*more, replicas=1):
-    return [namespace("m", ambient=True), gateway(replicas=replicas),
+def spread(replicas, distribution=None):
+    """The Gateway; its Service gets the annotation."""
+    out = gateway(replicas=replicas)
+    if distribution:
+        out["spec"]["infrastructure"] = {
+            "annotations": {"networking.istio.io/traffic-distribution": distribution}}
+    return out
+
+
+def mesh(*more, replicas=1, distribution=None):
+    return [namespace("m", ambient=True), spread(replicas, distribution),
             pod("client", "m", node="node1", sa="client"),
             pod("server", "m", node="node2", sa="server"), web(), *more]
 
@@ -194,3 +205,89 @@ def test_auto_binds_when_a_rule_appears(lab, net):
             load.all_go(b"direct", DEADLINE + 2)
     finally:
         lab.apply(namespace("m", ambient=True))
+
+
+# Several processes behind one Gateway
+
+
+@pytest.fixture(scope="module")
+def pair(make_module_lab):
+    lab = make_module_lab(mesh(web("waypoint", "shared"), replicas=2, distribution="Any"))
+    lab.n_killed = 0
+    return lab
+
+
+def shares(lab, pods):
+    """Connections that each waypoint has carried."""
+    return {p["name"]: len(access((lab.dir / "logs").joinpath(
+        f"m_{p['name']}_waypoint.log").read_text(), direction="waypoint")) for p in pods}
+
+
+def all_ready(lab, n=2):
+    wait_until(lambda: len(lab.ready_endpoints("waypoint", "m")) == n, 20)
+
+
+def test_load_is_shared(pair):
+    net, lab = LabNet(pair, "m"), pair
+    lab.apply(web("waypoint", "tcp", port_name="tcp"))
+    near, far = waypoints(lab)
+    assert (near["node"], far["node"]) == ("node1", "node2")
+
+    def ask(n):
+        """How many of n connections went through each one."""
+        before = shares(lab, (near, far))
+        for _ in range(n):
+            assert net.ask("client", vip(lab, "tcp")) == b"hello world"
+        wait_until(lambda: sum(shares(lab, (near, far)).values()) == sum(before.values()) + n)
+        return [shares(lab, (near, far))[p["name"]] - before[p["name"]] for p in (near, far)]
+
+    with net.serve("server", 8080, echo):
+        got = ask(100)
+        assert min(got) >= 25, got  # 5 standard deviations
+        lab.apply(spread(2, "PreferSameNode"))
+        wait_until(lambda: ask(5) == [5, 0])
+        assert ask(20) == [20, 0]
+        lab.apply(spread(2, "Any"))
+        wait_until(lambda: ask(5)[1] > 0)
+
+
+@pytest.mark.parametrize("kind", [Http1, Http2])
+def test_a_waypoint_that_drains_is_left_by_all(pair, kind):
+    """SIGTERM with no successor: no request fails."""
+    net, lab = LabNet(pair, "m"), pair
+    all_ready(lab)
+    with net.serve("server", 8080, http_server()), \
+            kind(net, "client", vip(lab, "shared"), threads=8) as load:
+        victim = waypoints(lab)[0]
+        lab.n_killed += 1
+        os.kill(victim["containers"][0]["pid"], signal.SIGTERM)
+        wait_until(lambda: waypoints(lab)[0]["restarts"] > victim["restarts"], 15)
+        all_ready(lab)
+
+
+def test_a_waypoint_that_is_killed_takes_what_is_in_it(pair):
+    net, lab = LabNet(pair, "m"), pair
+    all_ready(lab)
+    threads = 8
+    with net.serve("server", 8080, http_server(after=0.005)), \
+            Tolerant(Http2(net, "client", vip(lab, "shared"), threads=threads)) as load:
+        victim = waypoints(lab)[0]
+        lab.n_killed += 1
+        killed_at = time.monotonic()
+        os.kill(victim["containers"][0]["pid"], signal.SIGKILL)
+        wait_until(lambda: waypoints(lab)[0]["restarts"] > victim["restarts"], 15)
+        all_ready(lab)
+    # No client repeats a request: each had one under way at most.
+    assert len(load.failures) <= threads
+    assert [f for f in load.failures if f[0] > killed_at + 1] == []
+
+
+def test_rolling_update(pair):
+    net, lab = LabNet(pair, "m"), pair
+    all_ready(lab)
+    old = {p["name"] for p in waypoints(lab)}
+    with net.serve("server", 8080, http_server()), \
+            Http1(net, "client", vip(lab, "shared")), Http2(net, "client", vip(lab, "shared")):
+        lab.local("restart", "m/waypoint")
+        wait_until(lambda: old.isdisjoint(p["name"] for p in lab.status()["pods"]), 30)
+        all_ready(lab)
