@@ -35,8 +35,9 @@ const char *prom_content_type(enum prom_format format) {
                                       : "text/plain; version=0.0.4; charset=utf-8";
 }
 
-// In label values and help texts. Bytes that are no UTF-8 would make the whole scrape invalid.
-static void append_escaped(struct buf *buf, struct slice text) {
+// In label values, and without `has_quotes` help texts of the older format, which knows no escaped
+// quotes. Bytes that are no UTF-8 would make the whole scrape invalid.
+static void append_escaped(struct buf *buf, struct slice text, bool has_quotes) {
     while (text.len > 0) {
         size_t len = utf8_len(text);
         if (len == 0) {
@@ -44,7 +45,7 @@ static void append_escaped(struct buf *buf, struct slice text) {
             len = 1;
         } else if (text.ptr[0] == '\n') {
             buf_append(buf, SLICE_LIT("\\n"));
-        } else if (text.ptr[0] == '\\' || text.ptr[0] == '"') {
+        } else if (text.ptr[0] == '\\' || (text.ptr[0] == '"' && has_quotes)) {
             buf_append_byte(buf, '\\');
             buf_append_byte(buf, text.ptr[0]);
         } else {
@@ -76,7 +77,8 @@ static void append_bound(struct buf *buf, double bound, enum prom_format format)
     append_double(buf, bound);
     // OpenMetrics wants "1.0": the bound is a number that is compared as text.
     struct slice text = slice_skip(buf_slice(buf), from);
-    if (format == PROM_OPENMETRICS && slice_find(text, '.') < 0 && slice_find(text, 'e') < 0) {
+    if (format == PROM_OPENMETRICS && isfinite(bound) && slice_find(text, '.') < 0 &&
+        slice_find(text, 'e') < 0) {
         buf_append(buf, SLICE_LIT(".0"));
     }
 }
@@ -87,7 +89,7 @@ void prom_family(struct prom_writer *w, const char *name, enum metric_kind kind,
     const char *suffix = kind == METRIC_COUNTER && w->format == PROM_TEXT ? "_total" : "";
     struct buf *buf = w->buf;
     buf_printf(buf, "# HELP %s%s ", name, suffix);
-    append_escaped(buf, slice_str(help));
+    append_escaped(buf, slice_str(help), w->format == PROM_OPENMETRICS);
     buf_printf(buf, "\n# TYPE %s%s %s\n", name, suffix, kind_names[kind]);
     if (w->format == PROM_OPENMETRICS && unit[0] != '\0') {
         buf_printf(buf, "# UNIT %s %s\n", name, unit);
@@ -98,7 +100,7 @@ static void append_label(struct buf *buf, const char *name, struct slice value, 
     buf_append_byte(buf, is_first ? '{' : ',');
     buf_append_str(buf, name);
     buf_append(buf, SLICE_LIT("=\""));
-    append_escaped(buf, value);
+    append_escaped(buf, value, true);
     buf_append_byte(buf, '"');
 }
 

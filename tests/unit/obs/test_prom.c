@@ -97,6 +97,7 @@ static void test_openmetrics(void **state) {
                                  "istio_tcp_connections_opened_total{"));
     assert_non_null(strstr(text, "# UNIT " N " seconds\n"));
     assert_non_null(strstr(text, N "_bucket" D ",le=\"1.0\"} 2\n"));
+    assert_non_null(strstr(text, N "_bucket" D ",le=\"+Inf\"} 3\n"));
     assert_string_equal(text + buf.len - 6, "# EOF\n");
     buf_fini(&buf);
 }
@@ -114,7 +115,7 @@ static void test_overflow(void **state) {
 }
 
 static void collect(void *arg, struct prom_writer *w) {
-    prom_family(w, "custom_things", METRIC_COUNTER, "", "Things");
+    prom_family(w, "custom_things", METRIC_COUNTER, "", "\"Things\"\n");
     struct prom_label labels[] = {{"a", SLICE_LIT("1")}, {"b", SLICE_LIT("\"")}};
     prom_sample(w, "custom_things", METRIC_COUNTER, labels, 2, 2.5);
 }
@@ -132,9 +133,12 @@ static void test_collectors(void **state) {
     prom_collector_add(prom_process, NULL);
     struct buf buf = scrape(PROM_TEXT);
     const char *text = buf_cstr(&buf);
-    assert_non_null(strstr(text, "# HELP custom_things_total Things\n"
+    assert_non_null(strstr(text, "# HELP custom_things_total \"Things\"\\n\n"
                                  "# TYPE custom_things_total counter\n"
                                  "custom_things_total{a=\"1\",b=\"\\\"\"} 2.5\n"));
+    struct buf other = scrape(PROM_OPENMETRICS);
+    assert_non_null(strstr(buf_cstr(&other), "# HELP custom_things \\\"Things\\\"\\n\n"));
+    buf_fini(&other);
     double n_fds = value_of(text, "process_open_fds");
     assert_true(n_fds >= 3 && n_fds < 100);
     assert_true(value_of(text, "process_max_fds") >= n_fds);
