@@ -279,7 +279,7 @@ bool upstreams_stop(struct upstreams *all) {
     HMAP_EACH_SAFE(pos, &all->table) {
         struct upstream *up = HMAP_ITEM(pos, struct upstream, node);
         HMAP_EACH_SAFE(pool, &up->pools) {
-            upstream_pool_drain(HMAP_ITEM(pool, struct upstream_pool, node));
+            upstream_pool_stop(HMAP_ITEM(pool, struct upstream_pool, node));
         }
     }
     return all->n_conns == 0 && all->n_layers == 0;

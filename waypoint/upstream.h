@@ -37,7 +37,8 @@ struct upstreams { // of a worker
 
 void upstreams_init(struct upstreams *all, struct wworker *worker);
 void upstreams_drain(struct upstreams *all); // no new connections are kept
-bool upstreams_stop(struct upstreams *all); // at the end: closes idle ones; false while some exist
+// At the end: requests that wait fail, idle connections are closed; false while some exist.
+bool upstreams_stop(struct upstreams *all);
 void upstreams_fini(struct upstreams *all); // after that
 void upstreams_refresh(struct upstreams *all); // a snapshot was published
 

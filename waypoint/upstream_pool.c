@@ -187,7 +187,14 @@ static void on_open(struct upstream_dial *dial, struct duplex *duplex) {
     pool->n_dialing--;
     http_conn_init(&conn->http, worker_of(pool)->loop, duplex, false, conn->version,
                    &pool->upstream->all->http, &conn_handler);
-    serve_waiting(conn);
+    if (!conn->is_leaving) {
+        serve_waiting(conn);
+        return;
+    }
+    // The pool was drained while it dialled: requests that wait get another one.
+    struct upstream *up = pool->upstream;
+    http_conn_abort(&conn->http, HTTP_RESET_TERMINATION);
+    upstream_pools_go_on(up);
 }
 
 static void on_fail(struct upstream_dial *dial, const struct upstream_failure *failure) {
@@ -370,6 +377,11 @@ void upstream_pool_drain(struct upstream_pool *pool) {
         conn->is_leaving = true;
         (void)yield_conn(conn); // one that is busy closes when it is idle
     }
+}
+
+void upstream_pool_stop(struct upstream_pool *pool) {
+    fail_waiting(pool, L7_RESET_LOCAL, "");
+    upstream_pool_drain(pool);
 }
 
 void upstream_pool_tick(struct upstream_pool *pool, uint64_t now) {

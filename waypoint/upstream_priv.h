@@ -76,6 +76,7 @@ struct upstream_conn {
 };
 
 void upstream_pool_drain(struct upstream_pool *pool);
+void upstream_pool_stop(struct upstream_pool *pool); // the same, and requests that wait fail
 bool upstream_pool_is_empty(const struct upstream_pool *pool); // no connection, no request
 void upstream_pool_free(struct upstream_pool *pool); // an empty one
 void upstream_pool_tick(struct upstream_pool *pool, uint64_t now);
