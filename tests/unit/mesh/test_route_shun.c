@@ -50,7 +50,7 @@ static void draw(uint64_t now, const char *tried, uint32_t ret_n[4]) {
     for (int i = 0; i < N; i++) {
         struct route route;
         route_shun_outbound(&shun, now, snapshot_current(), &request, &route);
-        ret_n[route.action == ROUTE_REFUSE ? 3 : route.target.ip.bytes[15] - 11]++;
+        ret_n[route.action == ROUTE_REFUSE ? 3 : route.target.ip.bytes[3] - 11]++;
     }
 }
 
