@@ -196,18 +196,39 @@ def test_service_loadbalancing(mesh):
     assert 5 < len(a.conns) < 45 and len(a.conns) + len(b.conns) == 50
 
 
-def test_svc_hostname_named_port(mesh, authority):
-    """A host name as authority: the named target port is looked up, and only the pod itself
-    is a destination."""
+def by_host_name(mesh, authority, pod, port, host, service_port):
+    """A CONNECT whose authority is a service's host name, to one of its pods."""
     peer = authority.issue("spiffe://cluster.local/ns/demo/sa/gateway")
-    with mesh.serve("web-b", 8082, echo):
-        h2 = hbone(mesh, "plain-client", ("web-b", 15008), peer)
-        stream = h2.connect(f"{mesh.pods['web-b'].ip}:8082")
+    mark = mesh.nodes[2].mark()
+    with mesh.serve(pod, port, echo):
+        h2 = hbone(mesh, "plain-client", (pod, 15008), peer)
+        stream = h2.connect(f"{host}.demo.svc.cluster.local:{service_port}")
         assert h2.status(stream) == "200"
         h2.send(stream, b"hello", end=True)
         h2.until(lambda: stream in h2.ended)
         assert h2.data[stream] == b"hello"
+        assert h2.status(h2.connect(f"{host}.demo.svc.cluster.local:81")) == "503", "no such port"
         h2.close()
+    assert mesh.nodes[2].access(mark, dst__service=f"{host}.demo.svc.cluster.local")
+
+
+def test_svc_hostname_port(mesh, authority):
+    """The service's port becomes its target port."""
+    by_host_name(mesh, authority, "server", 8080, "server", 80)
+
+
+def test_svc_hostname_named_port(mesh, authority):
+    """A named target port is looked up in the pod: each of the two has another number for it."""
+    by_host_name(mesh, authority, "web-b", 8082, "web", 80)
+
+
+def test_svc_hostname_of_another_pod(mesh, authority):
+    """A service that the pod is no endpoint of, and one that there is not."""
+    h2 = hbone(mesh, "plain-client", ("server", 15008),
+               authority.issue("spiffe://cluster.local/ns/demo/sa/gateway"))
+    for host in ("near", "nothing"):
+        assert h2.status(h2.connect(f"{host}.demo.svc.cluster.local:80")) in ("400", "503")
+    h2.close()
 
 
 def test_svc_without_that_port(mesh):
