@@ -16,6 +16,7 @@
 //   exchange_request.c   what is done with a request (head to first try)
 //   exchange_try.c       tries, retries, time-outs
 //   exchange_reply.c     responses: those passed on, and our own
+//   websocket.c          handshakes of WebSockets between versions of HTTP
 //   mirror.c             copies of the request to other services
 //   exchange_report.c    the access log and the metrics
 //
@@ -31,6 +32,7 @@
 #include "waypoint/exchange_report.h"
 #include "waypoint/http_worker.h"
 #include "waypoint/upstream.h"
+#include "waypoint/websocket.h"
 
 struct http_down;
 struct mirror;
@@ -39,6 +41,7 @@ enum {
     EXCHANGE_ARENA_MAX = 256 * 1024, // heads, and what is derived from them
     EXCHANGE_KEEP_MAX = 1024 * 1024, // of a request's body, for another try
     EXCHANGE_TRIED_MAX = 16, // hosts that a retry avoids
+    EXCHANGE_REPLAYS_MAX = 2,
 };
 
 enum exchange_state {
@@ -84,10 +87,15 @@ struct exchange {
     uint64_t try_started_ns;
     bool has_request_slot, has_retry_slot; // limits of the cluster that are taken
     bool has_sent_head; // of this try
+    bool is_reused; // its connection has carried others
+    uint8_t n_replays; // tries that only made up for a connection that had ended
+    bool is_h2_up; // upgrades: the version that the try's connection speaks
+    char websocket_key[WEBSOCKET_KEY_LEN]; // ours, to a server of HTTP/1.1
     struct timer timer; // fault delay, back-off
     struct timer deadline; // of the whole exchange
     struct timer try_deadline;
     uint64_t timeout_ms, try_timeout_ms; // 0 = none
+    bool answers_204; // instead of 504
 
     // The request's body.
     struct chain waiting; // received before there is a stream to send it on

@@ -33,6 +33,7 @@ void exchange_pass_head(struct exchange *ex, const struct http_head *head, bool 
     struct l7_vars vars = exchange_vars(ex, head, &storage);
     l7_fields_init(&fields, &ex->arena, head->fields, head->n_fields);
     set_own_fields(ex, &fields);
+    websocket_response(ex, head, &fields);
     l7_rewrite_response(ex->route, ex->cluster, &vars, &fields);
     if (ex->is_cors) {
         l7_cors_response(ex->route->cors, &ex->request, &fields);

@@ -130,6 +130,7 @@ static void forward(struct exchange *ex) {
     struct l7_timeouts timeouts = l7_timeout_of(ex->route, &ex->received, ex->is_grpc);
     ex->timeout_ms = timeouts.total_ms;
     ex->try_timeout_ms = timeouts.per_try_ms;
+    ex->answers_204 = timeouts.answers_204;
     l7_retry_init(&ex->retry, &ex->route->retry, &ex->received);
     ex->keeps = ex->retry.n_left > 0 && !ex->is_upgrade;
     if (ex->keeps) { // what came while a fault delayed it

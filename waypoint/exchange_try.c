@@ -8,6 +8,7 @@
 #include "common/base/check.h"
 #include "common/l7/l7_breaker.h"
 #include "common/l7/l7_outlier.h"
+#include "common/proto/http_rules.h"
 #include "waypoint/exchange.h"
 #include "waypoint/http_down.h"
 
@@ -92,6 +93,29 @@ static bool take_retry_slot(struct exchange *ex) {
     return ex->has_retry_slot;
 }
 
+// The next try comes when the timer fires: all that was received goes again from the start.
+static void go_again(struct exchange *ex, uint64_t wait_ms) {
+    chain_clear(&ex->waiting);
+    chain_copy_all(&ex->waiting, &ex->kept);
+    ex->state = EXCHANGE_BACKOFF;
+    timer_set(timers(ex), &ex->timer, ex->http->loop->now + wait_ms * NS_PER_MS);
+}
+
+// A server may end an idle connection just when a request is on its way (RFC 9112 9.3.1). One that
+// may be repeated (RFC 9110 9.2.2) is sent again, on another connection. That is no retry of the
+// route's, but a route without retries (attempts: 0) has none of this either.
+static bool replay(struct exchange *ex, enum l7_reset reset) {
+    if (reset != L7_RESET_TERMINATION || !ex->is_reused || ex->state != EXCHANGE_TRY ||
+        ex->n_replays == EXCHANGE_REPLAYS_MAX || ex->route->retry.attempts == 0 || ex->is_upgrade ||
+        (!ex->keeps && ex->n_received > 0) || !http_rules_is_idempotent(ex->received.method)) {
+        return false;
+    }
+    ex->n_replays++;
+    exchange_drop_try(ex, H2_CANCEL);
+    go_again(ex, 0);
+    return true;
+}
+
 // True: another try is on its way, the one that failed is gone.
 static bool try_again(struct exchange *ex) {
     if (ex->state == EXCHANGE_RESPONSE || (!ex->keeps && ex->n_received > 0) ||
@@ -113,24 +137,19 @@ static bool try_again(struct exchange *ex) {
     if (tried != NULL && ex->n_tried < EXCHANGE_TRIED_MAX) {
         ex->tried[ex->n_tried++] = tried;
     }
-    // All that was received goes again from the start.
-    chain_clear(&ex->waiting);
-    struct seg *seg = ex->kept.head;
-    for (; seg != NULL; seg = seg->next) {
-        chain_copy(&ex->waiting, seg_slice(seg));
-    }
-    ex->state = EXCHANGE_BACKOFF;
-    uint64_t wait_ms = l7_retry_backoff_ms(&ex->retry, &ex->http->worker->rand);
-    timer_set(timers(ex), &ex->timer, ex->http->loop->now + wait_ms * NS_PER_MS);
+    go_again(ex, l7_retry_backoff_ms(&ex->retry, &ex->http->worker->rand));
     return true;
 }
 
 static void try_failed(struct exchange *ex, enum l7_reset reset, const char *failure) {
     bool has_begun = ex->has_sent_head;
+    if (replay(ex, reset)) {
+        return;
+    }
     judge_reset(ex, reset);
     if (ex->state == EXCHANGE_RESPONSE) { // the client must see that the answer is cut
         ex->flags |= l7_reply_reset_flags(reset);
-        ex->details = "upstream_reset_after_response_started{connection termination}";
+        ex->details = l7_reply_cut_details(reset, &ex->arena);
         exchange_end(ex);
         return;
     }
@@ -142,6 +161,12 @@ static void try_failed(struct exchange *ex, enum l7_reset reset, const char *fai
 
 // ---- time --------------------------------------------------------------------------------------
 
+static void reply_timeout(struct exchange *ex, enum l7_reply_kind kind) {
+    struct l7_reply_spec spec = {
+        .kind = (uint8_t)kind, .status = ex->answers_204 ? 204 : 0, .grpc_status = -1};
+    exchange_reply(ex, &spec);
+}
+
 static void on_deadline(struct timer *timer, uint64_t now) {
     (void)now;
     struct exchange *ex = CONTAINER_OF(timer, struct exchange, deadline);
@@ -152,7 +177,7 @@ static void on_deadline(struct timer *timer, uint64_t now) {
         exchange_end(ex);
         return;
     }
-    exchange_reply_kind(ex, L7_REPLY_TIMEOUT);
+    reply_timeout(ex, L7_REPLY_TIMEOUT);
 }
 
 void exchange_arm_deadline(struct exchange *ex) {
@@ -174,7 +199,7 @@ static void on_try_deadline(struct timer *timer, uint64_t now) {
         return;
     }
     ex->flags |= L7_FLAG_UT;
-    exchange_reply_kind(ex, L7_REPLY_PER_TRY_TIMEOUT);
+    reply_timeout(ex, L7_REPLY_PER_TRY_TIMEOUT);
 }
 
 static void on_timer(struct timer *timer, uint64_t now) {
@@ -201,6 +226,10 @@ static struct exchange *of_up(struct http_stream *stream) {
 
 static void on_up_head(struct http_stream *stream, const struct http_head *head, bool end) {
     struct exchange *ex = of_up(stream);
+    if (ex->is_upgrade && !websocket_response_ok(ex, head)) {
+        try_failed(ex, L7_RESET_PROTOCOL_ERROR, "no answer to a WebSocket's handshake");
+        return;
+    }
     judge_host(ex, L7_RESULT_STATUS, head->status);
     ex->first_byte_ns = ex->http->loop->now;
     if (l7_retry_wants_response(&ex->retry, head) && try_again(ex)) {
@@ -301,7 +330,11 @@ static void on_ready(struct upstream_request *wait, struct http_conn *conn,
         return;
     }
     judge_host(ex, L7_RESULT_CONNECTED, 0);
+    if (ex->is_upgrade && !websocket_request(ex, conn)) {
+        return;
+    }
     ex->has_sent_head = true;
+    ex->is_reused = conn->n_streams_total > 0;
     http_conn_open(conn, &ex->up);
     bool has_body = !ex->request_ended || ex->waiting.len > 0 || ex->n_trailers > 0;
     if (!http_stream_send_head(&ex->up, &ex->request, !has_body && !ex->is_upgrade)) {
@@ -364,8 +397,10 @@ void exchange_start_try(struct exchange *ex) {
     exchange_set_attempt(ex);
     http_stream_init(&ex->up, &up_events, ex);
     const struct wconn *wconn = exchange_wconn(ex);
-    struct upstream_caller caller = {
-        .authority = ex->request.authority, .client = &wconn->client, .called = &wconn->dst};
+    struct upstream_caller caller = {.authority = ex->request.authority,
+                                     .client = &wconn->client,
+                                     .called = &wconn->dst,
+                                     .is_upgrade = ex->is_upgrade};
     upstream_request_start(&ex->wait, ex->view, host,
                            upstream_version(ex->view, ex->received.version == HTTP_2), &caller,
                            &wait_ops);

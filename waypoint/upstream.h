@@ -74,6 +74,7 @@ struct upstream_request {
     struct list node; // of the host's waiting requests
     struct upstream_pool *pool; // not NULL while it waits
     uint8_t version; // enum http_conn_version
+    bool is_upgrade; // needs to know what the server's SETTINGS allow
 };
 
 // HTTP/2 to ports that are declared so, or as the policy says; else HTTP/1.
@@ -82,6 +83,7 @@ enum http_conn_version upstream_version(const struct upstream_view *view, bool c
 struct upstream_caller {
     struct slice authority; // the request's: the server's name in TLS where the policy sets none
     const struct addr *client, *called; // for the PROXY protocol
+    bool is_upgrade; // the request asks for another protocol (http_head.protocol)
 };
 // One of both ops is called once, later or before this returns.
 void upstream_request_start(struct upstream_request *request, struct upstream_view *view,

@@ -106,6 +106,13 @@ static bool has_room(const struct upstream_conn *conn) {
            http_conn_can_open(&conn->http);
 }
 
+// RFC 8441 3: an upgrade waits for the SETTINGS that allow it.
+static bool has_room_for(const struct upstream_conn *conn, enum http_conn_version version,
+                         bool is_upgrade) {
+    return conn->version == version && has_room(conn) &&
+           (!is_upgrade || http_conn_has_settings(&conn->http));
+}
+
 static void hand_out(struct upstream_conn *conn, struct upstream_request *request) {
     // After the last request of its life it closes (on_idle).
     if (conn->max_requests > 0 && conn->http.n_streams_total + 1 >= conn->max_requests) {
@@ -119,7 +126,7 @@ static void serve_waiting(struct upstream_conn *conn) {
     while (has_room(conn) && !list_empty(&pool->waiting)) {
         struct upstream_request *request =
             LIST_ITEM(pool->waiting.next, struct upstream_request, node);
-        if (request->version != conn->version) {
+        if (!has_room_for(conn, request->version, request->is_upgrade)) {
             break;
         }
         stop_waiting(request);
@@ -251,14 +258,25 @@ static void open_conn(struct upstream_pool *pool, enum http_conn_version version
     upstream_tls_unset(&target);
 }
 
+// A connection is open whose SETTINGS are under way.
+static bool is_greeting(const struct upstream_pool *pool) {
+    LIST_EACH(node, &pool->conns) {
+        const struct upstream_conn *conn = LIST_ITEM(node, struct upstream_conn, node);
+        if (conn->is_open && has_room(conn) && !http_conn_has_settings(&conn->http)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // One more connection, if the requests that wait have use for it and the limit allows. To a host
 // that has none one is always allowed: its requests would wait for the connections of others.
 static bool grow(struct upstream_pool *pool) {
     const struct upstream_request *first =
         LIST_ITEM(pool->waiting.next, struct upstream_request, node);
     // One connection of HTTP/2 is for all of them.
-    bool is_enough =
-        first->version == HTTP_CONN_2 ? pool->n_dialing > 0 : pool->n_dialing >= pool->n_waiting;
+    bool is_enough = first->version == HTTP_CONN_2 ? pool->n_dialing > 0 || is_greeting(pool)
+                                                   : pool->n_dialing >= pool->n_waiting;
     if (is_enough) {
         return false;
     }
@@ -408,11 +426,12 @@ enum http_conn_version upstream_version(const struct upstream_view *view, bool c
     return is_h2 ? HTTP_CONN_2 : HTTP_CONN_1;
 }
 
-static struct upstream_conn *find_room(struct upstream_pool *pool, enum http_conn_version version) {
+static struct upstream_conn *find_room(struct upstream_pool *pool,
+                                       const struct upstream_request *request) {
     // The one that was used last: the others may become idle and go.
     for (struct list *node = pool->conns.prev; node != &pool->conns; node = node->prev) {
         struct upstream_conn *conn = LIST_ITEM(node, struct upstream_conn, node);
-        if (conn->version == version && has_room(conn)) {
+        if (has_room_for(conn, request->version, request->is_upgrade)) {
             return conn;
         }
     }
@@ -449,13 +468,14 @@ void upstream_request_start(struct upstream_request *request, struct upstream_vi
                             const struct upstream_caller *caller,
                             const struct upstream_request_ops *ops) {
     struct upstream *up = view->upstream;
-    *request = (struct upstream_request){.ops = ops, .version = (uint8_t)version};
+    *request = (struct upstream_request){
+        .ops = ops, .version = (uint8_t)version, .is_upgrade = caller->is_upgrade};
     list_init(&request->node);
     struct upstream_flavor flavor;
     bool has_flavor = set_flavor(view->settings, caller, &flavor);
     struct cluster_host *address = CONTAINER_OF(host->cell, struct cluster_host, cell);
     struct upstream_pool *pool = pool_get(up, address, has_flavor ? &flavor : NULL);
-    struct upstream_conn *conn = list_empty(&pool->waiting) ? find_room(pool, version) : NULL;
+    struct upstream_conn *conn = list_empty(&pool->waiting) ? find_room(pool, request) : NULL;
     if (conn != NULL) {
         list_del(&conn->node);
         list_push_back(&pool->conns, &conn->node);

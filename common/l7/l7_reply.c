@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/l7/l7_reply.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "common/l7/l7_grpc.h"
+#include "common/proto/http_rules.h"
 
 static const struct {
     uint16_t status;
@@ -59,6 +63,19 @@ static struct slice underscored(struct slice text) {
     for (size_t i = 0; i < text.len; i++) {
         bytes[i] = bytes[i] == ' ' || bytes[i] == '\t' ? '_' : bytes[i];
     }
+    return text;
+}
+
+const char *l7_reply_cut_details(enum l7_reset reset, struct arena *arena) {
+    static const char start[] = "upstream_reset_after_response_started";
+    const char *why = l7_reset_text(reset);
+    size_t len = sizeof(start) + strlen(why) + 2;
+    char *text = arena_alloc(arena, len);
+    if (text == NULL) {
+        return start;
+    }
+    snprintf(text, len, "%s{%s}", start, why);
+    (void)underscored(slice_make(text, len - 1));
     return text;
 }
 
@@ -144,10 +161,12 @@ bool l7_reply_build(const struct l7_reply_spec *spec, struct arena *arena,
     // A redirect is one for any client.
     if ((spec->is_grpc && spec->kind != L7_REPLY_REDIRECT) || has_grpc_status) {
         as_grpc(spec, reply);
+    } else if (http_rules_has_no_body(reply->status, false)) {
+        reply->body = slice_make(NULL, 0);
     } else if (reply->body.len > 0) {
         l7_fields_set(&reply->fields, SLICE_LIT("content-type"), SLICE_LIT("text/plain"));
         l7_fields_set_u64(&reply->fields, SLICE_LIT("content-length"), reply->body.len);
-    } else if (reply->status != 204 && reply->status != 304) {
+    } else {
         l7_fields_set(&reply->fields, SLICE_LIT("content-length"), SLICE_LIT("0"));
     }
     if (l7_fields_ok(&reply->fields)) {

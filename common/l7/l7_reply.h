@@ -59,5 +59,7 @@ struct l7_reply {
 // *ret_reply is a status alone.
 bool l7_reply_build(const struct l7_reply_spec *spec, struct arena *arena,
                     struct l7_reply *ret_reply) MUST_USE;
+// RESPONSE_CODE_DETAILS of a response that an upstream broke off; static, or in the arena.
+const char *l7_reply_cut_details(enum l7_reset reset, struct arena *arena);
 // The flags of a reset alone: of a response that broke off, or for a log.
 uint32_t l7_reply_reset_flags(enum l7_reset reset);

@@ -533,6 +533,14 @@ bool http_conn_can_open(const struct http_conn *conn) {
     return !conn->is_draining && !conn->is_ended && conn->codec->can_open(conn);
 }
 
+bool http_conn_has_settings(const struct http_conn *conn) {
+    return conn->h2 == NULL || h2_conn_has_settings(conn->h2);
+}
+
+bool http_conn_takes_upgrade(const struct http_conn *conn) {
+    return conn->h2 == NULL || h2_conn_peer_connect_protocol(conn->h2);
+}
+
 void http_conn_open(struct http_conn *conn, struct http_stream *stream) {
     http_conn_attach(conn, stream);
 }

@@ -132,12 +132,16 @@ void http_conn_init(struct http_conn *conn, struct loop *loop, struct duplex *du
 void http_conn_feed(struct http_conn *conn, struct chain *input);
 // Client: room for one more stream now.
 bool http_conn_can_open(const struct http_conn *conn);
+// Client: what the peer takes is known: HTTP/1, or its SETTINGS have come (on_idle tells of them).
+bool http_conn_has_settings(const struct http_conn *conn);
+// It takes requests with http_head.protocol; HTTP/2: it has announced extended CONNECT (RFC 8441).
+bool http_conn_takes_upgrade(const struct http_conn *conn);
 // Client: attaches the stream; the caller sends its head at once.
 void http_conn_open(struct http_conn *conn, struct http_stream *stream);
 // Server: GOAWAY, Connection: close; ends when the last stream did. Client: ends when idle.
 void http_conn_drain(struct http_conn *conn);
-// Ends in order at once, if no stream is open (false: one is, or it ends already). What the peer has
-// just sent is not answered: for connections that were idle for a while.
+// Ends in order at once, if no stream is open (false: one is, or it ends already). What the peer
+// has just sent is not answered: for connections that were idle for a while.
 bool http_conn_end_idle(struct http_conn *conn);
 // Cuts the transport; streams are reset with `reset`; on_closed follows later.
 void http_conn_abort(struct http_conn *conn, enum http_reset reset);

@@ -314,6 +314,20 @@ enum http_err http_rules_strip(struct http_field *fields, size_t *n_fields,
     return HTTP_ERR_OK;
 }
 
+// ---- methods
+
+bool http_rules_is_idempotent(struct slice method) {
+    static const struct slice methods[] = {
+        NAME("GET"), NAME("HEAD"), NAME("OPTIONS"), NAME("TRACE"), NAME("PUT"), NAME("DELETE"),
+    };
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        if (slice_eq(method, methods[i])) { // methods have case
+            return true;
+        }
+    }
+    return false;
+}
+
 // ---- status
 
 bool http_rules_status_is_informational(uint16_t status) {

@@ -60,6 +60,11 @@ struct http_hop {
 MUST_USE enum http_err http_rules_strip(struct http_field *fields, size_t *n_fields,
                                         struct http_hop *ret_hop);
 
+// ---- methods
+
+// The method may be repeated without further effect (RFC 9110 9.2.2); not an unknown one.
+bool http_rules_is_idempotent(struct slice method);
+
 // ---- status
 
 bool http_rules_status_is_informational(uint16_t status); // 1xx, with 101

@@ -467,6 +467,7 @@ static void test_replies(void **state) {
          "direct_response",
          -1},
         {{.kind = L7_REPLY_DIRECT, .status = 204}, 204, "-", "", "direct_response", -1},
+        {{.kind = L7_REPLY_TIMEOUT, .status = 204}, 204, "UT", "", "response_timeout", -1},
         {{.kind = L7_REPLY_REDIRECT, .status = 301, .location = SLICE_LIT("/x"), .is_grpc = true},
          301,
          "-",

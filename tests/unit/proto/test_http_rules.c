@@ -510,6 +510,18 @@ static void test_path_parts(void **state) {
     assert_slice_equal(http_path_without_query(SLICE_LIT("/a")), "/a");
 }
 
+static void test_methods(void **state) {
+    (void)state;
+    static const char *const yes[] = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"};
+    static const char *const no[] = {"POST", "PATCH", "CONNECT", "get", "GETS", "", "LOCK"};
+    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
+        assert_true(http_rules_is_idempotent(slice_str(yes[i])));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(no); i++) {
+        assert_false(http_rules_is_idempotent(slice_str(no[i])));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_characters), cmocka_unit_test(test_authority),
@@ -518,6 +530,7 @@ int main(void) {
         cmocka_unit_test(test_errors),     cmocka_unit_test(test_request_from_list),
         cmocka_unit_test(test_to_list),    cmocka_unit_test(test_responses),
         cmocka_unit_test(test_paths),      cmocka_unit_test(test_path_parts),
+        cmocka_unit_test(test_methods),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
