@@ -24,8 +24,15 @@ pkg_check_modules(cmocka REQUIRED IMPORTED_TARGET cmocka)
 add_library(zt_jemalloc INTERFACE)
 if(NOT ZTUN_SANITIZE AND NOT ZTUN_FUZZ)
     target_compile_definitions(zt_jemalloc INTERFACE ZTUN_JEMALLOC=1)
-    target_link_libraries(zt_jemalloc INTERFACE
-        -Wl,--push-state,--no-as-needed PkgConfig::jemalloc -Wl,--pop-state)
+    # The archive where there is one: calls without a detour, and the shared object would load the
+    # whole C++ library into programs that have no C++.
+    find_library(ZTUN_JEMALLOC_ARCHIVE libjemalloc_pic.a HINTS ${jemalloc_LIBRARY_DIRS})
+    if(ZTUN_JEMALLOC_ARCHIVE)
+        target_link_libraries(zt_jemalloc INTERFACE ${ZTUN_JEMALLOC_ARCHIVE} m ${CMAKE_DL_LIBS})
+    else()
+        target_link_libraries(zt_jemalloc INTERFACE
+            -Wl,--push-state,--no-as-needed PkgConfig::jemalloc -Wl,--pop-state)
+    endif()
 endif()
 
 # BoringSSL: BORINGSSL_ROOT (variable or environment), or what scripts/boringssl.sh keeps in its
@@ -47,7 +54,8 @@ add_library(BoringSSL::crypto STATIC IMPORTED)
 set_target_properties(BoringSSL::crypto PROPERTIES
     IMPORTED_LOCATION ${boringssl_prefix}/lib/libcrypto.a
     INTERFACE_INCLUDE_DIRECTORIES ${boringssl_prefix}/include
-    INTERFACE_LINK_LIBRARIES "Threads::Threads;stdc++")
+    INTERFACE_LINK_LIBRARIES
+        "Threads::Threads;$<IF:$<BOOL:$<TARGET_PROPERTY:ZTUN_STATIC_CXX>>,-l:libstdc++.a,stdc++>")
 add_library(BoringSSL::ssl STATIC IMPORTED)
 set_target_properties(BoringSSL::ssl PROPERTIES
     IMPORTED_LOCATION ${boringssl_prefix}/lib/libssl.a

@@ -17,6 +17,9 @@ function(ztun_test_properties name label timeout_s)
     set_tests_properties(${name} PROPERTIES
         LABELS ${label} TIMEOUT ${timeout_s} ENVIRONMENT "${test_env}"
         WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    if(label STREQUAL sim)
+        set_tests_properties(${name} PROPERTIES COST 100) # the longest ones begin
+    endif()
 endfunction()
 
 # tests/unit/<layer>/test_*.c: one program each, named by its stem. Other .c files beside them are

@@ -12,6 +12,10 @@
 #include <jemalloc/jemalloc.h>
 #define ARENAS_ALL "4096" // MALLCTL_ARENAS_ALL as text
 _Static_assert(MALLCTL_ARENAS_ALL == 4096, "jemalloc's number for all arenas");
+
+// Read by jemalloc before main(). Start, configuration and the rules of a pod use for a moment much
+// more than they keep: it goes back within a second, not within ten. MALLOC_CONF overrides it.
+const char *malloc_conf = "dirty_decay_ms:1000,muzzy_decay_ms:0";
 #endif
 
 enum { IDLE_COMPLETIONS = 100 }; // of a worker in a second
