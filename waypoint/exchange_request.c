@@ -22,10 +22,19 @@ static struct slice new_request_id(struct exchange *ex) {
     rand_bytes(rand_of(ex), id, sizeof(id));
     id[6] = (uint8_t)(0x40 | (id[6] & 0x0f));
     id[8] = (uint8_t)(0x80 | (id[8] & 0x3f));
-    return l7_fields_printf(&ex->fields,
-                            "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-                            id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7], id[8], id[9],
-                            id[10], id[11], id[12], id[13], id[14], id[15]);
+    char text[36], *at = text;
+    for (size_t i = 0; i < sizeof(id); i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10) {
+            *at++ = '-';
+        }
+        *at++ = "0123456789abcdef"[id[i] >> 4];
+        *at++ = "0123456789abcdef"[id[i] & 0xf];
+    }
+    struct slice copy = {0};
+    if (!arena_copy(&ex->arena, slice_make(text, sizeof(text)), &copy)) {
+        ex->fields.is_overflowed = true;
+    }
+    return copy;
 }
 
 static bool has_field(const struct exchange *ex, struct slice name) {

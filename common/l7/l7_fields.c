@@ -3,7 +3,11 @@
 
 #include <stdio.h>
 
-enum { SPARE = 8 }; // room for what is usually added
+enum {
+    SPARE = 8, // room for what is usually added
+    DECIMAL_MAX = 20, // digits of a uint64_t
+    TEXT_GUESS = 128, // most printed texts are shorter
+};
 
 void l7_fields_init(struct l7_fields *fields, struct arena *arena, const struct http_field *items,
                     size_t n) {
@@ -40,7 +44,10 @@ void l7_fields_add(struct l7_fields *fields, struct slice name, struct slice val
 // Removes the fields of that name from index `from` on.
 static void remove_from(struct l7_fields *fields, struct slice name, size_t from) {
     size_t n = from;
-    for (size_t i = from; i < fields->n; i++) {
+    while (n < fields->n && !slice_eq(fields->items[n].name, name)) {
+        n++;
+    }
+    for (size_t i = n + 1; i < fields->n; i++) {
         if (!slice_eq(fields->items[i].name, name)) {
             fields->items[n++] = fields->items[i];
         }
@@ -65,9 +72,17 @@ void l7_fields_remove(struct l7_fields *fields, struct slice name) {
 }
 
 void l7_fields_set_u64(struct l7_fields *fields, struct slice name, uint64_t value) {
-    struct slice text = l7_fields_printf(fields, "%llu", (unsigned long long)value);
-    if (text.len > 0) {
+    uint8_t digits[DECIMAL_MAX];
+    size_t at = sizeof(digits);
+    do {
+        digits[--at] = (uint8_t)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    struct slice text;
+    if (arena_copy(fields->arena, slice_make(digits + at, sizeof(digits) - at), &text)) {
         l7_fields_set(fields, name, text);
+    } else {
+        fields->is_overflowed = true;
     }
 }
 
@@ -173,14 +188,17 @@ bool l7_fields_is_grpc(const struct http_head *head) {
 }
 
 struct slice l7_fields_printf(struct l7_fields *fields, const char *fmt, ...) {
+    char guess[TEXT_GUESS];
     va_list args, again;
     va_start(args, fmt);
     va_copy(again, args);
-    int len = vsnprintf(NULL, 0, fmt, args);
+    int len = vsnprintf(guess, sizeof(guess), fmt, args);
     va_end(args);
     char *text = len >= 0 ? arena_alloc(fields->arena, (size_t)len + 1) : NULL;
     if (text == NULL) {
         fields->is_overflowed = true;
+    } else if ((size_t)len < sizeof(guess)) {
+        memcpy(text, guess, (size_t)len + 1);
     } else {
         vsnprintf(text, (size_t)len + 1, fmt, again);
     }

@@ -293,8 +293,34 @@ static void take_value(void *arg, enum l7_var var, struct slice format, struct b
     }
 }
 
-static bool is_plain(uint8_t c) {
-    return c >= ' ' && c < 0x7f && c != '"' && c != '\\';
+static const bool is_plain[256] = {
+    [' ' ... '!'] = true, ['#' ... '['] = true, [']' ... '~'] = true};
+
+// The high bit of each byte of 8 that is not plain, and of some above one that is not.
+static uint64_t not_plain(uint64_t bytes) {
+    const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
+    uint64_t quote = bytes ^ (ones * '"'), backslash = bytes ^ (ones * '\\'),
+             delete = bytes ^ (ones * 0x7f);
+    return (bytes | (bytes - ones * ' ') | (quote - ones) | (backslash - ones) | (delete - ones)) &
+           tops;
+}
+
+// The length when all bytes are plain, else a place that is not behind the first one that is not.
+static size_t skip_plain(const uint8_t *at, size_t len) {
+    size_t n = 0;
+    uint64_t bytes;
+    while (n + sizeof(bytes) <= len) {
+        memcpy(&bytes, at + n, sizeof(bytes));
+        if (not_plain(bytes) != 0) {
+            return n;
+        }
+        n += sizeof(bytes);
+    }
+    if (n > 0) { // the rest with some of what is known already
+        memcpy(&bytes, at + len - sizeof(bytes), sizeof(bytes));
+        return not_plain(bytes) == 0 ? len : n;
+    }
+    return 0;
 }
 
 // Of the first character of `text` that is not plain: bytes to keep, or 0: escape one.
@@ -303,8 +329,8 @@ static size_t keepable(struct slice text) {
 }
 
 static void escape(struct buf *out, size_t start) {
-    size_t at = start;
-    while (at < out->len && is_plain(out->ptr[at])) {
+    size_t at = start + skip_plain(out->ptr + start, out->len - start);
+    while (at < out->len && is_plain[out->ptr[at]]) {
         at++;
     }
     if (at == out->len) {
@@ -318,7 +344,7 @@ static void escape(struct buf *out, size_t start) {
     buf_truncate(out, at);
     struct slice rest = buf_slice(&copy);
     while (rest.len > 0) {
-        size_t n = is_plain(rest.ptr[0]) ? 1 : keepable(rest);
+        size_t n = is_plain[rest.ptr[0]] ? 1 : keepable(rest);
         if (n > 0) {
             buf_append(out, slice_head(rest, n));
         } else {

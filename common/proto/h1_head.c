@@ -23,6 +23,9 @@ void h1_head_init(struct h1_head *head, enum h1_head_kind kind,
 }
 
 void h1_head_fini(struct h1_head *head) {
+    if (head->text == NULL && head->head.fields == NULL) {
+        return; // most often: asked after each event
+    }
     free(head->text);
     free(head->head.fields);
     head->text = NULL;

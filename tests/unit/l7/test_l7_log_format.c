@@ -158,6 +158,39 @@ static void test_injection(void **state) {
            "{\"v\":\"<a\\\" 200 \\\"b\\\\c\\r\\n[now]\\t\\u007f\xef\xbf\xbd\xc3\xa9>\"}\n");
 }
 
+// Each byte at each place of values of each length, against the rule taken byte by byte.
+static void test_escapes(void **state) {
+    enum { LENGTH_MAX = 20 };
+    char value[LENGTH_MAX];
+    struct http_field field = {.name = SLICE_LIT("x")};
+    struct http_head saved = request;
+    struct l7_log_format *format = compile(L7_LOG_TEXT, "%REQ(X)%");
+    struct buf out;
+    buf_init(&out, SIZE_MAX);
+    request.fields = &field;
+    request.n_fields = 1;
+    memset(value, 'a', sizeof(value));
+    for (size_t len = 1; len <= LENGTH_MAX; len++) {
+        field.value = slice_make(value, len);
+        for (size_t at = 0; at < len; at++) {
+            for (unsigned c = 0; c < 256; c++) {
+                value[at] = (char)c;
+                char expected[4 * LENGTH_MAX + 2];
+                bool is_plain = c >= ' ' && c < 0x7f && c != '"' && c != '\\';
+                snprintf(expected, sizeof(expected),
+                         is_plain ? "%.*s%c%.*s\n" : "%.*s\\x%02X%.*s\n", (int)at, value, c,
+                         (int)(len - at - 1), value + at + 1);
+                l7_log_format_line(format, &vars, &out);
+                assert_string_equal(buf_cstr(&out), expected);
+            }
+            value[at] = 'a';
+        }
+    }
+    buf_fini(&out);
+    l7_log_format_free(format);
+    request = saved;
+}
+
 static void test_wants_response(void **state) {
     static const struct {
         const char *format;
@@ -256,10 +289,11 @@ static void test_long_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_default_text),  cmocka_unit_test(test_default_json),
-        cmocka_unit_test(test_original_path), cmocka_unit_test(test_custom),
-        cmocka_unit_test(test_injection),     cmocka_unit_test(test_wants_response),
-        cmocka_unit_test(test_errors),        cmocka_unit_test(test_long_values),
+        cmocka_unit_test(test_default_text),   cmocka_unit_test(test_default_json),
+        cmocka_unit_test(test_original_path),  cmocka_unit_test(test_custom),
+        cmocka_unit_test(test_injection),      cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_wants_response), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_long_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
