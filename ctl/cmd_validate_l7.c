@@ -133,6 +133,32 @@ bool validate_has_waypoint(const struct validate *v, const struct kobj *service)
     return is_auto || (name != NULL && strcmp(name, "none") != 0);
 }
 
+// exportTo has the namespace `ns` ("." is the object's).
+static bool is_exported(const char *const *export_to, uint32_t n, const struct kobj *obj,
+                        const char *ns) {
+    for (uint32_t i = 0; i < n; i++) {
+        const char *to = strcmp(export_to[i], ".") == 0 ? obj->meta.ns : export_to[i];
+        if (strcmp(to, "*") == 0 || strcmp(to, ns) == 0) {
+            return true;
+        }
+    }
+    return n == 0;
+}
+
+// Nothing reads an object that is exported to neither the service's namespace nor its waypoint's.
+static void check_exported(struct validate *v, const struct kobj *obj, const struct kobj *service,
+                           const char *const *export_to, uint32_t n) {
+    const char *ns = label_of(v, service, "istio.io/use-waypoint-namespace");
+    if (is_exported(export_to, n, obj, service->meta.ns) ||
+        (ns != NULL && is_exported(export_to, n, obj, ns))) {
+        return;
+    }
+    validate_warn(v, obj, "spec.exportTo", "",
+                  "has neither the namespace of %s `%.63s/%.200s` nor that of its waypoint, so no "
+                  "waypoint reads this: add `%.63s`",
+                  service->kind_name, service->meta.ns, service->meta.name, service->meta.ns);
+}
+
 // Nothing reads an object for a service without a waypoint, or in a third namespace.
 static void check_seen(struct validate *v, const struct kobj *obj, const struct kobj *service,
                        const char *path) {
@@ -291,15 +317,44 @@ static void check_mixed(struct validate *v, const struct kobj *obj, const struct
     }
 }
 
+// A VirtualService without hosts is a delegate: somebody has to use it.
+static void check_delegate(struct validate *v, const struct kobj *obj) {
+    for (uint32_t i = 0; i < v->n_objs; i++) {
+        const struct kobj *other = v->objs[i];
+        const struct kobj_virtual_service *vs =
+            other->kind == KOBJ_VIRTUAL_SERVICE ? other->virtual_service : NULL;
+        for (uint32_t k = 0; vs != NULL && k < vs->n_http; k++) {
+            const char *ns =
+                vs->http[k].delegate_ns[0] != '\0' ? vs->http[k].delegate_ns : other->meta.ns;
+            if (strcmp(vs->http[k].delegate_name, obj->meta.name) == 0 &&
+                strcmp(ns, obj->meta.ns) == 0) {
+                return;
+            }
+        }
+    }
+    validate_warn(v, obj, "spec.hosts", "",
+                  "is absent, so this is a delegate, but no rule of these files delegates to it: "
+                  "name the services that it is for");
+}
+
 static void check_virtual_service(struct validate *v, const struct kobj *obj) {
     const struct kobj_virtual_service *vs = obj->virtual_service;
     char path[32];
 
+    if (vs->n_hosts == 0) {
+        check_delegate(v, obj);
+    } else if (!kobj_virtual_service_is_mesh(vs)) {
+        validate_warn(
+            v, obj, "spec.gateways", "",
+            "has not `mesh`: these rules are for ingress, and no waypoint reads them; add "
+            "`mesh`, or leave it out");
+    }
     for (uint32_t i = 0; kobj_virtual_service_is_mesh(vs) && i < vs->n_hosts; i++) {
         const struct kobj *service = find_host(v, vs->hosts[i], obj->meta.ns);
         snprintf(path, sizeof(path), "spec.hosts[%u]", i);
         if (service != NULL) {
             check_seen(v, obj, service, path);
+            check_exported(v, obj, service, vs->export_to, vs->n_export_to);
             check_mixed(v, obj, service, path);
         } else if (vs->hosts[i][0] != '*') {
             warn_no_host(v, obj, path, vs->hosts[i]);
@@ -330,6 +385,82 @@ static void check_subsets(struct validate *v, const struct kobj *obj, const stru
     }
 }
 
+static void count_pods(void *arg, const struct validate_workload *workload) {
+    uint64_t *n_pods = arg;
+    bool is_set = workload->obj->kind == KOBJ_DEPLOYMENT ||
+                  workload->obj->kind == KOBJ_REPLICA_SET ||
+                  workload->obj->kind == KOBJ_STATEFUL_SET;
+    *n_pods += is_set ? (uint64_t)MAX(workload->obj->workload_set->replicas, 0) : 1;
+}
+
+// The default of 10 % never ejects one of less than 10 endpoints.
+static void check_ejection(struct validate *v, const struct kobj *obj, const struct kobj *service,
+                           const struct kobj_outlier *outlier, const char *base) {
+    enum { DEFAULT_PERCENT = 10 };
+    bool is_set = outlier->max_ejection_percent >= 0;
+    uint64_t percent = is_set ? (uint64_t)outlier->max_ejection_percent : DEFAULT_PERCENT, n = 0;
+    char path[96];
+
+    if (service->kind == KOBJ_SERVICE && service->service->selector.n > 0) {
+        validate_select(v, service->meta.ns, &service->service->selector, count_pods, &n);
+    }
+    if (n == 0 || percent * n >= 100) {
+        return;
+    }
+    snprintf(path, sizeof(path), "%s.outlierDetection.maxEjectionPercent", base);
+    validate_warn(v, obj, path, "",
+                  "%s %llu %%: with %llu endpoint%s in these files none is ever ejected; at least "
+                  "%llu %% ejects one",
+                  is_set ? "is" : "is absent, which is", (unsigned long long)percent,
+                  (unsigned long long)n, n == 1 ? "" : "s", (unsigned long long)((99 + n) / n));
+}
+
+static void check_traffic(struct validate *v, const struct kobj *obj, const struct kobj *service,
+                          const struct kobj_traffic_policy *policy, bool has_outlier,
+                          const char *base) {
+    char path[160];
+
+    if (policy->outlier != NULL) {
+        check_ejection(v, obj, service, policy->outlier, base);
+    }
+    const struct mesh_locality_lb *locality =
+        policy->load_balancer != NULL ? policy->load_balancer->locality : NULL;
+    if (locality != NULL && !has_outlier &&
+        (locality->n_failover > 0 || locality->n_failover_priority > 0)) {
+        snprintf(path, sizeof(path), "%s.loadBalancer.localityLbSetting", base);
+        validate_warn(v, obj, path, "",
+                      "fails over to other places only with `outlierDetection`, which is absent: "
+                      "without it no endpoint is ever found unhealthy");
+    }
+    for (uint32_t i = 0; i < policy->n_ports; i++) {
+        const struct kobj_port_policy *port = &policy->ports[i];
+        snprintf(path, sizeof(path), "%s.portLevelSettings[%u]", base, i);
+        check_traffic(v, obj, service, &port->policy, port->policy.outlier != NULL, path);
+        if (!has_port(service, port->port)) {
+            snprintf(path, sizeof(path), "%s.portLevelSettings[%u].port", base, i);
+            validate_warn(v, obj, path, "", "%s `%.63s/%.200s` has no port %u", service->kind_name,
+                          service->meta.ns, service->meta.name, port->port);
+        }
+    }
+}
+
+static void check_policies(struct validate *v, const struct kobj *obj, const struct kobj *service) {
+    const struct kobj_destination_rule *dr = obj->destination_rule;
+    bool has_outlier = dr->policy != NULL && dr->policy->outlier != NULL;
+    char path[64];
+
+    if (dr->policy != NULL) {
+        check_traffic(v, obj, service, dr->policy, has_outlier, "spec.trafficPolicy");
+    }
+    for (uint32_t i = 0; i < dr->n_subsets; i++) {
+        const struct kobj_traffic_policy *policy = dr->subsets[i].policy;
+        if (policy != NULL) {
+            snprintf(path, sizeof(path), "spec.subsets[%u].trafficPolicy", i);
+            check_traffic(v, obj, service, policy, has_outlier || policy->outlier != NULL, path);
+        }
+    }
+}
+
 static void check_destination_rule(struct validate *v, const struct kobj *obj) {
     const struct kobj_destination_rule *dr = obj->destination_rule;
     const struct kobj *service = find_host(v, dr->host, obj->meta.ns);
@@ -341,7 +472,9 @@ static void check_destination_rule(struct validate *v, const struct kobj *obj) {
         return;
     }
     check_seen(v, obj, service, "spec.host");
+    check_exported(v, obj, service, dr->export_to, dr->n_export_to);
     check_subsets(v, obj, service);
+    check_policies(v, obj, service);
 }
 
 // HTTPRoute, GRPCRoute
@@ -406,9 +539,16 @@ static void check_route(struct validate *v, const struct kobj *obj) {
     }
     for (uint32_t i = 0; i < route->n_rules; i++) {
         const struct kobj_route_rule *rule = &route->rules[i];
+        uint64_t weight = 0;
         for (uint32_t j = 0; j < rule->n_backends; j++) {
             snprintf(path, sizeof(path), "spec.rules[%u].backendRefs[%u]", i, j);
             check_backend(v, obj, &rule->backends[j], path);
+            weight += rule->backends[j].weight;
+        }
+        if (rule->n_backends > 0 && weight == 0) {
+            snprintf(path, sizeof(path), "spec.rules[%u].backendRefs", i);
+            validate_warn(v, obj, path, "",
+                          "has only weights of 0: requests that take this rule get 500");
         }
         for (uint32_t j = 0; j < rule->n_filters; j++) {
             if (rule->filters[j].mirror != NULL) {

@@ -155,6 +155,14 @@ static void check_lb(struct schema_ctx *ctx, const struct cfg_node *node, const 
         schema_error(ctx, locality, "localityLbSetting",
                      "`distribute` excludes `failover` and `failoverPriority`");
     }
+    for (uint32_t i = 0; i < l->n_failover; i++) {
+        if (strcmp(l->failover[i].from, l->failover[i].to) == 0) {
+            char path[64];
+            snprintf(path, sizeof(path), "localityLbSetting.failover[%u].to", i);
+            schema_error(ctx, kobj_item(locality, "failover", i), path,
+                         "is the same region as `from`: `%s`", l->failover[i].to);
+        }
+    }
     for (uint32_t i = 0; i < l->n_distribute; i++) {
         uint64_t total = 0;
         char path[64];

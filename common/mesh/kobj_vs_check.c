@@ -90,6 +90,63 @@ static void warn_duplicates(struct schema_ctx *ctx, const struct cfg_node *node,
     }
 }
 
+// A match by nothing but a prefix, which takes all that begins with it.
+struct wide_match {
+    const char *prefix;
+    uint64_t hash;
+    uint32_t rule, line;
+};
+
+static bool is_wide(const struct kobj_vs_match *m, const struct cfg_node *node) {
+    static const char *const harmless[] = {"uri", "name", "statPrefix"};
+    bool is_it = m->uri != NULL && m->uri->kind == KOBJ_MATCH_PREFIX && node->type == CFG_MAP;
+
+    for (uint32_t i = 0; is_it && i < node->n; i++) {
+        is_it = false;
+        for (size_t k = 0; !is_it && k < ARRAY_LEN(harmless); k++) {
+            is_it = strcmp(node->pairs[i].key.text, harmless[k]) == 0;
+        }
+    }
+    return is_it;
+}
+
+static bool is_inside(const struct kobj_vs_match *m, const struct wide_match *wide) {
+    return m->uri != NULL && !m->ignore_uri_case &&
+           (m->uri->kind == KOBJ_MATCH_EXACT || m->uri->kind == KOBJ_MATCH_PREFIX) &&
+           strncmp(m->uri->text, wide->prefix, strlen(wide->prefix)) == 0;
+}
+
+// Matches whose paths all begin with a prefix that an earlier rule takes, whatever else they want.
+static void warn_shadowed(struct schema_ctx *ctx, const struct cfg_node *node,
+                          const struct kobj_virtual_service *vs) {
+    struct wide_match *wide = arena_array(ctx->scratch, DUPLICATES_MAX, sizeof(*wide));
+    uint32_t n = 0;
+    char path[48];
+
+    for (uint32_t i = 0; wide != NULL && i < vs->n_http; i++) {
+        const struct kobj_vs_http *http = &vs->http[i];
+        for (uint32_t j = 0; j < http->n_matches; j++) {
+            const struct kobj_vs_match *m = &http->matches[j];
+            const struct cfg_node *match = kobj_item(kobj_item(node, "http", i), "match", j);
+            uint64_t hash = cfg_hash(match, NULL);
+            uint32_t k = 0;
+            while (k < n &&
+                   (wide[k].rule == i || wide[k].hash == hash || !is_inside(m, &wide[k]))) {
+                k++;
+            }
+            if (k < n) {
+                snprintf(path, sizeof(path), "http[%u].match[%u]", i, j);
+                schema_warn(ctx, match, path,
+                            "never matches: http[%u] (line %u) before it takes all that begins "
+                            "with `%s`; put this rule first",
+                            wide[k].rule, wide[k].line, wide[k].prefix);
+            } else if (n < DUPLICATES_MAX && is_wide(m, match)) {
+                wide[n++] = (struct wide_match){m->uri->text, hash, i, http->pos.line};
+            }
+        }
+    }
+}
+
 static void warn_unreachable(struct schema_ctx *ctx, const struct cfg_node *node,
                              const struct kobj_virtual_service *vs) {
     char path[32];
@@ -110,6 +167,7 @@ static void warn_unreachable(struct schema_ctx *ctx, const struct cfg_node *node
         }
     }
     warn_duplicates(ctx, node, vs->n_http);
+    warn_shadowed(ctx, node, vs);
 }
 
 // The blocks of a rule
@@ -284,6 +342,15 @@ static void check_weights(struct schema_ctx *ctx, const struct cfg_node *node,
         schema_error(ctx, kobj_at(node, "route"), "route",
                      "has weights that add up to more than "
                      "4294967295");
+    }
+    for (uint32_t i = 0; i < n && total > 0; i++) {
+        if (!kobj_has(kobj_item(node, "route", i), "weight")) {
+            char path[32];
+            snprintf(path, sizeof(path), "route[%u].weight", i);
+            schema_warn(ctx, kobj_item(node, "route", i), path,
+                        "is absent beside others that have one, which is 0: this destination gets "
+                        "no requests");
+        }
     }
 }
 

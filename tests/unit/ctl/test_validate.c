@@ -222,6 +222,44 @@ static const struct {
      "spec.rules[0].backendRefs[0]: Service `shop/web` has no port 81"},
     {AUTO SHOP ROUTE(OF("web"), "{backendRefs: [{name: wob, port: 80}]}"),
      "there is no Service `shop/wob` in these files: its share of the requests gets 500"},
+    // L7: what is valid and has no effect
+    {AUTO SHOP L7("VirtualService", "http: [" TO("web") "]"),
+     "spec.hosts: is absent, so this is a delegate, but no rule of these files delegates to it"},
+    {AUTO SHOP VS("web",
+                  "{delegate: {name: child}}") "{apiVersion: networking.istio.io/v1, kind: "
+                                               "VirtualService, metadata: {name: child, "
+                                               "namespace: shop}, spec: {http: [" TO("web") "]}}",
+     NULL},
+    {AUTO SHOP L7("VirtualService", "hosts: [web], gateways: [gw], http: [" TO("web") "]"),
+     "spec.gateways: has not `mesh`: these rules are for ingress, and no waypoint reads them"},
+    {AUTO SHOP L7("VirtualService", "hosts: [web], gateways: [gw, mesh], http: [" TO("web") "]"),
+     NULL},
+    {AUTO SHOP L7("VirtualService", "hosts: [web], exportTo: [other], http: [" TO("web") "]"),
+     "spec.exportTo: has neither the namespace of Service `shop/web` nor that of its waypoint"},
+    {AUTO SHOP L7("VirtualService", "hosts: [web], exportTo: ['.'], http: [" TO("web") "]"), NULL},
+    {AUTO SHOP L7("DestinationRule", "host: web, exportTo: [other]"),
+     "spec.exportTo: has neither the namespace of Service `shop/web`"},
+    {NS("istio.io/use-waypoint: w, istio.io/use-waypoint-namespace: other")
+         SHOP L7("DestinationRule", "host: web, exportTo: [other]"),
+     NULL},
+    {AUTO SHOP L7("DestinationRule", "host: web, trafficPolicy: {outlierDetection: {}}"),
+     "spec.trafficPolicy.outlierDetection.maxEjectionPercent: is absent, which is 10 %: with 1 "
+     "endpoint in these files none is ever ejected; at least 100 % ejects one"},
+    {AUTO SHOP L7("DestinationRule", "host: web, subsets: [{name: a, trafficPolicy: "
+                                     "{outlierDetection: {maxEjectionPercent: 99}}}]"),
+     "spec.subsets[0].trafficPolicy.outlierDetection.maxEjectionPercent: is 99 %: with 1 endpoint"},
+    {AUTO SHOP L7("DestinationRule",
+                  "host: web, trafficPolicy: {outlierDetection: {maxEjectionPercent: 100}}"),
+     NULL},
+    {AUTO SHOP L7("DestinationRule", "host: web, trafficPolicy: {loadBalancer: "
+                                     "{localityLbSetting: {failover: [{from: a, to: b}]}}}"),
+     "spec.trafficPolicy.loadBalancer.localityLbSetting: fails over to other places only with "
+     "`outlierDetection`, which is absent"},
+    {AUTO SHOP L7("DestinationRule", "host: web, trafficPolicy: {portLevelSettings: [{port: "
+                                     "{number: 81}, loadBalancer: {simple: RANDOM}}]}"),
+     "spec.trafficPolicy.portLevelSettings[0].port: Service `shop/web` has no port 81"},
+    {AUTO SHOP ROUTE(OF("web"), "{backendRefs: [{name: web, port: 80, weight: 0}]}"),
+     "spec.rules[0].backendRefs: has only weights of 0: requests that take this rule get 500"},
     {AUTHZ("targetRefs: [{kind: Service, name: x}]"),
      "spec.targetRefs: belongs to the waypoint: it is not enforced on L4"},
 };
@@ -251,6 +289,64 @@ static void test_targets(void **state) {
     assert_non_null(strstr(have, "targetRefs[0]: Service `web` has no waypoint"));
     assert_non_null(strstr(have, "targetRefs[1]: there is no Service `shop/wob` in these files"));
     free(have);
+}
+
+// What the tutorials wrote, as whole configurations: messages with file, line and column.
+#define HELLO(version)                                                                             \
+    "apiVersion: v1\nkind: Pod\nmetadata:\n  name: hello-server-" version "\n  labels:\n"          \
+    "    app: hello\n    version: " version "\nspec:\n  containers:\n  - name: hello\n"            \
+    "    image: hello\n    ports:\n    - containerPort: 8080\n---\n"
+#define HELLO_SERVICE                                                                              \
+    "apiVersion: v1\nkind: Service\nmetadata:\n  name: svc-hello\nspec:\n  selector:\n"            \
+    "    app: hello\n  ports:\n  - name: http\n    protocol: TCP\n    port: 8080\n---\n"
+#define DEFAULT                                                                                    \
+    "{apiVersion: v1, kind: Namespace, metadata: {name: default, labels: "                         \
+    "{istio.io/use-waypoint: waypoint}}}\n---\n"
+#define FAULT(percent)                                                                             \
+    "apiVersion: networking.istio.io/v1alpha3\nkind: VirtualService\nmetadata:\n"                  \
+    "  name: hello\nspec:\n  hosts:\n  - svc-hello\n  http:\n  - fault:\n      abort:\n"           \
+    "        httpStatus: 503\n        " percent "\n    route:\n    - destination:\n"               \
+    "        host: svc-hello\n        subset: app-recommendation\n"
+
+static void test_tutorials(void **state) {
+    static const struct {
+        const char *yaml, *messages;
+        int code;
+    } rows[] = {
+        // 15: pods, a service with a port named http, and both versions behind it
+        {DEFAULT HELLO("v1") HELLO("v2") HELLO_SERVICE
+         "apiVersion: networking.istio.io/v1alpha3\nkind: VirtualService\nmetadata:\n"
+         "  name: hello\nspec:\n  hosts:\n  - svc-hello\n  http:\n  - route:\n"
+         "    - destination:\n        host: svc-hello\n        subset: v1\n      weight: 90\n"
+         "    - destination:\n        host: svc-hello\n        subset: v2\n      weight: 10\n---\n"
+         "apiVersion: networking.istio.io/v1alpha3\nkind: DestinationRule\nmetadata:\n"
+         "  name: hello\nspec:\n  host: svc-hello\n  subsets:\n  - name: v1\n    labels:\n"
+         "      version: v1\n  - name: v2\n    labels:\n      version: v2\n",
+         "", 0},
+        // 15, the selector edited to a version that no pod has
+        {HELLO("v1") "apiVersion: v1\nkind: Service\nmetadata:\n  name: svc-hello\nspec:\n"
+                     "  selector:\n    app: hello\n    version: v2\n  ports:\n  - port: 8080\n",
+         "21:5: warning: Service default/svc-hello: spec.selector: selects no pods of these "
+         "files\n",
+         0},
+        // 13 with an apiVersion: the percentage of 2018 is an error, and then the subset is missing
+        {DEFAULT HELLO("v1") HELLO_SERVICE FAULT("percent: 50"),
+         "40:9: VirtualService default/hello: spec.http[0].fault.abort.percent: was removed, and "
+         "without it nothing is aborted: write `percentage: {value: ...}`\n",
+         1},
+        {DEFAULT HELLO("v1") HELLO_SERVICE FAULT("percentage: {value: 50}"),
+         "44:17: warning: VirtualService default/hello: spec.http[0].route[0].destination.subset: "
+         "no "
+         "DestinationRule for `svc-hello` has a subset `app-recommendation`: requests get 503\n",
+         0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        int code;
+        char *have = messages(rows[i].yaml, &code);
+        assert_string_equal(have, rows[i].messages);
+        assert_int_equal(code, rows[i].code);
+        free(have);
+    }
 }
 
 static void test_format(void **state) {
@@ -368,9 +464,9 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_references), cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_format),     cmocka_unit_test(test_json),
-        cmocka_unit_test(test_usage),      cmocka_unit_test(test_strictness),
-        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_tutorials),  cmocka_unit_test(test_format),
+        cmocka_unit_test(test_json),       cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_strictness), cmocka_unit_test(test_paths),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
