@@ -164,7 +164,7 @@ check build-tsan 600 scripts/build.sh tsan
 ctest_cases test-tsan tsan '^unit$'
 # The simulators have one thread: a look is enough.
 check sim-tsan 120 "${no_aslr[@]}" env TSAN_OPTIONS=suppressions="$PWD/tests/tsan.supp" \
-    sh -ec 'for sim in build/tsan/tests/sim*; do "$sim" --seeds 50; done'
+    sh -ec 'for sim in build/tsan/tests/sim*; do "$sim" --seeds 20; done'
 check linkage 60 scripts/check-linkage.sh build/release/bin
 
 if [[ -d tests/e2e || -d tests/interop ]]; then
