@@ -26,7 +26,7 @@ def envoy_program():
 @pytest.fixture(scope="session")
 def hyper():
     """The modules of hyper-h2 (pure Python)."""
-    sys.path.append(str(environment()))
+    sys.path.insert(0, str(environment()))  # ahead of the distribution's
     import h2.config
     import h2.connection
     import h2.events
