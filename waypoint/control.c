@@ -183,8 +183,7 @@ void control_drain(struct control *control) {
     uint32_t deadline_ms = control->waypoint->config.termination_ms;
     uint32_t accept_ms = MIN(DRAIN_ACCEPT_MS, deadline_ms / 2);
     log_info(&log_control, "draining", LOG_MS("deadline", deadline_ms));
-    // A successor beside us answers for readiness from now on.
-    proc_admin_close(&control->servers);
+    proc_admin_drain(&control->servers);
     for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
         wworker_send_drain(control->waypoint->workers[i], accept_ms);
     }

@@ -75,7 +75,7 @@ void control_drain(struct control *control) {
     uint32_t deadline_ms = control->ztun->config.termination_ms;
     uint32_t accept_ms = MIN(DRAIN_ACCEPT_MS, deadline_ms / 2);
     log_info(&log_control, "draining", LOG_MS("deadline", deadline_ms));
-    proc_admin_close(&control->servers); // a successor beside us answers from now on
+    proc_admin_drain(&control->servers);
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
         zworker_send_drain(control->ztun->workers[i], accept_ms);
     }

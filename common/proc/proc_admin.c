@@ -2,7 +2,11 @@
 #include "common/proc/proc_admin.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "common/net/http_gzip.h"
 #include "common/obs/log.h"
@@ -89,6 +93,43 @@ void proc_admin_logging(void *arg, struct http_exchange *exchange, const struct 
 
 // ---- servers -----------------------------------------------------------------------------------
 
+// A socket that is bound, or connected, to the name of those who wait for the address; -1: not.
+static int waiting_socket(const struct addr *addr, bool is_ours) {
+    char text[ADDR_TEXT_MAX];
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int len = snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "ztun-waits-%s",
+                       addr_text(addr, text));
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    const struct sockaddr *sa = (const struct sockaddr *)&name;
+    // A full queue is one of somebody who waits.
+    bool is_done = is_ours ? bind(fd, sa, size) == 0 && listen(fd, 1) == 0
+                           : connect(fd, sa, size) == 0 || errno == EAGAIN;
+    if (!is_done) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void set_waiting(struct proc_admin_servers *servers, const struct addr *addr) {
+    if (servers->waiting_fd >= 0) {
+        close(servers->waiting_fd);
+    }
+    servers->waiting_fd = addr != NULL ? waiting_socket(addr, true) : -1;
+}
+
+static bool is_waited_for(const struct addr *addr) {
+    int fd = waiting_socket(addr, false);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return fd >= 0;
+}
+
 // Readiness last: who is told that it may end must find that the successor answers for all.
 static int open_next(struct proc_admin_servers *servers) {
     const struct proc_admin_params *params = &servers->params;
@@ -108,6 +149,7 @@ static int open_next(struct proc_admin_servers *servers) {
             http_server_open(all[i].server, params->loop, all[i].addr, all[i].handle, params->arg);
         if (rc == 0) {
             servers->n_open++;
+            set_waiting(servers, NULL);
             continue;
         }
         if (rc != -EADDRINUSE) {
@@ -117,36 +159,68 @@ static int open_next(struct proc_admin_servers *servers) {
             log_warn(params->scope, "another process has the address, waiting for its end",
                      LOG_STR("server", all[i].name), LOG_ADDR("address", all[i].addr));
         }
+        if (rc == -EADDRINUSE && servers->waiting_fd < 0) { // one of several who wait is enough
+            set_waiting(servers, all[i].addr);
+        }
         return rc;
     }
     return 0;
 }
 
+static void close_all(struct proc_admin_servers *servers) {
+    struct http_server *all[PROC_ADMIN_N_SERVERS] = {&servers->admin, &servers->metrics,
+                                                     &servers->readiness};
+    timer_clear(&servers->params.loop->timers, &servers->retry);
+    set_waiting(servers, NULL);
+    while (servers->n_open > 0) {
+        http_server_close(all[--servers->n_open], NULL);
+    }
+}
+
+static void arm(struct proc_admin_servers *servers) {
+    struct loop *loop = servers->params.loop;
+    timer_set(&loop->timers, &servers->retry, loop->now + RETRY_MS * NS_PER_MS);
+}
+
+static void yield(struct proc_admin_servers *servers) {
+    const struct proc_admin_params *params = &servers->params;
+    if (is_waited_for(params->admin) || is_waited_for(params->metrics) ||
+        is_waited_for(params->readiness)) {
+        log_info(params->scope, "the operator's ports are the successor's now");
+        close_all(servers);
+        return;
+    }
+    arm(servers);
+}
+
 static void on_retry(struct timer *timer, uint64_t now) {
+    (void)now;
     struct proc_admin_servers *servers = CONTAINER_OF(timer, struct proc_admin_servers, retry);
-    if (open_next(servers) < 0) {
-        timer_set(&servers->params.loop->timers, timer, now + RETRY_MS * NS_PER_MS);
+    if (servers->is_draining) {
+        yield(servers);
+    } else if (open_next(servers) < 0) {
+        arm(servers);
     } else {
         log_info(servers->params.scope, "the operator's ports are ours now");
     }
 }
 
 int proc_admin_open(struct proc_admin_servers *servers, const struct proc_admin_params *params) {
-    *servers = (struct proc_admin_servers){.params = *params};
+    *servers = (struct proc_admin_servers){.params = *params, .waiting_fd = -1};
     timer_init(&servers->retry, on_retry);
     int rc = open_next(servers);
     if (rc == -EADDRINUSE) {
-        timer_set(&params->loop->timers, &servers->retry, params->loop->now + RETRY_MS * NS_PER_MS);
+        arm(servers);
         return 0;
     }
     return rc;
 }
 
-void proc_admin_close(struct proc_admin_servers *servers) {
-    struct http_server *all[PROC_ADMIN_N_SERVERS] = {&servers->admin, &servers->metrics,
-                                                     &servers->readiness};
-    timer_clear(&servers->params.loop->timers, &servers->retry);
-    while (servers->n_open > 0) {
-        http_server_close(all[--servers->n_open], NULL);
+void proc_admin_drain(struct proc_admin_servers *servers) {
+    if (servers->n_open < PROC_ADMIN_N_SERVERS) { // what we have not, we do not want any more
+        close_all(servers);
+        return;
     }
+    servers->is_draining = true;
+    yield(servers);
 }

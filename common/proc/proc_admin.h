@@ -43,7 +43,11 @@ proc_admin_fn proc_admin_heap, proc_admin_heap_profiling, proc_admin_cpu_profile
 // The servers for admin, metrics and readiness. One process answers at a time: a scrape must not
 // meet now this one, now its predecessor. So a successor that starts beside an old process waits
 // for the ports, and takes them when the old one begins to drain; readiness comes last. Until then
-// nobody learns that it is ready.
+// nobody learns that it is ready. A process that drains and has no successor answers to its end
+// (not ready, of course).
+//
+// Who waits is seen by a listening socket in the abstract namespace (of the same network
+// namespace, as the ports), named by the address that is waited for.
 enum { PROC_ADMIN_N_SERVERS = 3 };
 
 struct proc_admin_params {
@@ -58,9 +62,12 @@ struct proc_admin_servers {
     struct http_server admin, metrics, readiness;
     struct timer retry;
     uint32_t n_open, n_tries;
+    int waiting_fd; // tells that we wait; -1 = we do not
+    bool is_draining;
 };
 // 0, also when it has to wait for an address; else -errno, logged.
 MUST_USE int proc_admin_open(struct proc_admin_servers *servers,
                              const struct proc_admin_params *params);
-// The drain begins: the ports are free for a successor. Answers under way are finished.
-void proc_admin_close(struct proc_admin_servers *servers);
+// The drain begins: the ports are a successor's, as soon as one waits for them. Answers under way
+// are finished.
+void proc_admin_drain(struct proc_admin_servers *servers);

@@ -193,6 +193,31 @@ def test_operators_ports_move_once(make_mesh):
     assert node.log(message="the operator's ports are ours now")
 
 
+@pytest.mark.main
+def test_operators_ports_answer_through_a_drain(make_mesh):
+    """Nobody waits for them: they answer to the end, and readiness says that it is not. A successor
+    that comes in the middle of it gets them at once."""
+    mesh = make_mesh(build, "--drain=8s")
+    node = mesh.nodes[1]
+    with mesh.serve("server", 8080, echo):
+        conn = flow(mesh)
+        old = node.process
+        old.send_signal(signal.SIGTERM)
+        wait_until(lambda: node.get("/healthz/ready", 15021) == (500, "draining\n"), 2)
+        for _ in range(10):
+            assert node.metric("istio_tcp_connections_opened_total") == 1
+            assert node.get("/status")[0] == 200
+            assert node.get("/healthz/ready", 15021)[0] == 500
+            time.sleep(0.05)
+        second = Successor(node)
+        mesh.extra.append(second.old)
+        node.wait_ready(2)
+        assert old.poll() is None and lives(conn), "the old one still drains"
+        assert node.log(message="the operator's ports are ours now")
+        conn.close()
+        assert old.wait(8) == 0
+
+
 def test_operators_port_of_somebody_else(make_mesh):
     """The port is taken: said in the log, and taken over when it is free. Pods are served all the
     same."""

@@ -253,7 +253,7 @@ def test_load_is_shared(pair):
 
 @pytest.mark.parametrize("kind", [Http1, Http2])
 def test_a_waypoint_that_drains_is_left_by_all(pair, kind):
-    """SIGTERM with no successor: no request fails."""
+    """SIGTERM with no successor: no request fails, and it answers its operator to the end."""
     net, lab = LabNet(pair, "m"), pair
     all_ready(lab)
     with net.serve("server", 8080, http_server()), \
@@ -261,6 +261,10 @@ def test_a_waypoint_that_drains_is_left_by_all(pair, kind):
         victim = waypoints(lab)[0]
         lab.n_killed += 1
         os.kill(victim["containers"][0]["pid"], signal.SIGTERM)
+        ip = lab.ip(victim["name"], "m")
+        wait_until(lambda: lab.curl("node1", f"http://{ip}:15021/healthz/ready").out ==
+                   "draining\n", 3)
+        assert "istio_build" in lab.curl("node1", f"http://{ip}:15020/metrics").out
         wait_until(lambda: waypoints(lab)[0]["restarts"] > victim["restarts"], 15)
         all_ready(lab)
 
