@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A connection as bytes: an endpoint is chosen, reached (others are tried when that fails), and
-// only then the client is answered, unless bytes of it were read before that.
-#include "common/l7/l7_policy.h"
-#include "common/mesh/locality.h"
-#include "waypoint/cluster.h"
+// A connection as bytes: a rule and its destination are chosen, an endpoint of that is reached
+// (others are tried when that fails), and only then the client is answered, unless bytes of it were
+// read before that.
+#include "common/l7/l7_outlier.h"
+#include "common/l7/l7_routes.h"
 #include "waypoint/conn.h"
 #include "waypoint/dial.h"
+#include "waypoint/http_worker.h"
 #include "waypoint/report.h"
 #include "waypoint/tcp_conn.h"
+#include "waypoint/tcp_hello.h"
 #include "waypoint/upstream_tls.h"
 #include "waypoint/waypoint.h"
 
@@ -22,7 +24,11 @@ struct tcp_conn {
     struct pipe pipe;
     struct upstream_dial dial;
     struct chain early; // taken from the client before; empty else
-    struct ip tried[TCP_ATTEMPTS];
+    struct leaf *routes; // referenced; NULL: the default route
+    const struct l7_cluster *cluster; // its destination; NULL: not chosen yet, or a workload's
+    struct upstream_view *view; // referenced; NULL: a workload was called
+    const struct l7_host *host; // the view's; counted in its cell
+    const struct l7_host_cell *tried[TCP_ATTEMPTS];
     struct metric_series *opened; // NULL before both ends are there
     struct timer timer; // idle and age
     uint64_t idle_ns, age_ns; // 0 = no limit
@@ -30,6 +36,7 @@ struct tcp_conn {
     uint8_t n_tried;
     bool has_early, early_fin;
     bool is_attached; // the client's end belongs to the pipe
+    bool has_place; // among the cluster's connections
 };
 
 size_t tcp_conn_size(void) {
@@ -38,10 +45,29 @@ size_t tcp_conn_size(void) {
 
 // ---- endings -----------------------------------------------------------------------------------
 
+static void leave_host(struct tcp_conn *tcp) {
+    if (tcp->host != NULL) {
+        atomic_fetch_sub(&tcp->host->cell->active, 1);
+        tcp->host = NULL;
+    }
+}
+
+static void leave_view(struct tcp_conn *tcp) {
+    leave_host(tcp);
+    if (tcp->has_place) {
+        tcp->has_place = false;
+        upstream_view_give_conn(tcp->view);
+    }
+    upstream_view_unref(tcp->view);
+    tcp->view = NULL;
+}
+
 static void end(struct tcp_conn *tcp) {
     struct wconn *conn = tcp->conn;
     struct wworker *worker = conn->worker;
     upstream_dial_cancel(&tcp->dial);
+    leave_view(tcp);
+    leaf_unref(tcp->routes);
     timer_clear(&worker->loop->timers, &tcp->timer);
     chain_clear(&tcp->early);
     if (tcp->opened != NULL) {
@@ -132,9 +158,32 @@ static void on_timer(struct timer *timer, uint64_t now) {
 
 static void connect_next(struct tcp_conn *tcp);
 
+// What the host did is evidence for outlier detection. A connection that came to be is as good as
+// a request that was answered.
+static void judge_host(struct tcp_conn *tcp, enum l7_result result) {
+    if (tcp->host == NULL) {
+        return;
+    }
+    struct cluster *cluster = upstream_view_cluster(tcp->view);
+    const struct l7_outlier_policy *policy = &upstream_view_settings(tcp->view)->outlier;
+    bool is_answer = result == L7_RESULT_CONNECTED && !policy->splits_local_origin;
+    struct l7_outlier_report report = {
+        .policy = policy,
+        .cluster = &cluster->outlier,
+        .lb = &cluster->lb,
+        .host = tcp->host->cell,
+        .n_hosts = (uint32_t)upstream_view_n_hosts(tcp->view),
+        .result = (uint8_t)(is_answer ? L7_RESULT_STATUS : result),
+        .status = is_answer ? 200 : 0,
+        .now_ms = tcp->conn->worker->loop->now / NS_PER_MS,
+    };
+    (void)l7_outlier_report(&report);
+}
+
 static void on_open(struct upstream_dial *dial, struct duplex *duplex) {
     struct tcp_conn *tcp = CONTAINER_OF(dial, struct tcp_conn, dial);
     struct wconn *conn = tcp->conn;
+    judge_host(tcp, L7_RESULT_CONNECTED);
     if (!tcp->is_attached) {
         tcp->is_attached = true;
         pipe_attach(&tcp->pipe, PIPE_DOWN, wconn_accept(conn));
@@ -153,6 +202,8 @@ static void on_fail(struct upstream_dial *dial, const struct upstream_failure *f
     struct tcp_conn *tcp = CONTAINER_OF(dial, struct tcp_conn, dial);
     struct wconn *conn = tcp->conn;
     uint64_t age = conn->worker->loop->now - conn->started_ns;
+    judge_host(tcp, failure->is_timeout ? L7_RESULT_TIMEOUT : L7_RESULT_CONNECT_FAILED);
+    leave_host(tcp);
     wconn_set_detail(conn, failure->text);
     conn->end = failure->reason;
     if (failure->is_retryable && tcp->n_tried < TCP_ATTEMPTS && age < TCP_RETRY_MS * NS_PER_MS) {
@@ -164,30 +215,39 @@ static void on_fail(struct upstream_dial *dial, const struct upstream_failure *f
 
 static const struct upstream_dial_ops dial_ops = {.on_open = on_open, .on_fail = on_fail};
 
-// An endpoint that was not tried yet, as near to the client as the service asks for. The time that
-// is counted is the client's, not the waypoint's.
-static bool choose(struct tcp_conn *tcp, const struct snapshot *snap,
-                   struct upstream_target *target) {
+static bool is_tried(const struct tcp_conn *tcp, const struct l7_host *host) {
+    for (size_t i = 0; i < tcp->n_tried; i++) {
+        if (tcp->tried[i] == host->cell) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// A host that was not tried yet. The place that is counted is the client's, where it is known, not
+// the waypoint's. NULL: none.
+static const struct l7_host *choose(struct tcp_conn *tcp, const struct snapshot *snap) {
     struct wconn *conn = tcp->conn;
+    struct wworker *worker = conn->worker;
     const struct workload *near =
-        conn->source != NULL ? conn->source : waypoint_workload(conn->worker->config, snap);
-    struct locality_request request = {
-        .source = near,
-        .port = conn->port,
-        .family = conn->dst.ip.family,
+        conn->source != NULL ? conn->source : waypoint_workload(worker->config, snap);
+    const struct l7_lb_policy *policy = &upstream_view_settings(tcp->view)->lb;
+    struct l7_lb_pick pick = {
+        .rand = &worker->rand,
+        .now_ms = worker->loop->now / NS_PER_MS,
         .tried = tcp->tried,
         .n_tried = tcp->n_tried,
-        .rand = &conn->worker->rand,
+        .has_hash = policy->hash_key == L7_HASH_IP, // nothing else is known of bytes
     };
-    struct locality_choice choice;
-    locality_pick(conn->service, &request, &choice);
-    if (choice.endpoint == NULL) {
-        return false;
+    if (pick.has_hash) {
+        struct slice cookie;
+        (void)l7_lb_hash(policy, NULL, &conn->client, &conn->local, NULL, &cookie, &pick.hash);
     }
-    target->workload = choice.endpoint->workload;
-    target->service = conn->service;
-    target->addr = (struct addr){.ip = choice.ip, .port = choice.target_port};
-    return true;
+    struct l7_lb *lb = upstream_view_lb(tcp->view, near);
+    const struct l7_host *host = l7_lb_pick(lb, &pick);
+    return host == NULL || !is_tried(tcp, host)
+               ? host
+               : upstream_view_other(tcp->view, lb, tcp->tried, tcp->n_tried, &worker->rand);
 }
 
 // The service as it is now: endpoints come and go while others are tried.
@@ -202,55 +262,102 @@ static void renew_service(struct wconn *conn, const struct snapshot *snap) {
     conn->service = now;
 }
 
-static const struct l7_settings *settings_of(const struct wconn *conn,
-                                             const struct snapshot *snap) {
-    const struct l7_subset *subset = NULL;
-    const struct leaf *leaf = snapshot_l7_policy(snap, conn->service->leaf.key);
-    return l7_policy_find(leaf != NULL ? l7_policy_of_leaf(leaf) : NULL, "",
-                          wconn_service_port(conn)->port, &subset);
+// The destination's view as it is now. NULL: there is no such destination.
+static struct upstream_view *find_view(struct tcp_conn *tcp, const struct snapshot *snap) {
+    struct wconn *conn = tcp->conn;
+    renew_service(conn, snap);
+    return upstream_view_route(&conn->worker->http->upstreams, snap, conn->service,
+                               wconn_service_port(conn)->port, tcp->cluster);
 }
 
-static void take_limits(struct tcp_conn *tcp, const struct l7_settings *settings,
-                        struct upstream_target *target) {
-    const struct l7_pool_policy *pool = &settings->pool;
-    target->timeout_ns = pool->connect_timeout_ms * NS_PER_MS;
+// Its reference is taken.
+static void set_view(struct tcp_conn *tcp, struct upstream_view *view) {
+    const struct l7_pool_policy *pool = &upstream_view_settings(view)->pool;
+    leave_host(tcp);
+    // The place stays where the cluster does.
+    bool has_place = tcp->has_place && tcp->view != NULL &&
+                     upstream_view_cluster(tcp->view) == upstream_view_cluster(view);
+    if (has_place) {
+        tcp->has_place = false;
+    }
+    leave_view(tcp);
+    tcp->view = view;
+    tcp->has_place = has_place;
     tcp->idle_ns = pool->tcp_idle_timeout_ms * NS_PER_MS;
     tcp->age_ns = pool->max_connection_duration_ms * NS_PER_MS;
 }
 
-static void connect_next(struct tcp_conn *tcp) {
+static bool is_passed_through(const struct tcp_conn *tcp) {
+    return upstream_view_service(tcp->view)->lb_mode == LB_PASSTHROUGH ||
+           upstream_view_settings(tcp->view)->lb.kind == L7_LB_PASSTHROUGH;
+}
+
+// Where to, of a service. False: nowhere, it was refused.
+static bool set_target(struct tcp_conn *tcp, struct upstream_target *target) {
     struct wconn *conn = tcp->conn;
     const struct snapshot *snap = snapshot_current();
+    struct upstream_view *view = find_view(tcp, snap);
+    if (view == NULL) {
+        wconn_set_detail(conn,
+                         tcp->cluster->host[0] != '\0' ? tcp->cluster->host : tcp->cluster->subset);
+        give_up(tcp, FLOW_NO_CLUSTER);
+        return false;
+    }
+    set_view(tcp, view);
+    const char *missing = cluster_missing_feature(upstream_view_settings(view));
+    if (missing != NULL) {
+        wconn_set_detail(conn, missing);
+        give_up(tcp, FLOW_NO_UPSTREAM);
+        return false;
+    }
+    if (!tcp->has_place && !upstream_view_take_conn(view)) {
+        give_up(tcp, FLOW_OVERFLOW);
+        return false;
+    }
+    tcp->has_place = true;
+    bool is_through = is_passed_through(tcp);
+    tcp->host = is_through ? NULL : choose(tcp, snap);
+    if (tcp->host == NULL && (!is_through || tcp->n_tried > 0)) {
+        // No other one: the log tells of the one that was tried.
+        give_up(tcp, tcp->n_tried > 0 ? (enum flow_end)conn->end : FLOW_NO_UPSTREAM);
+        return false;
+    }
+    target->service = upstream_view_service(view);
+    if (tcp->host != NULL) {
+        atomic_fetch_add(&tcp->host->cell->active, 1);
+        tcp->tried[tcp->n_tried] = tcp->host->cell;
+        target->workload = tcp->host->endpoint->workload;
+        target->addr = tcp->host->addr;
+    }
+    return true;
+}
+
+static void connect_next(struct tcp_conn *tcp) {
+    struct wconn *conn = tcp->conn;
     struct upstream_target target = {.workload = conn->workload, .addr = conn->dst};
-    bool is_found = true;
+    uint8_t header[PROXY_HEADER_MAX];
+    char text[TLS_LINK_ERROR_MAX];
     if (conn->service != NULL) {
-        renew_service(conn, snap);
-        const struct l7_settings *settings = settings_of(conn, snap);
-        const char *missing = cluster_missing_feature(settings);
-        if (missing != NULL) { // never in clear text what is to be encrypted
-            wconn_set_detail(conn, missing);
-            give_up(tcp, FLOW_NO_UPSTREAM);
+        target.workload = NULL;
+        if (!set_target(tcp, &target)) {
             return;
         }
-        take_limits(tcp, settings, &target);
-        char text[TLS_LINK_ERROR_MAX];
-        if (!upstream_tls_set(settings, conn->service, slice_str(conn->service->hostname),
+        const struct l7_settings *settings = upstream_view_settings(tcp->view);
+        target.timeout_ns = settings->pool.connect_timeout_ms * NS_PER_MS;
+        target.pool = &settings->pool;
+        target.ahead =
+            slice_make(header, upstream_ahead(settings, &conn->client, &conn->dst, header));
+        if (!upstream_tls_set(settings, target.service, slice_str(target.service->hostname),
                               TLS_ALPN_NONE, &target, text, sizeof(text))) {
             wconn_set_detail(conn, text);
             give_up(tcp, FLOW_NO_UPSTREAM);
             return;
         }
-        if (conn->service->lb_mode != LB_PASSTHROUGH) { // else to where the client wanted
-            is_found = choose(tcp, snap, &target);
-        }
-    }
-    bool is_only = conn->service == NULL || conn->service->lb_mode == LB_PASSTHROUGH;
-    if (!is_found || (is_only && tcp->n_tried > 0)) {
-        // No other one: the log tells of the one that was tried.
-        give_up(tcp, tcp->n_tried > 0 ? (enum flow_end)conn->end : FLOW_NO_UPSTREAM);
+    } else if (tcp->n_tried > 0) {
+        give_up(tcp, (enum flow_end)conn->end);
         return;
     }
-    tcp->tried[tcp->n_tried++] = target.addr.ip;
+    tcp->n_tried++;
     wconn_set_destination(conn, target.workload);
     conn->target = target.addr;
     upstream_dial_start(&tcp->dial, conn->worker, &target, &dial_ops);
@@ -259,7 +366,29 @@ static void connect_next(struct tcp_conn *tcp) {
     conn->is_mtls_up = tcp->dial.is_hbone;
 }
 
-void tcp_serve(struct wconn *conn, struct chain *early, bool fin) {
+// ---- the start ---------------------------------------------------------------------------------
+
+// The rule, and by weight one of its destinations: once for a connection.
+static void choose_cluster(struct tcp_conn *tcp, const char *name) {
+    struct wconn *conn = tcp->conn;
+    struct leaf *leaf = snapshot_l7_routes(snapshot_current(), conn->service->leaf.key);
+    struct l7_flow flow = {
+        .client = &conn->client,
+        .called = &conn->dst,
+        .port = wconn_service_port(conn)->port,
+        .protocol = conn->app_protocol,
+        .source = conn->source,
+        .name = slice_str(name),
+    };
+    if (leaf != NULL) {
+        leaf_ref(leaf);
+    }
+    tcp->routes = leaf;
+    const struct l7_routes *routes = leaf != NULL ? l7_routes_of_leaf(leaf) : NULL;
+    tcp->cluster = l7_route_cluster(l7_routes_match_flow(routes, &flow), &conn->worker->rand);
+}
+
+static void serve_named(struct wconn *conn, struct chain *early, bool fin, const char *name) {
     struct wworker *worker = conn->worker;
     struct tcp_conn *tcp = slab_alloc(&worker->tcp_slab);
     *tcp = (struct tcp_conn){.conn = conn, .has_early = early != NULL, .early_fin = fin};
@@ -274,5 +403,21 @@ void tcp_serve(struct wconn *conn, struct chain *early, bool fin) {
         tcp->is_attached = true;
         pipe_attach(&tcp->pipe, PIPE_DOWN, &conn->down.duplex);
     }
+    if (conn->service != NULL) {
+        choose_cluster(tcp, name);
+    }
     connect_next(tcp);
+}
+
+// Rules by name need the client's first message; without them nobody waits for it.
+void tcp_serve(struct wconn *conn, struct chain *early, bool fin) {
+    const struct leaf *leaf = conn->service != NULL
+                                  ? snapshot_l7_routes(snapshot_current(), conn->service->leaf.key)
+                                  : NULL;
+    bool may_be_tls = conn->app_protocol == APP_TLS || early != NULL;
+    if (leaf != NULL && may_be_tls && l7_routes_has_names(l7_routes_of_leaf(leaf))) {
+        tcp_hello_start(conn, early, fin, serve_named);
+    } else {
+        serve_named(conn, early, fin, "");
+    }
 }

@@ -192,6 +192,56 @@ struct upstream_view *upstream_view_get(struct upstreams *all, const struct snap
     return upstream_view_ref(up->view);
 }
 
+struct upstream_view *upstream_view_route(struct upstreams *all, const struct snapshot *snap,
+                                          struct service *called, uint16_t called_port,
+                                          const struct l7_cluster *cluster) {
+    struct service *service = called;
+    if (cluster->is_invalid) {
+        return NULL;
+    }
+    if (cluster->host[0] != '\0') {
+        service = snapshot_service_by_host(snap, slice_str(cluster->host), called->ns);
+    }
+    if (service == NULL) {
+        return NULL;
+    }
+    uint16_t number = l7_cluster_port(cluster, service, called_port);
+    for (size_t i = 0; i < service->n_ports; i++) {
+        if (service->ports[i].port == number) {
+            return upstream_view_get(all, snap, service, i, cluster->subset);
+        }
+    }
+    return NULL;
+}
+
+static bool is_among(const struct l7_host_cell *cell, const struct l7_host_cell *const *list,
+                     size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (list[i] == cell) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const struct l7_host *upstream_view_other(struct upstream_view *view, const struct l7_lb *lb,
+                                          const struct l7_host_cell *const *tried, size_t n_tried,
+                                          struct rand *rand) {
+    const struct l7_host *best = NULL;
+    size_t best_level = SIZE_MAX;
+    size_t start = view->n_hosts > 0 ? (size_t)rand_below(rand, view->n_hosts) : 0;
+    for (size_t i = 0; i < view->n_hosts; i++) {
+        size_t index = (start + i) % view->n_hosts, level;
+        const struct l7_host *host = &view->hosts[index];
+        if (!atomic_load(&host->cell->is_ejected) && !is_among(host->cell, tried, n_tried) &&
+            l7_lb_level_of(lb, index, &level) && level < best_level) {
+            best = host;
+            best_level = level;
+        }
+    }
+    return best;
+}
+
 // ---- all of them -------------------------------------------------------------------------------
 
 static void upstream_free(struct upstream *up) {

@@ -46,6 +46,11 @@ void upstreams_refresh(struct upstreams *all); // a snapshot was published
 // (NC). The caller's reference.
 struct upstream_view *upstream_view_get(struct upstreams *all, const struct snapshot *snap,
                                         struct service *service, size_t port, const char *subset);
+// The same for the destination of a route: its service, port and subset. `called`, `called_port`:
+// what the client called.
+struct upstream_view *upstream_view_route(struct upstreams *all, const struct snapshot *snap,
+                                          struct service *called, uint16_t called_port,
+                                          const struct l7_cluster *cluster);
 struct upstream_view *upstream_view_ref(struct upstream_view *view);
 void upstream_view_unref(struct upstream_view *view); // NULL ok
 struct cluster *upstream_view_cluster(const struct upstream_view *view);
@@ -54,6 +59,16 @@ const struct service *upstream_view_service(const struct upstream_view *view);
 size_t upstream_view_n_hosts(const struct upstream_view *view);
 // The balancer for this client, valid as long as the view.
 struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload *source);
+
+// A host that was not tried yet, of the best level (`lb`: the client's balancer) that has one, for
+// whoever must not try one twice. NULL: there is none.
+const struct l7_host *upstream_view_other(struct upstream_view *view, const struct l7_lb *lb,
+                                          const struct l7_host_cell *const *tried, size_t n_tried,
+                                          struct rand *rand);
+// A place among the cluster's connections for one that is no request's (TCP); false: maxConnections
+// are in use. Given back, those that wait for one hear of it.
+MUST_USE bool upstream_view_take_conn(struct upstream_view *view);
+void upstream_view_give_conn(struct upstream_view *view);
 
 // A request that wants a connection to a host; embedded in its owner.
 struct upstream_request;

@@ -82,6 +82,16 @@ static void give_connection(struct upstream *up) {
     }
 }
 
+bool upstream_view_take_conn(struct upstream_view *view) {
+    return l7_breaker_take(&view->cluster->breaker, L7_BREAKER_CONNECTIONS,
+                           view->settings->pool.max_connections);
+}
+
+void upstream_view_give_conn(struct upstream_view *view) {
+    give_connection(view->upstream);
+    upstream_pools_go_on(view->upstream);
+}
+
 // ---- requests ----------------------------------------------------------------------------------
 
 static void stop_waiting(struct upstream_request *request) {
@@ -336,14 +346,9 @@ static bool is_same_flavor(const struct upstream_flavor *a, const struct upstrea
 static bool set_flavor(const struct l7_settings *settings, const struct upstream_caller *caller,
                        struct upstream_flavor *flavor) {
     flavor->name[0] = '\0';
-    flavor->ahead_len = 0;
+    flavor->ahead_len = upstream_ahead(settings, caller->client, caller->called, flavor->ahead);
     if (l7_tls_is_on(&settings->tls) && settings->tls.sni[0] == '\0') {
         (void)upstream_tls_name(caller->authority, flavor->name);
-    }
-    if (settings->proxy_protocol != PROXY_PROTOCOL_NONE) {
-        flavor->ahead_len = (settings->proxy_protocol == PROXY_PROTOCOL_V2
-                                 ? proxy_header_v2
-                                 : proxy_header_v1)(caller->client, caller->called, flavor->ahead);
     }
     return flavor->name[0] != '\0' || flavor->ahead_len > 0;
 }

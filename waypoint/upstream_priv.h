@@ -3,7 +3,6 @@
 // Shared by upstream*.c.
 #pragma once
 
-#include "common/proto/proxy_protocol.h"
 #include "waypoint/dial.h"
 #include "waypoint/upstream.h"
 #include "waypoint/upstream_tls.h"

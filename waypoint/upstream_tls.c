@@ -425,6 +425,19 @@ static struct tls_ctx *ctx_of(const struct l7_tls_policy *tls, char *text, size_
     return ctx;
 }
 
+size_t upstream_ahead(const struct l7_settings *settings, const struct addr *client,
+                      const struct addr *called, uint8_t ret_header[PROXY_HEADER_MAX]) {
+    switch ((enum kobj_proxy_protocol)settings->proxy_protocol) {
+    case PROXY_PROTOCOL_V1:
+        return proxy_header_v1(client, called, ret_header);
+    case PROXY_PROTOCOL_V2:
+        return proxy_header_v2(client, called, ret_header);
+    case PROXY_PROTOCOL_NONE:
+        break;
+    }
+    return 0;
+}
+
 size_t upstream_tls_name(struct slice authority, char ret_name[UPSTREAM_NAME_MAX]) {
     struct slice name = authority, port;
     if (slice_has_prefix(authority, SLICE_LIT("["))) {

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "common/l7/l7_policy.h"
+#include "common/proto/proxy_protocol.h"
 #include "common/tls/tls_handshake.h"
 
 enum { UPSTREAM_NAME_MAX = 256 };
@@ -39,6 +40,9 @@ MUST_USE bool upstream_tls_set(const struct l7_settings *settings, const struct 
                                struct slice name, enum tls_alpn alpn,
                                struct upstream_target *target, char *text, size_t size);
 void upstream_tls_unset(struct upstream_target *target);
+// Writes what goes ahead of all else (proxyProtocol); returns the length, 0: nothing.
+size_t upstream_ahead(const struct l7_settings *settings, const struct addr *client,
+                      const struct addr *called, uint8_t ret_header[PROXY_HEADER_MAX]);
 // "[Host]:port" without its port and brackets, in lower case; returns the length.
 size_t upstream_tls_name(struct slice authority, char ret_name[UPSTREAM_NAME_MAX]);
 

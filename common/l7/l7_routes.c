@@ -149,6 +149,11 @@ static enum l7_miss ask_selector(const struct l7_selector *selector,
     return L7_MISS_NONE;
 }
 
+bool l7_selector_takes(const struct l7_selector *selector, const struct l7_request *request) {
+    const struct label *label = NULL;
+    return ask_selector(selector, request, &label) == L7_MISS_NONE;
+}
+
 static bool cached_value(struct asking *asking, const struct l7_cond *cond,
                          struct slice *ret_value) {
     if (cond->name_id >= L7_NAMES_CACHED) {

@@ -69,6 +69,20 @@ struct l7_trace { // the first `cap` steps are kept; n counts all
 void l7_routes_match(const struct l7_routes *routes, const struct l7_request *request,
                      struct l7_trace *trace, struct l7_match *ret_match);
 
+// A connection that is carried as bytes: rules `tls` and `tcp` of VirtualServices. Borrowed.
+struct l7_flow {
+    const struct addr *client, *called;
+    uint16_t port; // of the service that was called
+    uint8_t protocol; // enum app_protocol of that port
+    const struct workload *source; // the client; NULL: not known
+    struct slice name; // SNI, in lower case; empty: no TLS, or no SNI
+};
+// The first rule that matches; else the default route.
+const struct l7_route *l7_routes_match_flow(const struct l7_routes *routes,
+                                            const struct l7_flow *flow);
+// SNI counts: there are `tls` rules.
+bool l7_routes_has_names(const struct l7_routes *routes);
+
 // The default route: to the service itself, with the default retries.
 const struct l7_route *l7_routes_default(void);
 

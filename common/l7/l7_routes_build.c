@@ -345,6 +345,7 @@ static void routes_free(struct leaf_ext *ext) {
     }
     free(routes->regexes);
     free(routes->entries);
+    free(routes->flows);
     arena_fini(&routes->arena);
     free(routes);
 }

@@ -47,6 +47,16 @@ struct l7_entry { // one match of one rule
     uint32_t n_conds;
 };
 
+struct l7_flow_entry { // one match of one `tls` or `tcp` rule
+    const struct l7_route *route;
+    struct kobj_pos pos;
+    const struct l7_selector *selector; // NULL: for all
+    bool is_tls, has_to, has_from;
+    const struct slice *names; // of TLS
+    const struct cidr *to, *from; // the address that was called, the client's
+    uint32_t n_names, n_to, n_from;
+};
+
 // All exact and prefix texts in order, each linked to the longest other one that it begins with.
 // The text that a path begins with, or is, is the last one in order that is not behind the path, or
 // one of those that this one begins with.
@@ -77,7 +87,12 @@ struct l7_routes {
     bool has_open;
     struct l7_regex **regexes; // owned
     size_t n_regexes;
+    struct l7_flow_entry *flows; // in order
+    size_t n_flows;
+    bool has_names; // some are `tls` rules
 };
+
+bool l7_selector_takes(const struct l7_selector *selector, const struct l7_request *request);
 
 // l7_routes_index.c
 void l7_routes_index(struct l7_routes *routes);
@@ -118,6 +133,15 @@ struct l7_retry_policy l7_build_retry(struct l7_build *build, const char *retry_
 // l7_routes_vs.c, l7_routes_gw.c: add the entries of the objects of build->in.
 void l7_build_virtual_services(struct l7_build *build);
 void l7_build_gateway_routes(struct l7_build *build);
+
+struct l7_cluster l7_build_destination(struct l7_build *build, const struct kobj_vs_dest *dest);
+// NULL: the match is for all clients.
+const struct l7_selector *l7_build_selector(struct l7_build *build,
+                                            const struct kobj_vs_match *match);
+
+// l7_routes_flow.c: adds the rules for connections of one VirtualService.
+void l7_build_flows(struct l7_build *build, const struct kobj_vs_l4 *rules, uint32_t n_rules,
+                    bool is_tls);
 
 // l7_routes_delegate.c: the rule `child` of a delegate inside the rule `root` (of an object in
 // root_ns), in build's arena. False: it cannot match inside of it.

@@ -7,7 +7,7 @@
 #include "common/l7/l7_grpc.h"
 #include "common/l7/l7_routes_priv.h"
 
-static struct l7_cluster cluster_of(struct l7_build *build, const struct kobj_vs_dest *dest) {
+struct l7_cluster l7_build_destination(struct l7_build *build, const struct kobj_vs_dest *dest) {
     return (struct l7_cluster){.host = l7_build_host(build, dest->host),
                                .subset = l7_build_text(build, dest->subset),
                                .port = dest->port,
@@ -26,7 +26,7 @@ static void add_clusters(struct l7_build *build, const struct kobj_vs_http *http
             continue;
         }
         struct l7_cluster *cluster = &clusters[route->n_clusters++];
-        *cluster = cluster_of(build, &http->routes[i]);
+        *cluster = l7_build_destination(build, &http->routes[i]);
         cluster->weight = http->n_routes == 1 ? 1 : cluster->weight;
         route->weight_sum += cluster->weight;
     }
@@ -124,7 +124,7 @@ static void add_mirrors(struct l7_build *build, const struct kobj_vs_http *http,
     for (uint32_t i = 0; i < http->n_mirrors; i++) {
         if (http->mirrors[i].ppm > 0) {
             struct l7_mirror *mirror = &mirrors[route->n_mirrors++];
-            mirror->cluster = cluster_of(build, &http->mirrors[i].dest);
+            mirror->cluster = l7_build_destination(build, &http->mirrors[i].dest);
             mirror->ppm = http->mirrors[i].ppm;
         }
     }
@@ -208,8 +208,8 @@ static const struct label *labels_of(struct l7_build *build, const struct kobj_m
     return labels;
 }
 
-static const struct l7_selector *selector_of(struct l7_build *build,
-                                             const struct kobj_vs_match *match) {
+const struct l7_selector *l7_build_selector(struct l7_build *build,
+                                            const struct kobj_vs_match *match) {
     if (match->port == 0 && match->n_gateways == 0 && match->source_labels.n == 0 &&
         match->source_ns[0] == '\0') {
         return NULL;
@@ -310,7 +310,7 @@ static void add_rule(struct l7_build *build, const struct kobj_vs_http *http) {
     }
     for (uint32_t i = 0; i < http->n_matches; i++) {
         const struct kobj_vs_match *match = &http->matches[i];
-        struct l7_entry entry = {.pos = match->pos, .selector = selector_of(build, match)};
+        struct l7_entry entry = {.pos = match->pos, .selector = l7_build_selector(build, match)};
         if (add_path(build, match, &entry) && add_conds(build, match, &entry)) {
             entry.route = named_route(build, route, match->name);
             l7_build_add(build, &entry);
@@ -372,5 +372,8 @@ void l7_build_virtual_services(struct l7_build *build) {
                 add_rule(build, http);
             }
         }
+        const struct kobj_virtual_service *vs = obj->virtual_service;
+        l7_build_flows(build, vs->tls, vs->n_tls, true);
+        l7_build_flows(build, vs->tcp, vs->n_tcp, false);
     }
 }

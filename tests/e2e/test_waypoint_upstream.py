@@ -5,6 +5,7 @@ The servers are outside of the mesh: the test's own, in pods that are not enroll
 """
 
 import base64
+import json
 import os
 import signal
 import socket
@@ -80,9 +81,9 @@ class TlsServer:
         self.n_conns += 1
         self.local.sni = None
         conn.settimeout(30)
-        if self.ahead:
-            self.heads.append(self.ahead(conn))
         try:
+            if self.ahead:
+                self.heads.append(self.ahead(conn))
             with self.context.wrap_socket(conn, server_side=True) as tls:
                 cert = tls.getpeercert() or {}
                 names = [v for _, v in cert.get("subjectAltName", ())]
@@ -361,3 +362,264 @@ def test_no_tls_at_all(lab, net, pki, ext):
     with net.serve("one", 8443, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")):
         ext(tls={"mode": "SIMPLE", "caCertificates": str(pki.root)})
         reply(lab, says("TLS error"))
+
+
+# PROXY protocol
+
+
+def read_proxy(conn):
+    """The header, decoded: (version, client, called)."""
+    start = conn.recv(12, socket.MSG_WAITALL)
+    if start.startswith(b"PROXY "):
+        while not start.endswith(b"\r\n"):
+            start += conn.recv(1)
+        word, family, client, called, client_port, port = start.decode().split()
+        assert (word, family) == ("PROXY", "TCP4")
+        return 1, (client, int(client_port)), (called, int(port))
+    if start != b"\r\n\r\n\0\r\nQUIT\n":
+        raise OSError("no PROXY header")  # the policy is on its way
+    command, family, n = struct.unpack("!BBH", conn.recv(4, socket.MSG_WAITALL))
+    assert (command, family, n) == (0x21, 0x11, 12)
+    a, b, x, y = struct.unpack("!4s4sHH", conn.recv(n, socket.MSG_WAITALL))
+    return 2, (socket.inet_ntoa(a), x), (socket.inet_ntoa(b), y)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_proxy_protocol(lab, net, pki, ext, version):
+    heads = []
+
+    def plain(conn):
+        heads.append(read_proxy(conn))
+        while conn.recv(65536):
+            conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    wanted = (lab.ip("client", "m"),)
+    with net.serve("one", 8443, plain):
+        ext(proxyProtocol={"version": f"V{version}"})
+        reply(lab, lambda a: a.body == "ok" and heads)
+        # One client's connection has its own upstream; its requests share that.
+        done = lab.exec("m/client", "curl", "-sS", "-m", "5", *[URL + "/"] * 3)
+        assert done.out == "ok" * 3
+    last, before = heads[-1], heads[-2] if len(heads) > 1 else None
+    assert last[0] == version and last[1][0] == wanted[0] and last[2][1] == 80
+    assert last[2][0].startswith("240.240.")
+    if before:
+        assert before[1] != last[1]
+    with TlsServer(net, "one", 8443, pki.server) as server:
+        server.ahead = read_proxy
+        ext(proxyProtocol={"version": f"V{version}"},
+            tls={"mode": "SIMPLE", "caCertificates": str(pki.root)})
+        reply(lab, ok("alpn=http/1.1"))
+        assert server.heads[-1][0] == version  # ahead of TLS
+
+
+# TCP
+
+
+TCP_PORTS = [{"number": 90, "name": "tcp", "protocol": "TCP", "targetPort": 8090},
+             {"number": 91, "name": "tls", "protocol": "TLS", "targetPort": 8091},
+             {"number": 92, "name": "tcp-b", "protocol": "TCP", "targetPort": 8090}]
+TCP_HOST = "tcp.example.com"
+
+
+def tcp_entry(lab, *names, **spec):
+    return service_entry([{"address": lab.ip(n, "out"), "labels": {"version": n}} for n in names],
+                         host=TCP_HOST, name="tcp", ports=TCP_PORTS, **spec)
+
+
+def tcp_rule(**policy):
+    subsets = [{"name": n, "labels": {"version": n}} for n in ("one", "two")]
+    return rule(host=TCP_HOST, name="tcp", subsets=subsets, **policy)
+
+
+def tcp_service(*rules, kind="tcp", name="tcp"):
+    return {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": meta(name, "m"), "spec": {"hosts": [TCP_HOST], kind: list(rules)}}
+
+
+def to(subset=None, weight=None, host=TCP_HOST, port=None):
+    out = {"destination": {"host": host}}
+    if subset:
+        out["destination"]["subset"] = subset
+    if port:
+        out["destination"]["port"] = {"number": port}
+    if weight is not None:
+        out["weight"] = weight
+    return out
+
+
+@pytest.fixture
+def tcp(lab):
+    """Two servers behind one ServiceEntry; `vip` of it."""
+    lab.apply(tcp_entry(lab, "one", "two"), tcp_rule())
+    yield
+    lab.delete("DestinationRule", "m/tcp")
+    if lab.get("VirtualService", "tcp", "m"):
+        lab.delete("VirtualService", "m/tcp")
+
+
+def vip(lab):
+    done = lab.exec("m/client", "getent", "ahostsv4", TCP_HOST)
+    return done.out.split()[0]
+
+
+def ask(lab, port=90, data=b"x", timeout=5):
+    """One connection of the client: what the server says, "" when it is refused."""
+    try:
+        return LabNet(lab, "m").ask("client", (vip(lab), port), data, timeout).decode()
+    except OSError:
+        return ""
+
+
+def seen(lab, n, port=90):
+    out = [ask(lab, port) for _ in range(n)]
+    return {k: out.count(k) for k in set(out)}
+
+
+@pytest.mark.main
+def test_tcp_routes(lab, net, tcp):
+    with net.serve("one", 8090, say("one")), net.serve("two", 8090, say("two")):
+        wait_until(lambda: set(seen(lab, 12)) == {"one", "two"})
+        lab.apply(tcp_service({"match": [{"port": 90}], "route": [to("two")]},
+                              {"match": [{"port": 92, "sourceNamespace": "elsewhere"}],
+                               "route": [to("two")]},
+                              {"match": [{"port": 92, "sourceLabels": {"app": "client"},
+                                          "destinationSubnets": ["240.240.0.0/16"]}],
+                               "route": [to("one")]}))
+        wait_until(lambda: seen(lab, 6) == {"two": 6})
+        assert seen(lab, 6, 92) == {"one": 6}
+        lab.apply(tcp_service({"match": [{"destinationSubnets": ["10.0.0.0/8"]}],
+                               "route": [to("one")]}, {"route": [to("one", 80), to("two", 20)]}))
+        wait_until(lambda: set(seen(lab, 12)) == {"one", "two"})
+        got = seen(lab, 150)
+        assert 8 <= got["two"] <= 62, got  # 20 % of 150 is 30, 6.5 standard deviations either way
+        lab.apply(tcp_service({"route": [to("nine")]}))
+        wait_until(lambda: seen(lab, 2) == {"": 2})
+        log = wait_until(lambda: [x for x in logs_of_waypoints(lab).splitlines()
+                                  if "the destination of the route does not exist" in x])
+        assert log
+
+
+def test_rules_by_name(lab, net, pki, tcp):
+    """`tls` rules: the name in the client's hello decides; the hello reaches the server whole."""
+    def tell(text):
+        return lambda tls, what: tls.sendall(f"{text} {what}".encode())
+
+    def hello(name):
+        context = ssl.create_default_context(cafile=pki.root)
+        context.check_hostname = False
+        with LabNet(lab, "m").connect("client", (vip(lab), 91)) as conn, \
+                context.wrap_socket(conn, server_hostname=name) as tls:
+            return read_all(tls).decode()
+
+    with TlsServer(net, "one", 8091, pki.server, handler=tell("one")), \
+            TlsServer(net, "two", 8091, pki.server, handler=tell("two")):
+        lab.apply(tcp_service({"match": [{"sniHosts": [TCP_HOST], "port": 91}],
+                               "route": [to("two")]}, kind="tls"))
+        wait_until(lambda: all(hello(TCP_HOST).startswith(f"two sni={TCP_HOST}")
+                               for _ in range(6)))
+        assert {hello(None)[:3] for _ in range(16)} == {"one", "two"}  # the default route
+
+
+def test_max_connections_of_tcp(lab, net, tcp):
+    lab.apply(tcp_rule(connectionPool={"tcp": {"maxConnections": 2}}))
+    inside = LabNet(lab, "m")
+    with net.serve("one", 8090, echo), net.serve("two", 8090, echo):
+        def fill():
+            """Opens 6 at a time, one after the other; how many work."""
+            conns = [inside.connect("client", (vip(lab), 90)) for _ in range(6)]
+            good = 0
+            for conn in conns:
+                try:
+                    conn.sendall(b"hi")
+                    good += conn.recv(2) == b"hi"
+                except OSError:
+                    pass
+            for conn in conns:
+                conn.close()
+            return good
+
+        wait_until(lambda: fill() == 2)
+        wait_until(lambda: ask(lab, data=b"free") == "free")
+        wait_until(lambda: [x for x in logs_of_waypoints(lab).splitlines()
+                            if "maxConnections are in use" in x])
+
+
+def test_idle_and_age_of_tcp(lab, net, tcp):
+    inside = LabNet(lab, "m")
+
+    def life(conn):
+        """Echoes every 50 ms until the end; True: it was cut within 2 s."""
+        conn.settimeout(2)
+        try:
+            for _ in range(40):
+                conn.sendall(b"x")
+                if not conn.recv(1):
+                    return True
+                threading.Event().wait(0.05)
+        except socket.timeout:
+            return False
+        except OSError:
+            return True
+        return False
+
+    with net.serve("one", 8090, echo), net.serve("two", 8090, echo):
+        lab.apply(tcp_rule(connectionPool={"tcp": {"maxConnectionDuration": "0.5s"}}))
+        wait_until(lambda: life(inside.connect("client", (vip(lab), 90))) and
+                   "timed out: maxConnectionDuration" in logs_of_waypoints(lab))
+        lab.apply(tcp_rule(connectionPool={"tcp": {"idleTimeout": "0.3s"}}))
+
+        def is_idled():
+            with inside.connect("client", (vip(lab), 90), timeout=1) as conn:
+                conn.sendall(b"x")
+                conn.recv(1)
+                try:
+                    return conn.recv(1) == b""
+                except socket.timeout:
+                    return False
+                except OSError:
+                    return True
+
+        wait_until(lambda: is_idled() and
+                   "timed out: idle timeout" in logs_of_waypoints(lab))
+
+
+def test_outlier_detection_of_tcp(lab, net, tcp):
+    """A host that refuses connections is left alone after its second failure."""
+    lab.apply(tcp_rule(outlierDetection={"consecutive5xxErrors": 2, "interval": "30s",
+                                         "baseEjectionTime": "60s", "maxEjectionPercent": 100}))
+    waypoint, gone = f"m/{waypoints(lab)[0]['name']}", lab.ip("two", "out")
+
+    def ejected():
+        dump = lab.exec(waypoint, "curl", "-sS", "-m", 5, "http://127.0.0.1:15000/l7_dump").out
+        return [e["address"] for s in json.loads(dump)["l7"]["clusters"]
+                if s["host"] == TCP_HOST and s["port"] == 90 and s["subset"] == ""
+                for e in s["endpoints"] if e["ejected"]]
+
+    with net.serve("one", 8090, say("one")):
+        # Others are tried at once: no client hears of it.
+        wait_until(lambda: seen(lab, 8) == {"one": 8} and ejected())
+        assert ejected() == [f"{gone}:8090"]
+
+
+def test_tls_origination_of_tcp(lab, net, pki, tcp):
+    def upper(tls, what):
+        while data := tls.recv(65536):
+            tls.sendall(data.upper())
+        tls.unwrap()
+
+    own = pki.issue("", sans=f"DNS:{TCP_HOST}")
+    with TlsServer(net, "one", 8090, own, handler=upper) as a, \
+            TlsServer(net, "two", 8090, own, handler=upper) as b:
+        lab.apply(tcp_rule(tls={"mode": "SIMPLE", "caCertificates": str(pki.root)}))
+        wait_until(lambda: ask(lab, data=b"hello") == "HELLO")  # both halves closed in order
+        a.failures.clear()
+        b.failures.clear()
+        data = os.urandom(1 << 19).hex()
+        assert ask(lab, data=data.encode(), timeout=20) == data.upper()
+        assert a.failures + b.failures == []
+        lab.apply(tcp_rule(tls={"mode": "SIMPLE", "caCertificates": str(pki.root),
+                                "sni": "other.example.com"}))
+        wait_until(lambda: ask(lab, data=b"hello") == "")
+        wait_until(lambda: [x for x in logs_of_waypoints(lab).splitlines()
+                            if "\taccess\t" in x and "expected other.example.com" in x])
