@@ -54,7 +54,9 @@ static _Atomic int format = LOG_FORMAT_TEXT;
 static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct log_thread *threads;
 static _Atomic bool is_async;
-static _Atomic bool is_woken; // the drainer was told, and did not begin yet
+static _Atomic bool is_woken; // the drainer was told, or comes without
+static _Atomic bool is_hurried; // it was told that a ring fills up, and did not begin yet
+static size_t n_taken; // bytes of lines, all there were; `drain_lock`
 static int wake_fd = -1;
 
 static _Thread_local struct log_thread *self;
@@ -103,8 +105,12 @@ static void give_ring(struct log_thread *thread) {
     pthread_mutex_unlock(&threads_lock);
 }
 
-static void wake_drainer(void) {
-    if (!atomic_load(&is_woken) && !atomic_exchange(&is_woken, true)) {
+static bool set_flag(_Atomic bool *flag) {
+    return !atomic_load(flag) && !atomic_exchange(flag, true);
+}
+
+static void wake_drainer(struct log_ring *ring) {
+    if (set_flag(&is_woken) || (log_ring_is_half_full(ring) && set_flag(&is_hurried))) {
         (void)eventfd_write(wake_fd, 1);
     }
 }
@@ -117,7 +123,7 @@ static void queue_line(struct log_thread *thread, uint64_t wall_ns, struct slice
         atomic_fetch_add_explicit(&thread->n_dropped, 1, memory_order_relaxed);
         metric_add(METRIC_LOG_DROPPED, 1);
     }
-    wake_drainer();
+    wake_drainer(&thread->ring);
 }
 
 static void write_direct(struct slice line) {
@@ -226,6 +232,7 @@ static bool fill_staging(void) {
     struct log_ring *ring;
     while ((ring = oldest_ring(&time_ns, &line)) != NULL && staging.len + line.len <= staging.max) {
         buf_append(&staging, line);
+        n_taken += line.len;
         log_ring_pop(ring);
     }
     for (struct log_thread *thread = threads; thread != NULL; thread = thread->next) {
@@ -250,17 +257,30 @@ static bool drain_locked(int timeout_ms) {
     return true;
 }
 
-int log_drain(void) {
+static int drain(bool comes_back, size_t *ret_n_bytes) {
+    *ret_n_bytes = 0;
     if (pthread_mutex_trylock(&drain_lock) != 0) {
         return RETRY_MS;
     }
     eventfd_t ignored;
     (void)eventfd_read(wake_fd, &ignored);
     // Before the rings are looked at: a line that comes later wakes us again.
-    atomic_store(&is_woken, false);
+    atomic_store(&is_hurried, false);
+    atomic_store(&is_woken, comes_back);
+    size_t before = n_taken;
     bool is_done = drain_locked(0);
+    *ret_n_bytes = n_taken - before;
     pthread_mutex_unlock(&drain_lock);
     return is_done ? 0 : RETRY_MS;
+}
+
+int log_drain(void) {
+    size_t n_bytes;
+    return drain(false, &n_bytes);
+}
+
+int log_drain_some(size_t *ret_n_bytes) {
+    return drain(true, ret_n_bytes);
 }
 
 int log_wake_fd(void) {

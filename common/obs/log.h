@@ -159,6 +159,9 @@ int log_wake_fd(void);
 // the milliseconds after which to call again (the reader of the output is slow). One thread at a
 // time does the work, others return.
 int log_drain(void);
+// The same for who comes back by itself, to write more lines at once: until it has called
+// log_drain(), log_wake_fd() becomes readable only when much waits. Bytes of lines that it found.
+int log_drain_some(size_t *ret_n_bytes);
 // Back to direct mode; writes what is queued, waiting for the reader up to `timeout_ms`. Also run
 // at exit (with LOG_EXIT_TIMEOUT_MS) and, for what it is worth, by a failed CHECK.
 void log_stop_async(int timeout_ms);

@@ -64,6 +64,11 @@ bool log_ring_push(struct log_ring *ring, uint64_t time_ns, struct slice line) {
     return true;
 }
 
+bool log_ring_is_half_full(struct log_ring *ring) {
+    size_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    return !has_room(ring, head, ring->size / 2);
+}
+
 bool log_ring_peek(struct log_ring *ring, uint64_t *ret_time_ns, struct slice *ret_line) {
     size_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
     size_t head = atomic_load(&ring->head);

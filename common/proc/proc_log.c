@@ -7,11 +7,19 @@
 
 #include "common/obs/log.h"
 
-enum { LOG_BATCH_MS = 5 };
+// Each look costs a wake-up, and so does being told by a worker, which costs the worker too. So
+// while lines come it is looked for them unasked: often when there are many.
+enum { LOG_BATCH_MS = 5, LOG_FEW_MS = 20, LOG_FEW_BYTES = 16 * 1024 };
 
 static void on_timer(struct timer *timer, uint64_t now) {
     struct proc_log *log = CONTAINER_OF(timer, struct proc_log, timer);
-    int again_ms = log_drain();
+    size_t n_bytes;
+    int again_ms = log_drain_some(&n_bytes);
+    if (again_ms == 0) {
+        again_ms = n_bytes == 0              ? log_drain() // from now on a line wakes us
+                   : n_bytes < LOG_FEW_BYTES ? LOG_FEW_MS
+                                             : LOG_BATCH_MS;
+    }
     if (again_ms > 0) {
         timer_set(&log->loop->timers, timer, now + (uint64_t)again_ms * NS_PER_MS);
     }
@@ -20,10 +28,10 @@ static void on_timer(struct timer *timer, uint64_t now) {
 static void on_wake(struct watch *watch, uint32_t ready) {
     (void)ready;
     struct proc_log *log = CONTAINER_OF(watch, struct proc_log, watch);
-    // A few milliseconds later more lines go out in one write.
-    if (!timer_is_armed(&log->timer)) {
-        timer_set(&log->loop->timers, &log->timer, log->loop->now + LOG_BATCH_MS * NS_PER_MS);
-    }
+    // A few milliseconds later more lines go out in one write; unless it is that much waits.
+    bool is_hurried = timer_is_armed(&log->timer);
+    timer_set(&log->loop->timers, &log->timer,
+              log->loop->now + (is_hurried ? 0 : LOG_BATCH_MS * NS_PER_MS));
 }
 
 void proc_log_open(struct proc_log *log, struct loop *loop) {

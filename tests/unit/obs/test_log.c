@@ -182,6 +182,48 @@ static void test_async(void **state) {
     stop();
 }
 
+// Who comes back by itself is not woken, but when a ring fills up.
+static void test_drain_some(void **state) {
+    start(LOG_FORMAT_TEXT, "info");
+    log_start_async();
+    struct pollfd pfd = {.fd = log_wake_fd(), .events = POLLIN};
+    size_t n_bytes = 1;
+    assert_int_equal(log_drain_some(&n_bytes), 0);
+    assert_int_equal(n_bytes, 0);
+    log_write_whole(SLICE_LIT("one\n"));
+    assert_int_equal(poll(&pfd, 1, 0), 0);
+    assert_int_equal(log_drain_some(&n_bytes), 0);
+    assert_int_equal(n_bytes, 4);
+    struct buf text = read_all();
+    assert_int_equal(count_lines(&text, "one"), 1);
+    buf_fini(&text);
+    // Much waits.
+    static char line[4096];
+    memset(line, 'x', sizeof(line));
+    line[sizeof(line) - 1] = '\n';
+    for (size_t n = 0; n < LOG_RING_SIZE / 2; n += sizeof(line)) {
+        assert_int_equal(poll(&pfd, 1, 0), 0);
+        log_write_whole(slice_make(line, sizeof(line)));
+    }
+    assert_int_equal(poll(&pfd, 1, 0), 1);
+    for (int i = 0; i < 100 && log_drain_some(&n_bytes) != 0; i++) { // the pipe holds less
+        text = read_all();
+        buf_fini(&text);
+    }
+    assert_int_equal(poll(&pfd, 1, 0), 0);
+    text = read_all();
+    buf_fini(&text);
+    // It does not come back.
+    assert_int_equal(log_drain(), 0);
+    log_write_whole(SLICE_LIT("two\n"));
+    assert_int_equal(poll(&pfd, 1, 0), 1);
+    log_stop_async(1000);
+    text = read_all();
+    assert_int_equal(count_lines(&text, "two"), 1);
+    buf_fini(&text);
+    stop();
+}
+
 // Nobody reads the pipe: logging goes on without waiting, lines are dropped and counted, and once
 // somebody reads the log says how many.
 static void test_unread(void **state) {
@@ -404,7 +446,7 @@ int main(void) {
         cmocka_unit_test(test_async),           cmocka_unit_test(test_unread),
         cmocka_unit_test(test_threads),         cmocka_unit_test(test_exit),
         cmocka_unit_test(test_abort),           cmocka_unit_test(test_outputs),
-        cmocka_unit_test(test_scopes),
+        cmocka_unit_test(test_scopes),          cmocka_unit_test(test_drain_some),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
