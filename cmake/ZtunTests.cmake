@@ -72,7 +72,8 @@ endif()
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/waypoint/*.c)
 if(sources AND NOT ZTUN_FUZZ)
     add_executable(sim_waypoint ${sources} ${CMAKE_SOURCE_DIR}/tests/sim/sim_seeds.c
-        ${CMAKE_SOURCE_DIR}/tests/unit/waypoint/waypoint_bed.c)
+        ${CMAKE_SOURCE_DIR}/tests/unit/waypoint/waypoint_bed.c
+        ${CMAKE_SOURCE_DIR}/tests/unit/waypoint/h1_reader.c)
     target_link_libraries(sim_waypoint PRIVATE zt_waypoint zt_test_flags PkgConfig::nghttp2)
     set_target_properties(sim_waypoint PROPERTIES
         RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -21,7 +21,7 @@ struct sim_client {
     struct sim_out out;
     struct sim_request *open[H2_OPEN_MAX]; // not over; HTTP/1: in order
     uint32_t n_open;
-    struct sim_h1 reader; // HTTP/1
+    struct h1_reader reader; // HTTP/1
     nghttp2_session *h2;
     char try[16], key[32], len[32]; // of the head that comes (HTTP/2)
     uint16_t status;
@@ -162,11 +162,11 @@ static void on_h1_head(void *arg, const char *head) {
     if (status < 200) {
         return;
     }
-    (void)sim_h1_field(head, "x-try", try, sizeof(try));
-    (void)sim_h1_field(head, "x-key", key, sizeof(key));
-    (void)sim_h1_field(head, "x-len", len, sizeof(len));
+    (void)h1_reader_field(head, "x-try", try, sizeof(try));
+    (void)h1_reader_field(head, "x-key", key, sizeof(key));
+    (void)h1_reader_field(head, "x-len", len, sizeof(len));
     sim_client_on_head(request, status, try, key, len);
-    if (sim_h1_field(head, "connection", value, sizeof(value)) && strcmp(value, "close") == 0) {
+    if (h1_reader_field(head, "connection", value, sizeof(value)) && strcmp(value, "close") == 0) {
         client->is_leaving = true;
     }
 }
@@ -257,7 +257,7 @@ static bool read_h1(struct sim_client *client, const uint8_t *bytes, size_t len)
         if (client->n_open == 0) { // only the answer to what was no request comes unasked
             return false;
         }
-        size_t n = sim_h1_read(&client->reader, bytes, len);
+        size_t n = h1_reader_read(&client->reader, bytes, len);
         bytes += n;
         len -= n;
     }
@@ -479,11 +479,11 @@ static void reconnect(struct sim_client *client) {
     client->is_h2 = sim_chance(sim, 1, 2);
     client->is_leaving = client->sent_fin = false;
     client->out.len = 0;
-    client->reader = (struct sim_h1){.on_head = on_h1_head,
-                                     .on_body = on_h1_body,
-                                     .on_end = on_h1_end,
-                                     .arg = client,
-                                     .is_response = true};
+    client->reader = (struct h1_reader){.on_head = on_h1_head,
+                                        .on_body = on_h1_body,
+                                        .on_end = on_h1_end,
+                                        .arg = client,
+                                        .is_response = true};
     sim_tracef(sim, "client %d: HTTP/%d", client->fd, client->is_h2 ? 2 : 1);
     if (client->is_h2) {
         open_h2(client);
@@ -497,7 +497,7 @@ static void read_some(struct sim_client *client) {
         return;
     }
     if (n == -1 && !client->is_h2) {
-        (void)sim_h1_end(&client->reader); // an answer up to the end of the connection
+        (void)h1_reader_end(&client->reader); // an answer up to the end of the connection
     }
     bool goes_on = n > 0;
     if (n > 0 && client->is_h2) {

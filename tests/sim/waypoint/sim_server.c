@@ -181,8 +181,8 @@ static void on_head(void *arg, const char *head) {
     struct sim_server_conn *conn = arg;
     char id[16], attempt[16] = "0"; // the head of a mirror has none
     CHECK(conn->n_plans == 0);
-    CHECK(sim_h1_field(head, "x-id", id, sizeof(id)));
-    (void)sim_h1_field(head, "x-envoy-attempt-count", attempt, sizeof(attempt));
+    CHECK(h1_reader_field(head, "x-id", id, sizeof(id)));
+    (void)h1_reader_field(head, "x-envoy-attempt-count", attempt, sizeof(attempt));
     struct sim_plan *plan = sim_server_plan(conn, (uint32_t)strtoul(id, NULL, 10),
                                             (uint32_t)strtoul(attempt, NULL, 10));
     bool is_bodiless = plan->try->request->is_head || plan->try->len == 0;
@@ -315,8 +315,8 @@ static bool open_known(struct sim_server_conn *conn) {
         return sim_server_h2_read(conn, conn->start, sizeof(conn->start));
     }
     conn->reader =
-        (struct sim_h1){.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = conn};
-    (void)sim_h1_read(&conn->reader, conn->start, sizeof(conn->start));
+        (struct h1_reader){.on_head = on_head, .on_body = on_body, .on_end = on_end, .arg = conn};
+    (void)h1_reader_read(&conn->reader, conn->start, sizeof(conn->start));
     return true;
 }
 
@@ -335,7 +335,7 @@ static bool take(struct sim_server_conn *conn, const uint8_t *bytes, size_t len)
         return sim_server_h2_read(conn, bytes, len);
     }
     while (len > 0 && !conn->is_leaving) {
-        size_t n = sim_h1_read(&conn->reader, bytes, len);
+        size_t n = h1_reader_read(&conn->reader, bytes, len);
         bytes += n;
         len -= n;
     }

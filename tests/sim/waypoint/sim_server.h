@@ -42,7 +42,7 @@ struct sim_server_conn {
     struct sim_out out;
     struct sim_plan *plans[SIM_REQUESTS_MAX]; // of tries that run; HTTP/1: one
     uint32_t n_plans;
-    struct sim_h1 reader;
+    struct h1_reader reader;
     nghttp2_session *h2;
     uint32_t id, attempt; // of the head that comes (HTTP/2)
 };

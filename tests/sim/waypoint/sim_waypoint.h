@@ -6,7 +6,6 @@
 //   sim_client.c   clients: connections with requests, HTTP/1.1 and HTTP/2
 //   sim_server.c   endpoints: connections, what is planned for each try, HTTP/1.1
 //   sim_server_h2.c  the same of HTTP/2
-//   sim_h1.c       a reader of HTTP/1.1 that no one else uses
 //   sim_log.c      the access log of the run
 //
 // Everything that a side learns of a request is written into its sim_request, where the sides are
@@ -16,7 +15,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include "common/base/rand.h"
-#include "tests/sim/waypoint/sim_h1.h"
+#include "tests/unit/waypoint/h1_reader.h"
 #include "tests/unit/waypoint/waypoint_bed.h"
 
 enum {

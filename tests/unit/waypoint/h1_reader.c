@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/sim/waypoint/sim_h1.h"
+#include "tests/unit/waypoint/h1_reader.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 enum { HEAD, LENGTH, CHUNK_SIZE, CHUNK, CHUNK_END, TRAILERS, TO_THE_END, END };
 
-bool sim_h1_field(const char *head, const char *name, char *ret_value, size_t cap) {
+bool h1_reader_field(const char *head, const char *name, char *ret_value, size_t cap) {
     size_t len = strlen(name);
     for (const char *line = strstr(head, "\r\n"); line != NULL; line = strstr(line, "\r\n")) {
         line += 2;
@@ -24,7 +24,7 @@ bool sim_h1_field(const char *head, const char *name, char *ret_value, size_t ca
 }
 
 // RFC 9112 6.3.
-static void begin_body(struct sim_h1 *reader) {
+static void begin_body(struct h1_reader *reader) {
     char value[64];
     int status = reader->is_response ? (int)strtol(reader->head + 9, NULL, 10) : 0;
     bool is_final = status == 0 || status >= 200;
@@ -32,10 +32,10 @@ static void begin_body(struct sim_h1 *reader) {
     if (!is_final || status == 204 || status == 304 || reader->has_no_body) {
         return;
     }
-    if (sim_h1_field(reader->head, "transfer-encoding", value, sizeof(value))) {
+    if (h1_reader_field(reader->head, "transfer-encoding", value, sizeof(value))) {
         CHECK(strcmp(value, "chunked") == 0);
         reader->state = CHUNK_SIZE;
-    } else if (sim_h1_field(reader->head, "content-length", value, sizeof(value))) {
+    } else if (h1_reader_field(reader->head, "content-length", value, sizeof(value))) {
         reader->n_left = strtoull(value, NULL, 10);
         reader->state = reader->n_left > 0 ? LENGTH : END;
     } else if (reader->is_response) {
@@ -44,8 +44,8 @@ static void begin_body(struct sim_h1 *reader) {
 }
 
 // A line without its end; NULL: there is no whole one yet.
-static char *take_line(struct sim_h1 *reader, uint8_t byte) {
-    CHECK(reader->n_head + 1 < SIM_H1_HEAD_MAX);
+static char *take_line(struct h1_reader *reader, uint8_t byte) {
+    CHECK(reader->n_head + 1 < H1_READER_HEAD_MAX);
     reader->head[reader->n_head++] = (char)byte;
     if (byte != '\n') {
         return NULL;
@@ -56,8 +56,8 @@ static char *take_line(struct sim_h1 *reader, uint8_t byte) {
     return reader->head;
 }
 
-static void take_head_byte(struct sim_h1 *reader, uint8_t byte) {
-    CHECK(reader->n_head + 1 < SIM_H1_HEAD_MAX);
+static void take_head_byte(struct h1_reader *reader, uint8_t byte) {
+    CHECK(reader->n_head + 1 < H1_READER_HEAD_MAX);
     reader->head[reader->n_head++] = (char)byte;
     if (reader->n_head < 4 || memcmp(reader->head + reader->n_head - 4, "\r\n\r\n", 4) != 0) {
         return;
@@ -73,7 +73,7 @@ static void take_head_byte(struct sim_h1 *reader, uint8_t byte) {
     begin_body(reader);
 }
 
-static void take_chunk_line(struct sim_h1 *reader, uint8_t byte) {
+static void take_chunk_line(struct h1_reader *reader, uint8_t byte) {
     char *line = take_line(reader, byte);
     if (line == NULL) {
         return;
@@ -84,7 +84,7 @@ static void take_chunk_line(struct sim_h1 *reader, uint8_t byte) {
     reader->state = reader->n_left > 0 ? CHUNK : TRAILERS;
 }
 
-static void take_byte(struct sim_h1 *reader, uint8_t byte) {
+static void take_byte(struct h1_reader *reader, uint8_t byte) {
     char *line = NULL;
     switch (reader->state) {
     case HEAD:
@@ -105,7 +105,7 @@ static void take_byte(struct sim_h1 *reader, uint8_t byte) {
     }
 }
 
-static size_t take_body(struct sim_h1 *reader, const uint8_t *bytes, size_t len) {
+static size_t take_body(struct h1_reader *reader, const uint8_t *bytes, size_t len) {
     if (reader->state != TO_THE_END) {
         len = MIN(len, (size_t)reader->n_left);
         reader->n_left -= len;
@@ -117,7 +117,7 @@ static size_t take_body(struct sim_h1 *reader, const uint8_t *bytes, size_t len)
     return len;
 }
 
-size_t sim_h1_read(struct sim_h1 *reader, const uint8_t *bytes, size_t len) {
+size_t h1_reader_read(struct h1_reader *reader, const uint8_t *bytes, size_t len) {
     size_t at = 0;
     while (at < len && reader->state != END) {
         if (reader->state == LENGTH || reader->state == CHUNK || reader->state == TO_THE_END) {
@@ -133,15 +133,15 @@ size_t sim_h1_read(struct sim_h1 *reader, const uint8_t *bytes, size_t len) {
     return at;
 }
 
-bool sim_h1_end(struct sim_h1 *reader) {
+bool h1_reader_end(struct h1_reader *reader) {
     if (reader->state == TO_THE_END) {
         reader->state = HEAD;
         reader->on_end(reader->arg);
         return true;
     }
-    return sim_h1_is_between(reader);
+    return h1_reader_is_between(reader);
 }
 
-bool sim_h1_is_between(const struct sim_h1 *reader) {
+bool h1_reader_is_between(const struct h1_reader *reader) {
     return reader->state == HEAD && reader->n_head == 0;
 }
