@@ -94,18 +94,69 @@ static int receive_all(int fd, struct buf *in) {
     }
 }
 
-// Content-Length of a head; SIZE_MAX when there is none.
-static size_t content_length(struct slice head) {
+// The value of a field of a head; empty when there is none.
+static struct slice field_of(struct slice head, const char *wanted) {
     struct slice line, name, value;
-    uint64_t len;
     while (slice_split(head, '\n', &line, &head)) {
-        if (slice_split(line, ':', &name, &value) &&
-            slice_eq_nocase(name, SLICE_LIT("content-length"))) {
+        if (slice_split(line, ':', &name, &value) && slice_eq_nocase(name, slice_str(wanted))) {
             value.len -= value.len > 0 && value.ptr[value.len - 1] == '\r';
-            return slice_to_u64(slice_trim(value), SIZE_MAX - 1, &len) ? (size_t)len : SIZE_MAX;
+            return slice_trim(value);
         }
     }
-    return SIZE_MAX;
+    return slice_make(NULL, 0);
+}
+
+static bool hex_size(struct slice text, size_t *ret_size) {
+    size_t size = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.ptr[i] | 0x20;
+        bool is_digit = c >= '0' && c <= '9', is_letter = c >= 'a' && c <= 'f';
+        if ((!is_digit && !is_letter) || size > SIZE_MAX >> 8) {
+            return false;
+        }
+        size = size << 4 | (size_t)(is_digit ? c - '0' : c - 'a' + 10);
+    }
+    *ret_size = size;
+    return text.len > 0;
+}
+
+// RFC 9112 7.1, without extensions and trailers: no ztun sends them. False: not whole.
+static bool append_chunks(struct slice in, struct buf *body) {
+    struct slice line;
+    size_t size;
+    while (slice_split(in, '\n', &line, &in)) {
+        line.len -= line.len > 0 && line.ptr[line.len - 1] == '\r';
+        if (!hex_size(line, &size)) {
+            return false;
+        }
+        if (size == 0) {
+            return slice_eq(in, SLICE_LIT("\r\n"));
+        }
+        if (in.len < size || !slice_has_prefix(slice_skip(in, size), SLICE_LIT("\r\n"))) {
+            return false;
+        }
+        buf_append(body, slice_head(in, size));
+        in = slice_skip(in, size + 2);
+    }
+    return false;
+}
+
+static bool append_body(struct slice head, struct slice rest, struct buf *body) {
+    struct slice length = field_of(head, "content-length");
+    uint64_t len;
+    if (slice_eq_nocase(field_of(head, "transfer-encoding"), SLICE_LIT("chunked"))) {
+        size_t before = body->len;
+        bool is_whole = append_chunks(rest, body) && buf_ok(body);
+        if (!is_whole) {
+            buf_truncate(body, before);
+        }
+        return is_whole;
+    }
+    if (slice_to_u64(length, SIZE_MAX - 1, &len) && rest.len != len) {
+        return false;
+    }
+    buf_append(body, rest);
+    return buf_ok(body);
 }
 
 // The status, or -1; the body of an answer that is whole.
@@ -117,13 +168,7 @@ static int parse_answer(struct slice in, struct buf *body) {
         return -1;
     }
     size_t head_len = (size_t)(end - in.ptr) + 4;
-    struct slice rest = slice_skip(in, head_len);
-    size_t len = content_length(slice_head(in, head_len));
-    if (len != SIZE_MAX && rest.len != len) {
-        return -1;
-    }
-    buf_append(body, rest);
-    return buf_ok(body) ? (int)status : -1;
+    return append_body(slice_head(in, head_len), slice_skip(in, head_len), body) ? (int)status : -1;
 }
 
 int http_get(const char *netns, const struct addr *addr, const char *method, const char *path,

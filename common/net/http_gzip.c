@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/net/http_gzip.h"
 
+#include <stdlib.h>
 #include <zlib.h>
 
 enum { GZIP_WINDOW_BITS = 15 + 16, GZIP_MEM_LEVEL = 8 }; // + 16: a gzip header, not zlib's
@@ -41,30 +42,51 @@ bool http_accepts_gzip(struct slice accept_encoding) {
     return by_any;
 }
 
-bool http_gzip(struct slice body, struct buf *out) {
-    z_stream stream = {0};
+struct http_gzip_stream {
+    z_stream z;
+};
+
+struct http_gzip_stream *http_gzip_stream_new(void) {
+    struct http_gzip_stream *stream = xcalloc(1, sizeof(*stream));
     // The fastest level: a tenth of the size is enough, and the control thread has other work.
-    if (deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, GZIP_WINDOW_BITS, GZIP_MEM_LEVEL,
-                     Z_DEFAULT_STRATEGY) != Z_OK) {
-        return false;
+    CHECK(deflateInit2(&stream->z, Z_BEST_SPEED, Z_DEFLATED, GZIP_WINDOW_BITS, GZIP_MEM_LEVEL,
+                       Z_DEFAULT_STRATEGY) == Z_OK);
+    return stream;
+}
+
+void http_gzip_stream_free(struct http_gzip_stream *stream) {
+    if (stream != NULL) {
+        deflateEnd(&stream->z);
+        free(stream);
     }
+}
+
+bool http_gzip_stream_add(struct http_gzip_stream *stream, struct slice piece, bool is_last,
+                          struct buf *out) {
+    enum { STEP = 256 * 1024 };
+    z_stream *z = &stream->z;
+    size_t left = piece.len;
     int rc = Z_OK;
-    stream.next_in = (Bytef *)body.ptr;
-    size_t left = body.len;
-    while (rc == Z_OK) {
-        enum { STEP = 256 * 1024 };
+    z->next_in = (Bytef *)piece.ptr;
+    do {
         uInt n_in = (uInt)MIN(left, (size_t)1 << 30);
         uint8_t *at = buf_reserve(out, STEP);
         if (at == NULL) {
-            break;
+            return false;
         }
-        stream.avail_in = n_in;
-        stream.next_out = at;
-        stream.avail_out = STEP;
-        rc = deflate(&stream, n_in == left ? Z_FINISH : Z_NO_FLUSH);
-        left -= n_in - stream.avail_in;
-        buf_commit(out, STEP - stream.avail_out);
-    }
-    deflateEnd(&stream);
-    return rc == Z_STREAM_END;
+        z->avail_in = n_in;
+        z->next_out = at;
+        z->avail_out = STEP;
+        rc = deflate(z, is_last && n_in == left ? Z_FINISH : Z_NO_FLUSH);
+        left -= n_in - z->avail_in;
+        buf_commit(out, STEP - z->avail_out);
+    } while (rc == Z_OK && (left > 0 || z->avail_out == 0 || is_last));
+    return is_last ? rc == Z_STREAM_END : rc == Z_OK || rc == Z_BUF_ERROR;
+}
+
+bool http_gzip(struct slice body, struct buf *out) {
+    struct http_gzip_stream *stream = http_gzip_stream_new();
+    bool is_ok = http_gzip_stream_add(stream, body, true, out);
+    http_gzip_stream_free(stream);
+    return is_ok;
 }

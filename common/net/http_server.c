@@ -16,11 +16,14 @@ struct http_exchange {
     size_t body_left; // request body still to come
     size_t in_len;
     bool is_answering; // handed to the handler, not answered
-    bool keep_alive, is_head, is_dead;
+    bool keep_alive, is_http11, is_head, is_dead;
     bool is_final; // the last answer was given: further input is dropped
     bool is_closed; // link is gone; freed when the answer is in
     uint8_t *out; // body being sent, heap; NULL = none
     size_t out_len, out_sent;
+    struct http_body *body; // being made and sent; NULL = none
+    struct timer step; // its next piece
+    bool is_chunked;
     char in[HTTP_SERVER_HEAD_MAX];
 };
 
@@ -45,9 +48,23 @@ static void conn_put(struct http_exchange *exchange) {
     }
 }
 
+static bool is_sending(const struct http_exchange *exchange) {
+    return exchange->out != NULL || exchange->body != NULL;
+}
+
+static void drop_body(struct http_exchange *exchange) {
+    struct http_body *body = exchange->body;
+    exchange->body = NULL;
+    timer_clear(&exchange->server->loop->timers, &exchange->step);
+    if (body != NULL) {
+        body->free(body);
+    }
+}
+
 static void conn_close(struct http_exchange *exchange) {
     if (!exchange->is_dead) {
         exchange->is_dead = true;
+        drop_body(exchange);
         timer_clear(&exchange->server->loop->timers, &exchange->timer);
         link_close(&exchange->link);
     }
@@ -61,12 +78,13 @@ static void on_timer(struct timer *timer, uint64_t now) {
 static void on_closed(struct link *link) {
     struct http_exchange *exchange = of_link(link);
     exchange->is_closed = exchange->is_dead = true;
+    drop_body(exchange);
     timer_clear(&exchange->server->loop->timers, &exchange->timer);
     conn_put(exchange);
 }
 
 static bool is_idle(const struct http_exchange *exchange) {
-    return !exchange->is_answering && exchange->out == NULL && link_queued(&exchange->link) == 0;
+    return !exchange->is_answering && !is_sending(exchange) && link_queued(&exchange->link) == 0;
 }
 
 static void set_timer(struct http_exchange *exchange) {
@@ -86,7 +104,7 @@ static bool parse_request_line(struct http_exchange *exchange, struct slice line
         exchange->query.path = target;
         exchange->query.query = slice_make(NULL, 0);
     }
-    exchange->keep_alive = slice_eq_str(version, "HTTP/1.1");
+    exchange->keep_alive = exchange->is_http11 = slice_eq_str(version, "HTTP/1.1");
     exchange->is_head = slice_eq_str(exchange->query.method, "HEAD");
     return exchange->keep_alive || slice_eq_str(version, "HTTP/1.0");
 }
@@ -139,7 +157,7 @@ static bool parse_head(struct http_exchange *exchange) {
 }
 
 static void next_request(struct http_exchange *exchange) {
-    while (!exchange->is_answering && !exchange->is_dead && exchange->out == NULL &&
+    while (!exchange->is_answering && !exchange->is_dead && !is_sending(exchange) &&
            !exchange->is_final) {
         const char *end = memmem(exchange->in, exchange->in_len, "\r\n\r\n", 4);
         if (end == NULL) {
@@ -184,6 +202,63 @@ static void pump(struct http_exchange *exchange) {
     }
 }
 
+// ---- bodies in pieces --------------------------------------------------------------------------
+
+static void arm_step(struct http_exchange *exchange) {
+    struct loop *loop = exchange->server->loop;
+    if (!timer_is_armed(&exchange->step)) {
+        timer_set(&loop->timers, &exchange->step, loop->now);
+    }
+}
+
+static void write_piece(struct http_exchange *exchange, struct slice piece, bool is_last) {
+    char size[32];
+    struct chain part;
+    chain_init(&part, exchange->server->loop->pool);
+    if (piece.len > 0) {
+        int n = snprintf(size, sizeof(size), "%zx\r\n", piece.len);
+        chain_copy(&part, slice_make(size, exchange->is_chunked ? (size_t)n : 0));
+        chain_copy(&part, piece);
+        chain_copy(&part, slice_make("\r\n", exchange->is_chunked ? 2 : 0));
+    }
+    if (is_last && exchange->is_chunked) {
+        chain_copy(&part, SLICE_LIT("0\r\n\r\n"));
+    }
+    if (!chain_empty(&part)) {
+        link_write(&exchange->link, &part);
+    }
+}
+
+static void on_step(struct timer *timer, uint64_t now) {
+    (void)now;
+    struct http_exchange *exchange = CONTAINER_OF(timer, struct http_exchange, step);
+    if (exchange->is_dead || link_queued(&exchange->link) >= HTTP_SERVER_QUEUE_MAX / 2) {
+        return; // on_sent goes on
+    }
+    struct buf piece;
+    buf_init(&piece, HTTP_SERVER_PIECE_MAX);
+    bool has_more = exchange->body->next(exchange->body, &piece);
+    if (!buf_ok(&piece)) {
+        conn_close(exchange);
+    } else {
+        if (!has_more) {
+            drop_body(exchange);
+        }
+        write_piece(exchange, buf_slice(&piece), !has_more);
+    }
+    buf_fini(&piece);
+    if (exchange->is_dead) {
+        return;
+    }
+    if (has_more) {
+        arm_step(exchange);
+    } else if (exchange->keep_alive) {
+        next_request(exchange);
+    } else if (is_idle(exchange)) { // all of it is gone already; else on_sent closes
+        conn_close(exchange);
+    }
+}
+
 static uint32_t on_data(struct link *link, struct blk *blk, uint32_t off, uint32_t len,
                         uint16_t head, uint16_t tail, uint32_t *ret_need) {
     (void)head;
@@ -193,7 +268,7 @@ static uint32_t on_data(struct link *link, struct blk *blk, uint32_t off, uint32
     const uint8_t *in = blk->base + off;
     uint32_t left = len;
     while (left > 0 && !exchange->is_dead && !exchange->is_final) {
-        if (exchange->body_left > 0 && !exchange->is_answering && exchange->out == NULL) {
+        if (exchange->body_left > 0 && !exchange->is_answering && !is_sending(exchange)) {
             uint32_t n = (uint32_t)MIN(left, exchange->body_left);
             exchange->body_left -= n;
             in += n;
@@ -229,6 +304,10 @@ static void on_sent(struct link *link, size_t len) {
     if (exchange->out != NULL && !exchange->is_dead) {
         set_timer(exchange); // the client reads
         pump(exchange);
+    }
+    if (exchange->body != NULL && !exchange->is_dead) {
+        set_timer(exchange);
+        arm_step(exchange);
     }
     if (!exchange->keep_alive && is_idle(exchange)) {
         conn_close(exchange);
@@ -277,28 +356,71 @@ static void consume_request(struct http_exchange *exchange) {
     exchange->in_len -= used;
 }
 
-void http_reply_buf(struct http_exchange *exchange, int status, const char *content_type,
-                    const char *encoding, struct buf *body) {
-    CHECK(exchange->is_answering && exchange->out == NULL);
+// The handler has answered. False: nobody is there any more, and the exchange may be gone.
+static bool begin_answer(struct http_exchange *exchange) {
+    CHECK(exchange->is_answering && !is_sending(exchange));
     exchange->is_answering = false;
     exchange->is_final = !exchange->keep_alive;
     if (exchange->is_dead) {
-        buf_clear(body);
         conn_put(exchange);
-        return;
+        return false;
     }
-    char head[320];
-    int n = snprintf(head, sizeof(head),
-                     "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s%s\r\n",
-                     status, status_text(status), content_type, body->len,
+    return true;
+}
+
+// `framing`: what tells where the body ends, "Content-Length: 5\r\n".
+static void begin_head(struct http_exchange *exchange, int status, const char *content_type,
+                       const char *encoding, const char *framing, struct chain *ret_out) {
+    char head[400];
+    int n = snprintf(head, sizeof(head), "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%s%s%s%s%s\r\n",
+                     status, status_text(status), content_type, framing,
                      encoding != NULL ? "Content-Encoding: " : "", encoding != NULL ? encoding : "",
                      encoding != NULL ? "\r\n" : "",
                      exchange->keep_alive ? "" : "Connection: close\r\n");
     CHECK(n > 0 && (size_t)n < sizeof(head));
-    struct chain out;
-    chain_init(&out, exchange->server->loop->pool);
-    chain_copy(&out, slice_make(head, (size_t)n));
+    chain_init(ret_out, exchange->server->loop->pool);
+    chain_copy(ret_out, slice_make(head, (size_t)n));
     consume_request(exchange);
+}
+
+void http_reply_stream(struct http_exchange *exchange, int status, const char *content_type,
+                       const char *encoding, struct http_body *body) {
+    struct chain out;
+    if (!begin_answer(exchange)) {
+        body->free(body);
+        return;
+    }
+    exchange->is_chunked = exchange->is_http11;
+    if (!exchange->is_chunked) {
+        exchange->keep_alive = false; // its end is that of the body
+        exchange->is_final = true;
+    }
+    begin_head(exchange, status, content_type, encoding,
+               exchange->is_chunked ? "Transfer-Encoding: chunked\r\n" : "", &out);
+    bool has_body = !exchange->is_head;
+    if (has_body) {
+        exchange->body = body;
+        arm_step(exchange);
+    } else {
+        body->free(body);
+    }
+    link_write(&exchange->link, &out);
+    set_timer(exchange);
+    if (!has_body && exchange->keep_alive) {
+        next_request(exchange);
+    } // else on_sent closes
+}
+
+void http_reply_buf(struct http_exchange *exchange, int status, const char *content_type,
+                    const char *encoding, struct buf *body) {
+    char framing[64];
+    struct chain out;
+    if (!begin_answer(exchange)) {
+        buf_clear(body);
+        return;
+    }
+    snprintf(framing, sizeof(framing), "Content-Length: %zu\r\n", body->len);
+    begin_head(exchange, status, content_type, encoding, framing, &out);
     if (body->len > 0 && !exchange->is_head) {
         exchange->out = (uint8_t *)buf_take(body, &exchange->out_len);
         exchange->out_sent = 0;
@@ -332,6 +454,7 @@ static void on_accept(struct listener *listener, int fd) {
     struct http_exchange *exchange = xcalloc(1, sizeof(*exchange));
     exchange->server = server;
     timer_init(&exchange->timer, on_timer);
+    timer_init(&exchange->step, on_step);
     list_push_back(&server->conns, &exchange->node);
     server->n_conns++;
     set_timer(exchange);

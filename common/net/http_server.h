@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A small HTTP/1.1 server for the operator's endpoints (admin, metrics, readiness): requests
-// without a body worth keeping, answers that are built whole and sent at the client's pace. Not on
-// the data path.
+// without a body worth keeping, answers that are built whole, or piece by piece in turns of the
+// loop, and sent at the client's pace. Not on the data path.
 //
 // Limits: HTTP_SERVER_HEAD_MAX bytes of request head, HTTP_SERVER_CONNS_MAX connections, 30 s for a
 // request to arrive. Thread: the loop's (control).
@@ -18,6 +18,7 @@ enum {
     HTTP_SERVER_BODY_MAX = 64 * 1024, // request bodies are read and dropped
     HTTP_SERVER_TIMEOUT_MS = 30000,
     HTTP_SERVER_QUEUE_MAX = 256 * 1024, // bytes of an answer handed to the link at a time
+    HTTP_SERVER_PIECE_MAX = 16 * 1024 * 1024, // of a body that is made in pieces
 };
 
 struct http_exchange;
@@ -54,5 +55,16 @@ void http_reply(struct http_exchange *exchange, int status, const char *content_
 // encoding: Content-Encoding, a literal; NULL = none.
 void http_reply_buf(struct http_exchange *exchange, int status, const char *content_type,
                     const char *encoding, struct buf *body);
+// A body that is made piece by piece, as the client takes it: at most one piece in a millisecond,
+// so that a large answer does not hold up the loop.
+struct http_body {
+    // Appends the next piece to `out` (nothing: it is still at work), and returns false with the
+    // last one. When `out` overflows the connection is cut.
+    bool (*next)(struct http_body *body, struct buf *out);
+    void (*free)(struct http_body *body); // called once, at the end or when the client is gone
+};
+// Takes `body`. Sent in chunks; to a client of HTTP/1.0 up to the end of the connection.
+void http_reply_stream(struct http_exchange *exchange, int status, const char *content_type,
+                       const char *encoding, struct http_body *body);
 // The value of key in "a=b&c=d"; false when it is not there. Percent-encoding is not decoded.
 bool http_query_get(struct slice query, const char *key, struct slice *ret_value);

@@ -73,6 +73,17 @@ static void test_answers(void **state) {
         {"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhello", -1, ""},
         {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", -1, ""},
         {"HTTP/1.1 xyz\r\n\r\n", -1, ""},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+         "chunked\r\n\r\n3\r\nhel\r\n00002\r\nlo\r\n0\r\n\r\n",
+         200, "hello"},
+        {"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\nA\r\n0123456789\r\n0\r\n\r\n", 200,
+         "0123456789"},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200, ""},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n", -1, ""}, // cut
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhello\r\n0\r\n\r\n", -1, ""},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n0\r\n\r\n", -1, ""},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", -1, ""},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhel", -1, ""},
         {"SSH-2.0\r\n\r\n", -1, ""},
         {"", -1, ""},
     };

@@ -13,7 +13,11 @@
 #include "common/rt/uring.h"
 #include "tests/unit/base/unit.h"
 
-enum { BIG = 24 * 1024 * 1024 + 17 }; // more than sockets hold
+enum {
+    BIG = 24 * 1024 * 1024 + 17, // more than sockets hold
+    PIECE = 100000,
+    PIECES = 400, // more than sockets hold, too
+};
 
 struct bed {
     struct blk_pool pool;
@@ -23,8 +27,49 @@ struct bed {
     struct addr addr;
     struct http_exchange *held; // a request that is answered later
     int n_requests;
+    int n_made, n_bodies; // pieces of all bodies; bodies that are alive
     bool is_closed;
 };
+
+struct pieces {
+    struct http_body body;
+    struct bed *bed;
+    int n, max;
+    size_t size; // of each
+    bool is_broken;
+};
+
+// Every third one is empty: it is still at work.
+static bool next_piece(struct http_body *body, struct buf *out) {
+    struct pieces *pieces = CONTAINER_OF(body, struct pieces, body);
+    pieces->bed->n_made++;
+    pieces->n++;
+    if (pieces->is_broken && pieces->n == 3) {
+        out->is_overflowed = true;
+    } else if (pieces->n % 3 != 0) {
+        memset(buf_reserve(out, pieces->size), 'a' + pieces->n % 26, pieces->size);
+        buf_commit(out, pieces->size);
+    }
+    return pieces->n < pieces->max;
+}
+
+static void free_pieces(struct http_body *body) {
+    struct pieces *pieces = CONTAINER_OF(body, struct pieces, body);
+    pieces->bed->n_bodies--;
+    free(pieces);
+}
+
+static void reply_pieces(struct bed *bed, struct http_exchange *exchange, int max, size_t size,
+                         bool is_broken) {
+    struct pieces *pieces = xcalloc(1, sizeof(*pieces));
+    *pieces = (struct pieces){.body = {next_piece, free_pieces},
+                              .bed = bed,
+                              .max = max,
+                              .size = size,
+                              .is_broken = is_broken};
+    bed->n_bodies++;
+    http_reply_stream(exchange, 200, "text/plain", NULL, &pieces->body);
+}
 
 static void handle(void *arg, struct http_exchange *exchange, const struct http_query *query) {
     struct bed *bed = arg;
@@ -39,6 +84,12 @@ static void handle(void *arg, struct http_exchange *exchange, const struct http_
         http_reply_buf(exchange, 200, "text/plain", "gzip", &body);
         assert_int_equal(body.len, 0);
         buf_fini(&body);
+    } else if (slice_eq_str(query->path, "/pieces")) {
+        reply_pieces(bed, exchange, 4, 2, false);
+    } else if (slice_eq_str(query->path, "/broken")) {
+        reply_pieces(bed, exchange, 4, 2, true);
+    } else if (slice_eq_str(query->path, "/long")) {
+        reply_pieces(bed, exchange, PIECES, PIECE, false);
     } else if (slice_eq_str(query->path, "/echo")) {
         struct buf text;
         buf_init(&text, 65536);
@@ -146,6 +197,11 @@ static const struct {
     {"GET /echo HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n", "Connection: close\r\n"},
     {"GET /echo HTTP/1.1\r\nConnection: CLOSE\r\n\r\n", "HTTP/1.1 200 OK\r\n",
      "Connection: close\r\n"},
+    {"GET /pieces HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n",
+     "Transfer-Encoding: chunked\r\n\r\n2\r\nbb\r\n2\r\ncc\r\n2\r\nee\r\n0\r\n\r\n"},
+    {"GET /pieces HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n", "Connection: close\r\n\r\nbbccee"},
+    {"HEAD /pieces HTTP/1.1\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\n",
+     "chunked\r\nConnection: close\r\n\r\n"},
     {"GET echo HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", NULL},
     {"GET /echo HTTP/3\r\n\r\n", "HTTP/1.1 400 ", NULL},
     {"GET /echo HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1 400 ", NULL},
@@ -189,6 +245,56 @@ static void test_byte_by_byte(void **state) {
         close(fd);
     }
     turns(bed, 5);
+}
+
+static void test_pieces(void **state) {
+    struct bed *bed = *state;
+    // The next request is answered behind the last piece.
+    char *answer = ask(bed, "GET /pieces HTTP/1.1\r\n\r\n"
+                            "GET /pieces HTTP/1.1\r\nConnection: close\r\n\r\n"
+                            "GET /echo HTTP/1.1\r\n\r\n");
+    const char *first = strstr(answer, "0\r\n\r\nHTTP/1.1 200 OK\r\n");
+    assert_non_null(first);
+    assert_non_null(strstr(first + 5, "ee\r\n0\r\n\r\n"));
+    assert_null(strstr(answer, "GET"));
+    free(answer);
+    // What goes wrong in the middle is not whole for the client.
+    answer = ask(bed, "GET /broken HTTP/1.1\r\n\r\n");
+    assert_null(strstr(answer, "0\r\n\r\n"));
+    free(answer);
+    assert_int_equal(bed->n_bodies, 0);
+}
+
+static void test_pieces_at_the_clients_pace(void **state) {
+    struct bed *bed = *state;
+    static const char request[] = "GET /long HTTP/1.1\r\nConnection: close\r\n\r\n";
+    int fd = dial(bed);
+    bed->n_made = 0;
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    for (int last = -1; last != bed->n_made;) { // nobody reads: it stops by itself
+        last = bed->n_made;
+        turns(bed, 100);
+    }
+    assert_in_range(bed->n_made, 1, PIECES - 1);
+    size_t len = 0;
+    char *answer = read_answer(bed, fd, &len);
+    assert_int_equal(bed->n_made, PIECES);
+    assert_int_equal(bed->n_bodies, 0);
+    size_t n_full = PIECES - PIECES / 3;
+    char *body = strstr(answer, "\r\n\r\n") + 4;
+    assert_int_equal(len - (size_t)(body - answer), n_full * (PIECE + strlen("186a0\r\n\r\n")) + 5);
+    free(answer);
+    close(fd);
+    // A client that leaves: the body goes with it.
+    fd = dial(bed);
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    turns(bed, 30);
+    assert_int_equal(bed->n_bodies, 1);
+    struct linger hard = {.l_onoff = 1};
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)), 0);
+    close(fd);
+    turns(bed, 50);
+    assert_int_equal(bed->n_bodies, 0);
 }
 
 static void test_pipeline(void **state) {
@@ -391,6 +497,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_requests, setup, teardown),
         cmocka_unit_test_setup_teardown(test_byte_by_byte, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pipeline, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pieces, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pieces_at_the_clients_pace, setup, teardown),
         cmocka_unit_test_setup_teardown(test_head_too_large, setup, teardown),
         cmocka_unit_test_setup_teardown(test_big_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_client_leaves, setup, teardown),
