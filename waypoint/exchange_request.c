@@ -240,7 +240,9 @@ void exchange_begin(struct exchange *ex, const struct http_head *head, bool end)
         exchange_reply_kind(ex, L7_REPLY_LOW_VERSION);
         return;
     }
-    if (ex->is_upgrade && !slice_eq(ex->received.protocol, SLICE_LIT("websocket"))) {
+    bool is_connect = slice_eq(ex->received.method, SLICE_LIT("CONNECT"));
+    if (is_connect ||
+        (ex->is_upgrade && !slice_eq(ex->received.protocol, SLICE_LIT("websocket")))) {
         exchange_reply_kind(ex, L7_REPLY_UPGRADE_FAILED);
         return;
     }

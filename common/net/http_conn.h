@@ -93,7 +93,7 @@ struct http_conn_config {
     struct h2_config h2;
     struct h1_config h1;
 };
-// Defaults of a proxy: 60 KiB of head, 100 fields (l7-behaviour 3.4), 100 streams.
+// Defaults of a proxy: 60 KiB of head, 100 fields, 200 streams.
 void http_conn_config_init(struct http_conn_config *config, bool is_server);
 
 struct http_conn {
