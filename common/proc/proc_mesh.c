@@ -21,7 +21,9 @@ static void log_news(struct proc_mesh *mesh) {
             log_warn(mesh->params.scope, "configuration", LOG_STR("problem", text));
         } else {
             log_error(mesh->params.scope,
-                      "configuration rejected, the last good state stays in force",
+                      mesh->has_loaded
+                          ? "configuration rejected, the last good state stays in force"
+                          : "configuration rejected: it is as if it were not there",
                       LOG_STR("problem", text));
         }
         free(text);
@@ -142,6 +144,7 @@ int proc_mesh_load(struct proc_mesh *mesh, const char *path) {
     }
     watch_init(&mesh->watch, mesh->params.loop, source_file_fd(mesh->source), POLLIN, on_source);
     apply(mesh, source_file_load(mesh->source));
+    mesh->has_loaded = true;
     return 0;
 }
 

@@ -32,6 +32,7 @@ struct proc_mesh {
     struct dns_client *dns; // NULL while no endpoint is a host name
     struct watch watch;
     struct metric_series *reloads[2]; // config_reload_total: all well, some rejected
+    bool has_loaded; // once: what is broken may have a last good state
 };
 
 // snapshot_init() must have been called.

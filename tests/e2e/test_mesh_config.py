@@ -212,6 +212,23 @@ def test_broken_yaml_keeps_the_last_good_state(mesh):
             mesh.delete("Service", "unrelated")
 
 
+def test_broken_document_at_start(make_mesh):
+    """There is no last good version of it yet: ztun goes without, says so and names it."""
+    def objects(m):
+        m.pod("client", 1)
+        (m.config / "bad.yaml").write_text("apiVersion: security.istio.io/v1\n"
+                                           "kind: AuthorizationPolicy\n"
+                                           "metadata: {name: bad, namespace: demo}\n"
+                                           "spec: {action: DENYY}\n")
+
+    mesh = make_mesh(objects)
+    for node in mesh.nodes.values():
+        line = node.log(level="error")[0]
+        assert "as if it were not there" in line["message"], line
+        assert "bad.yaml:4:" in line["problem"] and "did you mean `DENY`" in line["problem"], line
+        assert "bad.yaml" in node.get("/status")[1]
+
+
 def test_no_rules_in_a_deny_policy_is_an_error(mesh):
     """As Istio's validation: it would be a policy without any effect."""
     mark = mesh.nodes[2].mark()
