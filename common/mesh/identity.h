@@ -6,8 +6,8 @@
 //
 // Thread: control. Time is an argument: `mono` for back-off, `wall` for validity. The caller ticks
 // at the deadline that a tick returns (at most a minute away, so that a clock that is set is
-// noticed), after identity_manager_want(), and when an answer of the CA came between ticks (on_event
-// tells).
+// noticed), after identity_manager_want(), and when an answer of the CA came between ticks
+// (on_event tells).
 //
 // While a renewal fails, the certificate stays in use until it expires; then its identity is FAILED
 // with the reason, until the CA answers again: retries come after 0.5 to 1 s, doubling, +-20 %, to
