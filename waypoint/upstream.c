@@ -155,7 +155,8 @@ static struct upstream *upstream_new(struct upstreams *all, uint64_t hash,
 
 // Connections that the new view has no use for finish what they carry.
 static void replace_view(struct upstream *up, struct upstream_view *view) {
-    bool is_other_policy = up->view != NULL && up->view->settings != view->settings;
+    bool is_other_policy =
+        up->view != NULL && !l7_settings_same_connections(up->view->settings, view->settings);
     upstream_view_unref(up->view);
     up->view = view;
     HMAP_EACH_SAFE(pos, &up->pools) {

@@ -141,6 +141,9 @@ struct l7_policy;
 // service has no such subset (503, NC). `policy` NULL: the defaults, and no subset.
 const struct l7_settings *l7_policy_find(const struct l7_policy *policy, const char *subset,
                                          uint16_t port, const struct l7_subset **ret_subset);
+// A connection that was made under one of them may serve the other: nothing differs of what it is
+// made of, or what bounds its life. (A policy is made anew when an endpoint changes.)
+bool l7_settings_same_connections(const struct l7_settings *a, const struct l7_settings *b);
 // Its subsets, for dumps.
 size_t l7_policy_subsets(const struct l7_policy *policy, const struct l7_subset **ret_subsets);
 // The objects that it was made of, in the order in which they count.
