@@ -90,7 +90,7 @@ struct exchange {
     bool is_reused; // its connection has carried others
     uint8_t n_replays; // tries that only made up for a connection that had ended
     bool is_h2_up; // upgrades: the version that the try's connection speaks
-    char websocket_key[WEBSOCKET_KEY_LEN]; // ours, to a server of HTTP/1.1
+    char websocket_key[WEBSOCKET_KEY_LEN]; // between versions, to a server of HTTP/1.1
     struct timer timer; // fault delay, back-off
     struct timer deadline; // of the whole exchange
     struct timer try_deadline;

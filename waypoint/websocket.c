@@ -60,13 +60,16 @@ bool websocket_request(struct exchange *ex, const struct http_conn *conn) {
             exchange_reply_kind(ex, L7_REPLY_BAD_REQUEST); // RFC 6455 4.2.1
             return false;
         }
-        l7_fields_remove(&ex->fields, KEY);
+        return true;
+    }
+    if (websocket_key_is_valid(client_key(ex))) {
+        memcpy(ex->websocket_key, client_key(ex).ptr, WEBSOCKET_KEY_LEN);
     } else {
         uint8_t random[16];
         rand_bytes(&ex->http->worker->rand, random, sizeof(random));
         websocket_key(random, ex->websocket_key);
-        l7_fields_set(&ex->fields, KEY, slice_make(ex->websocket_key, WEBSOCKET_KEY_LEN));
     }
+    l7_fields_set(&ex->fields, KEY, slice_make(ex->websocket_key, WEBSOCKET_KEY_LEN));
     ex->request.fields = ex->fields.items;
     ex->request.n_fields = ex->fields.n;
     return true;
@@ -91,8 +94,8 @@ void websocket_response(const struct exchange *ex, const struct http_head *head,
     if (head->status != 101 || ex->is_h2_up == is_h2_down(ex)) {
         return;
     }
-    if (is_h2_down(ex)) {
-        l7_fields_remove(fields, PROOF);
+    if (!websocket_key_is_valid(client_key(ex))) {
+        l7_fields_remove(fields, PROOF); // it asked for none
         return;
     }
     char proof[WEBSOCKET_PROOF_LEN];

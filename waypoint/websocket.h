@@ -2,8 +2,10 @@
 //
 // WebSockets between versions of HTTP. The handshake of HTTP/1.1 (RFC 6455 4) proves with a key
 // that the server has understood; that of HTTP/2 (RFC 8441 5) needs none. Between equal versions
-// the handshake is the ends' own and passes untouched; between different ones the side of HTTP/1.1
-// has the waypoint as its peer: it makes the key and checks the proof, or gives the proof.
+// the handshake is the ends' own and passes untouched. Between different ones a client that has
+// sent a key gets the proof, whatever the server says; a server of HTTP/1.1 gets the client's key,
+// or one that is made here, and its proof is checked. Towards HTTP/2 a key is passed on: it means
+// nothing there, but there may be a proxy that needs it for HTTP/1.1 behind it.
 //
 // Thread: the worker's.
 #pragma once

@@ -310,7 +310,7 @@ print(ws.close_code)
 """).splitlines() == ["chat", "hello", "True", "1000"]
 
 
-def test_websocket_from_http1_to_http2_has_no_key(lab):
+def test_websocket_from_http1_to_http2(lab):
     scope = json.loads(run(lab, "ws", """
 async with connect("ws://asgi.m/", extra_headers={"origin": "http://o"}) as ws:
     await ws.send("scope")
@@ -318,7 +318,7 @@ async with connect("ws://asgi.m/", extra_headers={"origin": "http://o"}) as ws:
 """))
     fields = dict(scope["fields"])
     assert scope["version"] == "2" and fields["origin"] == "http://o"
-    assert fields["sec-websocket-version"] == "13" and "sec-websocket-key" not in fields
+    assert fields["sec-websocket-version"] == "13" and "upgrade" not in fields
 
 
 @pytest.mark.main
@@ -384,15 +384,17 @@ def test_websocket_that_cannot_be(lab):
 
 
 @pytest.mark.parametrize("proof,status", [("none", "502"), ("wrong", "502"), ("right", "200")])
-def test_websocket_proof_is_checked(lab, net, proof, status):
-    """Towards HTTP/1.1 the key is ours."""
+@pytest.mark.parametrize("has_key", [False, True])
+def test_websocket_proof_is_checked(lab, net, proof, status, has_key):
+    """From HTTP/2 to HTTP/1.1: with the key of the client, if it has one, else ours."""
+    sent = "bWluZSBpcyBoYW5kbWFkZQ=="
     import base64
     import hashlib
 
     def serve(conn):
         head = exchange(conn, b"", b"\r\n\r\n").decode()
         key = re.search(r"sec-websocket-key: (\S+)", head, re.I)[1]
-        assert len(base64.b64decode(key)) == 16
+        assert len(base64.b64decode(key)) == 16 and (key == sent) == has_key
         good = base64.b64encode(hashlib.sha1(
             f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()
         line = {"none": "", "wrong": "Sec-WebSocket-Accept: " + good[::-1] + "\r\n",
@@ -402,10 +404,13 @@ def test_websocket_proof_is_checked(lab, net, proof, status):
         read_all(conn)
 
     with net.serve("raw", 8080, serve):
-        assert run(lab, "ws_h2", """
-print(WebSocket("raw.m", "/", fields=[("sec-websocket-key", "bWluZSBpcyBpZ25vcmVkIQ==")])
-      .head()[":status"])
-""") == status
+        fields = [("sec-websocket-key", sent)] if has_key else []
+        status_got, has_proof = run(lab, "ws_h2", f"""
+head = WebSocket("raw.m", "/", fields={fields}).head()
+print(head[":status"], "sec-websocket-accept" in head)
+""").split()
+    assert status_got == status
+    assert has_proof == str(has_key and status == "200")
 
 
 def test_other_upgrades(lab):
