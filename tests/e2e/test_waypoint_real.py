@@ -81,8 +81,8 @@ def sound(lab):
     assert all(p["restarts"] == 0 for p in waypoints(lab))
 
 
-def curl(lab, url, *args):
-    done = lab.exec("m/client", "curl", "-sS", "-i", "-m", "20", *args, url, timeout=30)
+def curl(lab, url, *args, where="m/client"):
+    done = lab.exec(where, "curl", "-sS", "-i", "-m", "20", *args, url, timeout=30)
     return Reply(done.out, done.code)
 
 
@@ -95,12 +95,12 @@ PRELUDES = {
 }
 
 
-def run(lab, kind, code):
-    """Python in the client's pod; what it prints."""
+def run(lab, kind, code, where="m/client"):
+    """Python in a pod of the client's; what it prints."""
     if kind == "ws":
         lines = "".join(f"    {line}\n" for line in code.strip().splitlines())
         code = f"async def main():\n{lines}asyncio.run(asyncio.wait_for(main(), 20))\n"
-    done = lab.exec("m/client", PYTHON, "-B", "-c", PRELUDES[kind] + code, timeout=40)
+    done = lab.exec(where, PYTHON, "-B", "-c", PRELUDES[kind] + code, timeout=40)
     assert done.ok, done
     return done.out.strip()
 
