@@ -16,6 +16,12 @@
 #include "common/base/check.h"
 #include "common/base/rand.h"
 
+#ifdef ZTUN_SANITIZED
+#define SIM_EXIT exit // what is leaked is told
+#else
+#define SIM_EXIT _exit
+#endif
+
 // ---- determinism --------------------------------------------------------------------------------
 
 // Keys, nonces, serial numbers and hash secrets are random, and the length of an ECDSA signature
@@ -92,7 +98,7 @@ static bool run_child(const struct sim_program *program, uint64_t seed, bool tra
         rand_seed(&os_rand, seed);
         program->run(seed, trace);
         (void)fflush(NULL);
-        _exit(0);
+        SIM_EXIT(0);
     }
     int status = 0;
     CHECK(waitpid(pid, &status, 0) == pid);

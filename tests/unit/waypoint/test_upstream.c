@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+#include "waypoint/http_worker.h"
+
 static const char *policy(const char *fields) {
     static char text[1024];
     snprintf(
@@ -115,23 +117,37 @@ static void test_reuse(void **state) {
     }
 }
 
+// Pod `i` of "web", ready or not.
+static const char *pod(uint32_t i, bool is_ready) {
+    static char text[512];
+    snprintf(text, sizeof(text),
+             "apiVersion: v1\nkind: Pod\nmetadata: {name: web-%u, namespace: shop, labels: {app: "
+             "web}}\nspec: {nodeName: n1, containers: [{name: a}]}\n"
+             "status: {phase: Running, podIP: 10.1.0.%u, conditions: [{type: Ready, status: '%s'}]}"
+             "\n",
+             i, i + 1, is_ready ? "True" : "False");
+    return text;
+}
+
 // Requests that wait when the policy changes have their connection at once all the same.
 static void test_change_while_dialling(void **state) {
     struct talk talk;
-    talk_open(&talk, 1, 1, false, policy("connectionPool: {http: {maxRetries: 5}}"));
+    talk_open(&talk, 1, 2, false, policy("connectionPool: {http: {idleTimeout: 5s}}"));
+    fake_set_quiet(talk.bed.net, false); // a connect takes some turns
     struct talk_client *client = talk_client(&talk, 0);
     talk_get(client, "/");
-    (void)wbed_turn(&talk.bed); // the request may have to arrive first
-    uint64_t start = talk_now_ms(&talk);
-    for (int i = 0; i < 20; i++) {
-        char fields[128];
-        snprintf(fields, sizeof(fields), "connectionPool: {http: {maxRetries: %d}}", 6 + i);
-        talk_rules(&talk, policy(fields));
+    const struct upstreams *upstreams = &talk.bed.workers[0]->http->upstreams;
+    while (upstreams->n_conns == 0) {
         (void)wbed_turn(&talk.bed);
-        fake_skip(talk.bed.net, NS_PER_MS / 20);
+        fake_skip(talk.bed.net, NS_PER_MS / 10);
     }
+    char rules[2048];
+    snprintf(rules, sizeof(rules), "%s---\n%s", policy("connectionPool: {http: {idleTimeout: 6s}}"),
+             pod(1, false));
+    talk_rules(&talk, rules);
+    uint64_t start = talk_now_ms(&talk);
     assert_int_equal(talk_wait(client, 1), 200);
-    assert_true(talk_now_ms(&talk) - start < 50);
+    assert_true(talk_now_ms(&talk) - start < 60);
     talk_close(&talk);
 }
 
@@ -148,11 +164,7 @@ static void test_endpoint_leaves(void **state) {
     talk_run(&talk, 10);
     uint32_t n_before = talk.hosts[0].n_requests;
     assert_true(n_before > 0);
-    talk_rules(&talk,
-               "apiVersion: v1\nkind: Pod\nmetadata: {name: web-0, namespace: shop, labels: "
-               "{app: web}}\nspec: {nodeName: n1, containers: [{name: a}]}\n"
-               "status: {phase: Running, podIP: 10.1.0.1, conditions: [{type: Ready, status: "
-               "'False'}]}\n");
+    talk_rules(&talk, pod(0, false));
     for (int i = 0; i < 8; i++) {
         assert_int_equal(talk_wait(clients[i], 1), 200);
     }
@@ -161,6 +173,24 @@ static void test_endpoint_leaves(void **state) {
     }
     assert_int_equal(talk.hosts[0].n_requests, n_before);
     assert_int_equal(talk.hosts[0].n_open, 0); // not kept for anybody
+    talk_close(&talk);
+}
+
+// Endpoints come and go; connections to the others stay, under a policy too.
+static void test_others_stay(void **state) {
+    struct talk talk;
+    talk_open(&talk, 1, 3, false, policy("loadBalancer: {simple: ROUND_ROBIN}"));
+    for (int i = 0; i < 12; i++) {
+        talk_rules(&talk, pod(2, i % 2 == 0));
+        assert_int_equal(talk_once(&talk, 0, "/"), 200);
+    }
+    assert_in_range(talk.hosts[0].n_requests, 2, 8);
+    assert_int_equal(talk.hosts[0].n_opened, 1);
+    assert_int_equal(talk.hosts[1].n_opened, 1);
+    talk_rules(&talk, policy("connectionPool: {http: {maxRequestsPerConnection: 50}}"));
+    assert_int_equal(talk_once(&talk, 0, "/"), 200); // another kind of connection
+    talk_run(&talk, 50);
+    assert_int_equal(talk.hosts[0].n_open + talk.hosts[1].n_open + talk.hosts[2].n_open, 1);
     talk_close(&talk);
 }
 
@@ -223,13 +253,10 @@ static void test_ejection(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_max_connections),
-        cmocka_unit_test(test_max_pending),
-        cmocka_unit_test(test_max_requests),
-        cmocka_unit_test(test_reuse),
-        cmocka_unit_test(test_change_while_dialling),
-        cmocka_unit_test(test_endpoint_leaves),
-        cmocka_unit_test(test_ejection),
+        cmocka_unit_test(test_max_connections),       cmocka_unit_test(test_max_pending),
+        cmocka_unit_test(test_max_requests),          cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_change_while_dialling), cmocka_unit_test(test_endpoint_leaves),
+        cmocka_unit_test(test_others_stay),           cmocka_unit_test(test_ejection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -263,13 +263,14 @@ void talk_rules(struct talk *talk, const char *rules) {
 
 void talk_open(struct talk *talk, uint32_t n_workers, uint32_t n_hosts, bool has_shadow,
                const char *rules) {
-    struct fake_options options = {.seed = 7};
+    struct fake_options options = {.seed = 7, .delay = 1000};
     struct buf yaml;
     buf_init(&yaml, SIZE_MAX);
     assert_true(log_filter_set(SLICE_LIT("off"), &yaml)); // failures are what the tests make
     *talk = (struct talk){.n_hosts = n_hosts};
     wbed_init(&talk->bed, &options, n_workers);
     wbed_open(&talk->bed, 7);
+    fake_set_quiet(talk->bed.net, true);
     for (int i = 0; i < TALK_CONNS; i++) {
         talk->conns[i].fd = -1;
     }
