@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from lablib import stays, wait_until
+from lablib import SANITIZED, stays, wait_until
 from mesh.fixtures import make_mesh, module_mesh, shown  # noqa: F401
 from mesh.h2 import Ended, hbone, tls
 from mesh.pki import Authority
@@ -540,6 +540,36 @@ def test_ztunnel_shutdown(make_mesh):
         conn.close()
     line = [x for x in two.access(mark, direction="inbound") if "drain" in x.get("error", "")]
     assert line and line[0]["bytes_recv"] > 0, two.log_tail()
+
+
+def test_quitquitquit(make_mesh):
+    """The admin page drains as a signal does; only POST."""
+    mesh = make_mesh(lambda m: (m.pod("client", 1), m.pod("server", 2, port=8080)), "--drain=1s")
+    two = mesh.nodes[2]
+    with mesh.serve("server", 8080, echo):
+        conn = live_flow(mesh)
+        assert two.get("/quitquitquit")[0] == 405
+        conn.sendall(b"on")
+        assert read_exactly(conn, 2) == b"on"
+        assert two.http("POST", "/quitquitquit")[0] == 200
+        assert two.process.wait(5) == 0
+        assert ended(conn) == "reset"
+        conn.close()
+    assert two.log(message="draining")
+
+
+def test_heap_profile(make_mesh):
+    """Where the allocator has profiling a profile, else a page that says what is missing."""
+    mesh = make_mesh(start=False)
+    one = mesh.nodes[1]
+    one.start()
+    status, text = one.get("/debug/pprof/heap")
+    assert status != 200 and "MALLOC_CONF" in text or SANITIZED, (status, text)
+    one.end()
+    one.env = {"MALLOC_CONF": "prof:true,prof_active:true"}
+    one.start()
+    status, text = one.get("/debug/pprof/heap")
+    assert (status == 200 and text.startswith("heap_v2/")) or "profil" in text, (status, text)
 
 
 def test_second_signal_ends_at_once(make_mesh):
