@@ -71,10 +71,14 @@ static int by_id(const void *a, const void *b) {
     return (x->id > y->id) - (x->id < y->id);
 }
 
-static void put_conns(struct json_out *out, struct wconn_list *list) {
+static void sort_conns(struct wconn_list *list) {
     if (list->n_items > 0) {
         qsort(list->items, list->n_items, sizeof(*list->items), by_id);
     }
+}
+
+static void put_conns(struct json_out *out, struct wconn_list *list) {
+    sort_conns(list);
     json_out_kv_array(out, "connections");
     for (size_t i = 0; i < list->n_items; i++) {
         put_conn(out, &list->items[i]);
@@ -108,6 +112,7 @@ static void put_config(struct json_out *out, const struct waypoint_config *confi
     json_out_kv_str(out, "configPath", config->config_path);
     json_out_kv_str(out, "caDir", config->ca_dir);
     json_out_kv_str(out, "crlPath", config->crl_path);
+    json_out_kv_str(out, "stateDir", config->state_dir);
     json_out_kv_str(out, "logFilter", config->log_filter);
     json_out_kv_str(out, "logFormat", config->log_format);
     json_out_kv_str(out, "trustDomain", config->trust_domain);
@@ -187,57 +192,151 @@ static void answer_conns(struct gather *gather) {
     proc_admin_reply(gather->exchange, gather->query, 200, "application/json", &body);
 }
 
-static void put_l7(struct json_out *out, const struct control *control) {
-    struct admin_l7 *dump =
-        admin_l7_new(&control->waypoint->config, snapshot_current(), control->is_listening);
-    while (admin_l7_step(dump, out)) {
+// ---- dumps, in steps ---------------------------------------------------------------------------
+
+enum part { GATEWAY, WORKLOADS, SERVICES, POLICIES, SETTINGS, CERTIFICATES, CONNECTIONS, L7, DONE };
+
+// A dump under way: the snapshot and the connections of its beginning.
+struct dump {
+    const struct control *control;
+    struct proc_dump_list *workloads, *services, *policies, *certs;
+    struct wconn_list conns;
+    size_t at_conn;
+    struct admin_l7 *l7;
+    uint8_t part; // enum part
+    bool has_begun; // the part's key is written
+    bool is_l7_only;
+};
+
+static void dump_free(void *arg) {
+    struct dump *dump = arg;
+    proc_dump_list_free(dump->workloads);
+    proc_dump_list_free(dump->services);
+    proc_dump_list_free(dump->policies);
+    proc_dump_list_free(dump->certs);
+    wconn_list_fini(&dump->conns);
+    admin_l7_free(dump->l7);
+    free(dump);
+}
+
+static void put_settings(struct json_out *out, const struct waypoint_config *config) {
+    json_out_kv_object(out, "version");
+    json_out_kv_str(out, "version", ZTUN_VERSION);
+    json_out_kv_str(out, "gitRevision", ZTUN_VERSION_GIT);
+    json_out_end(out);
+    put_config(out, config);
+}
+
+static bool step_conns(struct dump *dump, struct json_out *out) {
+    enum { STEP = 64 };
+    size_t end = MIN(dump->at_conn + STEP, dump->conns.n_items);
+    if (dump->at_conn == 0) {
+        json_out_kv_array(out, "connections");
     }
-    admin_l7_free(dump);
+    for (; dump->at_conn < end; dump->at_conn++) {
+        put_conn(out, &dump->conns.items[dump->at_conn]);
+    }
+    if (end < dump->conns.n_items) {
+        return true;
+    }
+    json_out_end(out);
+    json_out_kv_u64(out, "connectionsNotShown", dump->conns.n_skipped);
+    return false;
+}
+
+static bool step_l7(struct dump *dump, struct json_out *out) {
+    if (admin_l7_step(dump->l7, out)) {
+        return true;
+    }
+    json_out_end(out);
+    return false;
+}
+
+static bool step_part(struct dump *dump, struct json_out *out) {
+    switch ((enum part)dump->part) {
+    case GATEWAY:
+        put_gateway(out, &dump->control->waypoint->config, snapshot_current());
+        return false;
+    case WORKLOADS:
+        return proc_dump_list_step(dump->workloads, out);
+    case SERVICES:
+        return proc_dump_list_step(dump->services, out);
+    case POLICIES:
+        return proc_dump_list_step(dump->policies, out);
+    case SETTINGS:
+        put_settings(out, &dump->control->waypoint->config);
+        return false;
+    case CERTIFICATES:
+        return proc_dump_list_step(dump->certs, out);
+    case CONNECTIONS:
+        return step_conns(dump, out);
+    case L7:
+        return step_l7(dump, out);
+    case DONE:
+        break;
+    }
+    return false;
+}
+
+static bool dump_step(void *arg, struct json_out *out) {
+    static const char *const keys[] = {[WORKLOADS] = "workloads",
+                                       [SERVICES] = "services",
+                                       [POLICIES] = "policies",
+                                       [CERTIFICATES] = "certificates",
+                                       [L7] = "l7",
+                                       [DONE] = NULL};
+    struct dump *dump = arg;
+    if (!dump->has_begun) {
+        if (dump->part == GATEWAY) {
+            json_out_begin_object(out);
+        }
+        if (keys[dump->part] != NULL) {
+            json_out_key(out, slice_str(keys[dump->part]));
+        }
+        if (dump->part == L7) {
+            json_out_begin_object(out);
+        }
+        dump->has_begun = true;
+    }
+    if (step_part(dump, out)) {
+        return true;
+    }
+    dump->has_begun = false;
+    dump->part = dump->is_l7_only && dump->part == GATEWAY ? L7 : dump->part + 1;
+    if (dump->part != DONE) {
+        return true;
+    }
+    json_out_end(out);
+    return false;
+}
+
+static const struct proc_admin_steps dump_steps = {.step = dump_step, .free = dump_free};
+
+static struct dump *dump_new(const struct control *control) {
+    struct dump *dump = xcalloc(1, sizeof(*dump));
+    dump->control = control;
+    dump->l7 = admin_l7_new(&control->waypoint->config, snapshot_current(), control->is_listening);
+    return dump;
 }
 
 static void answer_dump(struct gather *gather) {
-    const struct waypoint_config *config = &gather->control->waypoint->config;
     const struct snapshot *snap = snapshot_current();
-    struct json_out out;
-    struct buf body;
-    buf_init(&body, PROC_ADMIN_BODY_MAX);
-    proc_admin_json_init(&out, &body, gather->query);
-    json_out_begin_object(&out);
-    put_gateway(&out, config, snap);
-    json_out_key(&out, SLICE_LIT("workloads"));
-    proc_dump_workloads(&out, snap);
-    json_out_key(&out, SLICE_LIT("services"));
-    proc_dump_services(&out, snap);
-    json_out_key(&out, SLICE_LIT("policies"));
-    proc_dump_policies(&out, snap);
-    json_out_kv_object(&out, "version");
-    json_out_kv_str(&out, "version", ZTUN_VERSION);
-    json_out_kv_str(&out, "gitRevision", ZTUN_VERSION_GIT);
-    json_out_end(&out);
-    put_config(&out, config);
-    json_out_key(&out, SLICE_LIT("certificates"));
-    proc_dump_certs(&out, snap);
-    put_conns(&out, &gather->list);
-    json_out_kv_object(&out, "l7");
-    put_l7(&out, gather->control);
-    json_out_end(&out);
-    json_out_end(&out);
-    proc_admin_reply(gather->exchange, gather->query, 200, "application/json", &body);
+    struct dump *dump = dump_new(gather->control);
+    dump->workloads = proc_dump_list_new(PROC_DUMP_WORKLOADS, snap);
+    dump->services = proc_dump_list_new(PROC_DUMP_SERVICES, snap);
+    dump->policies = proc_dump_list_new(PROC_DUMP_POLICIES, snap);
+    dump->certs = proc_dump_list_new(PROC_DUMP_CERTS, snap);
+    dump->conns = gather->list; // moves
+    wconn_list_init(&gather->list, 0);
+    sort_conns(&dump->conns);
+    proc_admin_reply_steps(gather->exchange, gather->query, &dump_steps, dump);
 }
 
 static void handle_l7(void *arg, struct http_exchange *exchange, const struct http_query *query) {
-    const struct control *control = arg;
-    struct json_out out;
-    struct buf body;
-    buf_init(&body, PROC_ADMIN_BODY_MAX);
-    proc_admin_json_init(&out, &body, query);
-    json_out_begin_object(&out);
-    put_gateway(&out, &control->waypoint->config, snapshot_current());
-    json_out_kv_object(&out, "l7");
-    put_l7(&out, control);
-    json_out_end(&out);
-    json_out_end(&out);
-    proc_admin_reply(exchange, query, 200, "application/json", &body);
+    struct dump *dump = dump_new(arg);
+    dump->is_l7_only = true;
+    wconn_list_init(&dump->conns, 0);
+    proc_admin_reply_steps(exchange, query, &dump_steps, dump);
 }
 
 static void handle_conns(void *arg, struct http_exchange *exchange,

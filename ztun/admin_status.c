@@ -46,18 +46,21 @@ const char *admin_pending_reason(const struct admin_pendings *pendings, const ch
     return found != NULL ? found->reason : NULL;
 }
 
+static bool is_local(void *arg, const void *leaf) {
+    return admin_is_local(leaf, arg);
+}
+
 static void put_pods(struct json_out *out, const struct control *control,
                      const struct snapshot *snap) {
     struct admin_pendings pendings;
     size_t n = 0;
-    struct workload **workloads = (struct workload **)proc_dump_sorted(&snap->workloads, &n);
+    char *node = xstrdup(control->ztun->config.node_name);
+    struct workload **workloads =
+        (struct workload **)proc_dump_sorted(&snap->workloads, is_local, node, &n);
     admin_pendings_get(control, &pendings);
     json_out_kv_array(out, "pods");
     for (size_t i = 0; i < n; i++) {
         const struct workload *workload = workloads[i];
-        if (!admin_is_local(workload, control->ztun->config.node_name)) {
-            continue;
-        }
         const char *reason = admin_pending_reason(&pendings, (const char *)workload->leaf.key.ptr);
         json_out_begin_object(out);
         json_out_kv_string(out, "uid", workload->leaf.key);
@@ -72,6 +75,7 @@ static void put_pods(struct json_out *out, const struct control *control,
         json_out_end(out);
     }
     json_out_end(out);
+    free(node);
     free(pendings.items);
     free(workloads);
 }

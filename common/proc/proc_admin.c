@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/net/http_gzip.h"
 #include "common/obs/log.h"
 #include "common/obs/prom.h"
@@ -15,6 +16,9 @@
 enum {
     RETRY_MS = 100,
     TELL_EVERY = 600, // tries: once a minute
+    // Of an answer in steps, what a turn of the loop does at most.
+    PIECE_MS = 1,
+    PIECE_BYTES = 256 * 1024,
 };
 
 void proc_admin_reply_text(struct http_exchange *exchange, int status, const char *text) {
@@ -40,6 +44,56 @@ void proc_admin_reply(struct http_exchange *exchange, const struct http_query *q
 void proc_admin_json_init(struct json_out *out, struct buf *body, const struct http_query *query) {
     struct slice ignored;
     json_out_init(out, body, http_query_get(query->query, "pretty", &ignored));
+}
+
+// ---- answers in steps --------------------------------------------------------------------------
+
+struct stepper {
+    struct http_body body;
+    const struct proc_admin_steps *steps;
+    void *arg;
+    struct json_out out;
+    struct buf text; // what the steps of this piece wrote
+    struct http_gzip_stream *gzip; // NULL: as it is
+};
+
+static bool next_piece(struct http_body *body, struct buf *out) {
+    struct stepper *stepper = CONTAINER_OF(body, struct stepper, body);
+    uint64_t end = clock_mono_ns() + PIECE_MS * NS_PER_MS;
+    bool has_more = true;
+    buf_clear(&stepper->text);
+    while (has_more && stepper->text.len < PIECE_BYTES && clock_mono_ns() < end) {
+        has_more = stepper->steps->step(stepper->arg, &stepper->out);
+    }
+    struct slice text = buf_slice(&stepper->text);
+    if (stepper->gzip == NULL) {
+        buf_append(out, text);
+    } else if (!http_gzip_stream_add(stepper->gzip, text, !has_more, out)) {
+        out->is_overflowed = true;
+    }
+    out->is_overflowed = out->is_overflowed || !buf_ok(&stepper->text);
+    return has_more;
+}
+
+static void free_stepper(struct http_body *body) {
+    struct stepper *stepper = CONTAINER_OF(body, struct stepper, body);
+    stepper->steps->free(stepper->arg);
+    http_gzip_stream_free(stepper->gzip);
+    buf_fini(&stepper->text);
+    free(stepper);
+}
+
+void proc_admin_reply_steps(struct http_exchange *exchange, const struct http_query *query,
+                            const struct proc_admin_steps *steps, void *arg) {
+    struct stepper *stepper = xcalloc(1, sizeof(*stepper));
+    bool is_zipped = http_accepts_gzip(query->accept_encoding);
+    stepper->body = (struct http_body){.next = next_piece, .free = free_stepper};
+    stepper->steps = steps;
+    stepper->arg = arg;
+    stepper->gzip = is_zipped ? http_gzip_stream_new() : NULL;
+    buf_init(&stepper->text, HTTP_SERVER_PIECE_MAX);
+    proc_admin_json_init(&stepper->out, &stepper->text, query);
+    http_reply_stream(exchange, 200, "application/json", is_zipped ? "gzip" : NULL, &stepper->body);
 }
 
 void proc_admin_dispatch(const struct proc_admin_page *pages, size_t n_pages, void *arg,

@@ -31,6 +31,15 @@ void proc_admin_reply_text(struct http_exchange *exchange, int status, const cha
 // Answers with `body`, gzipped when the client takes that; 500 when it overflowed. Ends `body`.
 void proc_admin_reply(struct http_exchange *exchange, const struct http_query *query, int status,
                       const char *content_type, struct buf *body);
+// A JSON body that is written in steps, in turns of the loop: each step does a bounded amount of
+// work, and returns false with the last one. `out` is the same in all of them. `free` is called
+// once, at the end or when the client is gone.
+struct proc_admin_steps {
+    bool (*step)(void *arg, struct json_out *out);
+    void (*free)(void *arg);
+};
+void proc_admin_reply_steps(struct http_exchange *exchange, const struct http_query *query,
+                            const struct proc_admin_steps *steps, void *arg);
 // A JSON body: `?pretty` in the query asks for line breaks.
 void proc_admin_json_init(struct json_out *out, struct buf *body, const struct http_query *query);
 

@@ -12,16 +12,27 @@
 struct mesh_builder;
 struct source_file;
 
-// Leaves of a table in the order of their keys: heap array of *ret_n, the caller's.
-void **proc_dump_sorted(const struct pmap *map, size_t *ret_n);
+// proc_dump_list.c: a table as one array value, in the order of keys. It is written in steps of
+// bounded work (but for the first one, which takes the table's pointers), the same `out` in all of
+// them; what is written is the snapshot of the beginning, which need not be current any more.
+enum proc_dump_kind {
+    PROC_DUMP_WORKLOADS,
+    PROC_DUMP_SERVICES,
+    PROC_DUMP_POLICIES,
+    PROC_DUMP_CERTS,
+};
+struct proc_dump_list;
+struct proc_dump_list *proc_dump_list_new(enum proc_dump_kind kind, const struct snapshot *snap);
+void proc_dump_list_free(struct proc_dump_list *list); // NULL ok
+// False: the array is whole.
+bool proc_dump_list_step(struct proc_dump_list *list, struct json_out *out);
 
-// proc_dump_mesh.c: each writes one array value.
-void proc_dump_workloads(struct json_out *out, const struct snapshot *snap);
-void proc_dump_services(struct json_out *out, const struct snapshot *snap);
-// proc_dump_policy.c
-void proc_dump_policies(struct json_out *out, const struct snapshot *snap);
-// proc_dump_certs.c: ztunnel's certificates; and, for /status, one object for each identity.
-void proc_dump_certs(struct json_out *out, const struct snapshot *snap);
+// Those leaves of a table that are wanted (`is_wanted` NULL: all) in the order of their keys, at
+// once: heap array of *ret_n, the caller's.
+void **proc_dump_sorted(const struct pmap *map, bool (*is_wanted)(void *arg, const void *leaf),
+                        void *arg, size_t *ret_n);
+
+// proc_dump_certs.c: for /status, one object for each identity.
 void proc_dump_identities(struct json_out *out, const struct snapshot *snap, int64_t now_wall_s);
 // proc_dump_status.c: members of an open object: "source"; "problems" and "waypointPolicies".
 void proc_dump_source(struct json_out *out, const struct source_file *source);

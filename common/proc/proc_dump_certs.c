@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "common/proc/proc_dump.h"
+#include "common/proc/proc_dump_priv.h"
 #include "common/tls/tls_cert.h"
 
 static void put_time(struct json_out *out, const char *key, int64_t unix_s) {
@@ -74,25 +74,19 @@ static void put_state(struct json_out *out, const struct identity *identity) {
     }
 }
 
-void proc_dump_certs(struct json_out *out, const struct snapshot *snap) {
-    size_t n = 0;
-    struct identity **identities = (struct identity **)proc_dump_sorted(&snap->identities, &n);
-    json_out_begin_array(out);
-    for (size_t i = 0; i < n; i++) {
-        json_out_begin_object(out);
-        json_out_kv_string(out, "identity", identities[i]->leaf.key);
-        put_state(out, identities[i]);
-        put_chain(out, "certChain", identities[i]->chain_pem);
-        put_chain(out, "rootCerts", identities[i]->roots_pem);
-        json_out_end(out);
-    }
+void proc_dump_cert(struct json_out *out, const struct identity *identity) {
+    json_out_begin_object(out);
+    json_out_kv_string(out, "identity", identity->leaf.key);
+    put_state(out, identity);
+    put_chain(out, "certChain", identity->chain_pem);
+    put_chain(out, "rootCerts", identity->roots_pem);
     json_out_end(out);
-    free(identities);
 }
 
 void proc_dump_identities(struct json_out *out, const struct snapshot *snap, int64_t now_wall_s) {
     size_t n = 0;
-    struct identity **identities = (struct identity **)proc_dump_sorted(&snap->identities, &n);
+    struct identity **identities =
+        (struct identity **)proc_dump_sorted(&snap->identities, NULL, NULL, &n);
     json_out_begin_array(out);
     for (size_t i = 0; i < n; i++) {
         struct tls_cert_info *infos = NULL;

@@ -4,38 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/proc/proc_dump.h"
-
-// ---- tables in order ---------------------------------------------------------------------------
-
-struct collect {
-    void **items;
-    size_t n;
-};
-
-static bool collect_leaf(void *arg, void *value) {
-    struct collect *collect = arg;
-    collect->items[collect->n++] = value;
-    return true;
-}
-
-static int compare_slices(struct slice a, struct slice b) {
-    int order = memcmp(a.ptr, b.ptr, MIN(a.len, b.len));
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
-static int by_key(const void *a, const void *b) {
-    const struct leaf *const *x = a, *const *y = b;
-    return compare_slices((*x)->key, (*y)->key);
-}
-
-void **proc_dump_sorted(const struct pmap *map, size_t *ret_n) {
-    struct collect collect = {.items = xcalloc(map->n_items + 1, sizeof(void *))};
-    pmap_each(map, collect_leaf, &collect);
-    qsort(collect.items, collect.n, sizeof(void *), by_key);
-    *ret_n = collect.n;
-    return collect.items;
-}
+#include "common/proc/proc_dump_priv.h"
 
 // ---- small values ------------------------------------------------------------------------------
 
@@ -83,39 +52,6 @@ static void put_waypoint(struct json_out *out, const char *waypoint, const char 
 
 // ---- workloads ---------------------------------------------------------------------------------
 
-// Which services a workload is an endpoint of: pairs in the order of workloads, then services.
-struct member {
-    const struct workload *workload;
-    const struct service *service;
-};
-
-static int by_workload(const void *a, const void *b) {
-    const struct member *x = a, *y = b;
-    int order = x->workload == y->workload
-                    ? 0
-                    : compare_slices(x->workload->leaf.key, y->workload->leaf.key);
-    return order != 0 ? order : compare_slices(x->service->leaf.key, y->service->leaf.key);
-}
-
-static struct member *list_members(const struct snapshot *snap, size_t *ret_n) {
-    size_t n_services = 0, n = 0, i;
-    struct service **services = (struct service **)proc_dump_sorted(&snap->services, &n_services);
-    for (i = 0; i < n_services; i++) {
-        n += services[i]->n_endpoints;
-    }
-    struct member *members = xcalloc(n + 1, sizeof(*members));
-    n = 0;
-    for (i = 0; i < n_services; i++) {
-        for (uint32_t k = 0; k < services[i]->n_endpoints; k++) {
-            members[n++] = (struct member){services[i]->endpoints[k].workload, services[i]};
-        }
-    }
-    free(services);
-    qsort(members, n, sizeof(*members), by_workload);
-    *ret_n = n;
-    return members;
-}
-
 static void put_locality(struct json_out *out, const struct locality *locality) {
     if (locality->region[0] == '\0' && locality->zone[0] == '\0') {
         return;
@@ -127,7 +63,7 @@ static void put_locality(struct json_out *out, const struct locality *locality) 
     json_out_end(out);
 }
 
-static void begin_workload(struct json_out *out, const struct workload *workload) {
+void proc_dump_workload_begin(struct json_out *out, const struct workload *workload) {
     json_out_begin_object(out);
     json_out_kv_array(out, "workloadIps");
     for (size_t i = 0; i < workload->n_ips; i++) {
@@ -157,33 +93,9 @@ static void begin_workload(struct json_out *out, const struct workload *workload
     put_locality(out, &workload->locality);
 }
 
-void proc_dump_workloads(struct json_out *out, const struct snapshot *snap) {
-    size_t n_workloads = 0, n_members = 0, at = 0;
-    struct workload **workloads =
-        (struct workload **)proc_dump_sorted(&snap->workloads, &n_workloads);
-    struct member *members = list_members(snap, &n_members);
-    json_out_begin_array(out);
-    for (size_t i = 0; i < n_workloads; i++) {
-        struct slice key = workloads[i]->leaf.key;
-        begin_workload(out, workloads[i]);
-        while (at < n_members && compare_slices(members[at].workload->leaf.key, key) < 0) {
-            at++;
-        }
-        json_out_kv_array(out, "services");
-        for (const struct service *last = NULL;
-             at < n_members && slice_eq(members[at].workload->leaf.key, key); at++) {
-            if (members[at].service != last) { // once, though both families are endpoints
-                json_out_string(out, members[at].service->leaf.key);
-            }
-            last = members[at].service;
-        }
-        json_out_end(out);
-        json_out_kv_u64(out, "capacity", workloads[i]->capacity);
-        json_out_end(out);
-    }
+void proc_dump_workload_end(struct json_out *out, const struct workload *workload) {
+    json_out_kv_u64(out, "capacity", workload->capacity);
     json_out_end(out);
-    free(members);
-    free(workloads);
 }
 
 // ---- services ----------------------------------------------------------------------------------
@@ -195,13 +107,8 @@ static void put_port(struct json_out *out, uint16_t port, uint16_t target) {
     json_out_u64(out, target);
 }
 
-static int by_endpoint_workload(const void *a, const void *b) {
-    const struct endpoint *const *x = a, *const *y = b;
-    return compare_slices((*x)->workload->leaf.key, (*y)->workload->leaf.key);
-}
-
-static void put_endpoint(struct json_out *out, const struct service *service,
-                         const struct endpoint *endpoint) {
+void proc_dump_service_endpoint(struct json_out *out, const struct service *service,
+                                const struct endpoint *endpoint) {
     json_out_key(out, endpoint->workload->leaf.key);
     json_out_begin_object(out);
     json_out_kv_string(out, "workloadUid", endpoint->workload->leaf.key);
@@ -214,23 +121,6 @@ static void put_endpoint(struct json_out *out, const struct service *service,
     json_out_end(out);
     json_out_kv_str(out, "status", endpoint->is_ready ? "Healthy" : "Unhealthy");
     json_out_end(out);
-}
-
-// A map by workload: a workload that is an endpoint twice (two families) is in it once.
-static void put_endpoints(struct json_out *out, const struct service *service) {
-    const struct endpoint **sorted = xcalloc(service->n_endpoints + 1, sizeof(*sorted));
-    for (uint32_t i = 0; i < service->n_endpoints; i++) {
-        sorted[i] = &service->endpoints[i];
-    }
-    qsort(sorted, service->n_endpoints, sizeof(*sorted), by_endpoint_workload);
-    json_out_kv_object(out, "endpoints");
-    for (uint32_t i = 0; i < service->n_endpoints; i++) {
-        if (i == 0 || by_endpoint_workload(&sorted[i - 1], &sorted[i]) != 0) {
-            put_endpoint(out, service, sorted[i]);
-        }
-    }
-    json_out_end(out);
-    free(sorted);
 }
 
 static void put_load_balancer(struct json_out *out, const struct service *service) {
@@ -262,7 +152,8 @@ static void put_families(struct json_out *out, const struct service *service) {
     }
 }
 
-static void put_service(struct json_out *out, const struct service *service, const char *network) {
+void proc_dump_service_begin(struct json_out *out, const struct service *service,
+                             const char *network) {
     json_out_begin_object(out);
     json_out_kv_str(out, "name", service->name);
     json_out_kv_str(out, "namespace", service->ns);
@@ -278,7 +169,12 @@ static void put_service(struct json_out *out, const struct service *service, con
         put_port(out, service->ports[i].port, service->ports[i].target_port);
     }
     json_out_end(out);
-    put_endpoints(out, service);
+    json_out_kv_object(out, "endpoints");
+}
+
+void proc_dump_service_end(struct json_out *out, const struct service *service,
+                           const char *network) {
+    json_out_end(out); // endpoints
     put_texts(out, "subjectAltNames", service->sans, service->n_sans);
     put_waypoint(out, service->waypoint, network);
     put_load_balancer(out, service);
@@ -286,15 +182,4 @@ static void put_service(struct json_out *out, const struct service *service, con
     json_out_kv_bool(out, "canonical", service->is_canonical);
     json_out_kv_str(out, "visibility", service->is_private ? "Namespace" : "Public");
     json_out_end(out);
-}
-
-void proc_dump_services(struct json_out *out, const struct snapshot *snap) {
-    size_t n = 0;
-    struct service **services = (struct service **)proc_dump_sorted(&snap->services, &n);
-    json_out_begin_array(out);
-    for (size_t i = 0; i < n; i++) {
-        put_service(out, services[i], snap->mesh->network);
-    }
-    json_out_end(out);
-    free(services);
 }

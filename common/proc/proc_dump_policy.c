@@ -4,7 +4,7 @@
 // lists of matches.
 #include <stdlib.h>
 
-#include "common/proc/proc_dump.h"
+#include "common/proc/proc_dump_priv.h"
 
 static void put_strings(struct json_out *out, const char *key, const struct string_match *matches,
                         size_t n) {
@@ -95,26 +95,18 @@ static void put_rule(struct json_out *out, const struct policy_rule *rule) {
     json_out_end(out);
 }
 
-void proc_dump_policies(struct json_out *out, const struct snapshot *snap) {
+void proc_dump_policy(struct json_out *out, const struct policy *policy) {
     static const char *const scopes[] = {"Global", "Namespace", "WorkloadSelector"};
-    size_t n = 0;
-    struct policy **policies = (struct policy **)proc_dump_sorted(&snap->policies, &n);
-    json_out_begin_array(out);
-    for (size_t i = 0; i < n; i++) {
-        const struct policy *policy = policies[i];
-        json_out_begin_object(out);
-        json_out_kv_str(out, "name", policy->name);
-        json_out_kv_str(out, "namespace", policy->ns);
-        json_out_kv_str(out, "scope", scopes[policy->scope % ARRAY_LEN(scopes)]);
-        json_out_kv_str(out, "action", policy->action == POLICY_DENY ? "Deny" : "Allow");
-        json_out_kv_array(out, "rules");
-        for (size_t k = 0; k < policy->n_rules; k++) {
-            put_rule(out, &policy->rules[k]);
-        }
-        json_out_end(out);
-        json_out_kv_bool(out, "dryRun", policy->is_dry_run);
-        json_out_end(out);
+    json_out_begin_object(out);
+    json_out_kv_str(out, "name", policy->name);
+    json_out_kv_str(out, "namespace", policy->ns);
+    json_out_kv_str(out, "scope", scopes[policy->scope % ARRAY_LEN(scopes)]);
+    json_out_kv_str(out, "action", policy->action == POLICY_DENY ? "Deny" : "Allow");
+    json_out_kv_array(out, "rules");
+    for (size_t k = 0; k < policy->n_rules; k++) {
+        put_rule(out, &policy->rules[k]);
     }
     json_out_end(out);
-    free(policies);
+    json_out_kv_bool(out, "dryRun", policy->is_dry_run);
+    json_out_end(out);
 }

@@ -99,12 +99,15 @@ static json_t *parse(struct buf *text) {
     return value;
 }
 
-static json_t *written(void (*write)(struct json_out *out, const struct snapshot *snap)) {
+static json_t *written(enum proc_dump_kind kind) {
     struct buf text;
     struct json_out out;
     buf_init(&text, SIZE_MAX);
     json_out_init(&out, &text, false);
-    write(&out, snapshot_current());
+    struct proc_dump_list *list = proc_dump_list_new(kind, snapshot_current());
+    while (proc_dump_list_step(list, &out)) {
+    }
+    proc_dump_list_free(list);
     return parse(&text);
 }
 
@@ -117,7 +120,7 @@ static void check_text(const json_t *value, const char *want) {
 // ---- tables ------------------------------------------------------------------------------------
 
 static void test_workloads(void **state) {
-    json_t *list = written(proc_dump_workloads);
+    json_t *list = written(PROC_DUMP_WORKLOADS);
     assert_int_equal(json_array_size(list), 2);
     check_text(json_array_get(list, 0),
                "{\"authorizationPolicies\":[\"demo/p\"],\"canonicalName\":\"web\","
@@ -133,7 +136,7 @@ static void test_workloads(void **state) {
 }
 
 static void test_services(void **state) {
-    json_t *list = written(proc_dump_services);
+    json_t *list = written(PROC_DUMP_SERVICES);
     assert_int_equal(json_array_size(list), 1);
     check_text(
         json_array_get(list, 0),
@@ -150,7 +153,7 @@ static void test_services(void **state) {
 }
 
 static void test_policies(void **state) {
-    json_t *list = written(proc_dump_policies);
+    json_t *list = written(PROC_DUMP_POLICIES);
     check_text(json_array_get(list, 0),
                "{\"action\":\"Deny\",\"dryRun\":true,\"name\":\"p\",\"namespace\":\"demo\","
                "\"rules\":[[[{\"destinationPorts\":[80],\"notDestinationPorts\":[81]}],"
@@ -198,7 +201,7 @@ static void test_certs(void **state) {
     set_identity("spiffe://x/a", IDENTITY_FAILED, "the CA is away", "", "");
     set_identity("spiffe://x/b", IDENTITY_PENDING, "", "", "");
 
-    json_t *list = written(proc_dump_certs), *chain, *roots;
+    json_t *list = written(PROC_DUMP_CERTS), *chain, *roots;
     const char *text;
     assert_int_equal(json_array_size(list), 3);
     assert_int_equal(json_unpack(json_array_get(list, 0), "{s:s, s:o, s:o}", "state", &text,
