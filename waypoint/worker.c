@@ -109,9 +109,13 @@ void wworker_send_listen(struct wworker *worker, int fd) {
     send_order(worker, run_listen, (struct order){.fd = fd});
 }
 
+// What a change of the configuration costs running connections.
+static void observe_config_turn(uint64_t start_ns) {
+    metric_observe(METRIC_CONFIG_TURN, (double)(clock_mono_ns() - start_ns) / 1e9);
+}
+
 // Re-checks up to RECHECK_BATCH connections; those that are done stand behind the others.
 static void recheck_some(struct wworker *worker) {
-    uint64_t start_ns = clock_mono_ns();
     uint32_t n_left = RECHECK_BATCH;
     while (n_left > 0 && !list_empty(&worker->conns)) {
         struct wconn *conn = LIST_ITEM(worker->conns.next, struct wconn, node);
@@ -126,7 +130,6 @@ static void recheck_some(struct wworker *worker) {
             wconn_cut(conn, FLOW_DENIED);
         }
     }
-    metric_observe(METRIC_CONFIG_TURN, (double)(clock_mono_ns() - start_ns) / 1e9);
     if (n_left == 0) { // the rest in later turns: running connections must not wait for this
         timer_set(&worker->loop->timers, &worker->recheck_timer, worker->loop->now);
     }
@@ -134,7 +137,9 @@ static void recheck_some(struct wworker *worker) {
 
 static void on_recheck(struct timer *timer, uint64_t now) {
     (void)now;
+    uint64_t start_ns = clock_mono_ns();
     recheck_some(CONTAINER_OF(timer, struct wworker, recheck_timer));
+    observe_config_turn(start_ns);
 }
 
 static bool is_known(void *arg, const struct addr *destination) {
@@ -145,6 +150,7 @@ static void run_news(struct mail *mail, void *owner) {
     (void)owner;
     struct order order = take(mail);
     struct wworker *worker = order.worker;
+    uint64_t start_ns = clock_mono_ns();
     if (order.news.workloads) {
         // The address of a pod that left may soon be another's: no stream may go there any more.
         hbone_client_retain(&worker->client, is_known, (void *)(uintptr_t)snapshot_current());
@@ -155,6 +161,7 @@ static void run_news(struct mail *mail, void *owner) {
     }
     bindings_news(worker);
     http_worker_news(worker, order.news);
+    observe_config_turn(start_ns);
 }
 
 void wworker_send_news(struct wworker *worker, struct wworker_news news) {

@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import subprocess
+import sys
 import time
 
 from . import l7, topo
@@ -240,6 +241,29 @@ def long_turns(netns, metric):
     return buckets[float("inf")] - buckets[0.001] if buckets else 0
 
 
+# One request to each of the services, so that the worker has a view of every one.
+TOUCH = """
+import http.client, sys
+conn = http.client.HTTPConnection(sys.argv[1])
+for i in range(int(sys.argv[2])):
+    conn.request("GET", f"/other{i}/", headers={"Host": "web"})
+    answer = conn.getresponse()
+    assert answer.status == 200 and len(answer.read()) == 1024, (i, answer.status)
+"""
+
+
+def touch(series):
+    subprocess.run(["ip", "netns", "exec", series.client_ns, sys.executable, "-c", TOUCH,
+                    series.req, str(N_SERVICES)], check=True)
+
+
+def reload_objects(generation):
+    """The thousand, and a way to each of them through the service that is measured."""
+    name = l7.PLAIN_WEB[0]
+    rules = [l7.rule(f"other{i}", {"prefix": f"/other{i}/"}) for i in range(N_SERVICES)]
+    return other_services(generation) + [l7.virtual_service(name, rules + [l7.rule(name)])]
+
+
 def add_up(windows):
     """One histogram of several, as {upper end in us: count}."""
     total = {}
@@ -270,9 +294,10 @@ def bootstrap(pairs, share, n_samples=1000, seed=1):
 
 
 def reload(ctx):
-    """1000/s through one service, while every one of a thousand other VirtualServices changes."""
+    """1000/s through one service, while every one of a thousand other VirtualServices changes; the
+    worker has sent requests to each of them."""
     backend = l7.Backend(topo.SERVER, ctx.work_dir, ctx.log_dir)
-    series = l7.waypoint_plain(ctx, more_objects=other_services())[0]
+    series = l7.waypoint_plain(ctx, more_objects=reload_objects(0))[0]
     directory = f"{ctx.work_dir}/plain-waypoint"
     pairs, long = [], {"quiet": 0, "reload": 0}
     config_turns, cpu = 0, []
@@ -283,11 +308,12 @@ def reload(ctx):
         proc = series.halves[0][0]
 
         def window(kind, generation):
+            touch(series)
             next_to = f"{directory}/.next"
             if kind == "reload":
                 with open(next_to, "w", encoding="utf-8") as out:
                     json.dump({"apiVersion": "v1", "kind": "List",
-                               "items": l7.objects() + other_services(generation)}, out)
+                               "items": l7.objects() + reload_objects(generation)}, out)
             before = long_turns(topo.PROXY, "loop_turn_seconds")
             series.trim_logs()
             load = Proc("reload-load", [ctx.tools / "reqload", series.req, l7.PATH, series.host,
