@@ -8,7 +8,7 @@
 
 struct waypoint_config {
     // sources
-    const char *config_path, *ca_dir, *crl_path;
+    const char *config_path, *ca_dir, *crl_path, *state_dir;
     const char *gateway; // as given: "NS/NAME", or NAME in `ns`
     // who it is, after waypoint_config_parse: the Gateway that it serves, its account and place
     const char *ns, *name, *service_account, *node_name, *pod_name; // node, pod: "" = unknown

@@ -305,6 +305,7 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
                     .proxy_namespace = config->ns,
                     .has_targeted = true},
         .has_secrets = true,
+        .state_dir = config->state_dir,
         .scope = &log_config,
         .on_changes = on_changes,
         .arg = control,

@@ -27,6 +27,7 @@ static void put_sources(struct json_out *out, const struct ztun_config *config) 
     json_out_kv_str(out, "caDir", config->ca_dir);
     json_out_kv_str(out, "localNode", config->node_name);
     json_out_kv_str(out, "crlPath", config->crl_path);
+    json_out_kv_str(out, "stateDir", config->state_dir);
     json_out_kv_str(out, "logFilter", config->log_filter);
     json_out_kv_str(out, "logFormat", config->log_format);
     json_out_kv_str(out, "trustDomain", config->trust_domain);

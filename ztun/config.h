@@ -8,7 +8,7 @@
 
 struct ztun_config {
     // sources
-    const char *config_path, *ca_dir, *node_name, *crl_path;
+    const char *config_path, *ca_dir, *node_name, *crl_path, *state_dir;
     const char *log_filter, *log_format;
     // identity and mesh defaults (MeshConfig overrides trust domain and root namespace)
     const char *trust_domain, *cluster_domain, *cluster_id, *network, *root_namespace;

@@ -202,6 +202,7 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
     struct proc_mesh_params params = {
         .loop = &control->loop,
         .builder = {.mesh = *defaults, .node = control->ztun->config.node_name},
+        .state_dir = control->ztun->config.state_dir,
         .scope = &log_config,
         .on_changes = on_changes,
         .arg = control,

@@ -80,11 +80,13 @@ int source_file_new(const struct source_file_options *options, struct source_fil
     s->path = xstrdup(options->path);
     split_path(s, options->path, S_ISDIR(st.st_mode));
     s->kobj_flags = options->kobj_flags;
+    s->state_dir = options->state_dir != NULL ? xstrdup(options->state_dir) : NULL;
     s->settle_ms = options->settle_ms != 0 ? options->settle_ms : SETTLE_MS;
     s->store = config_store_new();
     arena_init(&s->scratch, 1 << 30);
     config_errors_init(&s->news);
-    int r = open_fds(s);
+    int r = s->state_dir != NULL ? source_state_open(s->state_dir) : 0;
+    r = r < 0 ? r : open_fds(s);
     r = r < 0 ? r : source_watch_dir(s, s->dir);
     if (r < 0) {
         source_file_free(s);
@@ -128,6 +130,7 @@ void source_file_free(struct source_file *s) {
     free(s->watches);
     free(s->path);
     free(s->file_name);
+    free(s->state_dir);
     free(s->dir);
     free(s);
 }
@@ -147,6 +150,9 @@ static void drop_unseen(struct source_file *s) {
             continue;
         }
         config_store_remove_file(s->store, entry->path);
+        if (s->state_dir != NULL) {
+            source_state_forget(s, entry);
+        }
         entry_free(entry);
     }
     s->n_entries = n;
@@ -329,6 +335,7 @@ void source_file_status(const struct source_file *s, struct source_file_status *
         .last_load_at_s = s->last_load_at_s,
         .last_good_at_s = s->last_good_at_s,
         .dir_error = s->dir_error,
+        .state_error = s->state_error,
     };
 
     for (uint32_t i = 0; i < s->n_entries; i++) {

@@ -7,7 +7,9 @@
 // Only files that changed are parsed. A file that is open for writing waits for its close.
 //
 // What is broken keeps its last good state: a bad document its object, an unreadable file or
-// directory all that it held. Each distinct error is handed out once for the log.
+// directory all that it held. Each distinct error is handed out once for the log. With a state_dir
+// that is so from the first load on: the last text of each file that had no error is kept there
+// (unless it has a Secret), for a process that finds the file broken when it starts.
 //
 // Thread: control.
 #pragma once
@@ -24,9 +26,11 @@ struct source_file_options {
     const char *path; // file or directory
     unsigned kobj_flags; // KOBJ_LEAN, KOBJ_SECRETS, KOBJ_KEEP_TREE
     uint32_t settle_ms; // 0 = 20
+    const char *state_dir; // made when it is not there; NULL = none
 };
 
-// Opens the watch; loads nothing yet. 0 or -errno (-ENOENT: there is no such path).
+// Opens the watch; loads nothing yet. 0 or -errno (-ENOENT: there is no such path), also that of
+// the state_dir.
 MUST_USE int source_file_new(const struct source_file_options *options,
                              struct source_file **ret_source);
 void source_file_free(struct source_file *source); // NULL ok; also frees its store
@@ -56,6 +60,7 @@ struct source_file_status {
     uint64_t last_load_us; // how long it took
     int64_t last_load_at_s, last_good_at_s; // wall clock; 0 = never
     int dir_error; // -errno when the path itself cannot be read now
+    int state_error; // -errno when the state_dir could not be written to
 };
 void source_file_status(const struct source_file *source, struct source_file_status *ret_status);
 

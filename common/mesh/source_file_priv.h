@@ -22,6 +22,7 @@ struct source_entry {
     struct file_stamp stamp;
     uint64_t hash; // of the content
     bool is_read; // stamp and hash are set
+    bool is_known; // the store has what was last good of it, if anything was
     bool is_seen; // by this scan
     bool is_forced; // an event named it: read it whatever its stamp says
     uint64_t writing_since_ms; // someone writes to it and has not closed it yet; 0 = no one
@@ -41,6 +42,8 @@ struct source_file {
     char *path;
     char *file_name; // the one file that counts in its directory, NULL = all
     char *dir; // directory to scan
+    char *state_dir; // NULL: nothing is kept for the next start
+    int state_error; // -errno of the last copy that could not be written
     unsigned kobj_flags;
     uint32_t settle_ms;
     int epoll_fd, inotify_fd, timer_fd;
@@ -69,5 +72,13 @@ void source_watch_forget(struct source_file *s, int wd);
 int source_scan(struct source_file *s);
 // Reads one entry when it changed and puts it into the store (a transaction is open).
 void source_read(struct source_file *s, struct source_entry *entry, uint64_t now_ms);
+// The last good texts on disk (source_state.c). `open` makes the directory when it is not there;
+// 0 or -errno, as `save`. `load`: the caller frees the text.
+MUST_USE int source_state_open(const char *dir);
+MUST_USE int source_state_save(const struct source_file *s, const struct source_entry *entry,
+                               struct slice text);
+bool source_state_load(const struct source_file *s, const struct source_entry *entry,
+                       char **ret_text, size_t *ret_len);
+void source_state_forget(const struct source_file *s, const struct source_entry *entry);
 // Adds the entry's errors that are new to s->news.
 void source_collect_news(struct source_file *s, struct source_entry *entry);

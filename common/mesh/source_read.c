@@ -101,10 +101,56 @@ static bool stamp_eq(const struct file_stamp *a, const struct file_stamp *b) {
            a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
+static bool has_secret(const struct reading *r) {
+    for (uint32_t i = 0; i < r->n_objs; i++) {
+        if (r->objs[i]->kind == KOBJ_SECRET) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void put(const struct reading *r) {
+    config_store_put_file(r->source->store, r->entry->path, r->objs, r->n_objs, r->kept, r->n_kept,
+                          r->has_lost);
+}
+
+// A file that is broken when the process starts: what it was before may be in the state directory.
+// Returns whether it was; errors are those of no text then.
+static bool restore(struct source_file *s, struct source_entry *entry) {
+    char *text;
+    size_t len;
+    bool is_known = entry->is_known;
+
+    entry->is_known = true;
+    if (is_known || s->state_dir == NULL || !source_state_load(s, entry, &text, &len)) {
+        return false;
+    }
+    struct reading r = {.source = s, .entry = entry};
+    parse(&r, slice_make(text, len));
+    put(&r);
+    reading_fini(&r);
+    free(text);
+    config_errors_clear(&entry->errors);
+    return true;
+}
+
+static void keep(struct source_file *s, const struct reading *r, struct slice text) {
+    if (s->state_dir == NULL) {
+        return;
+    }
+    if (has_secret(r)) {
+        source_state_forget(s, r->entry);
+    } else {
+        s->state_error = source_state_save(s, r->entry, text);
+    }
+}
+
 // It keeps what it held.
-static void unreadable(struct source_entry *entry, int error) {
+static void unreadable(struct source_file *s, struct source_entry *entry, int error) {
     char text[160];
 
+    (void)restore(s, entry);
     entry->error = error;
     entry->is_read = false;
     config_errors_clear(&entry->errors);
@@ -113,8 +159,26 @@ static void unreadable(struct source_entry *entry, int error) {
     config_errors_add(&entry->errors, &(struct config_error){.file = entry->path, .text = text});
 }
 
-void source_read(struct source_file *s, struct source_entry *entry, uint64_t now_ms) {
+static void take(struct source_file *s, struct source_entry *entry, struct slice text) {
     struct reading r = {.source = s, .entry = entry};
+
+    config_errors_clear(&entry->errors);
+    parse(&r, text);
+    if (entry->errors.n_errors > 0 && restore(s, entry)) {
+        reading_fini(&r);
+        r = (struct reading){.source = s, .entry = entry};
+        parse(&r, text);
+    }
+    entry->is_known = true;
+    entry->n_objects = r.n_objs;
+    put(&r);
+    if (entry->errors.n_errors == 0) {
+        keep(s, &r, text);
+    }
+    reading_fini(&r);
+}
+
+void source_read(struct source_file *s, struct source_entry *entry, uint64_t now_ms) {
     struct stat st;
     char *text;
     size_t len;
@@ -124,7 +188,7 @@ void source_read(struct source_file *s, struct source_entry *entry, uint64_t now
     }
     entry->writing_since_ms = 0;
     if (stat(entry->path, &st) < 0) {
-        unreadable(entry, -errno);
+        unreadable(s, entry, -errno);
         return;
     }
     struct file_stamp stamp = stamp_of(&st);
@@ -134,7 +198,7 @@ void source_read(struct source_file *s, struct source_entry *entry, uint64_t now
     entry->is_forced = false;
     int error = config_doc_read_file(entry->path, config_doc_default_limits.max_bytes, &text, &len);
     if (error < 0) {
-        unreadable(entry, error);
+        unreadable(s, entry, error);
         return;
     }
     uint64_t hash = XXH3_64bits(text, len);
@@ -143,13 +207,8 @@ void source_read(struct source_file *s, struct source_entry *entry, uint64_t now
         entry->is_read = true;
         entry->hash = hash;
         entry->error = 0;
-        config_errors_clear(&entry->errors);
-        parse(&r, slice_make(text, len));
-        entry->n_objects = r.n_objs;
-        config_store_put_file(s->store, entry->path, r.objs, r.n_objs, r.kept, r.n_kept,
-                              r.has_lost);
+        take(s, entry, slice_make(text, len));
     }
-    reading_fini(&r);
     free(text);
 }
 

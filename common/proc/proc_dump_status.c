@@ -48,6 +48,9 @@ void proc_dump_source(struct json_out *out, const struct source_file *source) {
     if (status.dir_error != 0) {
         json_out_kv_str(out, "error", strerror(-status.dir_error));
     }
+    if (status.state_error != 0) {
+        json_out_kv_str(out, "stateDirError", strerror(-status.state_error));
+    }
     json_out_kv_u64(out, "files", status.n_files);
     json_out_kv_u64(out, "badFiles", status.n_bad_files);
     json_out_kv_u64(out, "objects", status.n_objects);

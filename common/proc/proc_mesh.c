@@ -13,7 +13,7 @@
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 
-static void log_news(struct proc_mesh *mesh) {
+static void log_news(struct proc_mesh *mesh, const struct source_file_status *status) {
     const struct config_errors *news = source_file_news(mesh->source);
     for (uint32_t i = 0; i < news->n; i++) {
         char *text = config_error_text(&news->items[i]);
@@ -21,7 +21,7 @@ static void log_news(struct proc_mesh *mesh) {
             log_warn(mesh->params.scope, "configuration", LOG_STR("problem", text));
         } else {
             log_error(mesh->params.scope,
-                      mesh->has_loaded
+                      mesh->has_loaded || status->n_kept > 0
                           ? "configuration rejected, the last good state stays in force"
                           : "configuration rejected: it is as if it were not there",
                       LOG_STR("problem", text));
@@ -112,7 +112,15 @@ static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
     struct source_file_status status;
     source_file_status(mesh->source, &status);
     metric_series_add(mesh->reloads[status.n_errors > 0], METRIC_CONFIG_RELOADS, 1);
-    log_news(mesh);
+    log_news(mesh, &status);
+    if (status.state_error != mesh->state_error) {
+        mesh->state_error = status.state_error;
+        if (status.state_error != 0) {
+            log_warn(mesh->params.scope, "last good files cannot be kept for the next start",
+                     LOG_STR("dir", mesh->params.state_dir),
+                     LOG_ERRNO("error", status.state_error));
+        }
+    }
     count_rejected(mesh);
     if (diff->n_changes == 0) {
         return;
@@ -135,10 +143,12 @@ static void on_source(struct watch *watch, uint32_t ready) {
 
 int proc_mesh_load(struct proc_mesh *mesh, const char *path) {
     unsigned flags = KOBJ_LEAN | (mesh->params.has_secrets ? KOBJ_SECRETS : 0U);
-    struct source_file_options options = {.path = path, .kobj_flags = flags};
+    struct source_file_options options = {
+        .path = path, .kobj_flags = flags, .state_dir = mesh->params.state_dir};
     int rc = source_file_new(&options, &mesh->source);
     if (rc < 0) {
-        log_error(mesh->params.scope, "cannot watch the configuration", LOG_STR("path", path),
+        log_error(mesh->params.scope, "cannot watch the configuration, or use --state-dir",
+                  LOG_STR("path", path), LOG_STR("state_dir", mesh->params.state_dir),
                   LOG_ERRNO("error", rc));
         return rc;
     }

@@ -18,6 +18,7 @@ struct proc_mesh_params {
     struct loop *loop;
     struct builder_options builder; // copied; what it points at outlives the object
     bool has_secrets; // the data of Secrets are kept
+    const char *state_dir; // of source_file; NULL = none
     const struct log_scope *scope;
     // A snapshot was published, or (generation 0) nothing that is part of it changed. `changes` is
     // borrowed.
@@ -32,6 +33,7 @@ struct proc_mesh {
     struct dns_client *dns; // NULL while no endpoint is a host name
     struct watch watch;
     struct metric_series *reloads[2]; // config_reload_total: all well, some rejected
+    int state_error; // as was logged
     bool has_loaded; // once: what is broken may have a last good state
 };
 

@@ -52,7 +52,9 @@ struct proc_program {
              "Kubernetes YAML or JSON to serve"),                                                  \
         PROC_ROW(T, "ca-dir", NULL, PROC_TEXT, ca_dir, "DIR",                                      \
                  "built-in CA: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem; created "   \
-                 "when empty")
+                 "when empty"),                                                                    \
+        PROC_ROW(T, "state-dir", NULL, PROC_TEXT, state_dir, "DIR",                                \
+                 "last good files of --config, for a start while one is broken; none")
 #define PROC_OPTIONS_MESH(T)                                                                       \
     PROC_ROW(T, "crl", "CRL_PATH", PROC_TEXT, crl_path, "FILE", "certificate revocation list"),    \
         PROC_ROW(T, "log", "RUST_LOG", PROC_TEXT, log_filter, "FILTER",                            \

@@ -86,6 +86,11 @@ def test_label_on_and_off_server(make_mesh):
             conn.close()
 
 
+def kill(node):
+    node.process.kill()
+    node.process.wait()
+
+
 def rules_of(mesh, pod):
     return mesh.run(pod, "nft", "list", "ruleset").stdout.decode()
 
@@ -227,6 +232,35 @@ def test_broken_document_at_start(make_mesh):
         assert "as if it were not there" in line["message"], line
         assert "bad.yaml:4:" in line["problem"] and "did you mean `DENY`" in line["problem"], line
         assert "bad.yaml" in node.get("/status")[1]
+
+
+@pytest.mark.main
+def test_broken_policy_at_a_restart(make_mesh):
+    """With --state-dir the last good version of it is in force in the next process, too."""
+    def objects(m):
+        m.pod("client", 1)
+        m.pod("server", 2, port=8080)
+        m.policy("no", "DENY", [{"from": [{"source": {"namespaces": ["demo"]}}]}])
+
+    mesh = make_mesh(objects, start=False)
+    one, two = mesh.nodes[1], mesh.nodes[2]
+    one.start()
+    two.start(f"--state-dir={mesh.dir}/state")
+    path = mesh.config / "AuthorizationPolicy-demo-no.json"
+    good = path.read_text()
+    with mesh.serve("server", 8080, echo):
+        mesh.fails("client", ("server", 8080))
+        path.write_text(good.replace("DENY", "DENYY"))
+        wait_until(lambda: two.log(level="error", scope="ztun::config"), 5)
+        for _ in range(2):
+            kill(two)
+            mark = two.mark()
+            two.start(f"--state-dir={mesh.dir}/state")
+            assert "last good state" in two.log(mark, scope="ztun::config",
+                                                level="error")[0]["message"]
+            mesh.fails("client", ("server", 8080))
+        mesh.settle(lambda: path.write_text(good.replace('"demo"', '"other"')), [two])
+        assert mesh.ask("client", ("server", 8080)) == b"hello world"
 
 
 def test_no_rules_in_a_deny_policy_is_an_error(mesh):

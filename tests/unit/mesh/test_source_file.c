@@ -317,6 +317,96 @@ static void test_status(void **state) {
     lab_fini(&lab);
 }
 
+// A second process, later: what is broken then is what it was before, also after copies were
+// damaged.
+static void test_state_dir(void **state) {
+    struct lab lab;
+    lab_init(&lab);
+    char *dir = xasprintf("%s/state", lab.dir), *config = xasprintf("%s/config", lab.dir);
+    struct source_file_options options = {.path = config, .state_dir = dir};
+    mkdir(config, 0755);
+    static const char secret[] = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"
+                                 "stringData: {key: hidden}\n---\n";
+
+    struct { // of file a: what it is now; then which objects there are
+        const char *text;
+        bool a, b;
+        uint32_t n_kept;
+        const char *damage; // of the copies, before
+    } rows[] = {
+        {SA("a") SA("b"), true, true, 0, NULL},
+        {SA("a") "kind: ServiceAccount\napiVersion: v1\nmetadata: {name: b, oops: 1}\n", true, true,
+         1, NULL},
+        {"a: [", true, true, 2, NULL},
+        {"a: [", false, false, 0, "echo x >>"},
+        {SA("a"), true, false, 0, NULL},
+        {"a: [", true, false, 1, NULL},
+        {"a: [", false, false, 0, "truncate -s 20"},
+        {SA("a"), true, false, 0, NULL},
+        {NULL, false, false, 0, NULL}, // gone: that is no damage
+        {"a: [", true, false, 1, NULL}, // it came again, but nobody saw that it was gone
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char command[256];
+        if (rows[i].damage != NULL) {
+            snprintf(command, sizeof(command), "for f in %s/*; do %s $f; done", dir,
+                     rows[i].damage);
+            assert_int_equal(system(command), 0);
+        }
+        if (rows[i].text != NULL) {
+            write_file(&lab, "config/a.yaml", rows[i].text);
+        } else {
+            unlink(at(&lab, "config/a.yaml"));
+        }
+        assert_int_equal(source_file_new(&options, &lab.source), 0);
+        source_file_load(lab.source);
+        if (has(&lab, "a") != rows[i].a || has(&lab, "b") != rows[i].b ||
+            status(&lab).n_kept != rows[i].n_kept) {
+            fail_msg("row %zu: %d %d, %u kept", i, has(&lab, "a"), has(&lab, "b"),
+                     status(&lab).n_kept);
+        }
+        assert_int_equal(status(&lab).state_error, 0);
+        assert_int_equal(status(&lab).n_bad_files, rows[i].text != NULL && rows[i].text[0] == 'a' &&
+                                                           strstr(rows[i].text, "[") != NULL
+                                                       ? 1
+                                                       : rows[i].n_kept);
+        source_file_free(lab.source);
+    }
+    // While it runs: a file that goes takes its copy along; one with a Secret has none.
+    write_file(&lab, "config/a.yaml", SA("a"));
+    assert_int_equal(source_file_new(&options, &lab.source), 0);
+    source_file_load(lab.source);
+    unlink(at(&lab, "config/a.yaml"));
+    assert_next(&lab, 0, 0, 1);
+    assert_int_equal(rmdir(dir), 0);
+    mkdir(dir, 0700);
+    write_file(&lab, "config/a.yaml", SA("a"));
+    assert_next(&lab, 1, 0, 0);
+    char *text = xasprintf("%s%s", secret, SA("a"));
+    write_file(&lab, "config/a.yaml", text);
+    assert_next(&lab, 1, 0, 0);
+    free(text);
+    assert_int_equal(rmdir(dir), 0);
+    // The directory cannot be written to: told, and that is all.
+    write_file(&lab, "config/a.yaml", SA("a") SA("c"));
+    assert_next(&lab, 1, 0, 1);
+    assert_int_equal(status(&lab).state_error, -ENOENT);
+    free(dir);
+    free(config);
+    lab_fini(&lab);
+}
+
+static void test_state_dir_unusable(void **state) {
+    struct lab lab;
+    lab_init(&lab);
+    write_file(&lab, "file", "x");
+    struct source_file_options options = {.path = lab.dir, .state_dir = at(&lab, "file")};
+    assert_int_equal(source_file_new(&options, &lab.source), -ENOTDIR);
+    options.state_dir = at(&lab, "none/below");
+    assert_int_equal(source_file_new(&options, &lab.source), -ENOENT);
+    lab_fini(&lab);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_load),        cmocka_unit_test(test_missing),
@@ -324,6 +414,7 @@ int main(void) {
         cmocka_unit_test(test_open_writer), cmocka_unit_test(test_last_good),
         cmocka_unit_test(test_dir_gone),    cmocka_unit_test(test_one_file),
         cmocka_unit_test(test_config_map),  cmocka_unit_test(test_status),
+        cmocka_unit_test(test_state_dir),   cmocka_unit_test(test_state_dir_unusable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
