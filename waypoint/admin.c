@@ -112,6 +112,7 @@ static void put_config(struct json_out *out, const struct waypoint_config *confi
     json_out_kv_str(out, "configPath", config->config_path);
     json_out_kv_str(out, "caDir", config->ca_dir);
     json_out_kv_str(out, "crlPath", config->crl_path);
+    json_out_kv_str(out, "stateDir", config->state_dir);
     json_out_kv_str(out, "logFilter", config->log_filter);
     json_out_kv_str(out, "logFormat", config->log_format);
     json_out_kv_str(out, "trustDomain", config->trust_domain);
