@@ -149,7 +149,9 @@ static void sweep(struct wworker *worker) {
         struct wconn *conn = LIST_ITEM(node, struct wconn, node);
         if (conn->rebound_at != 0 && conn->ops != NULL) {
             is_any = true;
-            follow(conn, now);
+            if (now >= conn->rebound_at) {
+                follow(conn, now);
+            }
         }
     }
     if (is_any) {
@@ -157,7 +159,7 @@ static void sweep(struct wworker *worker) {
     }
 }
 
-void bindings_follow(struct wconn *conn, const char *waypoint) {
+static void start_to_follow(struct wconn *conn, const char *waypoint, uint64_t at) {
     struct wworker *worker = conn->worker;
     if (deadline_of(worker) == 0 || conn->rebound_at != 0) {
         return;
@@ -166,8 +168,12 @@ void bindings_follow(struct wconn *conn, const char *waypoint) {
     snprintf(text, sizeof(text), waypoint[0] != '\0' ? "now through waypoint %s" : "now direct%s",
              waypoint);
     wconn_set_detail(conn, text);
-    conn->rebound_at = worker->loop->now;
-    arm(worker, worker->loop->now);
+    conn->rebound_at = at;
+    arm(worker, at);
+}
+
+void bindings_lingers(struct wconn *conn) {
+    start_to_follow(conn, "", conn->worker->loop->now + BINDINGS_LATE_MS * NS_PER_MS);
 }
 
 static void look_at_open(struct wworker *worker, const struct snapshot *snap, const char *key) {
@@ -178,7 +184,7 @@ static void look_at_open(struct wworker *worker, const struct snapshot *snap, co
         }
         const char *waypoint = binding_of(snap, conn);
         if (waypoint != NULL && strcmp(waypoint, key) != 0) {
-            bindings_follow(conn, waypoint);
+            start_to_follow(conn, waypoint, worker->loop->now);
         } else if (conn->rebound_at != 0) {
             conn->rebound_at = 0; // what its client was told stays true
             wconn_set_detail(conn, NULL);

@@ -22,6 +22,7 @@ enum {
     BINDINGS_WAIT_MS = 2000,
     BINDINGS_WAITING_MAX = 256, // connections of a worker; more are refused at once
     BINDINGS_LINGER_MS = 30000,
+    BINDINGS_LATE_MS = 1000, // for a client's proxy to hear of it
     BINDINGS_TOLD_MS = 1000, // an idle HTTP connection is ended this long after it was told
     BINDINGS_SWEEP_MS = 100,
     BINDINGS_TCP_GRACE_MS = 1000, // beyond the deadline, at which the client's proxy ends it
@@ -33,8 +34,9 @@ void bindings_fini(struct wworker *worker);
 void bindings_served(struct wworker *worker, const struct service *service);
 // It is bound to no waypoint, and was bound to this one until a while ago. NULL: false.
 bool bindings_linger(struct wworker *worker, const struct service *service);
-// The connection is to what is bound elsewhere ("": nowhere), and is to follow it.
-void bindings_follow(struct wconn *conn, const char *waypoint);
+// A new connection lingers: its client's proxy has not heard yet. It is to follow like those that
+// were open, but a little later: its client would else come back the same way.
+void bindings_lingers(struct wconn *conn);
 bool bindings_may_wait(const struct wworker *worker);
 void bindings_wait(struct wworker *worker, struct wconn *conn);
 // A snapshot was published: who waits may go on.

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/mesh/kobj_l7.h"
+#include "waypoint/direct.h"
 
 static struct {
     pthread_mutex_t lock;
@@ -38,8 +39,9 @@ static struct cluster *cluster_new(const char *service_key, const char *host, ui
     (void)pthread_mutex_init(&cluster->lock, NULL);
     size_t size = strlen(host) + strlen(subset) + sizeof("inbound-vip|65535|http/|");
     cluster->name = xmalloc(size);
-    snprintf(cluster->name, size, "inbound-vip|%u|http%s%s|%s", port, subset[0] != 0 ? "/" : "",
-             subset, host);
+    snprintf(cluster->name, size, "inbound-%s|%u|http%s%s|%s",
+             direct_is_key(service_key) ? "pod" : "vip", port, subset[0] != 0 ? "/" : "", subset,
+             host);
     return cluster;
 }
 

@@ -43,6 +43,7 @@ void wconn_done(struct wconn *conn) {
     leaf_unref(conn->source);
     leaf_unref(conn->service);
     leaf_unref(conn->workload);
+    leaf_unref(conn->direct);
     leaf_unref(conn->destination);
     free(conn->detail);
     slab_free(&worker->conn_slab, conn);
@@ -162,7 +163,7 @@ static bool dispatch(struct wconn *conn, struct slice authority, bool is_last) {
     case WAYPOINT_SERVE:
         bindings_served(worker, target.service);
         if (request.any_binding) {
-            bindings_follow(conn, "");
+            bindings_lingers(conn);
         }
         serve(conn);
         return true;

@@ -60,6 +60,7 @@ struct wconn {
     struct workload *source; // the client's workload (its zone, labels, namespace)
     struct service *service; // dst is an address of it
     struct workload *workload; // dst is an address of it: no choice of an endpoint
+    struct service *direct; // HTTP to `workload`: what stands for it (direct.h); else NULL
     uint16_t port; // index in service->ports
     uint8_t app_protocol; // enum app_protocol; UNKNOWN: to be sniffed
     bool is_accepted; // 200 was sent
@@ -96,7 +97,10 @@ void wconn_set_detail(struct wconn *conn, const char *text);
 // The chosen endpoint's workload (TCP); takes a reference.
 void wconn_set_destination(struct wconn *conn, struct workload *workload);
 static inline const struct service_port *wconn_service_port(const struct wconn *conn) {
-    return conn->service != NULL ? &conn->service->ports[conn->port] : NULL;
+    const struct service *direct = conn->direct;
+    return conn->service != NULL ? &conn->service->ports[conn->port]
+           : direct != NULL      ? &direct->ports[0]
+                                 : NULL;
 }
 
 // tcp_serve.c: carries the connection as bytes. `early`: bytes that were taken from the client

@@ -58,6 +58,9 @@ void exchange_report_head(struct exchange *ex, const struct http_head *head) {
 // ---- metrics -----------------------------------------------------------------------------------
 
 static struct service *service_of(const struct exchange *ex) {
+    if (exchange_wconn(ex)->direct != NULL) {
+        return NULL; // a workload was called
+    }
     if (ex->view != NULL) { // references are counted whoever holds one
         return (struct service *)(uintptr_t)upstream_view_service(ex->view);
     }

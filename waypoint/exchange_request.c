@@ -7,6 +7,7 @@
 #include "common/l7/l7_timeout.h"
 #include "common/proto/http_path.h"
 #include "common/proto/http_rules.h"
+#include "waypoint/direct.h"
 #include "waypoint/exchange.h"
 #include "waypoint/http_down.h"
 
@@ -78,7 +79,11 @@ void exchange_set_attempt(struct exchange *ex) {
 // ---- destinations ------------------------------------------------------------------------------
 
 static struct service *called_service(const struct exchange *ex, const struct snapshot *snap) {
-    struct service *service = exchange_wconn(ex)->service;
+    const struct wconn *wconn = exchange_wconn(ex);
+    struct service *service = wconn->service;
+    if (service == NULL) {
+        return direct_now(ex->http, snap, wconn->direct);
+    }
     // The connection may be older than the service's last change.
     struct service *now = snapshot_service(snap, (const char *)service->leaf.key.ptr);
     return now != NULL ? now : service;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/proto/http_rules.h"
+#include "waypoint/direct.h"
 #include "waypoint/exchange.h"
 #include "waypoint/http_down.h"
 #include "waypoint/waypoint.h"
@@ -62,6 +63,12 @@ static void sniffer_free(struct sniffer *sniffer) {
     free(sniffer);
 }
 
+// Called by the address of a workload: what is HTTP is only seen now.
+static void set_direct(struct wconn *conn) {
+    conn->direct = direct_service(conn->worker->http, conn->workload, &conn->dst);
+    leaf_ref(conn->direct);
+}
+
 static void decide(struct sniffer *sniffer, bool is_end) {
     uint8_t start[SNIFF_MAX];
     size_t n = chain_peek(&sniffer->input, start, sizeof(start));
@@ -76,6 +83,9 @@ static void decide(struct sniffer *sniffer, bool is_end) {
     sniffer_free(sniffer);
     duplex->ops->hold(duplex, true);
     if (verdict == SNIFF_HTTP) {
+        if (conn->service == NULL) {
+            set_direct(conn);
+        }
         duplex->ops->consumed(duplex, early.len);
         http_down_start(conn, duplex, &early, is_end);
     } else {
@@ -246,10 +256,6 @@ void http_down_start(struct wconn *wconn, struct duplex *duplex, struct chain *e
 }
 
 void http_serve(struct wconn *conn) {
-    if (conn->service == NULL) { // called by its address: no rules for HTTP apply
-        tcp_serve(conn, NULL, false);
-        return;
-    }
     struct duplex *duplex = wconn_accept(conn);
     if (conn->app_protocol != APP_UNKNOWN) {
         http_down_start(conn, duplex, NULL, false);
@@ -289,6 +295,7 @@ void http_worker_open(struct wworker *worker) {
     list_init(&http->conns);
     http_conn_config_init(&http->server, true);
     slab_init(&http->exchange_slab, sizeof(struct exchange));
+    direct_init(http);
     upstreams_init(&http->upstreams, worker);
     exchange_reporter_open(&http->reporter, worker);
     set_client_cert(http);
@@ -304,6 +311,9 @@ void http_worker_drain(struct wworker *worker) {
 
 void http_worker_news(struct wworker *worker, struct wworker_news news) {
     exchange_reporter_news(&worker->http->reporter);
+    if (news.workloads) {
+        direct_news(worker->http);
+    }
     set_client_cert(worker->http);
     if (news.services || news.workloads) {
         upstreams_refresh(&worker->http->upstreams);
@@ -320,6 +330,7 @@ void http_worker_close(struct wworker *worker) {
     worker->http = NULL;
     exchange_reporter_close(&http->reporter);
     upstreams_fini(&http->upstreams);
+    direct_fini(http);
     slab_fini(&http->exchange_slab);
     free(http->client_cert);
     free(http);

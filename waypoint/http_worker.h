@@ -14,6 +14,8 @@ struct http_worker {
     struct http_conn_config server; // of connections of clients
     struct slab exchange_slab;
     struct list conns; // http_down.node
+    struct hmap direct; // direct.c: ports of workloads that are called by their addresses
+    uint32_t n_direct;
     uint32_t n_exchanges, n_mirrors; // that exist
     bool is_draining;
     // Of x-forwarded-client-cert, up to the client's identity: "By=OUR ID;URI="; NULL: the Gateway

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "waypoint/direct.h"
 #include "waypoint/upstream_priv.h"
 
 enum { TICK_MS = 200, UNUSED_MS = 60000 };
@@ -298,12 +299,21 @@ void upstreams_init(struct upstreams *all, struct wworker *worker) {
     timer_set(&worker->loop->timers, &all->tick, worker->loop->now + TICK_MS * NS_PER_MS);
 }
 
+// As it is now; NULL: it is gone.
+static struct service *service_of(const struct upstream *up, const struct snapshot *snap) {
+    if (!direct_is_key(up->cluster->service_key)) {
+        return snapshot_service(snap, up->cluster->service_key);
+    }
+    struct service *direct = up->view != NULL ? up->view->service : NULL;
+    return direct != NULL && direct_is_current(snap, direct) ? direct : NULL;
+}
+
 // Endpoints that went, and policies that changed, are seen without waiting for a request.
 void upstreams_refresh(struct upstreams *all) {
     const struct snapshot *snap = snapshot_current();
     HMAP_EACH_SAFE(pos, &all->table) {
         struct upstream *up = HMAP_ITEM(pos, struct upstream, node);
-        struct service *service = snapshot_service(snap, up->cluster->service_key);
+        struct service *service = service_of(up, snap);
         size_t port = 0;
         while (service != NULL && port < service->n_ports &&
                service->ports[port].port != up->cluster->port) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "waypoint/direct.h"
 #include "waypoint/http_worker.h"
 #include "waypoint/upstream_priv.h"
 #include "waypoint/waypoint.h"
@@ -426,8 +427,10 @@ void upstream_pool_tick(struct upstream_pool *pool, uint64_t now) {
 enum http_conn_version upstream_version(const struct upstream_view *view, bool client_has_h2) {
     const struct l7_pool_policy *policy = &view->settings->pool;
     uint8_t protocol = view->service->ports[view->port].app_protocol;
+    bool is_direct =
+        direct_is_key((const char *)view->service->leaf.key.ptr); // says nothing itself
     bool is_h2 = protocol == APP_HTTP2 || protocol == APP_GRPC || policy->is_h2_upgraded ||
-                 (policy->use_client_protocol && client_has_h2);
+                 ((policy->use_client_protocol || is_direct) && client_has_h2);
     return is_h2 ? HTTP_CONN_2 : HTTP_CONN_1;
 }
 
