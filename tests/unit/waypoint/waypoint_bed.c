@@ -115,7 +115,7 @@ void wbed_init(struct wbed *bed, const struct fake_options *net, uint32_t n_work
     static const struct builder_l7_ops ops = {.routes = l7_routes_compile,
                                               .policy = l7_policy_compile};
     CHECK(n_workers > 0 && n_workers <= WBED_WORKERS_MAX);
-    *bed = (struct wbed){.net = fake_net_new(net), .n_workers = n_workers};
+    *bed = (struct wbed){.net = fake_net_new(net), .options = *net, .n_workers = n_workers};
     list_init(&bed->conns);
     kobj_regex_problem = l7_regex_problem;
     snapshot_init(&mesh);
@@ -141,6 +141,9 @@ static struct wworker *open_worker(struct wbed *bed, uint32_t index, uint64_t se
 }
 
 void wbed_open(struct wbed *bed, uint64_t seed) {
+    if (bed->net == NULL) {
+        bed->net = fake_net_new(&bed->options);
+    }
     for (uint32_t i = 0; i < bed->n_workers; i++) {
         bed->workers[i] = bed->waypoint.workers[i] = open_worker(bed, i, seed);
         bed->tunnels[i] = (struct hbone_tunnel){.n_users = 1};
@@ -260,7 +263,7 @@ static void close_worker(struct wworker *worker) {
     free(worker);
 }
 
-void wbed_fini(struct wbed *bed) {
+void wbed_close(struct wbed *bed) {
     if (fake_open_fds(bed->net) != 0) {
         fake_print_open(bed->net, stderr);
     }
@@ -274,12 +277,19 @@ void wbed_fini(struct wbed *bed) {
         free(LIST_ITEM(list_pop_front(&bed->conns), struct wbed_conn, node));
     }
     fake_net_free(bed->net);
-    builder_free(bed->builder);
-    snapshot_thread_unregister();
-    snapshot_fini();
+    bed->net = NULL;
     size_t n_clusters = 0;
     cluster_each(count_cluster, &n_clusters);
     CHECK(n_clusters == 0);
+}
+
+void wbed_fini(struct wbed *bed) {
+    if (bed->net != NULL) {
+        wbed_close(bed);
+    }
+    builder_free(bed->builder);
+    snapshot_thread_unregister();
+    snapshot_fini();
     CHECK(leaf_count() == 0);
     kobj_regex_problem = NULL;
 }

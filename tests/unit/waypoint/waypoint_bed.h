@@ -17,6 +17,7 @@ struct wbed_conn; // a client's connection
 
 struct wbed {
     struct fake_net *net;
+    struct fake_options options; // of the net
     struct waypoint waypoint;
     struct wworker *workers[WBED_WORKERS_MAX];
     struct hbone_tunnel tunnels[WBED_WORKERS_MAX]; // which the connections are said to come from
@@ -44,5 +45,7 @@ void wbed_drain(struct wbed *bed); // what workers do when the process is told t
 // it once a turn until then.
 bool wbed_stop(struct wbed *bed);
 void wbed_print(const struct wbed *bed, FILE *file); // what there is, for a test that hangs
-// After that: frees all, and checks that nothing is left: gauges, descriptors, blocks, leaves.
-void wbed_fini(struct wbed *bed);
+// After that: frees net and workers, and checks that nothing is left: gauges, descriptors, blocks.
+// The mesh stays, and wbed_open begins again.
+void wbed_close(struct wbed *bed);
+void wbed_fini(struct wbed *bed); // the same, then the mesh; checks that no leaf is left
