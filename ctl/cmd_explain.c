@@ -199,7 +199,7 @@ static struct mesh_builder *build(const struct args *args, const struct config_s
     snprintf(mesh.root_namespace, sizeof(mesh.root_namespace), "%s", args->root_namespace);
     snapshot_init(&mesh);
     struct builder_options options = {
-        .mesh = mesh, .node = "", .l7 = &l7, .proxy_namespace = waypoint_ns};
+        .mesh = mesh, .node = "", .l7 = &l7, .proxy_namespace = waypoint_ns, .has_targeted = true};
     struct mesh_builder *builder = builder_new(&options);
     (void)config_store_each(store, KOBJ_N_KINDS, set_object, builder);
     builder_commit(builder, &changes);

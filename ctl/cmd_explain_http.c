@@ -14,6 +14,7 @@
 #include "common/l7/l7_retry.h"
 #include "common/l7/l7_rewrite.h"
 #include "common/l7/l7_timeout.h"
+#include "common/mesh/rbac.h"
 #include "ctl/local_json.h"
 
 struct http { // one explanation
@@ -112,6 +113,38 @@ static json_t *list_unseen(const struct http *http) {
         add_unseen(list, &sources[i], (struct kobj_pos){0});
     }
     return list;
+}
+
+// ---- policies ----------------------------------------------------------------------------------
+
+// What the waypoint's AuthorizationPolicies say of the client and the address, before any rule.
+// False: the connection is refused.
+static bool put_policies(struct http *http, const struct addr *dst) {
+    static const char *const classes[] = {"istio-waypoint", "ztun-waypoint"};
+    const struct workload *source = http->explain->source;
+    char ns[64], name[256];
+    struct slice key = slice_str(http->service->waypoint), space = SLICE_LIT(""), host = key;
+    (void)slice_split(key, '/', &space, &host);
+    (void)slice_split(host, '.', &host, &key);
+    snprintf(ns, sizeof(ns), "%.*s", SLICE_ARG(space));
+    snprintf(name, sizeof(name), "%.*s", SLICE_ARG(host));
+    const struct rbac_target target = {.service = http->service,
+                                       .gateway_ns = ns,
+                                       .gateway = name,
+                                       .classes = classes,
+                                       .n_classes = ARRAY_LEN(classes)};
+    const struct rbac_request request = {.source_ip =
+                                             source->n_ips > 0 ? source->ips[0] : (struct ip){0},
+                                         .source_identity = slice_str(source->identity),
+                                         .destination = *dst};
+    struct rbac_verdict verdict;
+    rbac_check_waypoint(http->explain->snap, &target, &request, &verdict);
+    json_t *out = json_pack("{s:b, s:s}", "allowed", verdict.is_allowed, "reason", verdict.reason);
+    if (verdict.dry_run_denies) {
+        set_slice(out, "dryRunDeniedBy", verdict.dry_run_policy->leaf.key);
+    }
+    json_object_set_new(http->out, "policies", out);
+    return verdict.is_allowed;
 }
 
 // ---- rules -------------------------------------------------------------------------------------
@@ -489,9 +522,11 @@ static json_t *describe_request(const struct http_head *head) {
     return out;
 }
 
-static void run(struct http *http) {
+static void run(struct http *http, const struct addr *dst) {
     struct leaf *routes = snapshot_l7_routes(http->explain->snap, http->service->leaf.key);
-    struct leaf *policy = snapshot_l7_policy(http->explain->snap, http->service->leaf.key);
+    if (!put_policies(http, dst)) {
+        return;
+    }
     http->head = http->explain->request->head;
     l7_fields_init(&http->fields, &http->arena, http->head.fields, http->head.n_fields);
     if (l7_fields_find(http->fields.items, http->fields.n, SLICE_LIT("x-forwarded-proto")) ==
@@ -502,9 +537,6 @@ static void run(struct http *http) {
     http->head.n_fields = http->fields.n;
     l7_request_init(&http->matched, &http->head, http->service->ports[http->port].port,
                     http->explain->source);
-    json_object_set_new(http->out, "authorizationPolicies",
-                        json_boolean(policy != NULL &&
-                                     l7_policy_has_authz(l7_policy_of_leaf(policy))));
     put_trace(http, routes != NULL ? l7_routes_of_leaf(routes) : NULL);
     put_route(http);
     act(http);
@@ -538,6 +570,6 @@ void explain_http(struct explain *explain, const struct addr *dst, const struct 
     }
     set_text(http.out, "waypoint", http.service->waypoint);
     arena_init(&http.arena, SIZE_MAX);
-    run(&http);
+    run(&http, dst);
     arena_fini(&http.arena);
 }

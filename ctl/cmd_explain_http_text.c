@@ -312,6 +312,15 @@ static void print_unseen(const json_t *http, FILE *file) {
     }
 }
 
+static void print_policies(const json_t *policies, FILE *file) {
+    bool is_allowed = js_bool(policies, "allowed", false);
+    line(file, "policies", "%s: %s", is_allowed ? "allowed" : "refused",
+         js_str(policies, "reason", ""));
+    if (js_str(policies, "dryRunDeniedBy", NULL) != NULL) {
+        line(file, "", "dry run: would be denied by %s", js_str(policies, "dryRunDeniedBy", ""));
+    }
+}
+
 static void print_forward(const json_t *http, FILE *file) {
     size_t i;
     json_t *item;
@@ -346,8 +355,9 @@ void explain_print_http(const json_t *http, FILE *file) {
         return;
     }
     line(file, "read by", "waypoint %s", js_str(http, "waypoint", ""));
-    if (js_bool(http, "authorizationPolicies", false)) {
-        line(file, "", "AuthorizationPolicies for this waypoint or service are asked first");
+    print_policies(js_get(http, "policies"), file);
+    if (!js_bool(http, "policies.allowed", true)) {
+        return;
     }
     print_rules(http, file);
     print_fault(js_get(http, "fault"), file);

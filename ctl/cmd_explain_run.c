@@ -273,7 +273,11 @@ static void judge_http(struct explain *explain) {
     if (answer == NULL) {
         answer = js_get(destination, "answer");
     }
-    if (answer != NULL) {
+    if (js_get(http, "policies") != NULL && !js_bool(http, "policies.allowed", true)) {
+        is_allowed = false;
+        buf_printf(&text, "the waypoint refuses the connection: %s",
+                   js_str(http, "policies.reason", ""));
+    } else if (answer != NULL) {
         long long status = js_int(answer, "status", 0), grpc = js_int(answer, "grpcStatus", 0);
         is_allowed = status < 400 && grpc == 0;
         buf_printf(&text, "the waypoint answers %lld", status);

@@ -185,6 +185,23 @@ static void test_cases(void **state) {
     }
 }
 
+static void test_policies(void **state) {
+    const char *args[] = {"--config", MESH,        "--from", "m/bad", "--to",
+                          "web",      "--request", "/",      NULL};
+    char *out, *err;
+    assert_int_equal(run(args, &out, &err), CMD_OK);
+    assert_non_null(strstr(out, "policies     refused: explicitly denied by: gw/no-bad (rule 0)\n"
+                                "verdict      REFUSED: the waypoint refuses the connection: "
+                                "explicitly denied by: gw/no-bad (rule 0)\n"));
+    free(out);
+    free(err);
+    args[3] = "m/client";
+    assert_int_equal(run(args, &out, &err), CMD_OK);
+    assert_non_null(strstr(out, "policies     allowed: no allow policies\nrules        "));
+    free(out);
+    free(err);
+}
+
 static void test_json(void **state) {
     const char *args[] = {"--config", MESH, "--from",       "m/client", "--to", "web", "--request",
                           "/api",     "-H", "x-user: jane", "-o",       "json", NULL};
@@ -260,6 +277,7 @@ static void test_too_many_headers(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_policies),
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_too_many_headers),
