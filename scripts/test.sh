@@ -105,11 +105,14 @@ PY
 }
 
 counts() {
-    local p f s
+    local p f s again
     [[ -f $logs/$1.xml ]] || return 0
     read -r p f s < <(junit "$logs/$1.xml")
     printf ', %d cases' $((p + f))
     ((s == 0)) || printf ', %d skipped' "$s"
+    # Passed at the second try: on a busy machine, or by chance. Worth a look.
+    again=$(grep -c '^RERUN ' "$logs/$1.log")
+    ((again == 0)) || printf ', %d of them at the second try' "$again"
 }
 
 # cases NAME ...: a stage that writes $logs/NAME.xml; each case in it counts.
