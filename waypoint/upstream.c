@@ -3,10 +3,16 @@
 
 #include <stdlib.h>
 
+#include "common/base/clock.h"
+#include "common/obs/metrics.h"
 #include "waypoint/direct.h"
 #include "waypoint/upstream_priv.h"
 
-enum { TICK_MS = 200, UNUSED_MS = 60000 };
+enum {
+    TICK_MS = 200,
+    UNUSED_MS = 60000,
+    REFRESH_BATCH = 64, // upstreams that are looked at in a turn after a change
+};
 
 // ---- views -------------------------------------------------------------------------------------
 
@@ -151,6 +157,8 @@ static struct upstream *upstream_new(struct upstreams *all, uint64_t hash,
     up->cluster = cluster_get((const char *)service->leaf.key.ptr, service->hostname, port, subset);
     hmap_init(&up->pools);
     hmap_insert(&all->table, &up->node, hash);
+    up->refreshed = all->refresh; // its view is made of what is published now
+    list_push_back(&all->all, &up->in_all);
     return up;
 }
 
@@ -252,6 +260,7 @@ static void upstream_free(struct upstream *up) {
     }
     hmap_fini(&up->pools);
     hmap_remove(&up->all->table, &up->node);
+    list_del(&up->in_all);
     upstream_view_unref(up->view);
     cluster_unref(up->cluster);
     free(up);
@@ -291,14 +300,6 @@ static void on_tick(struct timer *timer, uint64_t now) {
     timer_set(&all->worker->loop->timers, timer, now + TICK_MS * NS_PER_MS);
 }
 
-void upstreams_init(struct upstreams *all, struct wworker *worker) {
-    *all = (struct upstreams){.worker = worker};
-    hmap_init(&all->table);
-    http_conn_config_init(&all->http, false);
-    timer_init(&all->tick, on_tick);
-    timer_set(&worker->loop->timers, &all->tick, worker->loop->now + TICK_MS * NS_PER_MS);
-}
-
 // As it is now; NULL: it is gone.
 static struct service *service_of(const struct upstream *up, const struct snapshot *snap) {
     if (!direct_is_key(up->cluster->service_key)) {
@@ -308,27 +309,61 @@ static struct service *service_of(const struct upstream *up, const struct snapsh
     return direct != NULL && direct_is_current(snap, direct) ? direct : NULL;
 }
 
+static void refresh(struct upstream *up, const struct snapshot *snap) {
+    struct service *service = service_of(up, snap);
+    size_t port = 0;
+    while (service != NULL && port < service->n_ports &&
+           service->ports[port].port != up->cluster->port) {
+        port++;
+    }
+    if (service == NULL || port == service->n_ports) {
+        HMAP_EACH_SAFE(pool, &up->pools) {
+            upstream_pool_drain(HMAP_ITEM(pool, struct upstream_pool, node));
+        }
+        return;
+    }
+    uint64_t last_used = up->last_used;
+    upstream_view_unref(upstream_view_get(up->all, snap, service, port, up->cluster->subset));
+    up->last_used = last_used;
+}
+
+// Those that are done stand behind the others.
+static void refresh_some(struct upstreams *all) {
+    const struct snapshot *snap = snapshot_current();
+    for (int i = 0; i < REFRESH_BATCH; i++) {
+        struct upstream *up = LIST_ITEM(all->all.next, struct upstream, in_all);
+        if (list_empty(&all->all) || up->refreshed == all->refresh) {
+            return;
+        }
+        up->refreshed = all->refresh;
+        list_del(&up->in_all);
+        list_push_back(&all->all, &up->in_all);
+        refresh(up, snap);
+    }
+    timer_set(&all->worker->loop->timers, &all->refresh_timer, all->worker->loop->now);
+}
+
+static void on_refresh(struct timer *timer, uint64_t now) {
+    (void)now;
+    uint64_t start_ns = clock_mono_ns();
+    refresh_some(CONTAINER_OF(timer, struct upstreams, refresh_timer));
+    metric_observe(METRIC_CONFIG_TURN, (double)(clock_mono_ns() - start_ns) / 1e9);
+}
+
 // Endpoints that went, and policies that changed, are seen without waiting for a request.
 void upstreams_refresh(struct upstreams *all) {
-    const struct snapshot *snap = snapshot_current();
-    HMAP_EACH_SAFE(pos, &all->table) {
-        struct upstream *up = HMAP_ITEM(pos, struct upstream, node);
-        struct service *service = service_of(up, snap);
-        size_t port = 0;
-        while (service != NULL && port < service->n_ports &&
-               service->ports[port].port != up->cluster->port) {
-            port++;
-        }
-        if (service == NULL || port == service->n_ports) {
-            HMAP_EACH_SAFE(pool, &up->pools) {
-                upstream_pool_drain(HMAP_ITEM(pool, struct upstream_pool, node));
-            }
-            continue;
-        }
-        uint64_t last_used = up->last_used;
-        upstream_view_unref(upstream_view_get(all, snap, service, port, up->cluster->subset));
-        up->last_used = last_used;
-    }
+    all->refresh++;
+    refresh_some(all);
+}
+
+void upstreams_init(struct upstreams *all, struct wworker *worker) {
+    *all = (struct upstreams){.worker = worker};
+    hmap_init(&all->table);
+    http_conn_config_init(&all->http, false);
+    list_init(&all->all);
+    timer_init(&all->refresh_timer, on_refresh);
+    timer_init(&all->tick, on_tick);
+    timer_set(&worker->loop->timers, &all->tick, worker->loop->now + TICK_MS * NS_PER_MS);
 }
 
 void upstreams_drain(struct upstreams *all) {
@@ -348,6 +383,7 @@ bool upstreams_stop(struct upstreams *all) {
 
 void upstreams_fini(struct upstreams *all) {
     timer_clear(&all->worker->loop->timers, &all->tick);
+    timer_clear(&all->worker->loop->timers, &all->refresh_timer);
     HMAP_EACH_SAFE(pos, &all->table) {
         upstream_free(HMAP_ITEM(pos, struct upstream, node));
     }

@@ -30,6 +30,9 @@ struct upstreams { // of a worker
     struct wworker *worker;
     struct hmap table; // struct upstream
     struct http_conn_config http;
+    struct list all; // of upstreams, the longest not refreshed in front
+    uint32_t refresh; // upstreams_refresh calls
+    struct timer refresh_timer; // goes on with the upstreams of the last one
     struct timer tick; // returns of ejected hosts, idle connections, clusters that nobody uses
     uint32_t n_conns, n_layers; // that exist: connections, layers over their transports
     bool is_stopping;
@@ -40,7 +43,8 @@ void upstreams_drain(struct upstreams *all); // no new connections are kept
 // At the end: requests that wait fail, idle connections are closed; false while some exist.
 bool upstreams_stop(struct upstreams *all);
 void upstreams_fini(struct upstreams *all); // after that
-void upstreams_refresh(struct upstreams *all); // a snapshot was published
+// A snapshot was published. Works in steps: the rest of many upstreams in later turns.
+void upstreams_refresh(struct upstreams *all);
 
 // What a request is sent to: the service's port (index) and a subset. NULL: there is no such subset
 // (NC). The caller's reference.

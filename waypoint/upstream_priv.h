@@ -29,7 +29,9 @@ struct upstream_view {
 
 struct upstream {
     struct hmap_node node; // upstreams.table
+    struct list in_all; // upstreams.all
     struct upstreams *all;
+    uint32_t refreshed; // upstreams.refresh that it has seen
     struct cluster *cluster;
     struct upstream_view *view; // the newest
     struct hmap pools; // upstream_pool.node, by address
