@@ -28,7 +28,7 @@ struct flow {
     struct addr hbone_addr; // the tunnel's far end, or none
     struct workload *source, *destination; // references, NULL = unknown
     struct service *service; // reference or NULL
-    const char *hostname; // dst.service, "" = none; lives in `service`
+    const char *hostname; // dst.service, "" = none; lives in `service`, or is a literal
     struct slice peer_identity; // verified by TLS; lives in the tunnel or the workload
     struct metric_series *metrics; // counters of this flow's labels; NULL before opened
     uint32_t checked; // zworker.recheck that it was checked against

@@ -244,11 +244,22 @@ static struct ip endpoint_ip(const struct route *route) {
     return is_pod ? route->inner.ip : route->target.ip;
 }
 
+// What nobody in the mesh has, under the names that Istio has for it.
+static const char *unknown_name(const struct route *route) {
+    bool is_known = route->service != NULL || route->destination != NULL;
+    if (route->action == ROUTE_REFUSE && route->refusal == ROUTE_BLOCKED) {
+        return "BlackHoleCluster";
+    }
+    return route->action == ROUTE_PASSTHROUGH && !is_known ? "PassthroughCluster" : NULL;
+}
+
 // Follows a decision of this turn.
 static void connect_route(struct outbound *out, const struct snapshot *snap,
                           const struct route *route) {
     struct flow *flow = &out->flow;
     flow_set_ends(flow, route->source, route->destination, route->service);
+    const char *unknown = unknown_name(route);
+    flow->hostname = unknown != NULL ? unknown : flow->hostname;
     flow->hbone_addr = (struct addr){0};
     flow_set_detail(flow, NULL);
     if (route->action == ROUTE_REFUSE) {

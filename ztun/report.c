@@ -42,6 +42,9 @@ static struct metric_series *series_of(const struct flow *flow) {
     struct slice labels[METRIC_N_LABELS(TRAFFIC)] = {0};
     labels[METRIC_LABEL(TRAFFIC, REPORTER)] = reporter_of(flow);
     proc_labels_ends(labels, flow->source, flow->destination, flow->service);
+    if (flow->service == NULL) { // PassthroughCluster, BlackHoleCluster
+        labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAME)] = slice_str(flow->hostname);
+    }
     labels[METRIC_LABEL(TRAFFIC, SOURCE_PRINCIPAL)] = source_identity(flow);
     labels[METRIC_LABEL(TRAFFIC, DESTINATION_PRINCIPAL)] = destination_identity(flow);
     labels[METRIC_LABEL(TRAFFIC, REQUEST_PROTOCOL)] = SLICE_LIT("tcp");
@@ -163,8 +166,8 @@ void report_closed(struct flow *flow) {
     count_closed(flow);
     // A flow that was known well enough to have a destination is "complete" with its error, as
     // ztunnel logs it; what was refused before that has addresses only.
-    log_flow(flow, was_open || flow->destination != NULL || flow->service != NULL ? ACCESS_COMPLETE
-                                                                                  : ACCESS_FAILED);
+    bool is_named = flow->destination != NULL || flow->hostname[0] != '\0';
+    log_flow(flow, was_open || is_named ? ACCESS_COMPLETE : ACCESS_FAILED);
 }
 
 void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,

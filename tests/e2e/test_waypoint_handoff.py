@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from lablib import meta, namespace, pod, service, wait_until
+from lablib import config_map, meta, namespace, pod, service, wait_until
 from mesh.labnet import LabNet
 from mesh.pooled import Http1, Http2, http1_server, http_server, response
 from mesh.topology import echo, read_exactly
@@ -206,6 +206,46 @@ def test_auto_binds_when_a_rule_appears(lab, net):
             load.all_go(b"direct", DEADLINE + 2)
     finally:
         lab.apply(namespace("m", ambient=True))
+
+
+# Destinations that are nobody's
+
+
+def test_unknown_destinations(lab, net):
+    """They have no waypoint: they are passed on, or reset, and either has its name in log and metrics.
+    (The destination here is ztun's own readiness port on the other node.)"""
+    ip = next(a["address"] for a in lab.get("Node", "node2", None)["status"]["addresses"]
+              if a["type"] == "InternalIP")
+    client = lab.ip("client", "m")
+
+    def logged(name):
+        return [x for x in access(lab.logs("node1"), dst__service=name)
+                if x["src.addr"].startswith(client)]
+
+    def counted(what, name):
+        return lab.metrics("node1").value(f"istio_tcp_connections_{what}_total",
+                                          destination_service_name=name) or 0
+
+    def ask():
+        return lab.curl("m/client", f"http://{ip}:15021/healthz/ready")
+
+    assert ask().out == "ready\n"
+    assert wait_until(lambda: logged("PassthroughCluster"))[0]["dst.addr"] == f"{ip}:15021"
+    assert wait_until(lambda: counted("opened", "PassthroughCluster") == 1)
+    lab.apply(config_map("istio", "istio-system",
+                         mesh="outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
+    try:
+        wait_until(lambda: not ask().ok)
+        done = lab.curl("m/client", f"http://{ip}:15021/", "-v")
+        assert "reset" in done.err.lower() or "Recv failure" in done.err, done
+        assert "REGISTRY_ONLY" in wait_until(
+            lambda: [x for x in lab.logs("node1").splitlines() if "BlackHoleCluster" in x])[0]
+        assert wait_until(lambda: counted("failed", "BlackHoleCluster") >= 1)
+        with net.serve("server", 8080, http1_server()): # what is known is reached
+            assert lab.curl("m/client", "http://web.m/").out == "direct"
+    finally:
+        lab.delete("ConfigMap", "istio-system/istio")
+    wait_until(lambda: ask().ok)
 
 
 # Several processes behind one Gateway
