@@ -326,6 +326,69 @@ static void test_binding(void **state) {
     }
 }
 
+#define ALL GATEWAY("a", "way", "istio.io/waypoint-for: all", "", HOST("way.a.svc.cluster.local"))
+#define SOME_POD(labels)                                                                           \
+    "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: a, labels: {" labels           \
+    "}}\nspec: {containers: [{name: c, image: i}]}\nstatus: {phase: Running, podIP: 10.2.0.1}\n"
+#define ENTRY(labels)                                                                              \
+    "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: we, "          \
+    "namespace: a, labels: {" labels "}}\nspec: {address: 10.2.0.2}\n"
+#define SERVICE_ENTRY(labels)                                                                      \
+    "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: se, "           \
+    "namespace: a, labels: {" labels "}}\nspec: {hosts: [ext.example], addresses: [10.3.0.1], "    \
+    "ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, location: "            \
+    "MESH_EXTERNAL, endpoints: [{address: 10.3.1.1}]}\n"
+
+static const char *workload_waypoint(const char *ip) {
+    struct ip parsed = fx_ip(ip);
+    const struct workload *workload = snapshot_workload_by_ip(snapshot_current(), &parsed);
+    assert_non_null(workload);
+    return workload->waypoint;
+}
+
+// Pods, WorkloadEntries and ServiceEntries: by their own labels, by the namespace's, and not.
+static void test_binding_of_all_kinds(void **state) {
+    static const struct {
+        const char *what, *yaml;
+        bool is_service, is_pod, is_entry, is_service_entry; // bound
+    } steps[] = {
+        {"all by the namespace", NS("a", USE("way")) ALL, true, true, true, true},
+        {"services only", WAY, true, false, false, true},
+        {"workloads only",
+         GATEWAY("a", "way", "istio.io/waypoint-for: workload", "",
+                 HOST("way.a.svc.cluster.local")),
+         false, true, true, false},
+        {"all again", ALL, true, true, true, true},
+        {"a pod opts out", SOME_POD(USE("none")), true, false, true, true},
+        {"a WorkloadEntry opts out", ENTRY(USE("none")), true, false, false, true},
+        {"a ServiceEntry opts out", SERVICE_ENTRY(USE("none")), true, false, false, false},
+        {"the namespace says nothing", NS("a", ""), false, false, false, false},
+        {"a pod of its own", SOME_POD(USE("way")), false, true, false, false},
+        {"a WorkloadEntry of its own", ENTRY(USE("way")), false, true, true, false},
+        {"a ServiceEntry of its own", SERVICE_ENTRY(USE("way")), false, true, true, true},
+        {"not programmed", GATEWAY("a", "way", "istio.io/waypoint-for: all", "", ""), false, false,
+         false, false},
+        {"of another namespace",
+         SOME_POD(USE("way") ", istio.io/use-waypoint-namespace: infra")
+             GATEWAY("infra", "way", "istio.io/waypoint-for: all", FROM("All"),
+                     HOST("way.a.svc.cluster.local")),
+         false, true, false, false},
+    };
+    fx_apply(b, SVC("a", "web", "10.1.0.1", "") SOME_POD("") ENTRY("") SERVICE_ENTRY(""));
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        fx_apply(b, steps[i].yaml);
+        const char *got[] = {bound(WEB), workload_waypoint("10.2.0.1"),
+                             workload_waypoint("10.2.0.2"), bound("a/ext.example")};
+        bool want[] = {steps[i].is_service, steps[i].is_pod, steps[i].is_entry,
+                       steps[i].is_service_entry};
+        for (size_t k = 0; k < ARRAY_LEN(got); k++) {
+            if (want[k] != (strstr(got[k], "/way.a.svc.cluster.local") != NULL)) {
+                fail_msg("%s: %zu is bound to '%s'", steps[i].what, k, got[k]);
+            }
+        }
+    }
+}
+
 // A Gateway whose address is a service of another name.
 static void test_other_service(void **state) {
     fx_apply(b,
@@ -455,6 +518,7 @@ int main(void) {
         TEST(test_exact),
         TEST(test_delegates),
         TEST(test_binding),
+        TEST(test_binding_of_all_kinds),
         TEST(test_other_service),
         TEST(test_auto),
         TEST(test_auto_choice),
