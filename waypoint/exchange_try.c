@@ -359,6 +359,9 @@ static const struct upstream_request_ops wait_ops = {.on_ready = on_ready, .on_f
 
 static const struct l7_host *choose(struct exchange *ex) {
     const struct wconn *wconn = exchange_wconn(ex);
+    if (upstream_view_is_through(ex->view)) {
+        return upstream_view_through(ex->view, &wconn->dst);
+    }
     const struct l7_settings *settings = upstream_view_settings(ex->view);
     const struct l7_retry_policy *retry = ex->retry.policy;
     bool is_hashed = settings->lb.kind == L7_LB_RING || settings->lb.kind == L7_LB_MAGLEV;

@@ -179,7 +179,9 @@ static void start(struct exchange *ex, const struct l7_mirror *rule) {
     const struct wconn *wconn = exchange_wconn(ex);
     struct l7_lb_pick pick = {.rand = &ex->http->worker->rand,
                               .now_ms = ex->http->loop->now / NS_PER_MS};
-    const struct l7_host *host = l7_lb_pick(upstream_view_lb(view, wconn->source), &pick);
+    const struct l7_host *host = upstream_view_is_through(view)
+                                     ? upstream_view_through(view, &wconn->dst)
+                                     : l7_lb_pick(upstream_view_lb(view, wconn->source), &pick);
     if (host == NULL) {
         upstream_view_unref(view);
         return;

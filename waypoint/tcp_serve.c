@@ -287,11 +287,6 @@ static void set_view(struct tcp_conn *tcp, struct upstream_view *view) {
     tcp->age_ns = pool->max_connection_duration_ms * NS_PER_MS;
 }
 
-static bool is_passed_through(const struct tcp_conn *tcp) {
-    return upstream_view_service(tcp->view)->lb_mode == LB_PASSTHROUGH ||
-           upstream_view_settings(tcp->view)->lb.kind == L7_LB_PASSTHROUGH;
-}
-
 // Where to, of a service. False: nowhere, it was refused.
 static bool set_target(struct tcp_conn *tcp, struct upstream_target *target) {
     struct wconn *conn = tcp->conn;
@@ -315,7 +310,7 @@ static bool set_target(struct tcp_conn *tcp, struct upstream_target *target) {
         return false;
     }
     tcp->has_place = true;
-    bool is_through = is_passed_through(tcp);
+    bool is_through = upstream_view_is_through(view);
     tcp->host = is_through ? NULL : choose(tcp, snap);
     if (tcp->host == NULL && (!is_through || tcp->n_tried > 0)) {
         // No other one: the log tells of the one that was tried.

@@ -42,6 +42,11 @@ void upstream_view_unref(struct upstream_view *view) {
         cluster_host_unref(CONTAINER_OF(view->hosts[i].cell, struct cluster_host, cell));
     }
     free(view->hosts);
+    for (struct through *next, *item = view->through; item != NULL; item = next) {
+        next = item->next;
+        cluster_host_unref(CONTAINER_OF(item->host.cell, struct cluster_host, cell));
+        free(item);
+    }
     leaf_unref(view->service);
     leaf_unref(view->policy);
     cluster_unref(view->cluster);
@@ -127,6 +132,9 @@ static struct upstream_view *view_new(struct upstream *up, struct service *servi
 }
 
 static bool view_has_addr(const struct upstream_view *view, const struct addr *addr) {
+    if (upstream_view_is_through(view)) {
+        return true;
+    }
     for (size_t i = 0; i < view->n_hosts; i++) {
         if (addr_eq(&view->hosts[i].addr, addr)) {
             return true;
@@ -222,6 +230,29 @@ struct upstream_view *upstream_view_route(struct upstreams *all, const struct sn
         }
     }
     return NULL;
+}
+
+bool upstream_view_is_through(const struct upstream_view *view) {
+    return view->service->lb_mode == LB_PASSTHROUGH || view->settings->lb.kind == L7_LB_PASSTHROUGH;
+}
+
+const struct l7_host *upstream_view_through(struct upstream_view *view, const struct addr *addr) {
+    for (struct through *item = view->through; item != NULL; item = item->next) {
+        if (addr_eq(&item->host.addr, addr)) {
+            return &item->host;
+        }
+    }
+    struct through *item = xcalloc(1, sizeof(*item));
+    uint64_t now_ms = view->upstream->all->worker->loop->now / NS_PER_MS;
+    item->host = (struct l7_host){
+        .endpoint = &item->endpoint,
+        .addr = *addr,
+        .weight = 1,
+        .cell = &cluster_host_get(view->cluster, addr, now_ms)->cell,
+    };
+    item->next = view->through;
+    view->through = item;
+    return &item->host;
 }
 
 static bool is_among(const struct l7_host_cell *cell, const struct l7_host_cell *const *list,

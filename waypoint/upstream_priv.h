@@ -14,6 +14,12 @@ struct balancer { // for one class of clients
     char class[];
 };
 
+struct through { // a host by its address alone
+    struct through *next;
+    struct l7_host host; // its cell is a cluster_host's, referenced
+    struct endpoint endpoint; // without a workload
+};
+
 struct upstream_view {
     uint32_t refs;
     struct upstream *upstream; // borrowed: it stays while it has views
@@ -25,6 +31,7 @@ struct upstream_view {
     struct l7_host *hosts; // each cell is a cluster_host's, referenced
     size_t n_hosts;
     struct hmap balancers;
+    struct through *through; // as many as the service has addresses
 };
 
 struct upstream {

@@ -55,14 +55,17 @@ static const struct l7_distribute *find_distribute(const struct l7_locality_poli
 static enum place_mode place_mode(const struct l7_settings *settings, const struct service *service,
                                   const struct workload *source) {
     const struct l7_locality_policy *policy = &settings->lb.locality;
-    if (source == NULL || policy->is_disabled) {
+    if (source == NULL) {
+        return PLACE_FLAT;
+    }
+    if (!policy->is_set && service->lb_mode == LB_FAILOVER && service->n_scopes > 0) {
+        return PLACE_SCOPES;
+    }
+    if (policy->is_disabled) {
         return PLACE_FLAT;
     }
     if (policy->n_distribute > 0) {
         return PLACE_DISTRIBUTE;
-    }
-    if (!policy->is_set && service->lb_mode == LB_FAILOVER && service->n_scopes > 0) {
-        return PLACE_SCOPES;
     }
     if (!settings->outlier.is_on) {
         return PLACE_FLAT;

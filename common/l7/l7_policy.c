@@ -45,6 +45,7 @@ struct l7_policy {
 
 struct build {
     struct l7_policy *policy;
+    struct l7_settings base; // the defaults, with those of the mesh
     const struct builder_l7_input *in;
     const struct kobj *obj;
 };
@@ -102,9 +103,6 @@ static const char *const *texts(struct build *build, const char *const *from, ui
 
 static struct l7_locality_policy locality(struct build *build,
                                           const struct mesh_locality_lb *from) {
-    if (from == NULL) {
-        return (struct l7_locality_policy){0};
-    }
     struct l7_distribute *distribute = alloc(build, from->n_distribute, sizeof(*distribute));
     for (uint32_t i = 0; i < from->n_distribute; i++) {
         const struct locality_distribute *d = &from->distribute[i];
@@ -121,7 +119,6 @@ static struct l7_locality_policy locality(struct build *build,
     }
     return (struct l7_locality_policy){
         .is_disabled = from->enabled == TRI_FALSE,
-        .is_set = true,
         .distribute = distribute,
         .n_distribute = from->n_distribute,
         .failover = failover,
@@ -187,7 +184,7 @@ static void set_lb(struct build *build, const struct kobj_load_balancer *from,
                                     [KOBJ_LB_RANDOM] = L7_LB_RANDOM,
                                     [KOBJ_LB_PASSTHROUGH] = L7_LB_PASSTHROUGH,
                                     [KOBJ_LB_ROUND_ROBIN] = L7_LB_ROUND_ROBIN};
-    *ret = defaults.lb;
+    *ret = build->base.lb;
     if (from == NULL) {
         return;
     }
@@ -201,7 +198,10 @@ static void set_lb(struct build *build, const struct kobj_load_balancer *from,
         ret->warmup_min = (double)from->warmup_min_ppm / KOBJ_PPM;
         ret->warmup_aggression = from->warmup_aggression >= 1 ? from->warmup_aggression : 1;
     }
-    ret->locality = locality(build, from->locality);
+    if (from->locality != NULL) {
+        ret->locality = locality(build, from->locality);
+        ret->locality.is_set = true;
+    }
 }
 
 // The other blocks
@@ -214,8 +214,9 @@ static uint32_t limit(uint32_t count) {
     return count != 0 ? count : (uint32_t)L7_NO_LIMIT;
 }
 
-static void set_pool(const struct kobj_connection_pool *from, struct l7_pool_policy *ret) {
-    *ret = defaults.pool;
+static void set_pool(struct build *build, const struct kobj_connection_pool *from,
+                     struct l7_pool_policy *ret) {
+    *ret = build->base.pool;
     if (from == NULL) {
         return;
     }
@@ -233,11 +234,15 @@ static void set_pool(const struct kobj_connection_pool *from, struct l7_pool_pol
     ret->max_connection_duration_ms = ms_or(from->max_connection_duration_ms, 0);
     ret->ping_interval_ms = ms_or(from->ping_interval_ms, 0);
     ret->ping_timeout_ms = ms_or(from->ping_timeout_ms, 0);
-    ret->has_keepalive = from->has_keepalive;
-    ret->keepalive_probes = from->keepalive_probes;
-    ret->keepalive_time_ms = ms_or(from->keepalive_time_ms, 0);
-    ret->keepalive_interval_ms = ms_or(from->keepalive_interval_ms, 0);
-    ret->is_h2_upgraded = from->is_h2_upgraded;
+    if (from->has_keepalive) {
+        ret->has_keepalive = true;
+        ret->keepalive_probes = from->keepalive_probes;
+        ret->keepalive_time_ms = ms_or(from->keepalive_time_ms, 0);
+        ret->keepalive_interval_ms = ms_or(from->keepalive_interval_ms, 0);
+    }
+    if (from->h2_upgrade != H2_UPGRADE_UNSET || from->use_client_protocol) {
+        ret->is_h2_upgraded = from->h2_upgrade == H2_UPGRADE_YES;
+    }
     ret->use_client_protocol = from->use_client_protocol;
 }
 
@@ -337,7 +342,7 @@ static void apply(struct build *build, const struct written *written, bool all,
         ret->lb_origin = origin;
     }
     if (from->connection_pool != NULL || all) {
-        set_pool(from->connection_pool, &ret->pool);
+        set_pool(build, from->connection_pool, &ret->pool);
         ret->pool_origin = origin;
     }
     if (from->outlier != NULL || all) {
@@ -391,7 +396,7 @@ static void set_target(struct build *build, const struct written *whole,
         }
     }
     for (uint32_t i = 0; i < target->n_ports; i++) {
-        ports[i].settings = defaults;
+        ports[i].settings = build->base;
         apply_for_port(build, whole, ports[i].port, &ports[i].settings);
         apply_for_port(build, subset, ports[i].port, &ports[i].settings);
         take_credentials(build, &ports[i].settings.tls);
@@ -488,8 +493,35 @@ static void merge_rules(struct build *build) {
     build->policy->n_sources = in->n_destination_rules;
 }
 
+static bool has_defaults(const struct mesh_config *config) {
+    return config != NULL && (config->locality_lb != NULL || config->has_keepalive ||
+                              config->connect_timeout_ms > 0 || config->is_h2_upgraded);
+}
+
+// MeshConfig's, where a DestinationRule says nothing else.
+static void set_base(struct build *build, const struct mesh_config *config) {
+    build->base = defaults;
+    if (config == NULL) {
+        return;
+    }
+    struct l7_pool_policy *pool = &build->base.pool;
+    if (config->connect_timeout_ms > 0) {
+        pool->connect_timeout_ms = (uint64_t)config->connect_timeout_ms;
+    }
+    if (config->has_keepalive) {
+        pool->has_keepalive = true;
+        pool->keepalive_probes = config->keepalive_probes;
+        pool->keepalive_time_ms = ms_or(config->keepalive_time_ms, 0);
+        pool->keepalive_interval_ms = ms_or(config->keepalive_interval_ms, 0);
+    }
+    pool->is_h2_upgraded = config->is_h2_upgraded;
+    if (config->locality_lb != NULL) {
+        build->base.lb.locality = locality(build, config->locality_lb);
+    }
+}
+
 struct leaf *l7_policy_compile(void *arg, const struct builder_l7_input *in) {
-    if (in->n_destination_rules == 0 && in->n_authz == 0) {
+    if (in->n_destination_rules == 0 && in->n_authz == 0 && !has_defaults(in->config)) {
         return NULL;
     }
     struct l7_policy *policy = xcalloc(1, sizeof(*policy));
@@ -500,6 +532,7 @@ struct leaf *l7_policy_compile(void *arg, const struct builder_l7_input *in) {
     CHECK(arena_copy(&policy->arena, in->service->leaf.key, &key));
     leaf_ext_init(&policy->ext, key, policy_free);
     struct build build = {.policy = policy, .in = in};
+    set_base(&build, in->config);
     merge_rules(&build);
     return &policy->ext.leaf;
 }

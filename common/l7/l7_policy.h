@@ -40,7 +40,7 @@ struct l7_failover { // regions
 };
 struct l7_locality_policy {
     bool is_disabled; // localityLbSetting.enabled: false
-    bool is_set; // localityLbSetting is there
+    bool is_set; // by the DestinationRule: a Service's trafficDistribution counts before the mesh's
     const struct l7_distribute *distribute;
     const struct l7_failover *failover;
     const char *const *failover_priority; // labels, "key" or "key=value"

@@ -56,6 +56,10 @@ const char *l7_miss_text(enum l7_miss miss) {
     return (size_t)miss < ARRAY_LEN(texts) ? texts[miss] : "?";
 }
 
+const struct l7_route *l7_routes_fallback(const struct l7_routes *routes) {
+    return routes != NULL && routes->fallback != NULL ? routes->fallback : l7_routes_default();
+}
+
 const struct l7_route *l7_routes_default(void) {
     static const struct l7_cluster self = {.host = "",
                                            .subset = "",
@@ -413,7 +417,7 @@ static uint32_t match_len(const struct l7_entry *entry, struct slice path) {
 
 void l7_routes_match(const struct l7_routes *routes, const struct l7_request *request,
                      struct l7_trace *trace, struct l7_match *ret_match) {
-    *ret_match = (struct l7_match){.route = l7_routes_default()};
+    *ret_match = (struct l7_match){.route = l7_routes_fallback(routes)};
     if (routes == NULL || routes->n_entries == 0) {
         return;
     }

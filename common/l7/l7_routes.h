@@ -85,6 +85,8 @@ bool l7_routes_has_names(const struct l7_routes *routes);
 
 // The default route: to the service itself, with the default retries.
 const struct l7_route *l7_routes_default(void);
+// The same with what MeshConfig says of retries. `routes` may be NULL.
+const struct l7_route *l7_routes_fallback(const struct l7_routes *routes);
 
 // builder_l7_ops.routes: NULL when nothing concerns the service.
 struct leaf *l7_routes_compile(void *arg, const struct builder_l7_input *in);

@@ -269,7 +269,8 @@ struct l7_retry_policy l7_build_retry(struct l7_build *build, const char *retry_
     struct l7_retry_codes codes = {.n = 0};
     struct slice unknown;
     policy.on = 0;
-    if (!l7_retry_parse(slice_str(retry_on), &policy.on, &codes, &unknown)) {
+    bool is_known = l7_retry_parse(slice_str(retry_on), &policy.on, &codes, &unknown);
+    if (!is_known && build->obj != NULL) { // MeshConfig's were warned about when they were read
         build->in->problem(build->in, build->obj, "retryOn: \"%.*s\" is no condition that is known",
                            SLICE_ARG(unknown));
     }
@@ -351,7 +352,8 @@ static void routes_free(struct leaf_ext *ext) {
 }
 
 struct leaf *l7_routes_compile(void *arg, const struct builder_l7_input *in) {
-    if (in->n_virtual_services == 0 && in->n_routes == 0) {
+    bool has_defaults = in->config != NULL && in->config->default_retry != NULL;
+    if (in->n_virtual_services == 0 && in->n_routes == 0 && !has_defaults) {
         return NULL;
     }
     struct l7_routes *routes = xcalloc(1, sizeof(*routes));
@@ -359,6 +361,12 @@ struct leaf *l7_routes_compile(void *arg, const struct builder_l7_input *in) {
     struct slice names[L7_NAMES_CACHED];
     struct l7_build build = {.routes = routes, .in = in, .names = names};
     leaf_ext_init(&routes->ext, l7_build_slice(&build, in->service->leaf.key), routes_free);
+    if (has_defaults) {
+        struct l7_route *fallback = l7_build_alloc(&build, 1, sizeof(*fallback));
+        *fallback = *l7_routes_default();
+        fallback->retry = l7_build_retries(&build, NULL);
+        routes->fallback = fallback;
+    }
     l7_build_gateway_routes(&build);
     l7_build_virtual_services(&build);
     l7_routes_index(routes);

@@ -224,7 +224,8 @@ static bool add_filters(struct l7_build *build, const struct kobj_route_rule *ru
 static void add_retries(struct l7_build *build, const struct kobj_route_rule *rule,
                         struct l7_route *route) {
     const struct kobj_gw_retry *retry = rule->retry;
-    route->retry = l7_build_retry(build, "", retry != NULL ? retry->backoff_ms : -1);
+    route->retry = retry != NULL ? l7_build_retry(build, "", retry->backoff_ms)
+                                 : l7_build_retries(build, NULL);
     if (retry != NULL && retry->attempts == 0) {
         route->retry = (struct l7_retry_policy){0};
     } else if (retry != NULL) {

@@ -87,6 +87,7 @@ struct l7_routes {
     bool has_open;
     struct l7_regex **regexes; // owned
     size_t n_regexes;
+    const struct l7_route *fallback; // where no rule is meant; NULL: l7_routes_default
     struct l7_flow_entry *flows; // in order
     size_t n_flows;
     bool has_names; // some are `tls` rules
@@ -129,6 +130,10 @@ void l7_build_path_regex(struct l7_build *build, struct l7_entry *entry, const c
 void l7_build_add(struct l7_build *build, const struct l7_entry *entry);
 struct l7_retry_policy l7_build_retry(struct l7_build *build, const char *retry_on,
                                       int64_t backoff_ms);
+
+// Of a rule; NULL: it says nothing, MeshConfig's default or ours.
+struct l7_retry_policy l7_build_retries(struct l7_build *build,
+                                        const struct kobj_vs_retry *retries);
 
 // l7_routes_vs.c, l7_routes_gw.c: add the entries of the objects of build->in.
 void l7_build_virtual_services(struct l7_build *build);

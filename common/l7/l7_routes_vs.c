@@ -100,22 +100,24 @@ static bool add_rewrite(struct l7_build *build, const struct kobj_vs_rewrite *re
     return true;
 }
 
-static void add_retries(struct l7_build *build, const struct kobj_vs_retry *retries,
-                        struct l7_route *route) {
+struct l7_retry_policy l7_build_retries(struct l7_build *build,
+                                        const struct kobj_vs_retry *retries) {
+    if (retries == NULL && build->in->config != NULL) {
+        retries = build->in->config->default_retry;
+    }
     if (retries == NULL) {
-        route->retry = l7_build_retry(build, "", -1);
-        return;
+        return l7_build_retry(build, "", -1);
     }
     if (retries->attempts <= 0) {
-        return; // none
+        return (struct l7_retry_policy){0}; // none
     }
-    struct l7_retry_policy *policy = &route->retry;
-    *policy = l7_build_retry(build, retries->retry_on, retries->backoff_ms);
-    policy->attempts = (uint32_t)retries->attempts;
-    policy->per_try_timeout_ms = (uint64_t)MAX(retries->per_try_timeout_ms, 0);
-    policy->avoids_tried_hosts = retries->ignore_previous_hosts != TRI_FALSE;
-    policy->is_avoiding_set = retries->ignore_previous_hosts != TRI_UNSET;
-    policy->leaves_locality = retries->remote_localities == TRI_TRUE;
+    struct l7_retry_policy policy = l7_build_retry(build, retries->retry_on, retries->backoff_ms);
+    policy.attempts = (uint32_t)retries->attempts;
+    policy.per_try_timeout_ms = (uint64_t)MAX(retries->per_try_timeout_ms, 0);
+    policy.avoids_tried_hosts = retries->ignore_previous_hosts != TRI_FALSE;
+    policy.is_avoiding_set = retries->ignore_previous_hosts != TRI_UNSET;
+    policy.leaves_locality = retries->remote_localities == TRI_TRUE;
+    return policy;
 }
 
 static void add_mirrors(struct l7_build *build, const struct kobj_vs_http *http,
@@ -173,7 +175,7 @@ static bool make_route(struct l7_build *build, const struct kobj_vs_http *http,
     }
     route->action = L7_FORWARD;
     add_clusters(build, http, route);
-    add_retries(build, http->retries, route);
+    route->retry = l7_build_retries(build, http->retries);
     add_mirrors(build, http, route);
     route->timeout_ms = (uint64_t)MAX(http->timeout_ms, 0);
     return http->rewrite == NULL || add_rewrite(build, http->rewrite, route);

@@ -431,7 +431,7 @@ static void build(struct mesh_builder *b, struct record *record) {
 }
 
 // The MeshConfig of the root namespace, else any.
-static const struct mesh_config *find_mesh_config(struct mesh_builder *b) {
+static const struct kobj *find_mesh_config(struct mesh_builder *b) {
     const struct record *best = NULL;
     HMAP_EACH_SAFE(pos, &b->records) {
         const struct record *record = HMAP_ITEM(pos, struct record, by_key);
@@ -445,7 +445,7 @@ static const struct mesh_config *find_mesh_config(struct mesh_builder *b) {
             best = record;
         }
     }
-    return best != NULL ? best->obj->config_map->mesh : NULL;
+    return best != NULL ? best->obj : NULL;
 }
 
 static void copy_text(char *dst, size_t size, const char *src) {
@@ -456,7 +456,14 @@ static void copy_text(char *dst, size_t size, const char *src) {
 
 static void update_mesh(struct mesh_builder *b) {
     struct mesh_settings mesh = b->defaults;
-    const struct mesh_config *config = find_mesh_config(b);
+    const struct kobj *obj = find_mesh_config(b);
+    const struct mesh_config *config = obj != NULL ? obj->config_map->mesh : NULL;
+    uint64_t hash = obj != NULL ? obj->hash : 0;
+    b->config = config;
+    if (b->l7 != NULL && hash != b->config_hash) { // defaults that are part of what is compiled
+        builder_l7_touch_all(b);
+    }
+    b->config_hash = hash;
     if (config != NULL) {
         copy_text(mesh.trust_domain, sizeof(mesh.trust_domain), config->trust_domain);
         copy_text(mesh.root_namespace, sizeof(mesh.root_namespace), config->root_namespace);

@@ -178,6 +178,10 @@ static void build(struct entry_build *e) {
     }
     if (src->resolution == SE_DYNAMIC_DNS && e->spec.waypoint[0] == '\0') {
         builder_problem(e->record, "resolution DYNAMIC_DNS needs a waypoint");
+    } else if (src->resolution == SE_DYNAMIC_DNS) {
+        builder_problem(e->record,
+                        "resolution DYNAMIC_DNS is not done yet: there are no endpoints, "
+                        "requests get 503");
     }
     for (uint32_t i = 0; i < src->n_hosts; i++) {
         build_host(e, src->hosts[i]);

@@ -262,6 +262,7 @@ static struct compile begin(struct mesh_builder *b, const struct bsvc *service,
     return (struct compile){
         .b = b,
         .in = {.mesh = &b->mesh,
+               .config = b->config,
                .proxy_ns = proxy_ns_of(b, service->record),
                .service = leaf,
                .delegate = on_delegate,

@@ -20,6 +20,8 @@
 
 struct builder_l7_input {
     const struct mesh_settings *mesh;
+    const struct mesh_config
+        *config; // MeshConfig as decoded, for its defaults; NULL: there is none
     const char *proxy_ns; // builder_options.proxy_namespace, or the service's
     const struct service *service;
 

@@ -81,6 +81,8 @@ enum dirty_class { DIRTY_NODES, DIRTY_POLICIES, DIRTY_WORKLOADS, DIRTY_SERVICES,
 
 struct mesh_builder {
     struct mesh_settings defaults, mesh;
+    const struct mesh_config *config; // MeshConfig, of a record's object; NULL: there is none
+    uint64_t config_hash; // of that object
     char *node;
     struct hmap records, namespaces, workloads, resolved, allocated;
     struct hmap services; // struct bsvc.by_host

@@ -546,6 +546,12 @@ struct mesh_config {
     const struct mesh_locality_lb *locality_lb;
     struct mesh_proxy_config defaults;
     int64_t connect_timeout_ms; // -1 = absent
+    // For what a waypoint compiles (builder_l7.h).
+    bool has_keepalive; // tcpKeepalive; its values: 0, -1 = absent
+    uint32_t keepalive_probes;
+    int64_t keepalive_time_ms, keepalive_interval_ms;
+    bool is_h2_upgraded; // h2UpgradePolicy UPGRADE
+    const struct kobj_vs_retry *default_retry; // NULL = absent
     const char *const *default_service_export_to;
     uint32_t n_default_service_export_to;
 };

@@ -209,12 +209,14 @@ static const struct schema_field ping_fields[] = {
     F_DURATION(POOL, ping_timeout_ms, "timeout", .min = 1, .flags = SCHEMA_REQUIRED),
 };
 static const struct schema_msg ping_msg = {SCHEMA_MSG(POOL, ping_fields)};
-static const struct schema_name upgrade_policies[] = {
-    {"DEFAULT", 0}, {"DO_NOT_UPGRADE", 0}, {"UPGRADE", 1}, {NULL, 0}};
+static const struct schema_name upgrade_policies[] = {{"DEFAULT", H2_UPGRADE_UNSET},
+                                                      {"DO_NOT_UPGRADE", H2_UPGRADE_NO},
+                                                      {"UPGRADE", H2_UPGRADE_YES},
+                                                      {NULL, 0}};
 static void check_http(struct schema_ctx *ctx, const struct cfg_node *node, const void *out) {
     const POOL *pool = out;
 
-    if (pool->is_h2_upgraded && pool->use_client_protocol) {
+    if (pool->h2_upgrade == H2_UPGRADE_YES && pool->use_client_protocol) {
         schema_error(ctx, kobj_at(node, "useClientProtocol"), "useClientProtocol",
                      "cannot be true with `h2UpgradePolicy: UPGRADE`");
     }
@@ -225,7 +227,7 @@ static const struct schema_field http_fields[] = {
     F_INT(POOL, max_requests_per_connection, "maxRequestsPerConnection", 0, INT32_MAX),
     F_INT(POOL, max_retries, "maxRetries", 0, INT32_MAX),
     F_DURATION(POOL, http_idle_timeout_ms, "idleTimeout", .min = 1),
-    F_ENUM(POOL, is_h2_upgraded, "h2UpgradePolicy", upgrade_policies),
+    F_ENUM(POOL, h2_upgrade, "h2UpgradePolicy", upgrade_policies),
     F_BOOL(POOL, use_client_protocol, "useClientProtocol"),
     F_INT(POOL, max_concurrent_streams, "maxConcurrentStreams", 0, INT32_MAX),
     F_FLAT("http2KeepAlive", &ping_msg),

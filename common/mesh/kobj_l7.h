@@ -202,6 +202,7 @@ struct kobj_load_balancer {
     uint32_t warmup_min_ppm; // 10 % when absent
     double warmup_aggression; // >= 1
 };
+enum kobj_h2_upgrade { H2_UPGRADE_UNSET, H2_UPGRADE_NO, H2_UPGRADE_YES }; // unset: the mesh's
 struct kobj_connection_pool { // counts: 0 = absent, no limit
     uint32_t max_connections; // tcp
     int64_t connect_timeout_ms, max_connection_duration_ms, tcp_idle_timeout_ms;
@@ -212,7 +213,7 @@ struct kobj_connection_pool { // counts: 0 = absent, no limit
     uint32_t max_concurrent_streams;
     int64_t http_idle_timeout_ms;
     int64_t ping_interval_ms, ping_timeout_ms; // http2KeepAlive
-    bool is_h2_upgraded; // h2UpgradePolicy UPGRADE
+    uint8_t h2_upgrade; // enum kobj_h2_upgrade
     bool use_client_protocol;
 };
 struct kobj_outlier { // -1 = absent

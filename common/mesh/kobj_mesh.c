@@ -2,6 +2,7 @@
 //
 // MeshConfig: the text `mesh` in the ConfigMap istio, a YAML document of its own. What concerns
 // sidecars, gateways and the control plane is known by name.
+#include "common/mesh/kobj_l7.h"
 #include "common/mesh/kobj_priv.h"
 #include "common/mesh/snapshot.h"
 #include "common/proto/spiffe.h"
@@ -76,6 +77,15 @@ static const struct schema_msg proxy_msg = {
     .is_snake_ok = true,
 };
 
+static const struct schema_field keepalive_fields[] = {
+    F_INT(struct mesh_config, keepalive_probes, "probes", 0, INT32_MAX),
+    F_DURATION(struct mesh_config, keepalive_time_ms, "time", .min = 1),
+    F_DURATION(struct mesh_config, keepalive_interval_ms, "interval", .min = 1),
+};
+static const struct schema_msg keepalive_msg = {SCHEMA_MSG(struct mesh_config, keepalive_fields)};
+static const struct schema_name upgrade_policies[] = {
+    {"DO_NOT_UPGRADE", 0}, {"UPGRADE", 1}, {NULL, 0}};
+
 static const char *check_trust_domain(const char *text) {
     return spiffe_trust_domain_is_valid(slice_str(text))
                ? NULL
@@ -140,19 +150,22 @@ static const struct schema_field mesh_fields[] = {
     F_PTR(struct mesh_config, locality_lb, "localityLbSetting", &mesh_locality_msg),
     F_MSG(struct mesh_config, defaults, "defaultConfig", &proxy_msg),
     F_DURATION(struct mesh_config, connect_timeout_ms, "connectTimeout"),
+    F_FLAT("tcpKeepalive", &keepalive_msg, F_TAG(struct mesh_config, has_keepalive, 1)),
+    F_ENUM(struct mesh_config, is_h2_upgraded, "h2UpgradePolicy", upgrade_policies),
+    F_PTR(struct mesh_config, default_retry, "defaultHttpRetryPolicy", &kobj_retry_msg),
     F_STRS(struct mesh_config, default_service_export_to, "defaultServiceExportTo"),
 };
 const struct schema_msg mesh_config_msg = {
     SCHEMA_MSG(struct mesh_config, mesh_fields),
     .known = "proxyListenPort proxyInboundListenPort proxyHttpPort hboneIdleTimeout "
-             "protocolDetectionTimeout tcpKeepalive ingressClass ingressService "
+             "protocolDetectionTimeout ingressClass ingressService "
              "ingressControllerMode ingressSelector enableTracing enableEnvoyAccessLogService "
              "disableEnvoyListenerLog inboundTrafficPolicy configSources caCertificates "
              "defaultVirtualServiceExportTo defaultDestinationRuleExportTo zoneAwareLbSetting "
-             "dnsRefreshRate h2UpgradePolicy inboundClusterStatName outboundClusterStatName "
+             "dnsRefreshRate inboundClusterStatName outboundClusterStatName "
              "certificates serviceSettings serviceScopeConfigs enablePrometheusMerge "
              "verifyCertificateAtClient ca extensionProviders defaultProviders "
-             "discoverySelectors pathNormalization defaultHttpRetryPolicy meshMTLS tlsDefaults "
+             "discoverySelectors pathNormalization meshMTLS tlsDefaults "
              "defaultTrafficPolicy serviceEntryVisibility sdsUdsPath authPolicy "
              "mixerCheckServer mixerReportServer disablePolicyChecks policyCheckFailOpen "
              "sidecarToTelemetrySessionAffinity thriftConfig disableMixerHttpReports",

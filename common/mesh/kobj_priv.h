@@ -17,6 +17,7 @@ extern const struct schema_msg kobj_workload_entry_msg, kobj_workload_group_msg,
     kobj_service_entry_msg;
 extern const struct schema_msg kobj_authz_msg, kobj_peer_auth_msg;
 extern const struct schema_msg mesh_config_msg, mesh_locality_msg;
+extern const struct schema_msg kobj_retry_msg; // of VirtualServices and MeshConfig
 extern const struct schema_msg kobj_virtual_service_msg, kobj_destination_rule_msg;
 extern const struct schema_msg kobj_gateway_msg, kobj_gateway_class_msg, kobj_http_route_msg,
     kobj_grpc_route_msg, kobj_reference_grant_msg;

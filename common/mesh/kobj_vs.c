@@ -172,7 +172,7 @@ static const struct schema_field retry_fields[] = {
     F_TRI(RETRY, remote_localities, "retryRemoteLocalities"),
     F_TRI(RETRY, ignore_previous_hosts, "retryIgnorePreviousHosts"),
 };
-static const struct schema_msg retry_msg = {
+const struct schema_msg kobj_retry_msg = {
     SCHEMA_MSG(RETRY, retry_fields),
     .check = kobj_vs_check_retry,
 };
@@ -349,7 +349,7 @@ static const struct schema_field http_fields[] = {
     F_FLAT("delegate", &delegate_msg),
     F_PTR(HTTP, rewrite, "rewrite", &rewrite_msg),
     F_DURATION(HTTP, timeout_ms, "timeout", .min = 1),
-    F_PTR(HTTP, retries, "retries", &retry_msg),
+    F_PTR(HTTP, retries, "retries", &kobj_retry_msg),
     F_PTR(HTTP, fault, "fault", &fault_msg),
     F_ONE(HTTP, mirrors, "mirror", &mirror_msg, .oneof = 1, F_TAG(HTTP, has_mirror, 1)),
     F_LIST(HTTP, mirrors, "mirrors", &mirrors_msg, .oneof = 1),

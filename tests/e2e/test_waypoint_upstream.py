@@ -30,10 +30,10 @@ URL = f"http://{HOST}"
 BOUND = {"istio.io/use-waypoint": "waypoint"}
 
 
-def service_entry(addresses, host=HOST, ports=None, resolution="STATIC", name="ext", **spec):
+def service_entry(endpoints, host=HOST, ports=None, resolution="STATIC", name="ext", **spec):
     ports = ports or [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8443}]
-    if addresses:
-        spec["endpoints"] = [a if isinstance(a, dict) else {"address": a} for a in addresses]
+    if endpoints:
+        spec["endpoints"] = [a if isinstance(a, dict) else {"address": a} for a in endpoints]
     return {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
             "metadata": meta(name, "m", BOUND),
             "spec": {"hosts": [host], "ports": ports, "location": "MESH_EXTERNAL",
@@ -170,7 +170,7 @@ def reply(lab, check, path="/", url=URL, *args):
     found = {}
 
     def ask():
-        found["it"] = curl(lab, path, *args, url=url)
+        found["it"] = curl(lab, path, "-m", "3", *args, url=url)
         return check(found["it"])
 
     try:
@@ -291,12 +291,11 @@ def test_credentials_of_a_secret(lab, net, pki, ext):
         ext(tls={"mode": "MUTUAL", "credentialName": "generic"})
         reply(lab, ok("client=the-client "))
     key = Path(pki.client.key).read_text().split("\n")[1]
-    ip = lab.ip(waypoints(lab)[0]["name"], "m")
     for page in ("config_dump", "status"):
         dump = lab.exec(f"m/{waypoints(lab)[0]['name']}", "curl", "-sS", "-m", 5,
                         f"http://127.0.0.1:15000/{page}")
         assert dump.ok and len(dump.out) > 100 and key not in dump.out
-    assert key not in logs_of_waypoints(lab) and ip
+    assert key not in logs_of_waypoints(lab)
 
 
 def test_revoked_server(lab, net, pki, ext):
@@ -623,3 +622,102 @@ def test_tls_origination_of_tcp(lab, net, pki, tcp):
         wait_until(lambda: ask(lab, data=b"hello") == "")
         wait_until(lambda: [x for x in logs_of_waypoints(lab).splitlines()
                             if "\taccess\t" in x and "expected other.example.com" in x])
+
+
+# MeshConfig
+
+
+def mesh_config(lab, **settings):
+    text = json.dumps({"accessLogFile": "/dev/stdout", **settings})  # JSON is YAML
+    lab.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("istio", "istio-system"),
+               "data": {"mesh": text}})
+
+
+def test_defaults_of_the_mesh(lab, net, ext):
+    """Retries and HTTP/2 by MeshConfig, without a VirtualService or DestinationRule."""
+    tries = []
+
+    def fails(conn):
+        while data := conn.recv(65536):
+            tries.append(data)
+            if data.startswith(b"PRI * HTTP/2.0"):
+                return
+            conn.sendall(b"HTTP/1.1 503 no\r\nContent-Length: 0\r\n\r\n")
+
+    try:
+        with net.serve("one", 8443, fails):
+            mesh_config(lab, defaultHttpRetryPolicy={"attempts": 4, "retryOn": "503"})
+
+            def count():
+                tries.clear()
+                assert curl(lab, "/", url=URL).status == 503
+                return len(tries)
+
+            wait_until(lambda: count() == 5)
+            mesh_config(lab, defaultHttpRetryPolicy={"attempts": 0}, h2UpgradePolicy="UPGRADE")
+            wait_until(lambda: count() == 1 and tries[0].startswith(b"PRI * HTTP/2.0"))
+            ext(connectionPool={"http": {"h2UpgradePolicy": "DO_NOT_UPGRADE"}})
+            wait_until(lambda: count() == 1 and tries[0].startswith(b"GET"))
+    finally:
+        mesh_config(lab)
+        lab.apply(rule())  # for the fixture
+
+
+def test_connect_timeout_of_the_mesh(lab, ext):
+    """Nobody answers at this address; the lab's nodes drop what is for it."""
+    try:
+        lab.apply(service_entry(["203.0.113.9"]))
+        lab.exec("node1", "ip", "route", "replace", "blackhole", "203.0.113.9/32")
+        mesh_config(lab, connectTimeout="0.3s", defaultHttpRetryPolicy={"attempts": 0})
+        reply(lab, says("reset reason: connection timeout"))
+    finally:
+        lab.exec("node1", "ip", "route", "del", "203.0.113.9/32")
+        mesh_config(lab)
+        lab.apply(rule())
+
+
+# ServiceEntries
+
+
+def http_ok(conn):
+    while conn.recv(65536):
+        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none")
+
+
+BOTH_PORTS = [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8443},
+              {"number": 90, "name": "tcp", "protocol": "TCP", "targetPort": 8090}]
+
+
+@pytest.mark.parametrize("resolution", ["DNS", "DNS_ROUND_ROBIN"])
+def test_endpoints_by_name(lab, net, resolution):
+    """The name is a headless Service's, which the lab's DNS resolves to the pod."""
+    lab.apply(service("names", "out", {"app": "one"}, port=8443, target=8443, clusterIP="None"))
+    lab.apply(service_entry(["names.out.svc.cluster.local"], resolution=resolution,
+                            ports=BOTH_PORTS))
+    with net.serve("one", 8443, http_ok), net.serve("one", 8090, say("tcp")):
+        reply(lab, ok("one"))
+        to = lab.exec("m/client", "getent", "ahostsv4", HOST).out.split()[0]
+        assert LabNet(lab, "m").ask("client", (to, 90)) == b"tcp"
+
+
+def test_no_resolution(lab, net):
+    """NONE: to where the client wanted, over the waypoint."""
+    host, to, pod_ip = "none.example.com", "198.51.100.7", lab.ip("one", "out")
+    lab.exec("out/one", "ip", "addr", "add", f"{to}/32", "dev", "lo")  # no workload's
+    for node in ("node1", "node2"):
+        way = lab.exec(node, "ip", "-o", "route", "get", pod_ip).out.split()
+        via = way[way.index("via"):][:2] if "via" in way else []
+        lab.exec(node, "ip", "route", "replace", f"{to}/32", *via, "dev",
+                 way[way.index("dev") + 1])
+    ports = [{"number": 8443, "name": "http", "protocol": "HTTP"},
+             {"number": 8090, "name": "tcp", "protocol": "TCP"}]
+    lab.apply(service_entry([], host=host, name="none", resolution="NONE", ports=ports,
+                            addresses=[to]))
+    with net.serve("one", 8443, http_ok), net.serve("one", 8090, say("tcp")):
+        answer = reply(lab, lambda a: a.body == "one" and "x-envoy-upstream-service-time" in
+                       a.headers, "/", f"http://{to}:8443")
+        assert answer.status == 200
+        assert LabNet(lab, "m").ask("client", (to, 8090)) == b"tcp"
+        wait_until(lambda: [x for x in logs_of_waypoints(lab).splitlines()
+                            if 'direction="waypoint"' in x and f"{to}:8090" in x])
+    lab.delete("ServiceEntry", "m/none")

@@ -166,7 +166,7 @@ static void test_blocks(void **state) {
                                               .max_retries = 4,
                                               .ping_interval_ms = -1,
                                               .ping_timeout_ms = -1,
-                                              .is_h2_upgraded = true};
+                                              .h2_upgrade = H2_UPGRADE_YES};
     static const uint32_t codes[] = {429};
     struct kobj_outlier outlier = outlier_unset;
     outlier.consecutive_gateway = 0;

@@ -307,7 +307,7 @@ static void check_pool(const struct kobj_connection_pool *p) {
     assert_int_equal(p->max_requests_per_connection, 4);
     assert_int_equal(p->max_retries, 5);
     assert_int_equal(p->http_idle_timeout_ms, 6000);
-    assert_true(p->is_h2_upgraded);
+    assert_int_equal(p->h2_upgrade, H2_UPGRADE_YES);
     assert_false(p->use_client_protocol);
     assert_int_equal(p->max_concurrent_streams, 7);
     assert_int_equal(p->ping_interval_ms, 8000);
