@@ -16,22 +16,25 @@
 #include "ctl/local_control.h"
 #include "ctl/local_docs.h"
 #include "ctl/local_json.h"
+#include "ctl/local_kind.h"
 #include "ctl/local_net.h"
 #include "ctl/local_status.h"
 #include "ctl/local_super.h"
 #include "ctl/local_sys.h"
 #include "ctl/local_text.h"
+#include "ctl/local_usage.h"
+#include "ctl/local_verbs.h"
 
 enum { WAIT_DEFAULT_S = 60 };
 
 struct args {
     struct lab_options lab;
-    const char *base, *container, *output;
+    const char *base, *container;
     json_t *files; // -f and positional paths
     int wait_s; // 0 = do not wait
     long grace_s;
-    int replicas;
     bool is_following;
+    struct verb_args verb;
     char **rest; // what is left, NULL-terminated
     int n_rest;
 };
@@ -55,6 +58,12 @@ enum {
     OPT_WAIT,
     OPT_GRACE,
     OPT_REPLICAS,
+    OPT_TYPE,
+    OPT_SERVICE,
+    OPT_PORT,
+    OPT_TARGET_PORT,
+    OPT_OVERWRITE,
+    OPT_TIMEOUT,
 };
 
 static const struct option options[] = {
@@ -79,30 +88,21 @@ static const struct option options[] = {
     {"filename", required_argument, NULL, 'f'},
     {"container", required_argument, NULL, 'c'},
     {"output", required_argument, NULL, 'o'},
+    {"namespace", required_argument, NULL, 'n'},
+    {"all-namespaces", no_argument, NULL, 'A'},
+    {"selector", required_argument, NULL, 'l'},
+    {"watch", no_argument, NULL, 'w'},
+    {"patch", required_argument, NULL, 'p'},
+    {"stdin", no_argument, NULL, 'i'},
+    {"tty", no_argument, NULL, 't'},
+    {"type", required_argument, NULL, OPT_TYPE},
+    {"service", required_argument, NULL, OPT_SERVICE},
+    {"port", required_argument, NULL, OPT_PORT},
+    {"target-port", required_argument, NULL, OPT_TARGET_PORT},
+    {"overwrite", no_argument, NULL, OPT_OVERWRITE},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {NULL, 0, NULL, 0},
 };
-
-static void usage(FILE *out) {
-    fputs("usage: ztunctl local COMMAND [--name LAB] [--state-dir DIR]\n"
-          "  up [PATH...] [--nodes N] [--ip-families IPv4|IPv6|IPv4,IPv6] [--wait[=S]]\n"
-          "     [--no-mesh] [--no-host] [--ztun-bin FILE] [--ztun-arg ARG]... [--ztun-env K=V]...\n"
-          "     [--waypoint-bin FILE] [--waypoint-arg ARG]... [--waypoint-env K=V]...\n"
-          "     [--images FILE] [--dns NAME=IP]... [--cluster-domain NAME]\n"
-          "                        start a lab, with the objects of files and directories\n"
-          "  apply -f PATH... [--wait[=S]]     create or change objects (- is stdin)\n"
-          "  delete -f PATH... | KIND NS/NAME  [--grace S]\n"
-          "  get [KIND [NS/NAME]]              effective objects, as JSON\n"
-          "  exec NS/POD [-c C] -- CMD...      run a command in a pod; NODE instead of NS/POD: in\n"
-          "                                    the node's network namespace\n"
-          "  logs NS/POD|NODE|supervisor [-c C] [-f]\n"
-          "  scale NS/NAME --replicas N        a Deployment or StatefulSet\n"
-          "  restart NS/NAME                   its pods, one after the other\n"
-          "  wait [--wait=S]                   until all pods and the mesh are ready\n"
-          "  status [-o json]\n"
-          "  down                              end the lab, or remove what a crash left\n"
-          "ZTUN_LAB names the lab where --name does not (default: lab).\n",
-          out);
-}
 
 static bool parse_number(const char *text, long max, long *ret) {
     char *end = NULL;
@@ -162,10 +162,62 @@ static const char **text_option(struct args *a, int opt) {
     case 'c':
         return &a->container;
     case 'o':
-        return &a->output;
+        return &a->verb.output;
+    case 'n':
+        return &a->verb.ns;
+    case 'l':
+        return &a->verb.selector;
+    case 'p':
+        return &a->verb.patch;
+    case OPT_TYPE:
+        return &a->verb.type;
+    case OPT_SERVICE:
+        return &a->verb.service;
+    case OPT_PORT:
+        return &a->verb.port;
+    case OPT_TARGET_PORT:
+        return &a->verb.target_port;
     default:
         return NULL;
     }
+}
+
+// Options without a value; false: it is none of them.
+static bool parse_switch(struct args *a, int opt) {
+    switch (opt) {
+    case OPT_NO_MESH:
+        a->lab.has_mesh = false;
+        return true;
+    case OPT_NO_HOST:
+        a->lab.has_host = false;
+        return true;
+    case OPT_OVERWRITE:
+        a->verb.is_overwriting = true;
+        return true;
+    case 'A':
+        a->verb.is_all_ns = true;
+        return true;
+    case 'w':
+        a->verb.is_watching = true;
+        return true;
+    case 'i': // exec always hands on stdin and the terminal that it has
+    case 't':
+        return true;
+    default:
+        return false;
+    }
+}
+
+// "30", "30s", "2m"
+static bool parse_timeout(struct args *a, const char *text) {
+    size_t len = strlen(text);
+    bool is_minutes = len > 0 && text[len - 1] == 'm';
+    char *digits = xstrndup(text, len - (len > 0 && strchr("sm", text[len - 1]) != NULL));
+    long number = 0;
+    bool is_ok = parse_number(digits, 3600, &number);
+    a->verb.timeout_s = (int)number * (is_minutes ? 60 : 1);
+    free(digits);
+    return is_ok;
 }
 
 static bool parse_option(struct args *a, int opt, const char *cmd) {
@@ -173,6 +225,9 @@ static bool parse_option(struct args *a, int opt, const char *cmd) {
     const char **text = text_option(a, opt);
     if (text != NULL) {
         *text = optarg;
+        return true;
+    }
+    if (parse_switch(a, opt)) {
         return true;
     }
     switch (opt) {
@@ -194,12 +249,8 @@ static bool parse_option(struct args *a, int opt, const char *cmd) {
     case OPT_WAYPOINT_ENV:
         json_array_append_new(a->lab.waypoint_env, json_string(optarg));
         return true;
-    case OPT_NO_MESH:
-        a->lab.has_mesh = false;
-        return true;
-    case OPT_NO_HOST:
-        a->lab.has_host = false;
-        return true;
+    case OPT_TIMEOUT:
+        return parse_timeout(a, optarg);
     case OPT_FAMILIES:
         return parse_families(a, optarg);
     case OPT_DNS:
@@ -217,7 +268,7 @@ static bool parse_option(struct args *a, int opt, const char *cmd) {
         if (!parse_number(optarg, LAB_PODS_MAX, &number)) {
             return false;
         }
-        a->replicas = (int)number;
+        a->verb.replicas = (int)number;
         return true;
     case 'f':
         if (strcmp(cmd, "logs") == 0) {
@@ -240,7 +291,7 @@ static bool is_name_ok(const char *name) {
 // argv[0] is the command. What follows "--" is left alone.
 static bool parse(struct args *a, int argc, char **argv) {
     const char *env = getenv("ZTUN_LAB");
-    *a = (struct args){.base = "/run/ztun-lab", .grace_s = -1, .replicas = -1};
+    *a = (struct args){.base = "/run/ztun-lab", .grace_s = -1, .verb.replicas = -1};
     a->lab = (struct lab_options){.name = env != NULL ? env : "lab",
                                   .cluster_domain = "cluster.local",
                                   .ztun_args = json_array(),
@@ -252,7 +303,7 @@ static bool parse(struct args *a, int argc, char **argv) {
                                   .has_host = true,
                                   .has_v4 = true};
     a->files = json_array();
-    const char *shorts = strcmp(argv[0], "logs") == 0 ? "fc:" : "f:c:o:";
+    const char *shorts = strcmp(argv[0], "logs") == 0 ? "fc:n:" : "f:c:o:n:Al:wp:it";
     optind = 0;
     int opt;
     while ((opt = getopt_long(argc, argv, shorts, options, NULL)) != -1) {
@@ -268,6 +319,9 @@ static bool parse(struct args *a, int argc, char **argv) {
         return false;
     }
     a->lab.dir = xasprintf("%s/%s", a->base, a->lab.name);
+    a->verb.dir = a->lab.dir;
+    a->verb.rest = a->rest;
+    a->verb.n_rest = a->n_rest;
     return true;
 }
 
@@ -279,6 +333,27 @@ static void args_fini(struct args *a) {
     json_decref(a->lab.dns);
     json_decref(a->files);
     free((char *)a->lab.dir);
+}
+
+// --namespace is for the documents that name none.
+static bool put_namespace(const struct args *a, json_t *docs) {
+    size_t i;
+    json_t *doc;
+    json_array_foreach(docs, i, doc) {
+        const struct lab_kind *kind = lab_kind_of(js_kind(doc));
+        if (a->verb.ns == NULL || (kind != NULL && kind->is_cluster_scoped)) {
+            continue;
+        }
+        if (js_ns(doc)[0] != '\0' && strcmp(js_ns(doc), a->verb.ns) != 0) {
+            fprintf(stderr,
+                    "error: the namespace from the provided object \"%s\" does not match the "
+                    "namespace \"%s\"\n",
+                    js_ns(doc), a->verb.ns);
+            return false;
+        }
+        js_set_str(doc, "metadata.namespace", a->verb.ns);
+    }
+    return true;
 }
 
 // All documents of the files and of the positional paths. NULL: said why.
@@ -298,6 +373,10 @@ static json_t *load_all(const struct args *a) {
         }
         json_array_extend(all, docs);
         json_decref(docs);
+    }
+    if (!put_namespace(a, all)) {
+        json_decref(all);
+        return NULL;
     }
     return all;
 }
@@ -439,25 +518,51 @@ static int do_up(struct args *a) {
     return code;
 }
 
-static int do_apply(struct args *a) {
+static int apply_mode(struct args *a, const char *mode) {
     json_t *docs = load_all(a);
     if (docs == NULL) {
         return 1;
     }
-    int code = lab_cli_simple(a->lab.dir, json_pack("{s:s, s:o}", "cmd", "apply", "docs", docs));
+    int code = lab_cli_simple(a->lab.dir, json_pack("{s:s, s:s, s:o}", "cmd", "apply", "mode", mode,
+                                                    "docs", docs));
     if (code == 0 && a->wait_s > 0 && !lab_cli_wait(a->lab.dir, a->wait_s)) {
         code = 1;
     }
     return code;
 }
 
+static int do_apply(struct args *a) {
+    return apply_mode(a, "apply");
+}
+
+static int do_replace(struct args *a) {
+    return apply_mode(a, "replace");
+}
+
+static int do_create(struct args *a) {
+    const char *what = a->n_rest > 0 ? a->rest[0] : "";
+    if (strcmp(what, "namespace") == 0 || strcmp(what, "ns") == 0) {
+        return verb_create_namespace(&a->verb);
+    }
+    return apply_mode(a, "create");
+}
+
 static int do_delete(struct args *a) {
     json_t *request = json_pack("{s:s, s:i}", "cmd", "delete", "grace", (int)a->grace_s);
-    if (json_array_size(a->files) == 0 && a->n_rest == 2) {
-        js_set_str(request, "kind", a->rest[0]);
-        lab_cli_put_name(request, a->rest[1]);
+    const char *slash = a->n_rest == 1 ? strchr(a->rest[0], '/') : NULL;
+    char *head = slash != NULL ? xstrndup(a->rest[0], (size_t)(slash - a->rest[0])) : NULL;
+    bool is_single = json_array_size(a->files) == 0 &&
+                     (a->n_rest == 2 || (head != NULL && lab_kind_find(head) != NULL));
+    if (is_single) {
+        js_set_str(request, "kind", a->n_rest == 2 ? a->rest[0] : head);
+        lab_cli_put_name(request, a->n_rest == 2 ? a->rest[1] : slash + 1);
+        if (a->verb.ns != NULL) {
+            js_set_str(request, "ns", a->verb.ns);
+        }
+        free(head);
         return lab_cli_simple(a->lab.dir, request);
     }
+    free(head);
     json_t *docs = load_all(a);
     if (docs == NULL) {
         json_decref(request);
@@ -465,39 +570,6 @@ static int do_delete(struct args *a) {
     }
     js_set(request, "docs", docs);
     return lab_cli_simple(a->lab.dir, request);
-}
-
-static int do_get(struct args *a) {
-    json_t *request = json_pack("{s:s}", "cmd", "get");
-    if (a->n_rest > 0) {
-        js_set_str(request, "kind", a->rest[0]);
-    }
-    if (a->n_rest > 1) {
-        lab_cli_put_name(request, a->rest[1]);
-        if (strchr(a->rest[1], '/') == NULL) {
-            js_del(request, "ns");
-        }
-    }
-    char *error = NULL;
-    json_t *answer = lab_request(a->lab.dir, request, &error);
-    if (answer == NULL) {
-        fprintf(stderr, "ztunctl local: %s\n", error);
-        free(error);
-        return 1;
-    }
-    json_t *items = json_object_get(answer, "items");
-    size_t n = json_array_size(items);
-    if (a->n_rest > 1 && n == 1) {
-        json_dumpf(json_array_get(items, 0), stdout, JSON_INDENT(2));
-    } else {
-        json_t *list =
-            json_pack("{s:s, s:s, s:O}", "apiVersion", "v1", "kind", "List", "items", items);
-        json_dumpf(list, stdout, JSON_INDENT(2));
-        json_decref(list);
-    }
-    printf("\n");
-    json_decref(answer);
-    return a->n_rest > 1 && n == 0 ? 1 : 0;
 }
 
 static int do_status(struct args *a) {
@@ -509,7 +581,7 @@ static int do_status(struct args *a) {
         return 1;
     }
     lab_status_ask_mesh(status);
-    if (a->output != NULL && strcmp(a->output, "json") == 0) {
+    if (a->verb.output != NULL && strcmp(a->verb.output, "json") == 0) {
         js_set(status, "isReady", json_boolean(lab_status_is_ready(status)));
         json_dumpf(status, stdout, JSON_INDENT(2));
         printf("\n");
@@ -522,36 +594,34 @@ static int do_status(struct args *a) {
 
 static int do_exec(struct args *a) {
     if (a->n_rest < 2) {
-        usage(stderr);
+        local_usage(stderr);
         return 2;
     }
-    return lab_cli_exec(a->lab.dir, a->rest[0], a->container, a->rest + 1);
+    char *where = verb_pod(a->lab.dir, a->verb.ns, a->rest[0]);
+    int code = where != NULL ? lab_cli_exec(a->lab.dir, where, a->container, a->rest + 1) : 1;
+    free(where);
+    return code;
 }
 
 static int do_logs(struct args *a) {
     if (a->n_rest != 1) {
-        usage(stderr);
+        local_usage(stderr);
         return 2;
     }
-    return lab_cli_logs(a->lab.dir, a->rest[0], a->container, a->is_following);
-}
-
-static int do_workload(struct args *a, const char *cmd) {
-    if (a->n_rest != 1 || (strcmp(cmd, "scale") == 0 && a->replicas < 0)) {
-        usage(stderr);
-        return 2;
-    }
-    json_t *request = json_pack("{s:s, s:i}", "cmd", cmd, "replicas", a->replicas);
-    lab_cli_put_name(request, a->rest[0]);
-    return lab_cli_simple(a->lab.dir, request);
-}
-
-static int do_scale(struct args *a) {
-    return do_workload(a, "scale");
+    char *where = verb_pod(a->lab.dir, a->verb.ns, a->rest[0]);
+    int code = where != NULL ? lab_cli_logs(a->lab.dir, where, a->container, a->is_following) : 1;
+    free(where);
+    return code;
 }
 
 static int do_restart(struct args *a) {
-    return do_workload(a, "restart");
+    if (a->n_rest != 1) {
+        local_usage(stderr);
+        return 2;
+    }
+    json_t *request = json_pack("{s:s}", "cmd", "restart");
+    lab_cli_put_name(request, a->rest[0]);
+    return lab_cli_simple(a->lab.dir, request);
 }
 
 static int do_wait(struct args *a) {
@@ -562,28 +632,51 @@ static int do_down(struct args *a) {
     return lab_cli_down(a->lab.name, a->lab.dir);
 }
 
+static const struct {
+    const char *name;
+    int (*fn)(struct args *a);
+    int (*verb)(const struct verb_args *a);
+} commands[] = {
+    {"up", do_up, NULL},
+    {"apply", do_apply, NULL},
+    {"create", do_create, NULL},
+    {"replace", do_replace, NULL},
+    {"delete", do_delete, NULL},
+    {"get", NULL, verb_get},
+    {"exec", do_exec, NULL},
+    {"logs", do_logs, NULL},
+    {"status", do_status, NULL},
+    {"scale", NULL, verb_scale},
+    {"restart", do_restart, NULL},
+    {"expose", NULL, verb_expose},
+    {"patch", NULL, verb_patch},
+    {"edit", NULL, verb_edit},
+    {"set", NULL, verb_set},
+    {"rollout", NULL, verb_rollout},
+    {"label", NULL, verb_label},
+    {"annotate", NULL, verb_annotate},
+    {"port-forward", NULL, verb_port_forward},
+    {"wait", do_wait, NULL},
+    {"down", do_down, NULL},
+};
+
 int cmd_local(int argc, char **argv) {
-    static const struct {
-        const char *name;
-        int (*fn)(struct args *a);
-    } commands[] = {
-        {"up", do_up},           {"apply", do_apply}, {"delete", do_delete}, {"get", do_get},
-        {"exec", do_exec},       {"logs", do_logs},   {"status", do_status}, {"scale", do_scale},
-        {"restart", do_restart}, {"wait", do_wait},   {"down", do_down},
-    };
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
-        usage(stdout);
+        local_usage(stdout);
         return 0;
     }
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         if (strcmp(commands[i].name, name) == 0) {
             struct args a;
-            int code = parse(&a, argc - 1, argv + 1) ? commands[i].fn(&a) : 2;
+            int code = 2;
+            if (parse(&a, argc - 1, argv + 1)) {
+                code = commands[i].fn != NULL ? commands[i].fn(&a) : commands[i].verb(&a.verb);
+            }
             args_fini(&a);
             return code;
         }
     }
-    usage(stderr);
+    local_usage(stderr);
     return 2;
 }

@@ -8,15 +8,17 @@
 #include <strings.h>
 
 #include "ctl/local_json.h"
+#include "ctl/local_kind.h"
 #include "ctl/local_node.h"
 #include "ctl/local_pod.h"
 #include "ctl/local_store.h"
 #include "ctl/local_text.h"
 
 static char *say(const json_t *doc, const char *what) {
-    const char *ns = js_ns(doc);
-    return xasprintf("%s/%s%s%s %s", js_kind(doc), ns, ns[0] != '\0' ? "/" : "", js_name(doc),
-                     what);
+    char *name = lab_kind_name(js_kind(doc), js_name(doc));
+    char *text = xasprintf("%s %s", name, what);
+    free(name);
+    return text;
 }
 
 // Every namespace that is used exists, with its default service account, as the API server and its
@@ -208,6 +210,26 @@ static void keep_allocated(const json_t *old, json_t *doc) {
     }
 }
 
+// What the API server adds to every object; a new document of the user's is silent about it.
+static bool is_unchanged(const json_t *old, const json_t *doc) {
+    json_t *filled = json_deep_copy(doc);
+    json_t *meta = js_object_at(filled, "metadata");
+    static const char *const kept[] = {"uid", "creationTimestamp", "generation"};
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
+        json_t *value = json_object_get(json_object_get(old, "metadata"), kept[i]);
+        if (value != NULL) {
+            json_object_set(meta, kept[i], value);
+        }
+    }
+    json_t *status = json_object_get(old, "status");
+    if (status != NULL) {
+        json_object_set(filled, "status", status);
+    }
+    bool is_same = json_equal(old, filled);
+    json_decref(filled);
+    return is_same;
+}
+
 static char *replace(struct lab *lab, struct lab_object *object, json_t *doc) {
     if (strcmp(js_kind(doc), "Pod") == 0) {
         return replace_pod(lab, object, doc);
@@ -220,11 +242,38 @@ static char *replace(struct lab *lab, struct lab_object *object, json_t *doc) {
         json_object_del(doc, "status");
     }
     keep_allocated(object->doc, doc);
+    if (is_unchanged(object->doc, doc)) {
+        char *same = say(doc, "unchanged");
+        json_decref(doc);
+        return same;
+    }
     char *text = say(doc, "configured");
     lab_store_replace(lab, object, doc);
     lab_node_rename(lab, object);
     lab->are_volumes_dirty = true;
     return text;
+}
+
+bool lab_change(struct lab *lab, struct lab_object *object, json_t *doc, char **ret_text) {
+    if (strcmp(js_kind(doc), js_kind(object->doc)) != 0 ||
+        strcmp(js_name(doc), js_name(object->doc)) != 0 ||
+        strcmp(js_ns(doc), js_ns(object->doc)) != 0) {
+        *ret_text = xstrdup("error: kind, name and namespace of an object cannot change");
+        json_decref(doc);
+        return false;
+    }
+    if (is_unchanged(object->doc, doc)) {
+        *ret_text = xstrdup("unchanged");
+        json_decref(doc);
+        return true;
+    }
+    bool was_user = object->is_user; // what a controller made stays its own
+    json_t *old = object->doc;
+    *ret_text = replace(lab, object, doc);
+    if (object->doc != old) { // else a pod, which may have gone to make place
+        object->is_user = was_user;
+    }
+    return true;
 }
 
 bool lab_apply(struct lab *lab, json_t *doc, char **ret_text) {
@@ -265,39 +314,15 @@ bool lab_apply(struct lab *lab, json_t *doc, char **ret_text) {
     return true;
 }
 
-// "pod", "pods", "po", "Deployment" ... against an object's kind.
-static bool is_kind(const char *kind, const char *wanted) {
-    static const char *const shorts[][2] = {
-        {"po", "Pod"},
-        {"svc", "Service"},
-        {"deploy", "Deployment"},
-        {"rs", "ReplicaSet"},
-        {"sts", "StatefulSet"},
-        {"ds", "DaemonSet"},
-        {"ns", "Namespace"},
-        {"cm", "ConfigMap"},
-        {"sa", "ServiceAccount"},
-        {"no", "Node"},
-        {"ap", "AuthorizationPolicy"},
-        {"pa", "PeerAuthentication"},
-        {"se", "ServiceEntry"},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(shorts); i++) {
-        if (strcasecmp(wanted, shorts[i][0]) == 0) {
-            wanted = shorts[i][1];
-        }
-    }
-    size_t len = strlen(kind);
-    return strncasecmp(kind, wanted, len) == 0 &&
-           (wanted[len] == '\0' || strcasecmp(wanted + len, "s") == 0);
-}
-
 static struct lab_object *find_any(struct lab *lab, const char *kind, const char *ns,
                                    const char *name) {
+    const struct lab_kind *known = lab_kind_find(kind);
+    kind = known != NULL ? known->kind : kind;
     LIST_EACH(node, &lab->objects) {
         struct lab_object *object = LAB_OBJECT(node);
         const char *own_ns = js_ns(object->doc);
-        if (strcmp(js_name(object->doc), name) == 0 && is_kind(js_kind(object->doc), kind) &&
+        if (strcmp(js_name(object->doc), name) == 0 &&
+            strcasecmp(js_kind(object->doc), kind) == 0 &&
             (own_ns[0] == '\0' || strcmp(own_ns, ns) == 0)) {
             return object;
         }
@@ -322,14 +347,19 @@ bool lab_delete(struct lab *lab, const char *kind, const char *ns, const char *n
                 char **ret_text) {
     struct lab_object *object = find_any(lab, kind, ns[0] != '\0' ? ns : "default", name);
     if (object == NULL) {
-        *ret_text = xasprintf("%s %s/%s not found", kind, ns, name);
+        const struct lab_kind *known = lab_kind_find(kind);
+        *ret_text = lab_kind_not_found(known != NULL ? known->kind : kind, name);
         return false;
     }
     if (strcmp(js_kind(object->doc), "Node") == 0) {
         *ret_text = say(object->doc, "stays: nodes go with the lab");
         return false;
     }
-    *ret_text = say(object->doc, "deleted");
+    char *resource = lab_kind_resource(js_kind(object->doc));
+    const struct lab_kind *known = lab_kind_of(js_kind(object->doc));
+    bool is_core = known != NULL && known->group[0] == '\0';
+    *ret_text = xasprintf("%s \"%s\" deleted", is_core ? known->singular : resource, name);
+    free(resource);
     if (strcmp(js_kind(object->doc), "Namespace") == 0) {
         LIST_EACH_SAFE(node, &lab->objects) {
             struct lab_object *inner = LAB_OBJECT(node);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -39,7 +40,10 @@ static json_t *ask(const char *dir, json_t *request) {
         fprintf(stderr, "ztunctl local: %s\n", error);
         free(error);
     } else if (!js_bool(answer, "ok", false)) {
-        fprintf(stderr, "ztunctl local: %s\n", js_str(answer, "text", "failed"));
+        // What kubectl's users know is said in its words, without our name before it.
+        const char *text = js_str(answer, "text", "failed");
+        fprintf(stderr, "%s%s\n",
+                strncasecmp(text, "error", 5) == 0 ? "" : "ztunctl local: ", text);
         json_decref(answer);
         return NULL;
     }

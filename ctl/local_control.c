@@ -15,6 +15,8 @@
 #include "common/base/clock.h"
 #include "ctl/local_apply.h"
 #include "ctl/local_json.h"
+#include "ctl/local_kind.h"
+#include "ctl/local_patch.h"
 #include "ctl/local_pod.h"
 #include "ctl/local_status.h"
 #include "ctl/local_store.h"
@@ -46,14 +48,34 @@ static json_t *answer_text(bool is_ok, const char *what) {
     return answer(is_ok, &text);
 }
 
+// `create` wants a new object, `replace` one that is there. NULL: it may be done.
+static char *refusal(struct lab *lab, const char *mode, const json_t *doc) {
+    const struct lab_kind *known = lab_kind_of(js_kind(doc));
+    bool is_cluster = known != NULL && known->is_cluster_scoped;
+    const char *ns = js_ns(doc)[0] != '\0' ? js_ns(doc) : "default";
+    bool is_there = lab_store_find(lab, js_kind(doc), is_cluster ? "" : ns, js_name(doc)) != NULL;
+    if (strcmp(mode, "replace") == 0 && !is_there) {
+        return lab_kind_not_found(js_kind(doc), js_name(doc));
+    }
+    if (strcmp(mode, "create") != 0 || !is_there) {
+        return NULL;
+    }
+    char *resource = lab_kind_resource(js_kind(doc));
+    char *text = xasprintf("Error from server (AlreadyExists): %s \"%s\" already exists", resource,
+                           js_name(doc));
+    free(resource);
+    return text;
+}
+
 static json_t *do_apply(struct lab *lab, const json_t *request) {
     struct text out = {0};
     bool is_ok = true;
+    const char *mode = js_str(request, "mode", "apply");
     size_t i;
     json_t *doc;
     json_array_foreach(json_object_get(request, "docs"), i, doc) {
-        char *text = NULL;
-        is_ok = lab_apply(lab, json_deep_copy(doc), &text) && is_ok;
+        char *text = refusal(lab, mode, doc);
+        is_ok = text == NULL && lab_apply(lab, json_deep_copy(doc), &text) && is_ok;
         text_add(&out, "%s\n", text);
         free(text);
     }
@@ -82,6 +104,57 @@ static json_t *do_delete(struct lab *lab, const json_t *request) {
     return answer(is_ok, &out);
 }
 
+static json_t *patched(const json_t *doc, const json_t *request, char **ret_error) {
+    const char *type = js_str(request, "type", "");
+    const json_t *patch = json_object_get(request, "patch");
+    if (strcmp(type, "json") == 0) {
+        char *reason = NULL;
+        json_t *result = patch_json(doc, patch, &reason);
+        if (result == NULL) {
+            *ret_error = xasprintf("The request is invalid: %s", reason);
+            free(reason);
+        }
+        return result;
+    }
+    if (!json_is_object(patch)) {
+        *ret_error = xstrdup("error: the patch is not an object");
+        return NULL;
+    }
+    if (strcmp(type, "replace") == 0) {
+        return json_deep_copy(patch);
+    }
+    // The API server, too, knows the keys of lists only of its own kinds.
+    const struct lab_kind *known = lab_kind_of(js_kind(doc));
+    bool is_custom = known == NULL || strstr(known->group, ".istio.io") != NULL ||
+                     strncmp(known->group, "gateway.", 8) == 0;
+    if (strcmp(type, "strategic") == 0 && is_custom) {
+        *ret_error = xasprintf("error: application/strategic-merge-patch+json is not supported by "
+                               "%s: try --type merge",
+                               known != NULL ? known->api_version : js_kind(doc));
+        return NULL;
+    }
+    return type[0] == 's' ? patch_strategic(doc, patch) : patch_merge(doc, patch);
+}
+
+static json_t *do_patch(struct lab *lab, const json_t *request) {
+    const char *kind = js_str(request, "kind", ""), *name = js_str(request, "name", "");
+    const struct lab_kind *known = lab_kind_of(kind);
+    bool is_cluster = known != NULL && known->is_cluster_scoped;
+    struct lab_object *object =
+        lab_store_find(lab, kind, is_cluster ? "" : js_str(request, "ns", "default"), name);
+    char *text = NULL;
+    bool is_ok = false;
+    if (object == NULL) {
+        text = lab_kind_not_found(kind, name);
+    } else {
+        json_t *doc = patched(object->doc, request, &text);
+        is_ok = doc != NULL && lab_change(lab, object, doc, &text);
+    }
+    json_t *result = answer_text(is_ok, text);
+    free(text);
+    return result;
+}
+
 static struct lab_object *find_workload(struct lab *lab, const json_t *request) {
     static const char *const kinds[] = {"Deployment", "StatefulSet", "ReplicaSet", "DaemonSet"};
     const char *wanted = js_str(request, "kind", "");
@@ -95,23 +168,43 @@ static struct lab_object *find_workload(struct lab *lab, const json_t *request) 
     return NULL;
 }
 
+static json_t *no_workload(const json_t *request) {
+    const char *kind = js_str(request, "kind", "");
+    char *text =
+        lab_kind_not_found(kind[0] != '\0' ? kind : "Deployment", js_str(request, "name", ""));
+    json_t *result = answer_text(false, text);
+    free(text);
+    return result;
+}
+
+static json_t *done(const struct lab_object *object, const char *word) {
+    char *name = lab_kind_name(js_kind(object->doc), js_name(object->doc));
+    struct text out = {0};
+    text_add(&out, "%s %s\n", name, word);
+    free(name);
+    return answer(true, &out);
+}
+
 static json_t *do_scale(struct lab *lab, const json_t *request) {
     struct lab_object *object = find_workload(lab, request);
     long long n = js_int(request, "replicas", -1);
-    if (object == NULL || n < 0 || n > LAB_PODS_MAX) {
-        return answer_text(false, "no such workload, or a bad number");
+    if (object == NULL) {
+        return no_workload(request);
+    }
+    if (n < 0 || n > LAB_PODS_MAX) {
+        return answer_text(false, "error: a number of replicas that the lab cannot hold");
     }
     js_set(object->doc, "spec.replicas", json_integer(n));
     js_set(object->doc, "metadata.generation",
            json_integer(js_int(object->doc, "metadata.generation", 0) + 1));
     lab_store_touch(lab, object);
-    return answer_text(true, "scaled\n");
+    return done(object, "scaled");
 }
 
 static json_t *do_restart(struct lab *lab, const json_t *request) {
     struct lab_object *object = find_workload(lab, request);
     if (object == NULL) {
-        return answer_text(false, "no such workload");
+        return no_workload(request);
     }
     json_t *template = js_get(object->doc, "spec.template");
     char when[SYS_TIME_MAX + 24];
@@ -119,7 +212,7 @@ static json_t *do_restart(struct lab *lab, const json_t *request) {
     snprintf(when, sizeof(when), "%llu", (unsigned long long)clock_wall_ns());
     js_set_annotation(template, "kubectl.kubernetes.io/restartedAt", when);
     lab_store_touch(lab, object);
-    return answer_text(true, "restarted\n");
+    return done(object, "restarted");
 }
 
 static json_t *do_exec(struct lab *lab, const json_t *request) {
@@ -173,8 +266,9 @@ static json_t *handle(struct lab *lab, const json_t *request) {
         const char *cmd;
         json_t *(*fn)(struct lab *lab, const json_t *request);
     } commands[] = {
-        {"apply", do_apply}, {"delete", do_delete}, {"scale", do_scale}, {"restart", do_restart},
-        {"exec", do_exec},   {"node", do_node},     {"get", do_get},     {"status", lab_status},
+        {"apply", do_apply},     {"delete", do_delete},  {"scale", do_scale},
+        {"restart", do_restart}, {"exec", do_exec},      {"node", do_node},
+        {"get", do_get},         {"status", lab_status}, {"patch", do_patch},
     };
     const char *cmd = js_str(request, "cmd", "");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {

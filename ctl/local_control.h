@@ -3,6 +3,9 @@
 // The supervisor's control socket: one JSON object per connection in a line, one back.
 //
 // {"cmd": "apply", "docs": [...]}                      -> {"ok": bool, "text": "line\n..."}
+//   "mode": "create" refuses objects that are there, "replace" those that are not
+// {"cmd": "patch", "kind", "ns", "name", "type": merge|json|strategic|replace, "patch"}
+//                                                      -> "text": "unchanged" when nothing was
 // {"cmd": "delete", "docs": [...]}, or "kind", "ns", "name"; "grace": seconds
 // {"cmd": "scale", "kind", "ns", "name", "replicas"}   {"cmd": "restart", "kind", "ns", "name"}
 // {"cmd": "exec", "ns", "name", "container"}           -> pid, env, cwd

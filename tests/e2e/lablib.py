@@ -294,11 +294,11 @@ class Lab:
 
     def get(self, kind, name, ns="default"):
         """The effective object, as the proxies read it; None when there is none."""
-        done = self.local("get", kind, f"{ns}/{name}" if ns else name, check=False)
+        done = self.local("get", kind, f"{ns}/{name}" if ns else name, "-o", "json", check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
 
     def effective(self, kind):
-        return json.loads(self.local("get", kind).stdout)["items"]
+        return json.loads(self.local("get", kind, "-A", "-o", "json").stdout)["items"]
 
     def vip(self, name, ns="default", family=4):
         for ip in self.get("Service", name, ns)["spec"]["clusterIPs"]:

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of `ztunctl local` that kubectl's users know, with kubectl's columns and words."""
+
+import json
+import os
+import subprocess
+
+import pytest
+import yaml
+from lablib import deployment, namespace, pod, service, wait_until
+
+
+@pytest.fixture(scope="module")
+def lab(make_module_lab):
+    return make_module_lab([
+        namespace("shop", labels={"team": "a"}),
+        pod("client", ns="shop"),
+        deployment("web", ns="shop", replicas=2, image="ztun-http-server", port=8080,
+                   ready="/ready"),
+        service("web", ns="shop"),
+        {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+         "metadata": {"name": "web", "namespace": "shop"},
+         "spec": {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]}},
+    ], mesh=False)
+
+
+def run(lab, *args, check=True, **kw):
+    return lab.local(*args, check=check, **kw)
+
+
+def rows(lab, *args):
+    return [line.split() for line in run(lab, "get", *args, "-n", "shop").stdout.splitlines()]
+
+
+def test_tables(lab):
+    pods = rows(lab, "pods", "-l", "app=web")
+    assert pods[0] == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert [p[1:4] for p in pods[1:]] == [["1/1", "Running", "0"]] * 2
+    assert rows(lab, "po", "-o", "wide")[0][-2:] == ["IP", "NODE"]
+    assert rows(lab, "deploy")[1][:4] == ["web", "2/2", "2", "2"]
+    assert rows(lab, "rs")[1][1:4] == ["2", "2", "2"]
+    svc = rows(lab, "svc")
+    assert svc[0] == ["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"]
+    assert svc[1][:2] == ["web", "ClusterIP"] and svc[1][3:5] == ["<none>", "80/TCP"]
+    endpoints = rows(lab, "endpoints", "web")[1][1]
+    assert endpoints.count(":8080") == 2
+    assert rows(lab, "virtualservice")[1][:2] == ["web", '["web"]']
+    assert rows(lab, "all")[0][0] == "NAME"
+    assert ["shop", "client"] in [line.split()[:2] for line in
+                                  run(lab, "get", "pods", "-A").stdout.splitlines()]
+
+
+def test_outputs(lab):
+    assert run(lab, "get", "deploy/web", "-n", "shop", "-o", "name").stdout == \
+        "deployment.apps/web\n"
+    as_json = json.loads(run(lab, "get", "svc", "web", "-n", "shop", "-o", "json").stdout)
+    as_yaml = yaml.safe_load(run(lab, "get", "svc", "web", "-n", "shop", "-o", "yaml").stdout)
+    as_json["metadata"].pop("creationTimestamp")
+    as_yaml["metadata"].pop("creationTimestamp")
+    assert as_json == as_yaml
+    assert json.loads(run(lab, "get", "pods", "-n", "shop", "-o", "json").stdout)["kind"] == "List"
+
+
+@pytest.mark.parametrize("args, message", [
+    (["get", "pod", "nobody", "-n", "shop"],
+     'Error from server (NotFound): pods "nobody" not found'),
+    (["get", "deploy/nobody"], 'Error from server (NotFound): deployments.apps "nobody" not found'),
+    (["get", "thing"], 'error: the server doesn\'t have a resource type "thing"'),
+    (["create", "namespace", "shop"],
+     'Error from server (AlreadyExists): namespaces "shop" already exists'),
+    (["scale", "deploy/nobody", "--replicas", "1"],
+     'Error from server (NotFound): deployments.apps "nobody" not found'),
+    (["set", "image", "deploy/web", "-n", "shop", "nobody=x"],
+     'error: unable to find container named "nobody"'),
+    (["label", "pod/client", "-n", "shop", "app=y"],
+     "error: 'app' already has a value (client), and --overwrite is false"),
+    (["delete", "svc", "nobody", "-n", "shop"],
+     'Error from server (NotFound): services "nobody" not found'),
+    (["patch", "deploy/web", "-n", "shop", "-p", "{a: ["], "neither JSON nor YAML"),
+    (["patch", "vs/web", "-n", "shop", "-p", "{}"], "is not supported"),
+    (["patch", "deploy/web", "-n", "shop", "--type", "json", "-p",
+      '[{"op": "remove", "path": "/spec/none"}]'], "operation 1, remove"),
+])
+def test_errors(lab, args, message):
+    done = run(lab, *args, check=False)
+    assert done.returncode == 1 and message in done.stderr
+
+
+def test_nothing_found_is_no_error(lab):
+    done = run(lab, "get", "pods", "-n", "empty")
+    assert (done.stdout, done.stderr) == ("", "No resources found in empty namespace.\n")
+
+
+def test_create_apply_delete(lab):
+    assert run(lab, "create", "namespace", "new").stdout == "namespace/new created\n"
+    doc = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"},
+                      "data": {"a": "1"}})
+    words = [run(lab, "apply", "-n", "new", "-f", "-", input=text).stdout.split()[-1]
+             for text in (doc, doc, doc.replace('"1"', '"2"'))]
+    assert words == ["created", "unchanged", "configured"]
+    other = run(lab, "apply", "-n", "shop", "-f", "-", check=False,
+                input=doc.replace('"name": "c"', '"name": "c", "namespace": "new"'))
+    assert "does not match the namespace" in other.stderr
+    assert run(lab, "delete", "cm/c", "-n", "new").stdout == 'configmap "c" deleted\n'
+    run(lab, "delete", "namespace", "new")
+    assert lab.get("Namespace", "new", ns=None) is None
+
+
+def test_labels(lab):
+    assert run(lab, "label", "pod", "client", "-n", "shop", "tier=front").stdout == \
+        "pod/client labeled\n"
+    assert rows(lab, "pods", "-l", "tier=front,app!=web")[1][0] == "client"
+    run(lab, "label", "pod/client", "-n", "shop", "tier=back", "--overwrite")
+    assert len(rows(lab, "pods", "-l", "tier=front")) == 0
+    assert run(lab, "label", "pod/client", "-n", "shop", "tier-").stdout == \
+        "pod/client unlabeled\n"
+    run(lab, "annotate", "svc", "web", "-n", "shop", "note=some text")
+    assert lab.get("Service", "web", "shop")["metadata"]["annotations"]["note"] == "some text"
+    # A pod of a ReplicaSet stays its own: it goes with it.
+    web = rows(lab, "pods", "-l", "app=web")[1][0]
+    run(lab, "label", "pod", web, "-n", "shop", "x=y")
+    assert lab.get("Pod", web, "shop")["metadata"]["ownerReferences"]
+
+
+def test_patch_rolls_out(lab):
+    image = {"spec": {"template": {"spec": {"containers": [
+        {"name": "main", "env": [{"name": "VERSION", "value": "v2"}]}]}}}}
+    assert run(lab, "patch", "deployment", "web", "-n", "shop", "-p", json.dumps(image)).stdout == \
+        "deployment.apps/web patched\n"
+    out = run(lab, "rollout", "status", "deployment/web", "-n", "shop", "--timeout", "20s").stdout
+    assert out.endswith('deployment "web" successfully rolled out\n') and "Waiting for" in out
+    got = lab.exec("shop/client", "curl", "-sS", "-m", 3, "http://web/")
+    assert got.out.startswith("server v2")
+    containers = lab.get("Deployment", "web", "shop")["spec"]["template"]["spec"]["containers"]
+    assert containers[0]["image"] == "ztun-http-server"
+    assert run(lab, "patch", "deployment", "web", "-n", "shop", "-p", json.dumps(image)).stdout == \
+        "deployment.apps/web patched (no change)\n"
+
+
+def test_set_image_scale_restart(lab):
+    assert run(lab, "set", "image", "deploy/web", "-n", "shop", "main=ztun-http-server:v3").stdout \
+        == "deployment.apps/web image updated\n"
+    run(lab, "rollout", "status", "deploy/web", "-n", "shop", "--timeout", "20s")
+    assert run(lab, "scale", "deployment", "web", "-n", "shop", "--replicas=1").stdout == \
+        "deployment.apps/web scaled\n"
+    assert run(lab, "rollout", "restart", "deploy", "web", "-n", "shop").stdout == \
+        "deployment.apps/web restarted\n"
+    run(lab, "rollout", "status", "deploy/web", "-n", "shop", "--timeout", "20s")
+    assert rows(lab, "deploy", "web")[1][1] == "1/1"
+
+
+def test_merge_and_json_patch(lab):
+    run(lab, "patch", "vs/web", "-n", "shop", "--type", "merge", "-p",
+        '{"spec": {"http": [{"timeout": "1s", "route": [{"destination": {"host": "web"}}]}]}}')
+    assert lab.get("VirtualService", "web", "shop")["spec"]["http"][0]["timeout"] == "1s"
+    run(lab, "patch", "vs/web", "-n", "shop", "--type", "json", "-p",
+        '[{"op": "replace", "path": "/spec/http/0/timeout", "value": "2s"},'
+        ' {"op": "add", "path": "/spec/hosts/-", "value": "web.shop"}]')
+    spec = lab.get("VirtualService", "web", "shop")["spec"]
+    assert (spec["http"][0]["timeout"], spec["hosts"]) == ("2s", ["web", "web.shop"])
+
+
+def test_edit(lab):
+    env = {**os.environ, "KUBE_EDITOR": "sed -i s/app:.web/app:\\ shop/"}
+    assert run(lab, "edit", "svc/web", "-n", "shop", env=env).stdout == "service/web edited\n"
+    assert lab.get("Service", "web", "shop")["spec"]["selector"] == {"app": "shop"}
+    env["KUBE_EDITOR"] = "sed -i s/app:.shop/app:\\ web/"
+    run(lab, "edit", "svc/web", "-n", "shop", env=env)
+    env["KUBE_EDITOR"] = "true"
+    assert "no changes made" in run(lab, "edit", "svc/web", "-n", "shop", env=env).stdout
+
+
+def test_expose_exec_logs(lab):
+    run(lab, "expose", "deployment", "web", "-n", "shop", "--port", "81", "--target-port", "8080",
+        "--service", "again")
+    wait_until(lambda: lab.ready_endpoints("again", "shop"))
+    out = run(lab, "exec", "-n", "shop", "-it", "client", "--", "curl", "-sS", "http://again:81/")
+    assert out.stdout.startswith("server v2")
+    assert run(lab, "exec", "-n", "shop", "deploy/web", "-c", "main", "--", "hostname").stdout \
+        .startswith("web-")
+    assert "listens on 8080" in run(lab, "logs", "-n", "shop", "deploy/web").stdout
+
+
+def test_port_forward(lab):
+    argv = [str(a) for a in lab.argv("x")]
+    argv = [argv[0], "local", "port-forward", *argv[3:7], "-n", "shop", "svc/web", "18080:80"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as forward:
+        try:
+            assert forward.stdout.readline() == "Forwarding from 127.0.0.1:18080 -> 8080\n"
+            got = subprocess.run(["curl", "-sS", "-m", "3", "http://127.0.0.1:18080/"],
+                                 capture_output=True, text=True, check=True)
+            assert got.stdout.startswith("server v2")
+        finally:
+            forward.terminate()
+
+
+def test_watch(lab):
+    argv = [str(a) for a in lab.argv("x")]
+    argv = [argv[0], "local", "get", "pods", *argv[3:7], "-n", "shop", "-l", "watched=yes", "-w"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            lab.apply(pod("seen", ns="shop", labels={"watched": "yes"}))
+            assert watch.stdout.readline().split()[0] == "NAME"
+            lines = []
+            while "Running" not in (lines[-1] if lines else ""):
+                lines.append(watch.stdout.readline())
+                assert lines[-1].startswith("seen ")
+        finally:
+            watch.terminate()
