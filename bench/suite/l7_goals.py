@@ -109,7 +109,7 @@ def reload_rows(ctx):
     if not r:
         return []
     return [
-        row("l7-reload-p99", f"p99 at 1000/s while {r['services']} VirtualServices change, against "
+        row("l7-reload-p99", f"p99 at 1000/s while {r['services']} services and VirtualServices change, against "
             "quiet: upper end of the 95 % interval", "ratio", "l7-reload", goal=1.25,
             ours=r["p99_high"],
             note=f"{number(r['p99_ratio'])} ({number(r['p99_low'])}-{number(r['p99_high'])}), "

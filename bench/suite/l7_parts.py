@@ -122,14 +122,15 @@ def many_routes():
 
 
 def other_services(generation=0):
-    """Services with a VirtualService of two rules; each generation changes every one."""
+    """Services with a VirtualService of two rules; each generation changes every one of both."""
     made = []
     for i in range(N_SERVICES):
         name = f"other{i}"
         rules = [dict(l7.rule(name, {"prefix": "/v2/"}), timeout=f"{10 + generation}s"),
                  l7.rule(name)]
-        made += [l7.web_service(name, f"10.97.{i // 250}.{i % 250 + 1}", "waypoint", "outside"),
-                 l7.virtual_service(name, rules)]
+        service = l7.web_service(name, f"10.97.{i // 250}.{i % 250 + 1}", "waypoint", "outside")
+        service["spec"]["ports"].append({"name": "http-more", "port": 9000 + generation})
+        made += [service, l7.virtual_service(name, rules)]
     return made
 
 
@@ -301,7 +302,7 @@ def reload(ctx):
     directory = f"{ctx.work_dir}/plain-waypoint"
     pairs, long = [], {"quiet": 0, "reload": 0}
     config_turns, cpu = 0, []
-    seconds, n_pairs = 2, 8 if ctx.quick else 40
+    seconds, n_pairs = 2, 6 if ctx.quick else 40
     try:
         l7.wait_for_answer(ctx, series)
         once(ctx, series, backend.worker, 1000, 4, 1)
