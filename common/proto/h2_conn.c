@@ -31,7 +31,6 @@ void h2_config_init(struct h2_config *config, bool is_server) {
         .header_table_size = 0,
         .send_frame_max = BLK_DATA_MAX,
         .send_queue_max = 256 << 10,
-        .parked_max = 16 << 20,
         .ping_idle_ns = 10 * NS_PER_SEC,
         .ping_timeout_ns = 20 * NS_PER_SEC,
     };
@@ -51,8 +50,15 @@ static void check_config(const struct h2_config *config) {
     CHECK(config->max_frame_size <= H2_FRAME_SIZE_MAX);
     CHECK(config->stream_window > 0 && config->stream_window <= config->stream_window_max);
     CHECK(config->stream_window_max <= H2_WINDOW_MAX && config->conn_window <= H2_WINDOW_MAX);
-    CHECK(config->send_frame_max > 0 && config->send_queue_max > 0 && config->parked_max > 0);
+    CHECK(config->send_frame_max > 0 && config->send_queue_max > 0);
     CHECK(config->max_header_list > 0 && config->header_table_size <= UINT16_MAX);
+}
+
+// A consumer that is only slow is never cut: its window is its share.
+static uint32_t windows_of_all(const struct h2_config *config, bool is_server) {
+    uint64_t n_streams = is_server ? config->max_streams : config->max_streams_local;
+    uint64_t window = MAX(config->stream_window, (uint32_t)H2_WINDOW_INIT);
+    return (uint32_t)MIN(n_streams * window + H2_GROWTH_MAX, (uint64_t)UINT32_MAX);
 }
 
 // ---- life
@@ -116,6 +122,9 @@ struct h2_conn *h2_conn_new(const struct h2_config *config, bool is_server, stru
         .idle_ping_at = TIME_NEVER,
         .user_ping_at = TIME_NEVER,
     };
+    if (config->parked_max == 0) {
+        conn->config.parked_max = windows_of_all(config, is_server);
+    }
     list_init(&conn->sendable);
     list_init(&conn->blocked);
     list_init(&conn->ready);

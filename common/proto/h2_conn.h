@@ -15,7 +15,8 @@
 // allow. Receiving: connection credit returns by itself when bytes arrive (a stalled stream never
 // freezes the others); stream credit returns only when the consumer says that the bytes left the
 // other side (h2_stream_consumed). A stream's window starts at config.stream_window and is grown by
-// h2_conn up to config.stream_window_max while the consumer keeps up and growth is allowed.
+// h2_conn up to config.stream_window_max while the consumer keeps up, growth is allowed, and all
+// streams together have less than H2_GROWTH_MAX above config.stream_window.
 // Received bytes that wait unconsumed are capped by config.parked_max for the whole connection;
 // beyond it, h2_conn resets the stream with most of them (event RESET with H2_LOCAL_PARKED).
 //
@@ -26,6 +27,8 @@
 #include "common/base/chain.h"
 #include "common/base/slice.h"
 #include "common/proto/http_msg.h"
+
+enum { H2_GROWTH_MAX = 16 << 20 };
 
 // Wire error codes (RFC 9113 section 7) and our own reasons; table in h2_err.def:
 // H2_ERR(name, wire code, metric label, text).
@@ -56,7 +59,9 @@ struct h2_config {
     uint32_t header_table_size; // HPACK decoder table: 0 for HBONE, 4096 else
     uint32_t send_frame_max; // largest DATA payload we send (BLK_DATA_MAX)
     uint32_t send_queue_max; // bytes queued per stream before h2_stream_can_send() says no
-    uint32_t parked_max; // received bytes not consumed, all streams together (16 MiB)
+    // Received bytes not consumed, all streams together; 0 = as much as the windows of as many
+    // streams as may be open allow, so that only streams which ended before can exceed it.
+    uint32_t parked_max;
     uint64_t ping_idle_ns; // PING after this long without input (10 s); 0 = never
     uint64_t ping_timeout_ns; // to answer it (20 s), then event CONN_ERROR with H2_PING_TIMEOUT
     bool enable_connect_protocol; // server: SETTINGS_ENABLE_CONNECT_PROTOCOL = 1 (RFC 8441)

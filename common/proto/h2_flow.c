@@ -146,21 +146,23 @@ static void add_excess(struct h2_stream *stream, void *arg) {
     }
 }
 
+// How much further the windows of all streams may grow.
+static uint32_t growth_left(struct h2_conn *conn, uint32_t max) {
+    uint64_t excess = 0;
+    h2_stream_each(conn, add_excess, &excess);
+    return excess < max ? (uint32_t)(max - excess) : 0;
+}
+
 // The first streams need not wait for their window to grow, and some servers lose what does not
 // fit into the first one (decision 017). Each takes half of what the others have left, so that the
 // sum is bounded whatever the number of streams.
 void h2_flow_on_open(struct h2_stream *stream) {
     struct h2_conn *conn = stream->conn;
     const struct h2_config *config = &conn->config;
-    uint64_t excess = 0;
     if (!conn->may_grow || config->early_window == 0) {
         return;
     }
-    h2_stream_each(conn, add_excess, &excess);
-    if (excess >= config->early_window) {
-        return;
-    }
-    uint32_t more = (uint32_t)(config->early_window - excess) / 2;
+    uint32_t more = growth_left(conn, MIN(config->early_window, (uint32_t)H2_GROWTH_MAX)) / 2;
     more = MIN(more, config->stream_window_max - stream->recv_target);
     if (more < EARLY_MIN) {
         return;
@@ -173,7 +175,7 @@ void h2_flow_on_open(struct h2_stream *stream) {
 // What the window grows by: nothing, or its size, when the consumer keeps up with a sender whom
 // the window limits.
 static uint32_t growth(const struct h2_stream *stream) {
-    const struct h2_conn *conn = stream->conn;
+    struct h2_conn *conn = stream->conn;
     uint32_t window = stream->recv_target;
     if (!conn->may_grow || conn->rtt_ns == 0 || window >= conn->config.stream_window_max) {
         return 0;
@@ -183,7 +185,8 @@ static uint32_t growth(const struct h2_stream *stream) {
     if (!keeps_up || !is_limiting) {
         return 0;
     }
-    return MIN(window, conn->config.stream_window_max - window);
+    uint32_t more = MIN(window, conn->config.stream_window_max - window);
+    return MIN(more, growth_left(conn, H2_GROWTH_MAX));
 }
 
 void h2_flow_credit(struct h2_stream *stream, size_t len) {

@@ -322,6 +322,55 @@ static void test_growth(void **state) {
     assert_int_equal(grown_window(true, 100 * NS_PER_MS, NS_PER_MS / 10, false), start);
 }
 
+// Consumers that are only slow are not cut: all windows together fit into the cap, however far
+// they grew before.
+static void test_windows_fit(void **state) {
+    (void)state;
+    enum { N = 100, ROUNDS = 40 };
+    struct h2_end s;
+    end_init(&s, true);
+    s.auto_consume = false;
+    s.config.max_streams = N;
+    end_open(&s, true);
+    struct wire in = {0};
+    wire_preface(&in);
+    end_feed(&s, in.bytes, in.len);
+    s.now += 100 * NS_PER_MS; // a long path: windows want to grow
+    in.len = 0;
+    wire_settings_ack(&in);
+    for (uint32_t id = 1; id < 2 * N; id += 2) {
+        wire_headers(&in, id, REQ_CONNECT, 0);
+    }
+    end_feed(&s, in.bytes, in.len);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (uint32_t id = 1; id < 2 * N; id += 2) {
+            in.len = 0;
+            wire_data(&in, id, 131072, false);
+            end_feed(&s, in.bytes, in.len);
+            h2_stream_consumed(h2_conn_stream(s.conn, id), 131072);
+        }
+        s.now += NS_PER_MS;
+        struct wire out = {0};
+        end_pull(&s, &out, 0);
+        wire_free(&out);
+    }
+    uint64_t sum = 0;
+    for (uint32_t id = 1; id < 2 * N; id += 2) {
+        struct h2_stream *stream = h2_conn_stream(s.conn, id);
+        sum += stream->recv_target;
+        while (stream->recv_window > 0) { // now all of them stall
+            in.len = 0;
+            wire_data(&in, id, MIN((size_t)stream->recv_window, (size_t)65536), false);
+            end_feed(&s, in.bytes, in.len);
+        }
+    }
+    assert_int_equal(sum, (uint64_t)N * s.config.stream_window + H2_GROWTH_MAX);
+    assert_true(h2_conn_parked(s.conn) > sum / 2);
+    assert_int_equal(s.n_events[H2_EV_RESET], 0);
+    wire_free(&in);
+    end_fini(&s);
+}
+
 static void test_parked_cap(void **state) {
     (void)state;
     struct h2_end c, s;
@@ -506,6 +555,7 @@ int main(void) {
         cmocka_unit_test(test_small_window_in_flight),
         cmocka_unit_test(test_stalled_stream),
         cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_windows_fit),
         cmocka_unit_test(test_parked_cap),
         cmocka_unit_test(test_parked_cap_self),
         cmocka_unit_test(test_closed_waits_for_consumer),
