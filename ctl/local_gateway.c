@@ -265,23 +265,73 @@ static struct lab_object *ensure_deployment(struct lab *lab, const struct lab_ob
 
 // ---- the status --------------------------------------------------------------------------------
 
-static json_t *condition(const struct lab_object *gateway, const char *type, bool is_true,
-                         const char *reason) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "type", type, "status",
-                     is_true ? "True" : "False", "reason", reason, "message", "",
-                     "lastTransitionTime", js_str(gateway->doc, "metadata.creationTimestamp", ""),
-                     "observedGeneration", js_int(gateway->doc, "metadata.generation", 1));
+// One of `olds` keeps its time while it says the same.
+static json_t *condition(const struct lab_object *gateway, const json_t *olds, const char *type,
+                         bool is_true, const char *reason, const char *message) {
+    const char *status = is_true ? "True" : "False", *since = "";
+    char now[SYS_TIME_MAX];
+    size_t i;
+    json_t *old;
+    json_array_foreach(olds, i, old) {
+        if (strcmp(js_str(old, "type", ""), type) == 0 &&
+            strcmp(js_str(old, "status", ""), status) == 0) {
+            since = js_str(old, "lastTransitionTime", "");
+        }
+    }
+    if (since[0] == '\0') {
+        since = sys_time_text(clock_wall_s(), now);
+    }
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "type", type, "status", status, "reason",
+                     reason, "message", message, "lastTransitionTime", since, "observedGeneration",
+                     js_int(gateway->doc, "metadata.generation", 1));
 }
 
-static json_t *listener_status(const struct lab_object *gateway) {
+static bool is_served(const json_t *listener) {
+    return strcmp(js_str(listener, "protocol", ""), "HBONE") == 0 &&
+           js_int(listener, "port", 0) == 15008;
+}
+
+static const json_t *old_listener(const struct lab_object *gateway, const char *name) {
+    size_t i;
+    json_t *listener;
+    json_array_foreach(js_get(gateway->doc, "status.listeners"), i, listener) {
+        if (strcmp(js_str(listener, "name", ""), name) == 0) {
+            return js_get(listener, "conditions");
+        }
+    }
+    return NULL;
+}
+
+static json_t *listener_conditions(const struct lab_object *gateway, const json_t *listener,
+                                   bool is_ready) {
+    bool is_ok = is_served(listener);
+    const json_t *olds = old_listener(gateway, js_str(listener, "name", ""));
+    const char *why = is_ok ? "" : "a waypoint listens with protocol HBONE on port 15008 alone";
+    is_ready = is_ready && is_ok;
+    return json_pack("[o, o, o, o]",
+                     condition(gateway, olds, "Accepted", is_ok,
+                               is_ok ? "Accepted" : "UnsupportedProtocol", why),
+                     condition(gateway, olds, "Programmed", is_ready,
+                               is_ready ? "Programmed"
+                               : is_ok  ? "Pending"
+                                        : "Invalid",
+                               why),
+                     condition(gateway, olds, "ResolvedRefs", true, "ResolvedRefs", ""),
+                     condition(gateway, olds, "Conflicted", false, "NoConflicts", ""));
+}
+
+static json_t *listener_status(const struct lab_object *gateway, bool is_ready,
+                               bool *ret_is_any_served) {
     json_t *listeners = json_array(), *listener;
     size_t i;
+    *ret_is_any_served = false;
     json_array_foreach(js_get(gateway->doc, "spec.listeners"), i, listener) {
+        *ret_is_any_served = *ret_is_any_served || is_served(listener);
         json_array_append_new(listeners,
-                              json_pack("{s:s, s:i, s:[], s:[o]}", "name",
+                              json_pack("{s:s, s:i, s:[], s:o}", "name",
                                         js_str(listener, "name", ""), "attachedRoutes", 0,
                                         "supportedKinds", "conditions",
-                                        condition(gateway, "Accepted", true, "Accepted")));
+                                        listener_conditions(gateway, listener, is_ready)));
     }
     return listeners;
 }
@@ -299,11 +349,17 @@ static void write_status(struct lab *lab, struct lab_object *gateway,
         js_set(status, "addresses", json_pack("[{s:s, s:s}]", "type", "Hostname", "value", host));
         free(host);
     }
+    bool is_ok;
+    const json_t *olds = js_get(gateway->doc, "status.conditions");
+    js_set(status, "listeners", listener_status(gateway, is_ready, &is_ok));
     js_set(status, "conditions",
-           json_pack("[o, o]", condition(gateway, "Accepted", true, "Accepted"),
-                     condition(gateway, "Programmed", is_ready,
-                               is_ready ? "Programmed" : "AddressNotAssigned")));
-    js_set(status, "listeners", listener_status(gateway));
+           json_pack("[o, o]",
+                     condition(gateway, olds, "Accepted", is_ok,
+                               is_ok ? "Accepted" : "ListenersNotValid",
+                               is_ok ? "" : "no listener with protocol HBONE on port 15008"),
+                     condition(gateway, olds, "Programmed", is_ready,
+                               is_ready ? "Programmed" : "AddressNotAssigned",
+                               is_ready ? "" : "no pod of the waypoint has been ready so far")));
     lab_work_status(lab, gateway, status);
 }
 

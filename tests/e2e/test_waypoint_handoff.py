@@ -83,6 +83,37 @@ def rebound(lab, reason):
     return lab.metrics("node1").value("flows_rebound_total", reason=reason) or 0
 
 
+# What the lab says of a Gateway
+
+
+def test_conditions_of_a_gateway(lab):
+    def conditions(of):
+        return {c["type"]: (c["status"], c["reason"]) for c in of["conditions"]}
+
+    def times():
+        return [c["lastTransitionTime"] for c in lab.get("Gateway", "waypoint", "m")["status"]
+                ["conditions"]]
+
+    before = times()
+    front = gateway()
+    front["spec"]["listeners"].append({"name": "web", "port": 80, "protocol": "HTTP"})
+    lab.apply(front)
+    try:
+        status = wait_until(lambda: (lambda s: len(s["listeners"]) == 2 and s)(
+            lab.get("Gateway", "waypoint", "m")["status"]))
+        assert conditions(status) == {"Accepted": ("True", "Accepted"),
+                                      "Programmed": ("True", "Programmed")}
+        mesh_listener, other = status["listeners"]
+        fine = {"ResolvedRefs": ("True", "ResolvedRefs"), "Conflicted": ("False", "NoConflicts")}
+        assert conditions(mesh_listener) == {"Accepted": ("True", "Accepted"),
+                                             "Programmed": ("True", "Programmed"), **fine}
+        assert conditions(other) == {"Accepted": ("False", "UnsupportedProtocol"),
+                                     "Programmed": ("False", "Invalid"), **fine}
+        assert times() == before  # nothing of it has changed
+    finally:
+        lab.apply(gateway())
+
+
 # Open connections follow their service
 
 
