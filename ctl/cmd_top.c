@@ -152,9 +152,12 @@ static bool wait_for_end(int ms) {
 }
 
 static void draw(const struct view *view) {
-    struct winsize size = {.ws_row = 24, .ws_col = 80};
+    struct winsize size = {0};
     struct buf text;
     (void)ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+    if (size.ws_row == 0 || size.ws_col == 0) { // a terminal that does not know
+        size = (struct winsize){.ws_row = 24, .ws_col = 80};
+    }
     buf_init(&text, SIZE_MAX);
     buf_append_str(&text, "\033[H\033[2J"); // to the corner, clear
     render(view, size.ws_row - (size.ws_row > 4), size.ws_col, &text); // no scrolling

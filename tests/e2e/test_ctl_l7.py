@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """ztunctl on a waypoint that runs: what it says is what happens."""
 
+import fcntl
 import json
+import os
+import pty
 import re
+import select
+import struct
 import subprocess
+import termios
 
 import pytest
 
@@ -159,6 +165,32 @@ def test_whole_dumps_have_it_too(lab, tmp_path):
 
 
 # top
+
+
+def test_top_in_a_terminal(lab):
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 60, 0, 0))
+    top = subprocess.Popen([ZTUNCTL, "top", "--http", "--lab", lab.name, "--state-dir", STATE_DIR],
+                           stdin=terminal, stdout=terminal)
+    os.close(terminal)
+    out = b""
+
+    def has_pair():
+        nonlocal out
+        curl(lab)
+        if select.select([master], [], [], 0.1)[0]:
+            out += os.read(master, 65536)
+        return b"client.m web.m.svc" in out and out.count(b"\x1b[2J") >= 2
+
+    try:
+        wait_until(has_pair)
+        os.write(master, b"q")
+        assert top.wait(10) == 0
+    finally:
+        top.kill()
+        top.wait()
+        os.close(master)
+    assert all(len(line) <= 60 for line in re.sub(rb"\x1b\[[?\d]*\w", b"", out).splitlines()), out
 
 
 def test_top_of_requests(lab):
