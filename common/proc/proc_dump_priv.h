@@ -5,8 +5,6 @@
 
 #include "common/proc/proc_dump.h"
 
-struct slice;
-
 // proc_dump_mesh.c. The object of a workload stays open behind its last member but `services`.
 void proc_dump_workload_begin(struct json_out *out, const struct workload *workload);
 void proc_dump_workload_end(struct json_out *out, const struct workload *workload);
