@@ -298,11 +298,15 @@ struct l7_vars http_log_vars(const struct http_log_record *record, struct http_l
     }
     storage->response = (struct http_head){.status = record->status};
     if (record->has_service_time) {
-        int len = snprintf(storage->text, sizeof(storage->text), "%llu",
-                           (unsigned long long)record->service_time_ms);
+        size_t at = sizeof(storage->text);
+        uint64_t ms = record->service_time_ms;
+        do {
+            storage->text[--at] = (char)('0' + ms % 10);
+            ms /= 10;
+        } while (ms > 0);
         storage->service_time = (struct http_field){
             .name = SLICE_LIT("x-envoy-upstream-service-time"),
-            .value = slice_make(storage->text, (size_t)len),
+            .value = slice_make(storage->text + at, sizeof(storage->text) - at),
         };
         storage->response.fields = &storage->service_time;
         storage->response.n_fields = 1;

@@ -11,7 +11,9 @@ void buf_init(struct buf *buf, size_t max) {
 }
 
 void buf_fini(struct buf *buf) {
-    free(buf->ptr);
+    if (buf->ptr != NULL) { // scratch that was not needed: no call
+        free(buf->ptr);
+    }
     *buf = (struct buf){.max = buf->max};
 }
 
