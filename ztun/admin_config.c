@@ -82,5 +82,6 @@ void admin_write_config(struct json_out *out, const struct ztun_config *config) 
     put_ms(out, "selfTerminationDeadline", config->termination_ms);
     json_out_kv_u64(out, "memoryLimit", config->memory_limit);
     json_out_kv_bool(out, "enableResponseBaggage", config->response_baggage);
+    json_out_kv_bool(out, "localhostAppTunnel", config->localhost_app_tunnel);
     json_out_end(out);
 }

@@ -31,6 +31,8 @@ static const struct proc_option options[] = {
      "flows live this long after their destination was bound to a waypoint, or to none; 0 = any"},
     {"memory-limit", NULL, PROC_BYTES_U64, FIELD(memory_limit), "BYTES",
      "resident memory at which new flows are refused; default 70 % of the cgroup's limit"},
+    {"localhost-app-tunnel", "LOCALHOST_APP_TUNNEL", PROC_BOOL, FIELD(localhost_app_tunnel), "BOOL",
+     "reach a waypoint that wants the PROXY protocol at its pod's loopback address"},
     {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", PROC_BOOL, FIELD(response_baggage), "BOOL",
      "describe the destination in answers to CONNECT"},
 };
@@ -78,6 +80,7 @@ static void set_defaults(struct ztun_config *config) {
         .termination_ms = 5000,
         .rebind_ms = 30000,
         .response_baggage = true,
+        .localhost_app_tunnel = true,
     };
     addr_parse(slice_str("127.0.0.1:15000"), &config->admin);
     addr_parse(slice_str("0.0.0.0:15020"), &config->metrics);

@@ -35,7 +35,7 @@ struct ztun_config {
     uint32_t rebind_ms; // open flows whose path has changed are ended by then; 0 = never
     // resources
     uint64_t memory_limit; // bytes; 0 = 70 % of the cgroup's
-    bool response_baggage;
+    bool response_baggage, localhost_app_tunnel;
 };
 
 // Parses flags and environment. Returns 0; 1 when it printed help or the version (exit 0); 2 when

@@ -9,6 +9,8 @@
 #include "common/mesh/rbac.h"
 #include "common/mesh/route.h"
 #include "common/net/link_end.h"
+#include "common/proto/proxy_protocol.h"
+#include "common/proto/spiffe.h"
 #include "ztun/flow.h"
 #include "ztun/report.h"
 #include "ztun/ztun.h"
@@ -22,6 +24,9 @@ struct inbound {
     struct link_end up;
     struct dial *dial;
     struct addr upstream;
+    // For a waypoint that wants the PROXY protocol (APP_TUNNEL_PROXY): the authority, not set when
+    // that is a host name. NULL for all others.
+    struct addr *called;
 };
 
 static struct inbound *of_flow(struct flow *flow) {
@@ -74,6 +79,7 @@ static void on_stream_lost(struct hbone_stream *stream, enum flow_end reason) {
 static void inbound_free(struct flow *flow) {
     struct inbound *in = of_flow(flow);
     struct hbone_tunnel *tunnel = in->tunnel;
+    free(in->called);
     slab_free(&flow->zpod->worker->inbound_slab, in);
     hbone_tunnel_put(tunnel);
 }
@@ -96,6 +102,19 @@ static enum flow_end dial_reason(int err) {
     }
 }
 
+// To a waypoint that speaks no HBONE: who the client is and what it called, before its first byte.
+static bool send_proxy_header(struct inbound *in, int fd) {
+    uint8_t header[PROXY_HEADER_MAX + PROXY_TLV_HEAD + SPIFFE_TEXT_MAX];
+    struct flow *flow = &in->flow;
+    struct io *io = flow->zpod->worker->loop->io;
+    size_t len = proxy_header_v2(&flow->src, in->called, header);
+    len = proxy_header_add_tlv(header, len, PROXY_TLV_IDENTITY, flow->peer_identity);
+    struct iovec iov = {.iov_base = header, .iov_len = len};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    // The connection is new: its buffer has room.
+    return io->ops->send_now(io, fd, &msg) == (ssize_t)len;
+}
+
 static void on_dial(void *arg, int fd_or_err) {
     struct inbound *in = arg;
     struct flow *flow = &in->flow;
@@ -103,6 +122,13 @@ static void on_dial(void *arg, int fd_or_err) {
     if (fd_or_err < 0) {
         flow_set_detail(flow, strerror(-fd_or_err));
         refuse(in, HBONE_CONNECT_FAILED, dial_reason(fd_or_err));
+        return;
+    }
+    if (in->called != NULL && !send_proxy_header(in, fd_or_err)) {
+        struct io *io = flow->zpod->worker->loop->io;
+        io->ops->close(io, fd_or_err, true);
+        flow_set_detail(flow, "the PROXY protocol header could not be sent");
+        refuse(in, HBONE_CONNECT_FAILED, FLOW_CONNECT_FAILED);
         return;
     }
     link_end_init(&in->up, flow->zpod->worker->loop, fd_or_err);
@@ -123,18 +149,33 @@ static bool check_policy(struct inbound *in, const struct snapshot *snap,
     return ret_verdict->is_allowed;
 }
 
+static struct ip loopback(uint8_t family) {
+    struct ip ip = {.family = family};
+    if (family == 4) {
+        ip.bytes[0] = 127;
+        ip.bytes[3] = 1;
+    } else {
+        ip.bytes[15] = 1;
+    }
+    return ip;
+}
+
 static void dial_application(struct inbound *in) {
     struct flow *flow = &in->flow;
     struct zworker *worker = flow->zpod->worker;
     struct io_socket_params params;
-    ztun_socket_params(&params, flow->zpod, &in->upstream, false);
-    if (flow->zpod->pod->original_source && !ip_eq(&flow->src.ip, &in->upstream.ip) &&
-        flow->src.ip.family == in->upstream.ip.family) {
+    struct addr at = in->upstream;
+    if (in->called != NULL && worker->config->localhost_app_tunnel) {
+        // As ztunnel does: what listens there need not be reachable for others.
+        at.ip = loopback(at.ip.family);
+    }
+    ztun_socket_params(&params, flow->zpod, &at, false);
+    if (in->called == NULL && flow->zpod->pod->original_source &&
+        !ip_eq(&flow->src.ip, &in->upstream.ip) && flow->src.ip.family == in->upstream.ip.family) {
         params.transparent = true;
         params.bind = (struct addr){.ip = flow->src.ip};
     }
-    in->dial =
-        dial_start(worker->loop, &params, &in->upstream, INBOUND_DIAL_MS * NS_PER_MS, on_dial, in);
+    in->dial = dial_start(worker->loop, &params, &at, INBOUND_DIAL_MS * NS_PER_MS, on_dial, in);
 }
 
 // Who the client is, for telemetry: the workload at its address, if the identity agrees.
@@ -181,6 +222,10 @@ static void serve(struct inbound *in, const struct h2_event *event) {
     } else if (ip_is_set(&connect.target.addr.ip)) {
         flow->target = connect.target.addr;
     }
+    if (local->app_tunnel == APP_TUNNEL_PROXY) {
+        in->called = xmalloc(sizeof(*in->called));
+        *in->called = connect.target.addr;
+    }
     flow_set_ends(flow, find_source(snap, in, &connect), local, target.service);
     if (target.status != 200) {
         flow_set_detail(flow, target.reason);
@@ -214,6 +259,7 @@ static void on_request(struct hbone_tunnel *tunnel, const struct h2_event *event
     flow_init(flow, zpod, FLOW_INBOUND_HBONE, pipe_done, inbound_free, cancel);
     in->tunnel = tunnel;
     in->dial = NULL;
+    in->called = NULL;
     hbone_tunnel_get(tunnel);
     flow->src = tunnel->src;
     flow->dst = flow->hbone_addr = tunnel->dst;

@@ -211,6 +211,9 @@ const char *builder_waypoint(struct mesh_builder *b, struct record *record, cons
 // What it means for this Service to be a waypoint's.
 void builder_set_waypoint(struct mesh_builder *b, const struct record *record,
                           struct service *spec);
+// Whether this pod is a waypoint that speaks no HBONE: ambient.istio.io/waypoint-inbound-binding
+// of its Gateway, or of the Gateway's class.
+void builder_app_tunnel(struct mesh_builder *b, struct record *pod, struct workload *spec);
 bool builder_is_auto_ns(struct mesh_builder *b, const char *ns);
 // Marks what a Gateway or GatewayClass that changed may be bound to.
 void builder_gateway_changed(struct mesh_builder *b, const struct record *gateway,

@@ -156,6 +156,56 @@ void builder_set_waypoint(struct mesh_builder *b, const struct record *record,
                           is_annotated(class->obj, tells_client));
 }
 
+static const char inbound_binding[] = "ambient.istio.io/waypoint-inbound-binding";
+
+// The name of the Gateway whose pod this is, or NULL: a label that its Deployment gives.
+static const char *gateway_label(const struct record *pod) {
+    return pod->obj != NULL
+               ? kobj_map_get(&pod->obj->meta.labels, "gateway.networking.k8s.io/gateway-name")
+               : NULL;
+}
+
+static bool gateway_label_is(const struct record *pod, const char *name) {
+    const char *label = gateway_label(pod);
+    return label != NULL && strcmp(label, name) == 0;
+}
+
+static const struct record *gateway_of_pod(struct mesh_builder *b, const struct record *pod) {
+    const char *name = gateway_label(pod);
+    const struct record *gateway =
+        name != NULL ? builder_find(b, KOBJ_GATEWAY, pod->ns->name, name) : NULL;
+    return gateway != NULL && gateway->obj != NULL ? gateway : NULL;
+}
+
+static const char *binding_text(struct mesh_builder *b, const struct kobj *gateway) {
+    const char *own = kobj_map_get(&gateway->meta.annotations, inbound_binding);
+    const struct record *class =
+        own == NULL ? builder_find(b, KOBJ_GATEWAY_CLASS, "", gateway->gateway->class_name) : NULL;
+    return class != NULL && class->obj != NULL
+               ? kobj_map_get(&class->obj->meta.annotations, inbound_binding)
+               : own;
+}
+
+void builder_app_tunnel(struct mesh_builder *b, struct record *pod, struct workload *spec) {
+    const struct record *gateway = gateway_of_pod(b, pod);
+    const char *text = gateway != NULL ? binding_text(b, gateway->obj) : NULL;
+    if (text == NULL) {
+        return;
+    }
+    struct slice all = slice_str(text), protocol = all, port_text = {0};
+    uint64_t port = 0;
+    bool has_port = slice_split(all, '/', &protocol, &port_text);
+    bool is_plain = slice_eq_str(protocol, "NONE"), is_proxy = slice_eq_str(protocol, "PROXY");
+    if ((!is_plain && !is_proxy) ||
+        (has_port && (!slice_to_u64(port_text, UINT16_MAX, &port) || port == 0))) {
+        builder_problem(pod, "%s of Gateway %s is '%s': write NONE or PROXY, and '/' with a port",
+                        inbound_binding, gateway->name, text);
+        return;
+    }
+    spec->app_tunnel = is_proxy ? APP_TUNNEL_PROXY : APP_TUNNEL_PLAIN;
+    spec->app_tunnel_port = (uint16_t)port;
+}
+
 // What L4 does not do
 
 // ISTIO_MUTUAL alone is what the mesh does anyway.
@@ -406,7 +456,10 @@ void builder_gateway_changed(struct mesh_builder *b, const struct record *gatewa
         struct record *record = HMAP_ITEM(pos, struct record, by_key);
         bool has_targets = record->kind == KOBJ_AUTHORIZATION_POLICY && record->obj != NULL &&
                            record->obj->authz->n_targets > 0;
-        if (record->obj != NULL && (has_targets || uses_waypoint(b, record, gateway->name))) {
+        bool is_pod = record->kind == KOBJ_POD && record->ns == gateway->ns &&
+                      gateway_label_is(record, gateway->name);
+        if (record->obj != NULL &&
+            (has_targets || is_pod || uses_waypoint(b, record, gateway->name))) {
             builder_mark(b, record);
         }
     }

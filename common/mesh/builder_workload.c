@@ -347,6 +347,7 @@ static struct workload *pod_leaf(struct mesh_builder *b, struct record *record) 
     add_ports(s, &w, pod->spec.containers, pod->spec.n_containers);
     add_ports(s, &w, pod->spec.init_containers, pod->spec.n_init_containers);
     w.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
+    builder_app_tunnel(b, record, &w);
     struct workload *leaf = workload_new(&w);
     scratch_fini(s);
     return leaf;

@@ -275,7 +275,8 @@ bool workload_equal(const struct workload *a, const struct workload *b) {
            a->is_ready == b->is_ready && a->is_host_network == b->is_host_network &&
            a->is_enrolled == b->is_enrolled && a->is_terminating == b->is_terminating &&
            a->is_pod == b->is_pod && a->no_dns_capture == b->no_dns_capture &&
-           a->bypass_inbound_capture == b->bypass_inbound_capture;
+           a->bypass_inbound_capture == b->bypass_inbound_capture &&
+           a->app_tunnel == b->app_tunnel && a->app_tunnel_port == b->app_tunnel_port;
 }
 
 // Endpoints of one service mostly have the same target ports: one array for a run of equals.

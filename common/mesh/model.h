@@ -47,6 +47,8 @@ struct named_port { // container ports, for target ports by name
     uint16_t port;
 };
 
+enum app_tunnel { APP_TUNNEL_ABSENT, APP_TUNNEL_PLAIN, APP_TUNNEL_PROXY };
+
 struct workload {
     struct leaf leaf; // key = uid ("cluster//Pod/ns/name")
     const char *name, *ns, *service_account, *trust_domain, *cluster, *network, *node;
@@ -71,6 +73,9 @@ struct workload {
     bool is_healthy, is_ready, is_host_network, is_enrolled, is_terminating;
     bool is_pod; // wins over other kinds of workload with the same address
     bool no_dns_capture, bypass_inbound_capture; // ambient.istio.io/{dns-capture,bypass-...}
+    // The pod of a waypoint that speaks no HBONE: its own ztun ends the tunnels for it.
+    uint8_t app_tunnel; // enum app_tunnel
+    uint16_t app_tunnel_port; // 0: the port of the authority
     // Waypoint that is bound to the workload itself: service key "ns/hostname", or an IP address,
     // "" = none.
     const char *waypoint;

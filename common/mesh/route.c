@@ -214,7 +214,8 @@ static void to_waypoint(const struct route_request *request, const struct waypoi
         pick(request, waypoint->service, port, NULL, &choice);
         workload = choice.endpoint != NULL ? choice.endpoint->workload : NULL;
         target.ip = choice.ip;
-        if (choice.target_port != 0) {
+        bool is_sandwiched = workload != NULL && workload->app_tunnel != APP_TUNNEL_ABSENT;
+        if (choice.target_port != 0 && !is_sandwiched) { // its own ztun listens at 15008
             target.port = choice.target_port;
         }
     }
@@ -457,6 +458,15 @@ static bool is_bound_here(const struct snapshot *snap, const struct workload *lo
     return service != NULL && is_waypoint_of(snap, service->waypoint, local);
 }
 
+// What a sandwiched waypoint gets is for others, on one port of its own.
+static bool to_app_tunnel(const struct inbound_request *request, struct inbound_target *target) {
+    if (route_is_own_port(request->local->app_tunnel_port)) {
+        return answer(target, 503, "port is reserved for the mesh itself");
+    }
+    target->upstream = local_addr(request, request->local->app_tunnel_port);
+    return true;
+}
+
 static bool inbound_addr(const struct snapshot *snap, const struct inbound_request *request,
                          const struct addr *addr, struct inbound_target *target) {
     if (addr->port == 0) {
@@ -465,11 +475,15 @@ static bool inbound_addr(const struct snapshot *snap, const struct inbound_reque
     if (route_is_own_port(addr->port)) {
         return answer(target, 503, "port is reserved for the mesh itself");
     }
+    if (request->local->app_tunnel_port != 0) {
+        return to_app_tunnel(request, target);
+    }
     if (workload_has_ip(request->local, &addr->ip)) {
         target->upstream = *addr;
         return true;
     }
-    if (!is_bound_here(snap, request->local, addr)) {
+    if (request->local->app_tunnel == APP_TUNNEL_ABSENT &&
+        !is_bound_here(snap, request->local, addr)) {
         return answer(target, 400, "authority is not an address of this pod");
     }
     target->upstream = local_addr(request, addr->port);
@@ -484,6 +498,9 @@ static bool inbound_host(const struct snapshot *snap, const struct inbound_reque
         return answer(target, 503, "authority names no known service");
     }
     target->service = service;
+    if (local->app_tunnel_port != 0) {
+        return to_app_tunnel(request, target);
+    }
     int index = port_index(service, port);
     if (index < 0) {
         return answer(target, 503, "service has no such port");

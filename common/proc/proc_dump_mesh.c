@@ -71,6 +71,16 @@ void proc_dump_workload_begin(struct json_out *out, const struct workload *workl
     }
     json_out_end(out);
     put_waypoint(out, workload->waypoint, workload->network);
+    if (workload->app_tunnel != APP_TUNNEL_ABSENT) {
+        json_out_key(out, slice_str("applicationTunnel"));
+        json_out_begin_object(out);
+        json_out_kv_str(out, "protocol",
+                        workload->app_tunnel == APP_TUNNEL_PROXY ? "PROXY" : "NONE");
+        if (workload->app_tunnel_port != 0) {
+            json_out_kv_u64(out, "port", workload->app_tunnel_port);
+        }
+        json_out_end(out);
+    }
     json_out_kv_str(out, "protocol", workload->protocol == WORKLOAD_HBONE ? "HBONE" : "TCP");
     json_out_kv_str(out, "networkMode", workload->is_host_network ? "HostNetwork" : "Standard");
     json_out_kv_string(out, "uid", workload->leaf.key);

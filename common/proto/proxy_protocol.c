@@ -70,3 +70,14 @@ size_t proxy_header_v2(const struct addr *client, const struct addr *called,
     }
     return (size_t)(p - ret_header);
 }
+
+size_t proxy_header_add_tlv(uint8_t *header, size_t len, uint8_t type, struct slice value) {
+    enum { FIXED = 16 }; // before the addresses; its last two bytes are the length of the rest
+    size_t rest = len - FIXED + PROXY_TLV_HEAD + value.len;
+    CHECK(rest <= UINT16_MAX);
+    put_u16(header + FIXED - 2, (uint16_t)rest);
+    header[len] = type;
+    put_u16(header + len + 1, (uint16_t)value.len);
+    memcpy(header + len + PROXY_TLV_HEAD, value.ptr, value.len);
+    return FIXED + rest;
+}

@@ -3,15 +3,23 @@
 pod of the mesh with a plain server: its own ztun ends the tunnels and hands on what they carry
 (ztunnel's "sandwich")."""
 
+import ipaddress
+import socket
+
 import pytest
+from lablib import wait_until
 from mesh.fixtures import module_mesh, shown  # noqa: F401
-from mesh.topology import say
+from mesh.topology import read_all, say
 
 
-def gateway(mesh, name, *, address):
+OWN = "gateway.networking.k8s.io/gateway-name"
+
+
+def gateway(mesh, name, *, address, binding=None):
     """Programmed with an address: an IP address, or a host name."""
+    annotations = {"ambient.istio.io/waypoint-inbound-binding": binding} if binding else {}
     mesh.apply({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-                "metadata": {"name": name, "namespace": "demo",
+                "metadata": {"name": name, "namespace": "demo", "annotations": annotations,
                              "labels": {"istio.io/waypoint-for": "all"}},
                 "spec": {"gatewayClassName": "sandwich",
                          "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}]},
@@ -36,6 +44,10 @@ def build(mesh):
     mesh.service("way", ports=[{"name": "hbone", "port": 15008, "protocol": "TCP"}])
     gateway(mesh, "by-ip", address=way.ip)
     gateway(mesh, "by-name", address="way.demo.svc.cluster.local")
+    for name, binding in (("proxy", "PROXY/15088"), ("plain", "NONE/15089")):
+        pod = mesh.pod(f"way-{name}", 2, labels={OWN: f"by-{name}"})
+        gateway(mesh, f"by-{name}", address=pod.ip, binding=binding)
+        bound(mesh, f"service-{name}", f"by-{name}", service=True)
     for name, waypoint in (("ip", "by-ip"), ("name", "by-name")):
         bound(mesh, f"service-{name}", waypoint, service=True)
         bound(mesh, f"workload-{name}", waypoint, service=False)
@@ -101,3 +113,55 @@ def test_the_waypoint_calls_what_it_stands_before(mesh):
     """It goes straight there: no loop."""
     with mesh.serve("workload-ip", 8080, say("pod")):
         assert mesh.ask("way", (mesh.pods["workload-ip"].ip, 8080)) == b"pod"
+
+
+def proxy_header(data):
+    """The header of version 2: source, destination, TLVs, and what follows."""
+    assert data[:12] == b"\r\n\r\n\0\r\nQUIT\n" and data[12:14] == b"\x21\x11", data[:20]
+    end = 16 + int.from_bytes(data[14:16], "big")
+    ends = [(str(ipaddress.ip_address(data[i:i + 4])), int.from_bytes(data[k:k + 2], "big"))
+            for i, k in ((16, 24), (20, 26))]
+    tlvs, at = {}, 28
+    while at < end:
+        n = int.from_bytes(data[at + 1:at + 3], "big")
+        tlvs[data[at]] = data[at + 3:at + 3 + n]
+        at += 3 + n
+    assert at == end
+    return *ends, tlvs, data[end:]
+
+
+def test_sandwich_waypoint_proxy_protocol(mesh):
+    """It is told who the client is and what it called, and may listen at loopback only."""
+    client, got = mesh.pods["client"], []
+
+    def way(conn):
+        got.append(conn.getpeername()[0])
+        got.append(read_all(conn))
+        conn.sendall(b"way")
+
+    to = (mesh.vips["service-proxy"], 80)
+    with mesh.serve("way-proxy", 15088, way, address="127.0.0.1"):
+        with mesh.connect("client", to) as conn:
+            conn.sendall(b"request")
+            conn.shutdown(socket.SHUT_WR)
+            assert read_all(conn) == b"way"
+    assert got[0] == "127.0.0.1"
+    source, destination, tlvs, rest = proxy_header(got[1])
+    assert source[0] == client.ip
+    assert destination == to
+    assert tlvs == {0xd0: client.identity.encode()}
+    assert rest == b"request"
+
+
+def test_sandwich_binding_may_change(mesh):
+    """The port of the annotation; without it the waypoint has what it is called by."""
+    to, way = (mesh.vips["service-plain"], 80), mesh.pods["way-plain"]
+    with mesh.serve("way-plain", 15089, say("15089")), mesh.serve("way-plain", 80, say("80")):
+        assert mesh.ask("client", to) == b"15089"
+        gateway(mesh, "by-plain", address=way.ip)
+        wait_until(lambda: mesh.ask("client", to) == b"80", 5, "the annotation went")
+        gateway(mesh, "by-plain", address=way.ip, binding="SOCKS/15089")
+        wait_until(lambda: "write NONE or PROXY" in str(mesh.nodes[2].get("/status")), 5, "told")
+        assert mesh.ask("client", to) == b"80"
+        gateway(mesh, "by-plain", address=way.ip, binding="NONE/15089")
+        wait_until(lambda: mesh.ask("client", to) == b"15089", 5, "and is back")

@@ -53,10 +53,28 @@ static void test_version_2(void **state) {
     }
 }
 
+static void test_tlv(void **state) {
+    uint8_t header[PROXY_HEADER_MAX + 2 * (PROXY_TLV_HEAD + 8)];
+    struct addr client = addr("10.0.0.1:258"), called = addr("1.2.3.4:80");
+    size_t len = proxy_header_v2(&client, &called, header);
+    len = proxy_header_add_tlv(header, len, PROXY_TLV_IDENTITY, slice_str("spiffe:"));
+    len = proxy_header_add_tlv(header, len, 1, slice_str(""));
+    static const char want[] = SIGNATURE "\x21\x11\0\x19\x0a\0\0\x01\1\2\3\4\1\2\0\x50"
+                                         "\xd0\0\7spiffe:\1\0";
+    assert_int_equal(len, sizeof(want)); // the last byte is the literal's NUL
+    assert_memory_equal(header, want, len);
+    struct addr unknown = {0};
+    len = proxy_header_v2(&client, &unknown, header);
+    len = proxy_header_add_tlv(header, len, PROXY_TLV_IDENTITY, slice_str("x"));
+    assert_int_equal(len, 20);
+    assert_memory_equal(header + 12, "\x20\0\0\4\xd0\0\1x", 8);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_version_1),
         cmocka_unit_test(test_version_2),
+        cmocka_unit_test(test_tlv),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
