@@ -92,7 +92,7 @@ args=("$@")
 if ((${#args[@]} == 0)); then
     # Not those whose point is speed or numbers: everything is thirty times as slow here.
     args=(-m main --color=no
-        -k "(tcp or ztunnel or policy or dns or config or lifecycle or workers) and not (storm or memory or load)")
+        -k "(tcp or ztunnel or policy or dns or config or lifecycle or workers) and not (storm or memory or load or spread)")
 fi
 args+=(-v -o timeout=1200)
 env=$(printf 'export PATH=%q ROOT=%q BIN=%q ZTUN_TEST_PATIENCE=%q; ARGS=(' \

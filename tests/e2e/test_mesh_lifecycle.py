@@ -197,7 +197,7 @@ def test_operators_ports_move_once(make_mesh):
 def test_operators_ports_answer_through_a_drain(make_mesh):
     """Nobody waits for them: they answer to the end, and readiness says that it is not. A successor
     that comes in the middle of it gets them at once."""
-    mesh = make_mesh(build, "--drain=8s")
+    mesh = make_mesh(build, f"--drain={8 * PATIENCE:.0f}s")
     node = mesh.nodes[1]
     with mesh.serve("server", 8080, echo):
         conn = flow(mesh)
@@ -215,7 +215,7 @@ def test_operators_ports_answer_through_a_drain(make_mesh):
         assert old.poll() is None and lives(conn), "the old one still drains"
         assert node.log(message="the operator's ports are ours now")
         conn.close()
-        assert old.wait(8) == 0
+        assert old.wait(8 * PATIENCE) == 0
 
 
 def test_operators_port_of_somebody_else(make_mesh):
