@@ -9,7 +9,6 @@
 #include "common/l7/l7_regex.h"
 #include "common/l7/l7_routes.h"
 #include "common/obs/log.h"
-#include "common/obs/metrics.h"
 #include "common/proc/proc_start.h"
 #include "common/rt/sock.h"
 #include "version.h"
@@ -20,14 +19,7 @@ LOG_SCOPE(log_config, "waypoint::config");
 LOG_SCOPE(log_identity, "waypoint::identity");
 LOG_SCOPE(log_admin, "waypoint::admin");
 
-enum {
-    TICK_MS = 200,
-    EXPIRE_MS = 30000,
-    DRAIN_ACCEPT_MS = 2000, // a stopping process still serves what was on its way to it
-    DRAIN_QUEUES_MS = 100, // and what waits in the listeners' queues when that time is over
-    DRAIN_SPREAD_MS = 2000, // the last connections are reset over this time
-    TUNNEL_USER_TIMEOUT_MS = 30000,
-};
+enum { TUNNEL_USER_TIMEOUT_MS = 30000 };
 
 // ---- listeners ---------------------------------------------------------------------------------
 
@@ -94,7 +86,7 @@ static void want_identity(struct control *control) {
 static void on_identity_tick(void *arg) {
     struct control *control = arg;
     const struct waypoint_config *config = &control->waypoint->config;
-    if (control->is_listening || control->state != CONTROL_RUNNING ||
+    if (control->is_listening || control->life.state != PROC_RUNNING ||
         waypoint_tls(config, snapshot_current()) == NULL) {
         return;
     }
@@ -133,22 +125,11 @@ static void on_changes(void *arg, const struct builder_changes *changes) {
     }
 }
 
-// ---- memory ------------------------------------------------------------------------------------
-
-static void check_memory(struct control *control) {
-    if (!proc_memory_check(&control->memory)) {
-        return;
-    }
-    for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
-        wworker_send_pressure(control->waypoint->workers[i], control->memory.allow_growth,
-                              control->memory.refuse_new);
-    }
-}
-
-// ---- drain -------------------------------------------------------------------------------------
+// ---- life --------------------------------------------------------------------------------------
 
 // Connections, and tunnels whose clients may still ask for one: they close by themselves when idle.
-static bool has_conns(const struct control *control) {
+static bool has_conns(void *arg) {
+    const struct control *control = arg;
     for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
         const struct wworker *worker = control->waypoint->workers[i];
         if (worker->n_conns > 0 || worker->n_tunnels > 0) {
@@ -158,50 +139,36 @@ static bool has_conns(const struct control *control) {
     return false;
 }
 
-static void on_drain_timer(struct timer *timer, uint64_t now) {
-    struct control *control = CONTAINER_OF(timer, struct control, drain_timer);
-    if (!has_conns(control) || now >= control->drain_deadline) {
-        loop_stop(&control->loop);
-        return;
+static void drain(void *arg, uint32_t accept_ms) {
+    const struct waypoint *waypoint = ((struct control *)arg)->waypoint;
+    for (uint32_t i = 0; i < waypoint->n_workers; i++) {
+        wworker_send_drain(waypoint->workers[i], accept_ms);
     }
-    if (control->state == CONTROL_DRAINING &&
-        now + DRAIN_SPREAD_MS * NS_PER_MS >= control->drain_deadline) {
-        control->state = CONTROL_CUTTING;
-        uint32_t left_ms = (uint32_t)((control->drain_deadline - now) / NS_PER_MS);
-        for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
-            wworker_send_cut(control->waypoint->workers[i], left_ms / 4 * 3);
-        }
-    }
-    timer_set(&control->loop.timers, timer, now + 50 * NS_PER_MS);
 }
+
+static void cut(void *arg, uint32_t spread_ms) {
+    const struct waypoint *waypoint = ((struct control *)arg)->waypoint;
+    for (uint32_t i = 0; i < waypoint->n_workers; i++) {
+        wworker_send_cut(waypoint->workers[i], spread_ms);
+    }
+}
+
+static void pressure(void *arg, bool allow_growth, bool refuse_new) {
+    const struct waypoint *waypoint = ((struct control *)arg)->waypoint;
+    for (uint32_t i = 0; i < waypoint->n_workers; i++) {
+        wworker_send_pressure(waypoint->workers[i], allow_growth, refuse_new);
+    }
+}
+
+static const struct proc_life_ops life_ops = {
+    .has_work = has_conns,
+    .drain = drain,
+    .cut = cut,
+    .pressure = pressure,
+};
 
 void control_drain(struct control *control) {
-    if (control->state >= CONTROL_DRAINING) {
-        return;
-    }
-    control->state = CONTROL_DRAINING;
-    uint32_t deadline_ms = control->waypoint->config.termination_ms;
-    uint32_t accept_ms = MIN(DRAIN_ACCEPT_MS, deadline_ms / 2);
-    log_info(&log_control, "draining", LOG_MS("deadline", deadline_ms));
-    proc_admin_drain(&control->servers);
-    for (uint32_t i = 0; i < control->waypoint->n_workers; i++) {
-        wworker_send_drain(control->waypoint->workers[i], accept_ms);
-    }
-    control->drain_deadline = control->loop.now + deadline_ms * NS_PER_MS;
-    // Not before the workers have emptied the queues of their listeners.
-    timer_set(&control->loop.timers, &control->drain_timer,
-              control->loop.now + (accept_ms + DRAIN_QUEUES_MS) * NS_PER_MS);
-}
-
-static void on_signal(struct signals *signals, int signo) {
-    struct control *control = CONTAINER_OF(signals, struct control, signals);
-    if (signo == SIGTERM || signo == SIGINT) {
-        if (control->state >= CONTROL_DRAINING) {
-            loop_stop(&control->loop); // the second one: at once
-            return;
-        }
-        control_drain(control);
-    }
+    proc_life_drain(&control->life);
 }
 
 // ---- state -------------------------------------------------------------------------------------
@@ -209,9 +176,7 @@ static void on_signal(struct signals *signals, int signo) {
 bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
     const struct waypoint_config *config = &control->waypoint->config;
     const struct snapshot *snap = snapshot_current();
-    if (control->state != CONTROL_RUNNING) {
-        buf_printf(ret_reasons, "%s\n",
-                   control->state == CONTROL_STARTING ? "starting" : "draining");
+    if (!proc_life_is_running(&control->life, ret_reasons)) {
         return false;
     }
     bool is_ready = true;
@@ -233,18 +198,6 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
     return is_ready;
 }
 
-static void on_tick(struct timer *timer, uint64_t now) {
-    struct control *control = CONTAINER_OF(timer, struct control, tick_timer);
-    check_memory(control);
-    snapshot_reclaim();
-    metrics_tick();
-    if (now - control->last_expire >= EXPIRE_MS * NS_PER_MS) {
-        control->last_expire = now;
-        metrics_expire(now);
-    }
-    timer_set(&control->loop.timers, timer, now + TICK_MS * NS_PER_MS);
-}
-
 // ---- start and stop ----------------------------------------------------------------------------
 
 static int open_loop(struct control *control, int signal_fd) {
@@ -253,9 +206,17 @@ static int open_loop(struct control *control, int signal_fd) {
         return rc;
     }
     control->waypoint->control_loop = &control->loop;
-    signals_init(&control->signals, &control->loop, signal_fd, on_signal);
-    timer_init(&control->tick_timer, on_tick);
-    timer_init(&control->drain_timer, on_drain_timer);
+    struct proc_life_params life = {
+        .ops = &life_ops,
+        .arg = control,
+        .loop = &control->loop,
+        .signal_fd = signal_fd,
+        .scope = &log_control,
+        .servers = &control->servers,
+        .memory_limit = control->waypoint->config.memory_limit,
+        .termination_ms = control->waypoint->config.termination_ms,
+    };
+    proc_life_open(&control->life, &life);
     proc_log_open(&control->log, &control->loop);
     return 0;
 }
@@ -359,7 +320,7 @@ static int open_all(struct control *control) {
         return rc;
     }
     init_mesh(control, &mesh);
-    timer_set(&control->loop.timers, &control->tick_timer, control->loop.now);
+    proc_life_start_ticks(&control->life);
     rc = open_admin(control);
     if (rc == 0) {
         rc = proc_mesh_load(&control->mesh, config->config_path);
@@ -388,17 +349,14 @@ int control_run(struct waypoint *waypoint) {
     if (rc < 0) {
         return 1;
     }
-    proc_memory_init(&control->memory, waypoint->config.memory_limit, &log_control);
     proc_collect_build("proxy");
     rc = open_all(control);
     if (rc == 0) {
-        control->state = CONTROL_RUNNING;
         log_info(&log_control, "ready to serve", LOG_STR("version", ZTUN_VERSION_FULL),
                  LOG_STR("namespace", waypoint->config.ns),
                  LOG_STR("gateway", waypoint->config.name), LOG_U64("workers", waypoint->n_workers),
-                 LOG_U64("memory_limit", control->memory.limit));
-        loop_run(&control->loop);
-        log_info(&log_control, "stopped");
+                 LOG_U64("memory_limit", control->life.memory.limit));
+        proc_life_run(&control->life);
     }
     close_all(control);
     // The process ends: sources, tables and the ring go with it.

@@ -6,13 +6,10 @@
 
 #include "common/proc/proc_admin.h"
 #include "common/proc/proc_identity.h"
+#include "common/proc/proc_life.h"
 #include "common/proc/proc_log.h"
-#include "common/proc/proc_memory.h"
 #include "common/proc/proc_mesh.h"
-#include "common/rt/signals.h"
 #include "waypoint/waypoint.h"
-
-enum control_state { CONTROL_STARTING, CONTROL_RUNNING, CONTROL_DRAINING, CONTROL_CUTTING };
 
 struct control {
     struct waypoint *waypoint;
@@ -22,13 +19,9 @@ struct control {
     struct proc_mesh mesh;
     struct proc_identity identity;
     struct proc_log log;
-    struct proc_memory memory;
+    struct proc_life life;
     struct proc_admin_servers servers;
-    struct signals signals;
-    struct timer tick_timer, drain_timer;
-    uint64_t drain_deadline, last_expire;
     char *wanted; // the identity that certificates are wanted for
-    uint8_t state; // enum control_state
     bool is_listening, has_failed;
 };
 

@@ -103,16 +103,15 @@ static void put_counts(struct json_out *out, const struct control *control,
 
 static void put_head(struct json_out *out, const struct control *control,
                      const struct snapshot *snap) {
-    static const char *const states[] = {"starting", "running", "draining", "cutting"};
     struct buf reasons;
     buf_init(&reasons, 65536);
     json_out_kv_str(out, "version", ZTUN_VERSION_FULL);
     json_out_kv_str(out, "node", control->ztun->config.node_name);
-    json_out_kv_str(out, "state", states[control->state % ARRAY_LEN(states)]);
+    json_out_kv_str(out, "state", proc_life_state(&control->life));
     json_out_kv_bool(out, "ready", control_is_ready(control, &reasons));
     json_out_kv_u64(out, "generation", snap->generation);
-    json_out_kv_u64(out, "memoryLimit", control->memory.limit);
-    json_out_kv_bool(out, "refusesNewFlows", control->memory.refuse_new);
+    json_out_kv_u64(out, "memoryLimit", control->life.memory.limit);
+    json_out_kv_bool(out, "refusesNewFlows", control->life.memory.refuse_new);
     buf_fini(&reasons);
 }
 

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "common/obs/log.h"
-#include "common/obs/metrics.h"
 #include "common/proc/proc_start.h"
 #include "version.h"
 #include "ztun/zmove.h"
@@ -15,30 +14,11 @@ LOG_SCOPE(log_config, "ztun::config");
 LOG_SCOPE(log_identity, "ztun::identity");
 LOG_SCOPE(log_admin, "ztun::admin");
 
-enum {
-    TICK_MS = 200,
-    EXPIRE_MS = 30000,
-    DRAIN_ACCEPT_MS = 2000, // a stopping process still serves what was on its way to it
-    DRAIN_QUEUES_MS = 100, // and what waits in the listeners' queues when that time is over
-    DRAIN_SPREAD_MS = 2000, // the last flows are reset over this time
-};
-
-// ---- memory ------------------------------------------------------------------------------------
-
-static void check_memory(struct control *control) {
-    if (!proc_memory_check(&control->memory)) {
-        return;
-    }
-    for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
-        zworker_send_pressure(control->ztun->workers[i], control->memory.allow_growth,
-                              control->memory.refuse_new);
-    }
-}
-
-// ---- drain -------------------------------------------------------------------------------------
+// ---- life --------------------------------------------------------------------------------------
 
 // Flows, and tunnels whose clients may still ask for one: they close by themselves when idle.
-static bool has_flows(const struct control *control) {
+static bool has_flows(void *arg) {
+    const struct control *control = arg;
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
         const struct place_load *load = control->ztun->workers[i]->load;
         // On its way first: it is there before it is no longer on its way.
@@ -50,50 +30,41 @@ static bool has_flows(const struct control *control) {
     return false;
 }
 
-static void on_drain_timer(struct timer *timer, uint64_t now) {
-    struct control *control = CONTAINER_OF(timer, struct control, drain_timer);
-    if (!has_flows(control) || now >= control->drain_deadline) {
-        loop_stop(&control->loop);
-        return;
+static void drain(void *arg, uint32_t accept_ms) {
+    const struct ztun *ztun = ((struct control *)arg)->ztun;
+    for (uint32_t i = 0; i < ztun->n_workers; i++) {
+        zworker_send_drain(ztun->workers[i], accept_ms);
     }
-    if (control->state == CONTROL_DRAINING &&
-        now + DRAIN_SPREAD_MS * NS_PER_MS >= control->drain_deadline) {
-        control->state = CONTROL_CUTTING;
-        uint32_t left_ms = (uint32_t)((control->drain_deadline - now) / NS_PER_MS);
-        for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
-            zworker_send_cut(control->ztun->workers[i], left_ms / 4 * 3);
-        }
-    }
-    timer_set(&control->loop.timers, timer, now + 50 * NS_PER_MS);
 }
+
+static void cut(void *arg, uint32_t spread_ms) {
+    const struct ztun *ztun = ((struct control *)arg)->ztun;
+    for (uint32_t i = 0; i < ztun->n_workers; i++) {
+        zworker_send_cut(ztun->workers[i], spread_ms);
+    }
+}
+
+static void pressure(void *arg, bool allow_growth, bool refuse_new) {
+    const struct ztun *ztun = ((struct control *)arg)->ztun;
+    for (uint32_t i = 0; i < ztun->n_workers; i++) {
+        zworker_send_pressure(ztun->workers[i], allow_growth, refuse_new);
+    }
+}
+
+static void tick(void *arg) {
+    control_pods_settle(arg);
+}
+
+static const struct proc_life_ops life_ops = {
+    .has_work = has_flows,
+    .drain = drain,
+    .cut = cut,
+    .pressure = pressure,
+    .tick = tick,
+};
 
 void control_drain(struct control *control) {
-    if (control->state >= CONTROL_DRAINING) {
-        return;
-    }
-    control->state = CONTROL_DRAINING;
-    uint32_t deadline_ms = control->ztun->config.termination_ms;
-    uint32_t accept_ms = MIN(DRAIN_ACCEPT_MS, deadline_ms / 2);
-    log_info(&log_control, "draining", LOG_MS("deadline", deadline_ms));
-    proc_admin_drain(&control->servers);
-    for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
-        zworker_send_drain(control->ztun->workers[i], accept_ms);
-    }
-    control->drain_deadline = control->loop.now + deadline_ms * NS_PER_MS;
-    // Not before the workers have emptied the queues of their listeners.
-    timer_set(&control->loop.timers, &control->drain_timer,
-              control->loop.now + (accept_ms + DRAIN_QUEUES_MS) * NS_PER_MS);
-}
-
-static void on_signal(struct signals *signals, int signo) {
-    struct control *control = CONTAINER_OF(signals, struct control, signals);
-    if (signo == SIGTERM || signo == SIGINT) {
-        if (control->state >= CONTROL_DRAINING) {
-            loop_stop(&control->loop); // the second one: at once
-            return;
-        }
-        control_drain(control);
-    }
+    proc_life_drain(&control->life);
 }
 
 // ---- state -------------------------------------------------------------------------------------
@@ -105,9 +76,7 @@ static void add_pending(void *arg, const char *uid, const char *reason) {
 bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
     struct inpod_status status;
     inpod_get_status(control->inpod, &status);
-    if (control->state != CONTROL_RUNNING) {
-        buf_printf(ret_reasons, "%s\n",
-                   control->state == CONTROL_STARTING ? "starting" : "draining");
+    if (!proc_life_is_running(&control->life, ret_reasons)) {
         return false;
     }
     inpod_each_pending(control->inpod, add_pending, ret_reasons);
@@ -115,19 +84,6 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
         buf_printf(ret_reasons, "%u pods wait for their certificates\n", control->n_waiting_pods);
     }
     return status.n_pending == 0 && control->n_waiting_pods == 0;
-}
-
-static void on_tick(struct timer *timer, uint64_t now) {
-    struct control *control = CONTAINER_OF(timer, struct control, tick_timer);
-    check_memory(control);
-    control_pods_settle(control);
-    snapshot_reclaim();
-    metrics_tick();
-    if (now - control->last_expire >= EXPIRE_MS * NS_PER_MS) {
-        control->last_expire = now;
-        metrics_expire(now);
-    }
-    timer_set(&control->loop.timers, timer, now + TICK_MS * NS_PER_MS);
 }
 
 // ---- start and stop ----------------------------------------------------------------------------
@@ -138,9 +94,17 @@ static int open_loop(struct control *control, int signal_fd) {
         return rc;
     }
     control->ztun->control_loop = &control->loop;
-    signals_init(&control->signals, &control->loop, signal_fd, on_signal);
-    timer_init(&control->tick_timer, on_tick);
-    timer_init(&control->drain_timer, on_drain_timer);
+    struct proc_life_params life = {
+        .ops = &life_ops,
+        .arg = control,
+        .loop = &control->loop,
+        .signal_fd = signal_fd,
+        .scope = &log_control,
+        .servers = &control->servers,
+        .memory_limit = control->ztun->config.memory_limit,
+        .termination_ms = control->ztun->config.termination_ms,
+    };
+    proc_life_open(&control->life, &life);
     proc_log_open(&control->log, &control->loop);
     return 0;
 }
@@ -275,7 +239,7 @@ static int open_all(struct control *control) {
     init_mesh(control, &mesh);
     control->inpod = open_inpod(control);
     control_pods_init(control);
-    timer_set(&control->loop.timers, &control->tick_timer, control->loop.now);
+    proc_life_start_ticks(&control->life);
     rc = open_admin(control);
     return rc < 0 ? rc : proc_mesh_load(&control->mesh, config->config_path);
 }
@@ -302,16 +266,13 @@ int control_run(struct ztun *ztun) {
     if (rc < 0) {
         return 1;
     }
-    proc_memory_init(&control->memory, ztun->config.memory_limit, &log_control);
     proc_collect_build("ztunnel");
     rc = open_all(control);
     if (rc == 0) {
-        control->state = CONTROL_RUNNING;
         log_info(&log_control, "ready to serve", LOG_STR("version", ZTUN_VERSION_FULL),
                  LOG_STR("node", ztun->config.node_name), LOG_U64("workers", ztun->n_workers),
-                 LOG_U64("memory_limit", control->memory.limit));
-        loop_run(&control->loop);
-        log_info(&log_control, "stopped");
+                 LOG_U64("memory_limit", control->life.memory.limit));
+        proc_life_run(&control->life);
     }
     close_all(control);
     // The process ends: sources, tables and the ring go with it. Rules in the pods stay (fail

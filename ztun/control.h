@@ -6,14 +6,11 @@
 
 #include "common/proc/proc_admin.h"
 #include "common/proc/proc_identity.h"
+#include "common/proc/proc_life.h"
 #include "common/proc/proc_log.h"
-#include "common/proc/proc_memory.h"
 #include "common/proc/proc_mesh.h"
-#include "common/rt/signals.h"
 #include "ztun/inpod.h"
 #include "ztun/ztun.h"
-
-enum control_state { CONTROL_STARTING, CONTROL_RUNNING, CONTROL_DRAINING, CONTROL_CUTTING };
 
 struct control {
     struct ztun *ztun;
@@ -23,16 +20,12 @@ struct control {
     struct proc_mesh mesh;
     struct proc_identity identity;
     struct proc_log log;
-    struct proc_memory memory;
+    struct proc_life life;
     struct proc_admin_servers servers;
     struct inpod *inpod;
     struct hmap pods; // served pods by uid: control_pods.c
     struct list draining; // un-enrolled pods with running flows
-    struct signals signals;
-    struct timer tick_timer, drain_timer;
-    uint64_t drain_deadline, last_expire;
     uint32_t n_waiting_pods; // for their certificates
-    uint8_t state;
 };
 
 // Runs the control thread on the calling thread until the process shall end. Returns the exit code.
