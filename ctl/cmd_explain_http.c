@@ -96,6 +96,30 @@ static void add_unseen(json_t *list, const struct l7_source *source, struct kobj
     json_array_append_new(list, item);
 }
 
+struct unseen {
+    const struct service *service;
+    json_t *list;
+};
+
+// A policy that targets the service: only a waypoint enforces it.
+static int add_policy(void *arg, const struct kobj *obj) {
+    const struct unseen *unseen = arg;
+    const struct kobj_authz_policy *policy = obj->authz;
+    for (uint32_t i = 0; strcmp(obj->meta.ns, unseen->service->ns) == 0 && i < policy->n_targets;
+         i++) {
+        const struct kobj_policy_target *target = &policy->targets[i];
+        if (strcmp(target->kind, "Service") == 0 &&
+            strcmp(target->name, unseen->service->name) == 0) {
+            const struct l7_source source = {.kind = obj->kind_name,
+                                             .ns = obj->meta.ns,
+                                             .name = obj->meta.name,
+                                             .file = obj->file};
+            add_unseen(unseen->list, &source, obj->pos);
+        }
+    }
+    return 0;
+}
+
 // L7 resources of the service that nobody reads.
 static json_t *list_unseen(const struct http *http) {
     const struct snapshot *snap = http->explain->snap;
@@ -112,6 +136,8 @@ static json_t *list_unseen(const struct http *http) {
     for (size_t i = 0; i < n; i++) {
         add_unseen(list, &sources[i], (struct kobj_pos){0});
     }
+    struct unseen unseen = {.service = http->service, .list = list};
+    (void)config_store_each(http->explain->store, KOBJ_AUTHORIZATION_POLICY, add_policy, &unseen);
     return list;
 }
 
