@@ -12,7 +12,7 @@ CTEST = scripts/build.sh $(PRESET) --test
 export BUILD_DIR
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build unit sim replay e2e test test-kernel demo bench fuzz soak install format \
+.PHONY: help deps build unit sim replay e2e test test-kernel demo tutorial bench fuzz soak install format \
 	tidy lint clean
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make test     everything: format, tidy, two compilers, sanitizers, end to end'
 	@echo 'make unit     unit tests of one preset; likewise sim, replay (fuzz corpora), e2e'
 	@echo 'make demo     a guided tour of a two-node mesh on this machine (KEEP=1 leaves it up)'
+	@echo 'make tutorial the well-known Istio exercises (EX=row for some, KEEP=1 leaves its lab up)'
 	@echo 'make test-kernel  main end-to-end flows on Debian 12'"'"'s kernel in QEMU, five to ten minutes'
 	@echo 'make bench    measure, write the report to bench/results'
 	@echo 'make fuzz     libFuzzer on every fuzz target (FUZZ_TIME=60 seconds each, FUZZ=name ...)'
@@ -60,6 +61,9 @@ test-kernel: build
 
 demo: build
 	@scripts/optional.sh scripts/demo.sh
+
+tutorial: build
+	@BIN_DIR=$(BUILD_DIR)/bin EX='$(EX)' KEEP='$(KEEP)' scripts/tutorial.sh
 
 bench: build
 	@scripts/optional.sh scripts/bench.sh

@@ -154,7 +154,8 @@ no_aslr=() # see scripts/build.sh
 
 check format 60 scripts/format.sh --check
 check tidy 60 python3 tests/tidy.py
-cases tidy-self-test 60 /usr/bin/python3 -m pytest -q --junitxml="$logs/tidy-self-test.xml" tests/test_tidy.py tests/test_metrics_doc.py
+cases tidy-self-test 60 /usr/bin/python3 -m pytest -q --junitxml="$logs/tidy-self-test.xml" tests/test_tidy.py tests/test_metrics_doc.py \
+    tests/test_tutorial_stats.py
 
 check build-gcc 600 scripts/build.sh release
 scripts/build.sh release --link-bin
@@ -178,6 +179,8 @@ if [[ -d tests/e2e || -d tests/interop ]]; then
             --junitxml="$logs/e2e-$sanitizer.xml"
     done
 fi
+
+check tutorial 240 env BIN_DIR=build/release/bin scripts/tutorial.sh --quick
 
 if end_leftovers; then
     passed=$((passed + 1))

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A row of the table: a lab of its own, commands and their output, and what is expected of it."""
+
+import os
+import re
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import stats
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOWN_LINES = 12
+ROWS = {}
+
+
+def row(name, applied, expected, base="conf/tutorial/base", quick=False):
+    """Declares a row; the function gets a Row, runs commands with it and calls its checks."""
+    def declare(function):
+        ROWS[name] = {"name": name, "applied": applied, "expected": expected, "base": base,
+                      "quick": quick, "function": function}
+        return function
+    return declare
+
+
+def later(name, applied, why):
+    ROWS[name] = {"name": name, "applied": applied, "expected": why, "base": None, "quick": False,
+                  "function": None}
+
+
+class Failed(Exception):
+    """A command that the row needs did not work."""
+
+
+class Row:
+    def __init__(self, ns, bin_dir, lab):
+        self.ns, self.lab = ns, lab
+        self.ztunctl = str(Path(bin_dir) / "ztunctl")
+        self.observed, self.failures = [], []
+
+    # Commands: printed as typed, with what they printed
+
+    def run(self, *args, timeout=60, check=True, show=SHOWN_LINES, stdin=None):
+        """`ztunctl local ARGS`; returns what it printed."""
+        argv = ["ztunctl", "local", *map(str, args)]
+        print("$ " + shlex.join(argv), flush=True)
+        env = {**os.environ, "ZTUN_LAB": self.lab}
+        try:
+            done = subprocess.run([self.ztunctl, *argv[1:]], cwd=ROOT, env=env, input=stdin,
+                                  capture_output=True, text=True, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"{shlex.join(argv)}: no end after {timeout} s") from error
+        out = done.stdout + done.stderr
+        lines = out.splitlines()
+        for line in lines[:show]:
+            print(line)
+        if len(lines) > show:
+            print(f"... {len(lines) - show} lines more")
+        print(flush=True)
+        if check and done.returncode != 0:
+            raise Failed(f"{shlex.join(argv)}: exit {done.returncode}: {out.strip()[-300:]}")
+        return out
+
+    def apply(self, *files):
+        for file in files:
+            self.run("apply", "-f", file)
+        self.settle()
+
+    def settle(self):
+        """Changes reach the proxies through files that they watch; this is their promise's bound."""
+        time.sleep(0.5)
+
+    def curl(self, *args, timeout=90, show=SHOWN_LINES):
+        return self.run("exec", "-n", self.ns, "client", "--", "curl", "-s", *args,
+                        timeout=timeout, check=False, show=show)
+
+    def requests(self, n, host="customer:8080", *args, timeout=90, show=SHOWN_LINES):
+        """n requests, one after the other; the lines of their answers."""
+        return self.curl(*args, f"http://{host}/?n=[1-{n}]", timeout=timeout,
+                         show=show).splitlines()
+
+    def siege(self, users, repeats):
+        """`siege -r REPEATS -c USERS`: (seconds, answer) each."""
+        out = self.curl("--parallel", "--parallel-immediate", "--parallel-max", users, "-w",
+                        "%{time_total} %{http_code}\\n",
+                        f"http://customer:8080/?n=[1-{users * repeats}]", timeout=180, show=100)
+        answers = [line for line in out.splitlines() if line.startswith("customer")]
+        times = [line for line in out.splitlines() if re.fullmatch(r"[\d.]+ \d{3}", line)]
+        return answers, [(float(t.split()[0]), int(t.split()[1])) for t in times]
+
+    def image(self, deployment, image, container="recommendation"):
+        self.run("set", "image", f"deployment/{deployment}", "-n", self.ns, f"{container}={image}")
+        self.run("rollout", "status", f"deployment/{deployment}", "-n", self.ns, "--timeout", "40s")
+
+    def pods(self, selector):
+        out = self.run("get", "pods", "-n", self.ns, "-l", selector, "-o", "name")
+        return [line.removeprefix("pod/") for line in out.splitlines()]
+
+    # Checks
+
+    def check(self, what, is_true):
+        self.observed.append(what)
+        if not is_true:
+            self.failures.append(what)
+
+    def share(self, lines, pattern, p, *wrong):
+        """The share of lines with the pattern is p, and none of the wrong ones."""
+        n, hits = len(lines), sum(1 for line in lines if re.search(pattern, line))
+        if n == 0:
+            raise Failed("no answers")
+        low, high = stats.bounds(n, p)
+        for q in wrong:
+            if stats.probability(low, high, n, q) >= stats.WRONG:
+                raise Failed(f"{n} requests do not tell {p} from {q}")
+        self.check(f"{pattern}: {hits} of {n}, {low} to {high} allowed", low <= hits <= high)
+
+
+def version(line):
+    found = re.search(r"recommendation (v\d)", line)
+    return found.group(1) if found else "error"

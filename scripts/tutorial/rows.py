@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of istio-tutorial and bookinfo, in the order of the texts."""
+
+import re
+import time
+
+from row import later, row, version
+from stats import draws
+
+C = "conf/tutorial/"
+OK = r"^customer => preference => recommendation (v\d) from '[0-9a-z]+-[0-9a-z]{5}': \d+$"
+RECOMMENDATION = "recommendation:8080"
+# The usual wrong shares beside each right one.
+NEAREST = {0.5: (0.4, 0.6), 0.1: (0.05, 0.2), 0.25: (0.2, 0.3), 0.02: (0.05, 0.25)}
+
+
+def weights(r, p):
+    """Requests to recommendation itself: as many as tell p from its neighbours."""
+    r.requests(6)
+    r.share(r.requests(draws(p, *NEAREST[p]), RECOMMENDATION), "recommendation v2", p, *NEAREST[p])
+
+
+@row("round-robin", "nothing; then round-robin.yaml",
+     "both versions share the requests; then they take turns", quick=True)
+def round_robin(r):
+    lines = r.requests(20)
+    r.check(f"{len(lines)} answers of the known form", len(lines) == 20 and
+            all(re.match(OK, line) for line in lines))
+    r.share(r.requests(draws(0.5, 0.4, 0.6), RECOMMENDATION), "recommendation v2", 0.5, 0.4, 0.6)
+    r.apply(C + "round-robin.yaml")
+    seen = "".join(version(line)[-1] for line in r.requests(20))
+    r.check(f"turns {seen}", seen in ("12" * 10, "21" * 10))
+
+
+@row("v2-only", "destination-rule.yaml, v2-only.yaml", "all answers from v2")
+def v2_only(r):
+    r.apply(C + "destination-rule.yaml", C + "v2-only.yaml")
+    lines = r.requests(50)
+    r.check(f"v2: {sum(version(x) == 'v2' for x in lines)} of {len(lines)}",
+            len(lines) == 50 and all(version(x) == "v2" for x in lines))
+
+
+@row("v1-only", "v2-only.yaml, then v1-only.yaml over it", "all answers from v1")
+def v1_only(r):
+    r.apply(C + "destination-rule.yaml", C + "v2-only.yaml", C + "v1-only.yaml")
+    lines = r.requests(50)
+    r.check(f"v1: {sum(version(x) == 'v1' for x in lines)} of {len(lines)}",
+            len(lines) == 50 and all(version(x) == "v1" for x in lines))
+
+
+@row("canary-90-10", "canary-90-10.yaml", "a tenth from v2", quick=True)
+def canary_90_10(r):
+    r.apply(C + "destination-rule.yaml", C + "canary-90-10.yaml")
+    weights(r, 0.1)
+
+
+@row("canary-75-25", "canary-75-25.yaml", "a quarter from v2")
+def canary_75_25(r):
+    r.apply(C + "destination-rule.yaml", C + "canary-75-25.yaml")
+    weights(r, 0.25)
+
+
+@row("pods-98-2", "98/2 with one pod of v1 and three of v2",
+     "2 % from v2, whatever the number of its pods")
+def pods_98_2(r):
+    r.run("scale", "deployment/recommendation-v2", "-n", "tutorial", "--replicas", 3)
+    r.run("rollout", "status", "deployment/recommendation-v2", "-n", "tutorial")
+    r.apply(C + "destination-rule.yaml", C + "canary-90-10.yaml")
+    r.run("patch", "virtualservice/recommendation", "-n", "tutorial", "--type", "json", "-p",
+          '[{"op": "replace", "path": "/spec/http/0/route/0/weight", "value": 98},'
+          ' {"op": "replace", "path": "/spec/http/0/route/1/weight", "value": 2}]')
+    r.settle()
+    weights(r, 0.02)
+
+
+@row("user-agent", "user-agent.yaml", "Safari gets v2, all others v1", quick=True)
+def user_agent(r):
+    r.apply(C + "destination-rule.yaml", C + "user-agent.yaml")
+    for agent, wanted in (("Mozilla/5.0 Version/12.0 Safari/605.1.15", "v2"),
+                          ("Mozilla/5.0 Firefox/63.0", "v1"), ("curl/7.88.1", "v1")):
+        lines = r.requests(10, "customer:8080", "-A", agent)
+        r.check(f"{agent.split()[-1]}: {sorted(set(map(version, lines)))}",
+                len(lines) == 10 and set(map(version, lines)) == {wanted})
+
+
+@row("mirror", "mirror.yaml", "v1 answers all; v2 sees each with Host recommendation-shadow:8080",
+     quick=True)
+def mirror(r):
+    r.apply(C + "destination-rule.yaml", C + "mirror.yaml")
+    lines = r.requests(20)
+    time.sleep(0.3)
+    log = r.run("logs", "-n", "tutorial", "deployment/recommendation-v2", show=30)
+    n = log.count("Host recommendation-shadow:8080")
+    r.check(f"v1: {sum(version(x) == 'v1' for x in lines)} of {len(lines)}",
+            len(lines) == 20 and all(version(x) == "v1" for x in lines))
+    r.check(f"{n} copies at v2", n == 20)
+    r.run("scale", "deployment/recommendation-v2", "-n", "tutorial", "--replicas", 0)
+    lines = r.requests(20)
+    r.check(f"v2 gone: {sum(version(x) == 'v1' for x in lines)} of {len(lines)} from v1",
+            len(lines) == 20 and all(version(x) == "v1" for x in lines))
+
+
+@row("timeout", "v2 with 3 s; timeout.yaml",
+     "v1 at once; v2's turn ends after 1 s in 504, as text of customer", quick=True)
+def timeout(r):
+    r.image("recommendation-v2", "quay.io/rhdevelopers/istio-tutorial-recommendation:v2-timeout")
+    r.apply(C + "round-robin.yaml", C + "timeout.yaml")
+    out = r.requests(6, "customer:8080", "-w", "%{time_total}\\n")
+    pairs = list(zip(out[::2], map(float, out[1::2])))
+    wanted = "customer => Error: 503 - preference => Error: 504 - upstream request timeout"
+    slow = [t for line, t in pairs if line == wanted]
+    fast = [t for line, t in pairs if version(line) == "v1"]
+    r.check(f"{len(fast)} of v1, {len(slow)} times 504 after {min(slow, default=0):.2f} to "
+            f"{max(slow, default=0):.2f} s", len(fast) == len(slow) == 3)
+    r.check("each 504 at about 1 s", all(0.99 <= t < 1.8 for t in slow))
+
+
+@row("abort", "abort.yaml, first without its DestinationRule",
+     "half 503 fault filter abort; without the rule the other half has no cluster (NC, empty)")
+def abort(r):
+    n = draws(0.5, 0.4, 0.6)
+    r.apply(C + "abort.yaml")
+    codes = r.curl("-w", " %{http_code}\\n", f"http://recommendation:8080/?n=[1-{n}]").splitlines()
+    r.share(codes, "^fault filter abort 503$", 0.5, 0.4, 0.6)
+    others = [line for line in codes if line != "fault filter abort 503"]
+    r.check(f"{len(others)} others, {sorted(set(others))}", set(others) == {" 503"})
+    log = r.run("logs", "-n", "tutorial", "deployment/waypoint", show=3)
+    r.check("FI and NC in the waypoint's log", " 503 FI " in log and " 503 NC " in log)
+    r.apply(C + "destination-rule-app.yaml")
+    lines = r.requests(40)
+    failed = "customer => Error: 503 - preference => Error: 503 - fault filter abort"
+    r.check(f"in customer's words: {lines.count(failed)} of 40, others as usual",
+            len(lines) == 40 and all(x == failed or re.match(OK, x) for x in lines))
+
+
+@row("delay", "delay.yaml", "half wait for 7 s, then 200")
+def delay(r):
+    r.apply(C + "delay.yaml")
+    answers, timed = r.siege(200, draws(0.5, 0.3, 0.7) // 200 + 1)
+    times = [t for t, code in timed if code == 200]
+    slow = [t for t in times if t >= 6.9]
+    r.share(["slow" if t >= 6.9 else "fast" for t in times], "slow", 0.5, 0.3, 0.7)
+    r.check(f"{len(times)} of {len(timed)} with 200; slow ones {min(slow, default=0):.2f} to "
+            f"{max(slow, default=0):.2f} s, others up to "
+            f"{max((t for t in times if t < 6.9), default=0):.2f} s",
+            len(times) == len(timed) and all(re.match(OK, x) for x in answers) and
+            all(t < 10 for t in slow) and
+            all(t < 3 for t in times if t < 6.9))
+
+
+@row("retry", "v2 misbehaves; retry-default.yaml, then retry-5xx.yaml",
+     "503 passes as retryOn's default leaves it out; with 5xx none is seen", quick=True)
+def retry(r):
+    pod = r.pods("app=recommendation,version=v2")[0]
+    r.run("exec", "-n", "tutorial", pod, "-c", "recommendation", "--", "curl", "-s",
+          "localhost:8080/misbehave")
+    r.apply(C + "round-robin.yaml", C + "retry-default.yaml")
+    lines = r.requests(20)
+    wanted = "customer => Error: 503 - preference => Error: 503 - recommendation misbehavior from '"
+    failed = [x for x in lines if x.startswith(wanted)]
+    r.check(f"default: {len(failed)} of {len(lines)} failed", len(failed) == 10)
+    r.apply(C + "retry-5xx.yaml")
+    lines = r.requests(50)
+    r.check(f"5xx: {sum(not re.match(OK, x) for x in lines)} of {len(lines)} failed",
+            len(lines) == 50 and all(version(x) == "v1" for x in lines))
+
+
+@row("breaker", "v2 with 3 s; siege without and with breaker.yaml",
+     "40 of 40; then v1 never fails, v2 fails fast with overflow (UO) or succeeds after 3 s")
+def breaker(r):
+    r.image("recommendation-v2", "quay.io/rhdevelopers/istio-tutorial-recommendation:v2-timeout")
+    r.apply(C + "split-50-50.yaml")
+    answers, times = r.siege(20, 2)
+    good = sum(bool(re.match(OK, x)) for x in answers)
+    r.check(f"without: {good} of 40, the slowest {max(t for t, _ in times):.1f} s",
+            good == 40 and 2.9 < max(t for t, _ in times) < 4.5)
+    r.apply(C + "breaker.yaml")
+    answers, times = r.siege(20, 2)
+    overflow = "upstream connect error or disconnect/reset before headers. reset reason: overflow"
+    failed = [x for x in answers if not re.match(OK, x)]
+    words = "customer => Error: 503 - preference => Error: 503 - " + overflow
+    slow = [t for t, code in times if code == 200 and t > 2.9]
+    n_v1 = sum(version(x) == "v1" for x in answers)
+    r.check(f"with: {n_v1} of v1, {len(failed)} failed with overflow, {len(slow)} slow ones",
+            len(answers) == 40 and n_v1 > 0 and failed and slow and
+            all(x == words for x in failed))
+    r.check(f"failures after {max((t for t, c in times if c == 503), default=0):.2f} s at most",
+            all(t < 2 for t, code in times if code == 503))
+    log = r.run("logs", "-n", "tutorial", "deployment/waypoint", show=2)
+    r.check(f"{log.count(' 503 UO ')} times UO in the waypoint's log",
+            log.count(" 503 UO ") == len(failed))
+    head = r.curl("--parallel", "--parallel-immediate", "-o", "/dev/null", "-D", "-",
+                  "http://recommendation:8080/?n=[1-12]", show=6).lower()
+    r.check("x-envoy-overloaded: true", "x-envoy-overloaded: true" in head)
+
+
+@row("ejection", "two pods of v2, one misbehaves; split-50-50.yaml, then ejection.yaml",
+     "0 %, 25 %, then one error an ejection, and the pod back after recovery")
+def ejection(r):
+    r.run("scale", "deployment/recommendation-v2", "-n", "tutorial", "--replicas", 2)
+    r.run("rollout", "status", "deployment/recommendation-v2", "-n", "tutorial")
+    r.apply(C + "split-50-50.yaml")
+    lines = r.requests(60)
+    r.check(f"before: {sum(not re.match(OK, x) for x in lines)} of {len(lines)} failed",
+            len(lines) == 60 and all(re.match(OK, x) for x in lines))
+    bad = r.pods("app=recommendation,version=v2")[0]
+
+    def tell(word):
+        r.run("exec", "-n", "tutorial", bad, "-c", "recommendation", "--", "curl", "-s",
+              f"localhost:8080/{word}")
+    tell("misbehave")
+    r.share(r.requests(draws(0.25, 0.15, 0.35), RECOMMENDATION), "misbehavior", 0.25, 0.15, 0.35)
+    r.apply(C + "ejection.yaml")
+    begin = time.monotonic()
+    lines = []
+    while time.monotonic() < begin + 12:
+        lines += r.requests(100, show=2)
+    n = sum("misbehavior" in x for x in lines)
+    # Out at once, back after 5 s, out for 10 s: two errors within 12 s, a third just at the edge.
+    r.check(f"with ejection: {n} of {len(lines)} failed in 12 s", 1 <= n <= 3)
+    tell("behave")
+    deadline = time.monotonic() + 20
+    name = bad.removeprefix("recommendation-v2-")
+    back = []
+    while not back and time.monotonic() < deadline:
+        back = [x for x in r.requests(50, show=2) if name in x]
+        time.sleep(0.5)
+    r.check(f"{bad} is back after recovery", bool(back))
+
+
+@row("random", "random.yaml", "both versions by chance, no turns")
+def random(r):
+    r.apply(C + "random.yaml")
+    n = draws(0.5, 0.4, 0.6)
+    lines = r.requests(n + 1, RECOMMENDATION)
+    r.share(lines[1:], "recommendation v2", 0.5, 0.4, 0.6)
+    same = ["same" if version(a) == version(b) else "other" for a, b in zip(lines, lines[1:])]
+    r.share(same, "same", 0.5, 0.0, 0.4, 0.6)
+
+
+later("jwt", "RequestAuthentication", "needs JWT in the waypoint")
+later("ingress", "Gateway, HTTP and HTTPS", "needs an ingress gateway")
+later("jaeger", "traces", "needs spans from the waypoint")
+later("l7-access", "AuthorizationPolicy with paths and methods", "needs L7 policy in the waypoint")
