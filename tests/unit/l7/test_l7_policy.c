@@ -253,11 +253,51 @@ static void test_tables(void **state) {
     }
 }
 
+// What a connection is made of, or bounds its life, makes another kind of it; nothing else does.
+static void test_same_connections(void **state) {
+    static const char *const sans[] = {"a"}, *const others[] = {"b"};
+    struct l7_settings a = {.tunnel_protocol = "", .tunnel_host = ""}, b = a;
+    assert_true(l7_settings_same_connections(&a, &b));
+    b.pool.max_connections = b.pool.max_pending = b.pool.max_requests = 1;
+    b.lb.kind = L7_LB_RANDOM;
+    b.outlier.is_on = b.budget.is_on = true;
+    assert_true(l7_settings_same_connections(&a, &b));
+#define DIFFERS(field, value)                                                                      \
+    do {                                                                                           \
+        b = a;                                                                                     \
+        b.field = (value);                                                                         \
+        assert_false(l7_settings_same_connections(&a, &b));                                        \
+        assert_false(l7_settings_same_connections(&b, &a));                                        \
+    } while (0)
+    DIFFERS(pool.max_requests_per_connection, 1);
+    DIFFERS(pool.max_concurrent_streams, 1);
+    DIFFERS(pool.idle_timeout_ms, 1);
+    DIFFERS(pool.max_connection_duration_ms, 1);
+    DIFFERS(pool.ping_interval_ms, 1);
+    DIFFERS(pool.has_keepalive, true);
+    DIFFERS(pool.is_h2_upgraded, true);
+    DIFFERS(pool.use_client_protocol, true);
+    DIFFERS(tls.is_set, true);
+    DIFFERS(tls.mode, 1);
+    DIFFERS(tls.sni, "x");
+    DIFFERS(tls.credential_name, "x");
+    DIFFERS(tls.skips_verify, true);
+    DIFFERS(tls.credentials, &a);
+    DIFFERS(proxy_protocol, 1);
+    DIFFERS(tunnel_protocol, "POST");
+    a.tls.sans = sans;
+    a.tls.n_sans = 1;
+    DIFFERS(tls.sans, others);
+    DIFFERS(tls.n_sans, 0);
+#undef DIFFERS
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_authz_alone),
-        cmocka_unit_test(test_levels),   cmocka_unit_test(test_several_rules),
-        cmocka_unit_test(test_blocks),   cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_defaults),         cmocka_unit_test(test_authz_alone),
+        cmocka_unit_test(test_levels),           cmocka_unit_test(test_several_rules),
+        cmocka_unit_test(test_blocks),           cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_same_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

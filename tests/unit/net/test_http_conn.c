@@ -52,7 +52,7 @@ struct bed {
     bool refuses;
     size_t answer_len;
     bool answers_early; // at the head, not at the end
-    bool cuts_answer;
+    bool cuts_answer, releases_answer; // releases: has no more to do with it after the last byte
 };
 
 // ---- sides -------------------------------------------------------------------------------------
@@ -92,6 +92,10 @@ static void answer(struct bed *bed) {
         return;
     }
     send_more(down);
+    if (bed->releases_answer) {
+        assert_int_equal(down->to_send, 0);
+        http_stream_release(&down->stream, H2_NO_ERROR);
+    }
 }
 
 static void ended(struct side *side) {
@@ -494,6 +498,31 @@ static void test_server_drains(void **state) {
     }
 }
 
+// An answer before the end of its request, whose owner has let go of it: all of it arrives, however
+// long the client takes to read it.
+static void test_early_answer(void **state) {
+    (void)state;
+    enum { ANSWER = 200000 };
+    EACH_VERSION(i) {
+        struct bed bed;
+        bed_open(&bed, versions[i]);
+        bed.answer_len = ANSWER;
+        bed.answers_early = bed.releases_answer = true;
+        request(&bed, "POST", "/", 30000);
+        bed.up.holds = true;
+        some_turns(&bed);
+        bed.up.holds = false;
+        if (bed.up.stream.conn != NULL) {
+            http_stream_consumed(&bed.up.stream, bed.up.held);
+        }
+        turns(&bed, &bed.up.got_end);
+        assert_int_equal(bed.up.body.len, ANSWER);
+        assert_false(bed.up.is_reset);
+        http_stream_release(&bed.up.stream, H2_CANCEL);
+        bed_close(&bed);
+    }
+}
+
 static void test_idle_drain(void **state) {
     (void)state;
     EACH_VERSION(i) {
@@ -535,6 +564,7 @@ int main(void) {
         cmocka_unit_test(test_release_at_the_end),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_server_drains),
+        cmocka_unit_test(test_early_answer),
         cmocka_unit_test(test_idle_drain),
         cmocka_unit_test(test_abort),
     };
