@@ -157,6 +157,8 @@ static struct upstream *find(struct upstreams *all, uint64_t hash, const char *k
     return NULL;
 }
 
+static void on_due(struct timer *timer, uint64_t now);
+
 static struct upstream *upstream_new(struct upstreams *all, uint64_t hash,
                                      const struct service *service, uint16_t port,
                                      const char *subset) {
@@ -167,7 +169,18 @@ static struct upstream *upstream_new(struct upstreams *all, uint64_t hash,
     hmap_insert(&all->table, &up->node, hash);
     up->refreshed = all->refresh; // its view is made of what is published now
     list_push_back(&all->all, &up->in_all);
+    timer_init(&up->due, on_due);
+    upstream_due(up, all->worker->loop->now + UNUSED_MS * NS_PER_MS);
     return up;
+}
+
+static uint64_t key_hash(const char *key, const char *subset, uint16_t port) {
+    return hash_bytes(slice_str(key)) + hash_bytes(slice_str(subset)) * 3 + port;
+}
+
+struct upstream *upstream_find(struct upstreams *all, const struct cluster *cluster) {
+    return find(all, key_hash(cluster->service_key, cluster->subset, cluster->port),
+                cluster->service_key, cluster->port, cluster->subset);
 }
 
 // Connections that the new view has no use for finish what they carry.
@@ -176,6 +189,7 @@ static void replace_view(struct upstream *up, struct upstream_view *view) {
         up->view != NULL && !l7_settings_same_connections(up->view->settings, view->settings);
     upstream_view_unref(up->view);
     up->view = view;
+    upstream_due(up, up->all->worker->loop->now); // outlier detection may have come
     HMAP_EACH_SAFE(pos, &up->pools) {
         struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
         if (is_other_policy || !view_has_addr(view, &pool->host->addr)) {
@@ -189,7 +203,7 @@ struct upstream_view *upstream_view_get(struct upstreams *all, const struct snap
     const char *key = (const char *)service->leaf.key.ptr;
     uint16_t number = service->ports[port].port;
     struct leaf *policy = snapshot_l7_policy(snap, service->leaf.key);
-    uint64_t hash = hash_bytes(slice_str(key)) + hash_bytes(slice_str(subset)) * 3 + number;
+    uint64_t hash = key_hash(key, subset, number);
     struct upstream *up = find(all, hash, key, number, subset);
     if (up != NULL && up->view != NULL && up->view->service == service &&
         up->view->policy == policy && up->view->port == port) {
@@ -286,6 +300,7 @@ const struct l7_host *upstream_view_other(struct upstream_view *view, const stru
 // ---- all of them -------------------------------------------------------------------------------
 
 static void upstream_free(struct upstream *up) {
+    timer_clear(&up->all->worker->loop->timers, &up->due);
     HMAP_EACH_SAFE(pos, &up->pools) {
         upstream_pool_free(HMAP_ITEM(pos, struct upstream_pool, node));
     }
@@ -306,29 +321,44 @@ static bool is_unused(const struct upstream *up) {
     return up->n_views == 0 || (up->n_views == 1 && up->view != NULL && up->view->refs == 1);
 }
 
-static void tick_upstream(struct upstream *up, uint64_t now) {
+// The next look at ejected hosts; TIME_NEVER: there are none, and none will be.
+static uint64_t outlier_due(const struct upstream *up) {
+    bool has_any = up->view != NULL && (up->view->settings->outlier.is_on ||
+                                        atomic_load(&up->cluster->outlier.n_ejected) > 0);
+    return has_any ? atomic_load(&up->cluster->next_outlier_ms) * NS_PER_MS : TIME_NEVER;
+}
+
+static void on_due(struct timer *timer, uint64_t now) {
+    struct upstream *up = CONTAINER_OF(timer, struct upstream, due);
+    uint64_t next = TIME_NEVER;
     if (up->view != NULL) {
         cluster_tick(up->cluster, &up->view->settings->outlier, up->view->hosts, up->view->n_hosts,
                      now / NS_PER_MS);
+        next = outlier_due(up);
     }
     HMAP_EACH_SAFE(pos, &up->pools) {
         struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
-        upstream_pool_tick(pool, now);
+        uint64_t at = upstream_pool_tick(pool, now);
+        next = MIN(next, at);
         if (upstream_pool_is_empty(pool)) {
             upstream_pool_free(pool);
         }
     }
-    if (is_unused(up) && now >= up->last_used + UNUSED_MS * NS_PER_MS) {
+    uint64_t unused = up->last_used + UNUSED_MS * NS_PER_MS;
+    if (is_unused(up) && now >= unused) {
         upstream_free(up);
+        return;
     }
+    // One that is used is looked at again when it may have come out of use.
+    upstream_due(up, MIN(next, now < unused ? unused : now + UNUSED_MS * NS_PER_MS));
 }
 
-static void on_tick(struct timer *timer, uint64_t now) {
-    struct upstreams *all = CONTAINER_OF(timer, struct upstreams, tick);
-    HMAP_EACH_SAFE(pos, &all->table) {
-        tick_upstream(HMAP_ITEM(pos, struct upstream, node), now);
+void upstream_due(struct upstream *up, uint64_t at) {
+    struct loop *loop = up->all->worker->loop;
+    at = MAX(at, loop->now + TICK_MS * NS_PER_MS);
+    if (!timer_is_armed(&up->due) || at < up->due.due) {
+        timer_set(&loop->timers, &up->due, at);
     }
-    timer_set(&all->worker->loop->timers, timer, now + TICK_MS * NS_PER_MS);
 }
 
 // As it is now; NULL: it is gone.
@@ -393,8 +423,6 @@ void upstreams_init(struct upstreams *all, struct wworker *worker) {
     http_conn_config_init(&all->http, false);
     list_init(&all->all);
     timer_init(&all->refresh_timer, on_refresh);
-    timer_init(&all->tick, on_tick);
-    timer_set(&worker->loop->timers, &all->tick, worker->loop->now + TICK_MS * NS_PER_MS);
 }
 
 void upstreams_drain(struct upstreams *all) {
@@ -413,7 +441,6 @@ bool upstreams_stop(struct upstreams *all) {
 }
 
 void upstreams_fini(struct upstreams *all) {
-    timer_clear(&all->worker->loop->timers, &all->tick);
     timer_clear(&all->worker->loop->timers, &all->refresh_timer);
     HMAP_EACH_SAFE(pos, &all->table) {
         upstream_free(HMAP_ITEM(pos, struct upstream, node));

@@ -33,7 +33,6 @@ struct upstreams { // of a worker
     struct list all; // of upstreams, the longest not refreshed in front
     uint32_t refresh; // upstreams_refresh calls
     struct timer refresh_timer; // goes on with the upstreams of the last one
-    struct timer tick; // returns of ejected hosts, idle connections, clusters that nobody uses
     uint32_t n_conns, n_layers; // that exist: connections, layers over their transports
     bool is_stopping;
 };

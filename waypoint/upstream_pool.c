@@ -23,21 +23,10 @@ struct cluster_mail {
     bool is_free; // a connection was given back; else: one is wanted
 };
 
-static struct upstream *find_upstream(struct wworker *worker, const struct cluster *cluster) {
-    struct upstreams *all = &worker->http->upstreams;
-    HMAP_EACH_SAFE(pos, &all->table) {
-        struct upstream *up = HMAP_ITEM(pos, struct upstream, node);
-        if (up->cluster == cluster) {
-            return up;
-        }
-    }
-    return NULL;
-}
-
 static void run_cluster_mail(struct mail *mail, void *owner) {
     (void)owner;
     struct cluster_mail *news = CONTAINER_OF(mail, struct cluster_mail, mail);
-    struct upstream *up = find_upstream(news->worker, news->cluster);
+    struct upstream *up = upstream_find(&news->worker->http->upstreams, news->cluster);
     if (up != NULL && news->is_free) {
         upstream_pools_go_on(up);
     } else if (up != NULL) {
@@ -191,10 +180,27 @@ static void on_closed(struct http_conn *http) {
     conn_free(conn);
     give_connection(up);
     upstream_pools_go_on(up);
+    upstream_due(up, 0); // its pool may be empty
 }
 
 static const struct http_conn_handler conn_handler = {
     .on_idle = on_idle, .on_draining = on_draining, .on_closed = on_closed};
+
+// When to look at it again. A connection that is busy now is not idle for long enough before.
+static uint64_t conn_due(const struct upstream_conn *conn, uint64_t now) {
+    uint64_t due = TIME_NEVER;
+    if (conn->is_leaving) {
+        return due; // closes as soon as it is idle
+    }
+    if (conn->max_age_ns > 0) {
+        due = conn->opened_ns + conn->max_age_ns;
+    }
+    if (conn->is_open && conn->idle_ns > 0) {
+        uint64_t since = conn->http.n_streams > 0 ? now : conn->http.last_active;
+        due = MIN(due, since + conn->idle_ns);
+    }
+    return due;
+}
 
 static void on_open(struct upstream_dial *dial, struct duplex *duplex) {
     struct upstream_conn *conn = CONTAINER_OF(dial, struct upstream_conn, dial);
@@ -205,6 +211,7 @@ static void on_open(struct upstream_dial *dial, struct duplex *duplex) {
     pool->n_dialing--;
     http_conn_init(&conn->http, worker_of(pool)->loop, duplex, false, conn->version,
                    &pool->upstream->all->http, &conn_handler);
+    upstream_due(pool->upstream, conn_due(conn, worker_of(pool)->loop->now));
     if (!conn->is_leaving) {
         serve_waiting(conn);
         return;
@@ -408,7 +415,8 @@ void upstream_pool_stop(struct upstream_pool *pool) {
     upstream_pool_drain(pool);
 }
 
-void upstream_pool_tick(struct upstream_pool *pool, uint64_t now) {
+uint64_t upstream_pool_tick(struct upstream_pool *pool, uint64_t now) {
+    uint64_t due = TIME_NEVER;
     LIST_EACH_SAFE(node, &pool->conns) {
         struct upstream_conn *conn = LIST_ITEM(node, struct upstream_conn, node);
         if (conn->max_age_ns > 0 && now >= conn->opened_ns + conn->max_age_ns) {
@@ -418,8 +426,12 @@ void upstream_pool_tick(struct upstream_pool *pool, uint64_t now) {
         bool is_old = is_idle && conn->idle_ns > 0 && now >= conn->http.last_active + conn->idle_ns;
         if (is_idle && (is_old || conn->is_leaving)) {
             (void)yield_conn(conn);
+        } else {
+            uint64_t at = conn_due(conn, now);
+            due = MIN(due, at);
         }
     }
+    return due;
 }
 
 // ---- interface ---------------------------------------------------------------------------------

@@ -42,6 +42,9 @@ struct upstream {
     struct cluster *cluster;
     struct upstream_view *view; // the newest
     struct hmap pools; // upstream_pool.node, by address
+    // What is due next: a look at ejected hosts, the end of an idle or old connection, the end of
+    // all that when nobody uses it.
+    struct timer due;
     uint64_t last_used; // monotonic ns
     uint32_t n_waiting; // requests, of all pools
     uint32_t n_views; // that exist
@@ -87,7 +90,12 @@ void upstream_pool_drain(struct upstream_pool *pool);
 void upstream_pool_stop(struct upstream_pool *pool); // the same, and requests that wait fail
 bool upstream_pool_is_empty(const struct upstream_pool *pool); // no connection, no request
 void upstream_pool_free(struct upstream_pool *pool); // an empty one
-void upstream_pool_tick(struct upstream_pool *pool, uint64_t now);
+// Ends what is idle or old; returns when to look again, TIME_NEVER: nothing will be due.
+uint64_t upstream_pool_tick(struct upstream_pool *pool, uint64_t now);
+// Something is due at `at`: no later than that it is looked at (but not more often than TICK_MS).
+void upstream_due(struct upstream *up, uint64_t at);
+// The cluster at this worker, or NULL.
+struct upstream *upstream_find(struct upstreams *all, const struct cluster *cluster);
 // A connection of the cluster is free again somewhere: requests that wait may have it.
 void upstream_pools_go_on(struct upstream *up);
 // Closes idle connections, for the sake of a worker that has none; returns how many.

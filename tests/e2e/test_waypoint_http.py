@@ -318,10 +318,15 @@ def test_outlier_ejection_and_return(lab):
     wait_until(lambda: curl(lab).version == "v2", 15)  # and back
 
 
-def test_tls_origination_is_refused_not_ignored(lab):
+def test_tls_is_never_left_out(lab):
+    """The pods speak no TLS of their own: nothing goes to them in clear text instead."""
     apply(lab, destination_rule({"tls": {"mode": "SIMPLE"}}), virtual_service({"route": [to()]}))
     reply = curl(lab)
-    assert reply.status == 503 and "TLS origination" in reply.body
+    assert reply.status == 503 and "TLS error: the peer does not speak TLS" in reply.body
+    apply(lab, destination_rule({"tunnel": {"targetHost": "x", "targetPort": 1}}),
+          virtual_service({"route": [to()]}))
+    reply = curl(lab)
+    assert reply.status == 503 and "tunnel (DestinationRule) is not supported" in reply.body
     apply(lab, destination_rule(), virtual_service({"route": [to()]}))
 
 

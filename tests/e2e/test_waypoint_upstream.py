@@ -5,6 +5,7 @@ The servers are outside of the mesh: the test's own, in pods that are not enroll
 """
 
 import base64
+import functools
 import json
 import os
 import signal
@@ -71,7 +72,7 @@ class TlsServer:
             self.context.load_verify_locations(ca)
             self.context.verify_mode = ssl.CERT_REQUIRED
         self.handler, self.seen, self.local = handler or self.http, {}, threading.local()
-        self.n_conns, self.failures, self.heads = 0, [], []
+        self.n_conns, self.failures, self.heads, self.open = 0, [], [], []
         self.server = net.serve(where, port, self.run)
 
     def on_sni(self, sock, name, context):
@@ -85,6 +86,7 @@ class TlsServer:
             if self.ahead:
                 self.heads.append(self.ahead(conn))
             with self.context.wrap_socket(conn, server_side=True) as tls:
+                self.open.append(tls)
                 cert = tls.getpeercert() or {}
                 names = [v for _, v in cert.get("subjectAltName", ())]
                 self.handler(tls, f"sni={self.local.sni} alpn={tls.selected_alpn_protocol()} "
@@ -111,6 +113,11 @@ class TlsServer:
 
     def __exit__(self, *_):
         self.server.close()
+        for tls in self.open:  # or it lives on in the waypoint's pool, and in the next test
+            try:
+                tls.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
 
 @pytest.fixture(scope="module")
@@ -457,9 +464,9 @@ def tcp(lab):
         lab.delete("VirtualService", "m/tcp")
 
 
+@functools.lru_cache  # a hash of the name: always the same one
 def vip(lab):
-    done = lab.exec("m/client", "getent", "ahostsv4", TCP_HOST)
-    return done.out.split()[0]
+    return lab.exec("m/client", "getent", "ahostsv4", TCP_HOST).out.split()[0]
 
 
 def ask(lab, port=90, data=b"x", timeout=5):
