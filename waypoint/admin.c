@@ -10,6 +10,7 @@
 #include "waypoint/admin_l7.h"
 #include "waypoint/conn_list.h"
 #include "waypoint/control.h"
+#include "waypoint/upstream_tls.h"
 
 enum { ADMIN_CONNS_MAX = 20000 }; // of one answer; more are counted
 
@@ -397,6 +398,14 @@ static bool put_served(void *arg, void *leaf) {
     return true;
 }
 
+static void put_credentials(void *arg, const char *name, const char *text) {
+    struct json_out *out = arg;
+    json_out_begin_object(out);
+    json_out_kv_str(out, "name", name);
+    json_out_kv_str(out, "problem", text);
+    json_out_end(out);
+}
+
 static void handle_status(void *arg, struct http_exchange *exchange,
                           const struct http_query *query) {
     struct control *control = arg;
@@ -417,6 +426,9 @@ static void handle_status(void *arg, struct http_exchange *exchange,
     json_out_end(&out);
     proc_dump_source(&out, control->mesh.source);
     proc_dump_objects(&out, control->mesh.builder);
+    json_out_kv_array(&out, "tlsCredentials");
+    upstream_tls_each_problem(put_credentials, &out);
+    json_out_end(&out);
     json_out_key(&out, SLICE_LIT("identities"));
     proc_dump_identities(&out, snap, clock_wall_s());
     json_out_end(&out);

@@ -271,6 +271,10 @@ def test_files_are_looked_at_again(lab, net, pki, ext):
     with TlsServer(net, "one", 8443, pki.server):
         ext(tls={"mode": "SIMPLE", "caCertificates": "/nowhere/ca.pem"})
         reply(lab, says("local connection failure", "TLS credentials: /nowhere/ca.pem: No such"))
+        status = lab.exec(f"m/{waypoints(lab)[0]['name']}", "curl", "-sS", "-m", 5,
+                          "http://127.0.0.1:15000/status").out
+        assert json.loads(status)["tlsCredentials"] == [
+            {"name": "/nowhere/ca.pem", "problem": "/nowhere/ca.pem: No such file or directory"}]
         ca.write_text("nothing")
         ext(tls={"mode": "SIMPLE", "caCertificates": str(ca)})
         reply(lab, says("TLS credentials: trust bundle: no certificate in it"))
