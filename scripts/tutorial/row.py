@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A row of the table: a lab of its own, commands and their output, and what is expected of it."""
 
+import contextlib
+import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import time
+import types
 from pathlib import Path
 
 import stats
@@ -77,7 +81,8 @@ class Row:
 
     def requests(self, n, host="customer:8080", *args, timeout=90, show=SHOWN_LINES):
         """n requests, one after the other; the lines of their answers."""
-        return self.curl(*args, f"http://{host}/?n=[1-{n}]", timeout=timeout,
+        path = host if "/" in host else host + "/"
+        return self.curl(*args, f"http://{path}?n=[1-{n}]", timeout=timeout,
                          show=show).splitlines()
 
     def siege(self, users, repeats):
@@ -96,6 +101,25 @@ class Row:
     def pods(self, selector):
         out = self.run("get", "pods", "-n", self.ns, "-l", selector, "-o", "name")
         return [line.removeprefix("pod/") for line in out.splitlines()]
+
+    @contextlib.contextmanager
+    def load(self, url, limit_s=60):
+        """Requests on new connections while the block runs; the numbers are there after it."""
+        numbers = types.SimpleNamespace(requests=0, failed=0)
+        program = ROOT / "conf" / "local" / "apps" / "load.py"
+        argv = ["ztunctl", "local", "exec", "-n", self.ns, "client", "--", "/usr/bin/python3",
+                str(program), url, str(limit_s), "2"]
+        print("$ " + shlex.join(argv) + " &\n", flush=True)
+        with subprocess.Popen([self.ztunctl, *argv[1:]], stdout=subprocess.PIPE, text=True,
+                              env={**os.environ, "ZTUN_LAB": self.lab}) as process:
+            try:
+                yield numbers
+            finally:
+                process.send_signal(signal.SIGTERM)
+                out = process.communicate(timeout=20)[0]
+        print(out, flush=True)
+        found = json.loads(out) if out else {}
+        numbers.requests, numbers.failed = found.get("requests", 0), found.get("failed", 0)
 
     # Checks
 

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """load.py URL SECONDS [THREADS]: requests, each on a new connection; prints a summary as JSON.
 
-A request has failed when it did not bring status 200 and the whole body. Exit code 1 if any did.
+SIGTERM ends it early. A request has failed when it did not bring status 200 and the whole body. Exit code 1 if any did.
 """
 
 import http.client
 import json
+import signal
 import sys
 import threading
 import time
@@ -14,8 +15,11 @@ from collections import Counter
 from urllib.parse import urlsplit
 
 
+stop = threading.Event()
+
+
 def worker(url, end, answers, errors, lock):
-    while time.monotonic() < end:
+    while time.monotonic() < end and not stop.is_set():
         try:
             connection = http.client.HTTPConnection(url.hostname, url.port or 80, timeout=10)
             connection.request("GET", url.path or "/", headers={"Connection": "close"})
@@ -38,6 +42,7 @@ def main():
     end = time.monotonic() + seconds
     threads = [threading.Thread(target=worker, args=(url, end, answers, errors, lock))
                for _ in range(n_threads)]
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     for thread in threads:
         thread.start()
     for thread in threads:
