@@ -34,6 +34,10 @@ struct duplex_ops {
     void (*abort)(struct duplex *end);
     // Both directions ended orderly: give up the end. on_closed follows, nothing else.
     void (*finish)(struct duplex *end);
+    // Our direction has ended, and nothing more of the peer's is wanted: all that was sent reaches
+    // it, however late it reads (RST_STREAM(NO_ERROR) behind END_STREAM, RFC 9113 8.1). on_closed
+    // follows, nothing else. NULL: there is no such way.
+    void (*stop)(struct duplex *end);
 };
 
 // What the owner hears.

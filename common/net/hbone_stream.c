@@ -106,6 +106,13 @@ static void stream_gone(struct hbone_stream *stream, enum flow_end reason) {
     }
 }
 
+static void stop_now(struct hbone_stream *stream) {
+    struct h2_drv *drv = stream->user.drv;
+    stream->is_cut = true; // nothing but on_closed
+    h2_stream_reset(stream->user.stream, H2_NO_ERROR);
+    h2_drv_kick(drv);
+}
+
 static void on_event(struct h2_user *user, const struct h2_event *event) {
     struct hbone_stream *stream = of_user(user);
     switch (event->type) {
@@ -131,6 +138,9 @@ static void on_event(struct h2_user *user, const struct h2_event *event) {
         break;
     case H2_EV_SENT:
         stream->is_sent = true;
+        if (stream->wants_no_more && !stream->is_cut && !stream->got_fin) {
+            stop_now(stream);
+        }
         break;
     case H2_EV_RESET:
         stream->reset_err = event->err;
@@ -227,6 +237,17 @@ static void stream_finish(struct duplex *duplex) {
     }
 }
 
+static void stream_stop(struct duplex *duplex) {
+    struct hbone_stream *stream = of_duplex(duplex);
+    if (stream->got_fin || stream->user.stream == NULL) {
+        stream_finish(duplex);
+    } else if (stream->is_sent) {
+        stop_now(stream);
+    } else {
+        stream->wants_no_more = true;
+    }
+}
+
 static const struct duplex_ops stream_ops = {
     .send = stream_send,
     .can_send = stream_can_send,
@@ -234,6 +255,7 @@ static const struct duplex_ops stream_ops = {
     .hold = stream_hold,
     .abort = stream_abort,
     .finish = stream_finish,
+    .stop = stream_stop,
 };
 
 void hbone_stream_init(struct hbone_stream *stream, struct h2_drv *drv, struct h2_stream *h2) {

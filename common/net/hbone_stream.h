@@ -18,6 +18,7 @@ struct hbone_stream {
     // is still sent is dropped, so that the whole answer and its end reach the other side.
     bool is_stopped;
     bool is_delivering, is_finished;
+    bool wants_no_more; // stop(): RST_STREAM(NO_ERROR) is due behind END_STREAM
     enum h2_err reset_err; // of a RESET event
     // Events before the duplex has an owner (pipe_attach), set by the client pool or the server.
     void (*on_head)(struct hbone_stream *stream, const struct h2_event *event); // client: response

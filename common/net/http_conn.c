@@ -476,11 +476,20 @@ static void on_flush(struct loop_flush *flush) {
     leave(conn);
 }
 
+// What was sent may still be on its way to a slow reader.
+static void stop(struct http_conn *conn) {
+    if (conn->duplex->ops->stop != NULL && conn->sent_fin) {
+        conn->duplex->ops->stop(conn->duplex);
+    } else {
+        conn->duplex->ops->abort(conn->duplex);
+    }
+}
+
 static void on_timer(struct timer *timer, uint64_t now) {
     struct http_conn *conn = CONTAINER_OF(timer, struct http_conn, timer);
     enter(conn);
     if (conn->is_ended && conn->duplex != NULL) { // the peer does not end its side
-        conn->duplex->ops->abort(conn->duplex);
+        stop(conn);
     } else if (!conn->is_ended && conn->codec == NULL) {
         http_conn_finish(conn);
     } else if (!conn->is_ended) {

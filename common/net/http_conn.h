@@ -25,7 +25,7 @@
 enum {
     HTTP_STREAM_WINDOW = 256 * 1024, // payload received and not consumed before reading pauses
     HTTP_CONN_HIGH = 256 * 1024, // output of a connection above which nothing more is pulled
-    HTTP_CONN_LINGER_MS = 1000, // for the peer's end after ours, then the transport is cut
+    HTTP_CONN_LINGER_MS = 1000, // for the peer's end after ours, then nothing more is read
     HTTP_HEAD_MAX = 60 * 1024, // bytes of a head
 };
 

@@ -611,6 +611,21 @@ def test_slow_readers_are_not_cut(lab, net, port):
         conn.close()
 
 
+@pytest.mark.main
+def test_the_end_waits_for_a_slow_reader(lab, net):
+    """An answer behind which the connection ends is not lost on a client that reads it later, and
+    does not close its own side."""
+    for url in ("web", "nginx"):
+        with net.connect("client", vip(lab, url)) as conn:
+            path = b"/bytes/3000000" if url == "web" else b"/big"
+            conn.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path)
+            time.sleep(1.6)
+            got = len(read_all(conn))
+            assert got > (3_000_000 if url == "web" else 12_000_000)
+            time.sleep(1.2)
+            assert conn.recv(1) == b""  # a clean end, that stays one
+
+
 def test_stalled_server_bounds_the_memory(lab, net):
     """Uploads to a server that does not read stop the clients; later all of it arrives."""
     go = threading.Event()
