@@ -132,8 +132,9 @@ def test_http1_connections_follow(lab, net, server, interval):
     with net.serve("server", 8080, server), \
             Http1(net, "client", vip(lab), interval=interval) as load:
         there_and_back(lab, load)
-    # No request failed (see Requests), and connections are not opened anew for nothing.
-    assert load.n_opened <= 4 * 3 + load.n_again
+    # No request failed (see Requests), and connections are not opened anew for nothing: each goes
+    # there and back, and once more when its proxy heard of it later than the waypoint.
+    assert load.n_opened <= 4 * 4 + load.n_again
 
 
 @pytest.mark.parametrize("interval,after", [(0, 0), (0.02, 0.02)], ids=["busy", "pauses"])
@@ -142,7 +143,7 @@ def test_http2_connections_follow(lab, net, interval, after):
     with net.serve("server", 8080, http_server(after)), \
             Http2(net, "client", vip(lab), interval=interval) as load:
         there_and_back(lab, load)
-    assert load.n_opened == 4 * 3  # each connection went once there and once back
+    assert 4 * 3 <= load.n_opened <= 4 * 4  # there and back, see above
     assert wait_until(lambda: rebound(lab, "goaway") >= told + 4)
 
 
