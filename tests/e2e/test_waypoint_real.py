@@ -139,7 +139,8 @@ def exchange(conn, data, until):
     got = b""
     while until not in got:
         more = conn.recv(65536)
-        assert more, got
+        if not more:
+            raise ConnectionError(f"ended after {got!r}")
         got += more
     return got
 
