@@ -304,7 +304,7 @@ static void put_rules(struct json_out *out, const struct l7_routes *routes,
                  service);
     }
     if (n == 0) {
-        put_rule(out, l7_routes_default(), SLICE_LIT("/*"), (struct kobj_pos){0}, service);
+        put_rule(out, l7_routes_fallback(routes), SLICE_LIT("/*"), (struct kobj_pos){0}, service);
     }
     json_out_end(out);
     buf_fini(&text);
