@@ -94,6 +94,10 @@ class Row:
         times = [line for line in out.splitlines() if re.fullmatch(r"[\d.]+ \d{3}", line)]
         return answers, [(float(t.split()[0]), int(t.split()[1])) for t in times]
 
+    def log(self, where, show):
+        time.sleep(0.5)  # lines are written in batches
+        return self.run("logs", "-n", self.ns, where, show=show)
+
     def image(self, deployment, image, container="recommendation"):
         self.run("set", "image", f"deployment/{deployment}", "-n", self.ns, f"{container}={image}")
         self.run("rollout", "status", f"deployment/{deployment}", "-n", self.ns, "--timeout", "40s")

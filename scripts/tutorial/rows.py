@@ -88,8 +88,7 @@ def user_agent(r):
 def mirror(r):
     r.apply(C + "destination-rule.yaml", C + "mirror.yaml")
     lines = r.requests(20)
-    time.sleep(0.3)
-    log = r.run("logs", "-n", "tutorial", "deployment/recommendation-v2", show=30)
+    log = r.log("deployment/recommendation-v2", show=30)
     n = log.count("Host recommendation-shadow:8080")
     r.check(f"v1: {sum(version(x) == 'v1' for x in lines)} of {len(lines)}",
             len(lines) == 20 and all(version(x) == "v1" for x in lines))
@@ -124,7 +123,7 @@ def abort(r):
     r.share(codes, "^fault filter abort 503$", 0.5, 0.4, 0.6)
     others = [line for line in codes if line != "fault filter abort 503"]
     r.check(f"{len(others)} others, {sorted(set(others))}", set(others) == {" 503"})
-    log = r.run("logs", "-n", "tutorial", "deployment/waypoint", show=3)
+    log = r.log("deployment/waypoint", show=3)
     r.check("FI and NC in the waypoint's log", " 503 FI " in log and " 503 NC " in log)
     r.apply(C + "destination-rule-app.yaml")
     lines = r.requests(40)
@@ -186,7 +185,7 @@ def breaker(r):
             all(x == words for x in failed))
     r.check(f"failures after {max((t for t, c in times if c == 503), default=0):.2f} s at most",
             all(t < 2 for t, code in times if code == 503))
-    log = r.run("logs", "-n", "tutorial", "deployment/waypoint", show=2)
+    log = r.log("deployment/waypoint", show=2)
     r.check(f"{log.count(' 503 UO ')} times UO in the waypoint's log",
             log.count(" 503 UO ") == len(failed))
     head = r.curl("--parallel", "--parallel-immediate", "-o", "/dev/null", "-D", "-",
@@ -236,6 +235,44 @@ def random(r):
     r.share(lines[1:], "recommendation v2", 0.5, 0.4, 0.6)
     same = ["same" if version(a) == version(b) else "other" for a, b in zip(lines, lines[1:])]
     r.share(same, "same", 0.5, 0.0, 0.4, 0.6)
+
+
+@row("combined", "one of two pods of v2 misbehaves; combined.yaml; siege",
+     "no request fails")
+def combined(r):
+    r.run("scale", "deployment/recommendation-v2", "-n", "tutorial", "--replicas", 2)
+    r.run("rollout", "status", "deployment/recommendation-v2", "-n", "tutorial")
+    r.apply(C + "combined.yaml")
+    bad = r.pods("app=recommendation,version=v2")[0]
+    r.run("exec", "-n", "tutorial", bad, "-c", "recommendation", "--", "curl", "-s",
+          "localhost:8080/misbehave")
+    answers, times = r.siege(20, 10)
+    good = sum(bool(re.match(OK, x)) for x in answers)
+    log = r.log(bad, show=3)
+    r.check(f"{good} of {len(times)} without an error", good == len(times) == 200)
+    r.check("the pod that misbehaves was asked", "recommendation request" in log)
+
+
+@row("source-labels", "source-labels.yaml", "preference gets v2, others v1")
+def source_labels(r):
+    r.apply(C + "destination-rule.yaml", C + "source-labels.yaml")
+    seen = set(map(version, r.requests(30)))
+    r.check(f"by way of preference: {sorted(seen)}", seen == {"v2"})
+    seen = set(map(version, r.requests(30, RECOMMENDATION)))
+    r.check(f"from the client: {sorted(seen)}", seen == {"v1"})
+
+
+@row("internal-staff", "internal-staff.yaml", "v2 by header, cookie and URI prefix; others v1")
+def internal_staff(r):
+    r.apply(C + "destination-rule.yaml", C + "internal-staff.yaml")
+    for what, wanted in ((["-H", "x-staff: true"], "v2"), (["-b", "a=b; user=staff"], "v2"),
+                         (["-H", "x-staff: no"], "v1"), (["-b", "user=staffer"], "v1")):
+        seen = set(map(version, r.requests(10, RECOMMENDATION, *what)))
+        r.check(f"{what[1]}: {sorted(seen)}", seen == {wanted})
+    out = r.curl("-o", "/dev/null", "-w", "%{http_code}", "http://recommendation:8080/v2/x")
+    log = r.log("deployment/waypoint", show=2)
+    line = [x for x in log.splitlines() if "GET /v2/x " in x]
+    r.check(f"/v2/x: {out.strip()} of v2's subset", len(line) == 1 and "version-v2" in line[0])
 
 
 later("jwt", "RequestAuthentication", "needs JWT in the waypoint")

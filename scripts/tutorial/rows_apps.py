@@ -169,3 +169,17 @@ def locality(r):
     r.settle()
     ask("a", "zone-a")
     ask("b", "zone-b")
+
+
+@row("tcp-shift", "canary/tcp/weight-80-20.yaml", "a fifth of the connections at v2",
+     base="conf/canary/tcp/base")
+def tcp_shift(r):
+    r.ns = "echo"
+    r.apply("conf/canary/tcp/weight-80-20.yaml")
+    n = draws(0.2, 0.1, 0.3)
+    program = (f"for i in $(seq {n}); do exec 3<>/dev/tcp/tcp-echo/9000; echo hello >&3; "
+               "head -1 <&3; exec 3<&-; done")
+    lines = r.run("exec", "-n", "echo", "client", "--", "bash", "-c", program,
+                  timeout=150).splitlines()
+    r.check(f"{len(lines)} answers", set(lines) == {"one hello", "two hello"})
+    r.share(lines, "two hello", 0.2, 0.1, 0.3)
