@@ -10,9 +10,8 @@ static bool is_same_pool(const struct l7_pool_policy *a, const struct l7_pool_po
            a->max_concurrent_streams == b->max_concurrent_streams &&
            a->idle_timeout_ms == b->idle_timeout_ms &&
            a->max_connection_duration_ms == b->max_connection_duration_ms &&
-           a->ping_interval_ms == b->ping_interval_ms &&
-           a->ping_timeout_ms == b->ping_timeout_ms && a->has_keepalive == b->has_keepalive &&
-           a->keepalive_probes == b->keepalive_probes &&
+           a->ping_interval_ms == b->ping_interval_ms && a->ping_timeout_ms == b->ping_timeout_ms &&
+           a->has_keepalive == b->has_keepalive && a->keepalive_probes == b->keepalive_probes &&
            a->keepalive_time_ms == b->keepalive_time_ms &&
            a->keepalive_interval_ms == b->keepalive_interval_ms &&
            a->is_h2_upgraded == b->is_h2_upgraded &&
@@ -37,9 +36,9 @@ static bool is_same_tls(const struct l7_tls_policy *a, const struct l7_tls_polic
 }
 
 bool l7_settings_same_connections(const struct l7_settings *a, const struct l7_settings *b) {
-    return a == b || (is_same_pool(&a->pool, &b->pool) && is_same_tls(&a->tls, &b->tls) &&
-                      a->proxy_protocol == b->proxy_protocol &&
-                      is_same_text(a->tunnel_protocol, b->tunnel_protocol) &&
-                      is_same_text(a->tunnel_host, b->tunnel_host) &&
-                      a->tunnel_port == b->tunnel_port);
+    return a == b ||
+           (is_same_pool(&a->pool, &b->pool) && is_same_tls(&a->tls, &b->tls) &&
+            a->proxy_protocol == b->proxy_protocol &&
+            is_same_text(a->tunnel_protocol, b->tunnel_protocol) &&
+            is_same_text(a->tunnel_host, b->tunnel_host) && a->tunnel_port == b->tunnel_port);
 }
