@@ -179,6 +179,7 @@ static json_t *container_of(const struct lab *lab, const struct lab_object *gate
     json_t *container = json_object(), *args = json_array();
     add_arg(args, "--config", lab->config_dir);
     add_arg(args, "--ca-dir", lab->ca_dir);
+    add_arg(args, "--state-dir", lab->state_dir);
     size_t i;
     json_t *item;
     json_array_foreach(lab->opt.waypoint_args, i, item) {
@@ -214,6 +215,7 @@ static json_t *template_of(const struct lab *lab, const struct lab_object *gatew
     add_volume(spec, container, "bin", lab->opt.waypoint_bin, bin_path, true);
     add_volume(spec, container, "config", lab->config_dir, lab->config_dir, true);
     add_volume(spec, container, "ca", lab->ca_dir, lab->ca_dir, false);
+    add_volume(spec, container, "state", lab->state_dir, lab->state_dir, false);
     js_set(spec, "containers", json_pack("[o]", container));
     js_set(spec, "terminationGracePeriodSeconds", json_integer(10));
     js_set(template, "spec", spec);

@@ -143,7 +143,7 @@ struct lab_ctr {
 
 struct lab {
     struct lab_options opt;
-    char *config_dir, *ca_dir, *log_dir, *pods_dir, *stage_dir, *tmp_dir;
+    char *config_dir, *state_dir, *ca_dir, *log_dir, *pods_dir, *stage_dir, *tmp_dir;
     char *prefix; // of its names in /run/netns: "zl-NAME."
     char *wire_netns;
     char host_link[16]; // the host's leg, "" = none

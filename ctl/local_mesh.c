@@ -33,6 +33,8 @@ static void build_argv(const struct lab_node *node, struct strv *argv) {
     strv_addf(argv, "%s", lab->config_dir);
     strv_addf(argv, "--ca-dir");
     strv_addf(argv, "%s", lab->ca_dir);
+    strv_addf(argv, "--state-dir");
+    strv_addf(argv, "%s", lab->state_dir);
     strv_addf(argv, "--node");
     strv_addf(argv, "%s", node->name);
     size_t i;

@@ -155,6 +155,7 @@ static bool open_state(struct lab *lab, char **ret_error) {
     free(path);
     free(pid);
     lab->config_dir = make_dir(lab, "config");
+    lab->state_dir = make_dir(lab, "state");
     lab->ca_dir = xasprintf("%s/ca", lab->opt.dir); // ztun makes it
     lab->log_dir = make_dir(lab, "logs");
     lab->pods_dir = make_dir(lab, "pods");
@@ -228,8 +229,9 @@ static void release(struct lab *lab) {
         free(lab->nodes[i].netns);
         free(lab->nodes[i].rules);
     }
-    char *texts[] = {lab->config_dir, lab->ca_dir, lab->log_dir,    lab->pods_dir,  lab->stage_dir,
-                     lab->tmp_dir,    lab->prefix, lab->wire_netns, lab->host_rules};
+    char *texts[] = {lab->config_dir, lab->state_dir, lab->ca_dir,  lab->log_dir,
+                     lab->pods_dir,   lab->stage_dir, lab->tmp_dir, lab->prefix,
+                     lab->wire_netns, lab->host_rules};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         free(texts[i]);
     }
