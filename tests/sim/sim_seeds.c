@@ -13,10 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/asan.h"
 #include "common/base/check.h"
 #include "common/base/rand.h"
 
-#ifdef ZTUN_SANITIZED
+#ifdef ZTUN_ASAN
 #define SIM_EXIT exit // what is leaked is told
 #else
 #define SIM_EXIT _exit
@@ -84,6 +85,12 @@ static void without_chance(char **argv) {
         (void)execv("/proc/self/exe", argv);
         CHECK(false);
     }
+}
+
+// ThreadSanitizer waits for a second at each exit, unless it is told not to.
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
+    return "atexit_sleep_ms=0";
 }
 
 // ---- seeds --------------------------------------------------------------------------------------
