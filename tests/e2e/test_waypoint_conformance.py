@@ -576,14 +576,17 @@ def test_http1(lab, net, part):
 
 
 def test_http1_request_that_never_ends(lab, net):
-    """A client that goes away in the middle of a request gets nothing, and nothing goes on."""
-    for cut in (b"GET / HT", get()[:-2], post(b"Content-Length: 9\r\n", b"abc"),
-                post(CHUNKED, b"5\r\nab")):
+    """A client that goes away in the middle of a request gets nothing; behind a head that was whole
+    it may get the answer of a server that did not wait for the body."""
+    right = (b"HTTP/1.1 400 ",)
+    for cut, answers in ((b"GET / HT", right), (get()[:-2], right),
+                         (post(b"Content-Length: 9\r\n", b"abc"), (*right, b"HTTP/1.1 200 ")),
+                         (post(CHUNKED, b"5\r\nab"), (*right, b"HTTP/1.1 200 "))):
         with net.connect("client", (lab.vip("nginx", "m"), 80)) as sock:
             sock.sendall(cut)
             sock.shutdown(socket.SHUT_WR)
             try:
                 got = sock.recv(65536)
-                assert got == b"" or got.startswith(b"HTTP/1.1 400 "), got
+                assert got == b"" or got.startswith(answers), got
             except ConnectionResetError:
                 pass
