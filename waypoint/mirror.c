@@ -196,9 +196,7 @@ static void start(struct exchange *ex, const struct l7_mirror *rule) {
     chain_init(&mirror->body, ex->http->loop->pool);
     http_stream_init(&mirror->up, &up_events, mirror);
     // What came while a fault delayed the request is its body too.
-    for (const struct seg *seg = ex->waiting.head; seg != NULL; seg = seg->next) {
-        chain_copy(&mirror->body, seg_slice(seg));
-    }
+    chain_copy_all(&mirror->body, &ex->waiting);
     mirror->has_all = ex->request_ended;
     timer_init(&mirror->deadline, on_deadline);
     uint64_t max_ms = ex->timeout_ms > 0 ? ex->timeout_ms : MIRROR_MAX_MS;

@@ -279,8 +279,8 @@ static void test_from_waypoint(void **state) {
         assert_int_equal(route.action, ROUTE_HBONE);
         assert_false(route.via_waypoint);
         assert_string_equal(route.authority, authorities[i]);
-        assert_string_equal(
-            route_binding(snapshot_current(), POD("way"), &request.original_dst), "");
+        assert_string_equal(route_binding(snapshot_current(), POD("way"), &request.original_dst),
+                            "");
     }
 }
 
