@@ -582,7 +582,8 @@ def test_ztun_is_started_and_started_again(make_lab, tmp_path):
                    wait=None)
     wait_until(lambda: "172.28.0.12" in lab.logs("node2"))
     log = lab.logs("node2")
-    assert f"args --config {lab.dir}/config --ca-dir {lab.dir}/ca --node node2 --flag env yes" in log
+    assert f"args --config {lab.dir}/config --ca-dir {lab.dir}/ca " \
+           f"--state-dir {lab.dir}/state --node node2 --flag env yes" in log
     pid = lab.ztun_pid("node2")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: lab.ztun_pid("node2") not in (0, pid))

@@ -295,7 +295,7 @@ def test_slow_reader_gets_everything(mesh):
         go.wait(10)
         got.append(zlib.crc32(read_all(conn)))
 
-    data = blob(8 * MB)
+    data = blob(48 * MB)  # more than all sockets on the way take
     with mesh.serve("server", 8080, serve):
         conn = mesh.connect("client", ("server", 8080), timeout=20)
         thread = threading.Thread(target=lambda: (conn.sendall(data), conn.close()), daemon=True)
