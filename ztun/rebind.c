@@ -2,6 +2,7 @@
 #include "ztun/rebind.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "common/base/hash.h"
 #include "common/mesh/route.h"
@@ -61,6 +62,14 @@ static uint64_t quiet_time(struct zworker *worker) {
     return most / 2 + rand_below(&worker->rand, most / 2 + 1);
 }
 
+static void move_free(struct rebind *rebind) {
+    if (rebind->move != NULL) {
+        list_del(&rebind->move->node);
+        free(rebind->move);
+        rebind->move = NULL;
+    }
+}
+
 static pipe_tap tap;
 
 void rebind_check(struct rebind *rebind, const struct snapshot *snap) {
@@ -74,26 +83,31 @@ void rebind_check(struct rebind *rebind, const struct snapshot *snap) {
         return; // it is nobody's any more: the flow lives as long as the destination does
     }
     if (path_id(waypoint) == rebind->path) {
-        if (rebind->since != 0 && !rebind->was_told) { // what was told stays told
-            rebind->since = 0;
+        if (rebind->move != NULL && !rebind->was_told) { // what was told stays told
             flow_set_detail(rebind->flow, NULL);
-            list_del(&rebind->node);
+            move_free(rebind);
         }
         return;
     }
     set_detail(rebind, waypoint);
-    if (rebind->since != 0) {
+    if (rebind->move != NULL) {
         return;
     }
     uint64_t now = worker->loop->now;
-    rebind->since = rebind->active_at = now;
-    rebind->n_seen = pipe->n_bytes[PIPE_DOWN] + pipe->n_bytes[PIPE_UP];
-    rebind->quiet_ns = quiet_time(worker);
+    struct rebind_move *move = xcalloc(1, sizeof(*move));
+    *move = (struct rebind_move){
+        .rebind = rebind,
+        .since = now,
+        .active_at = now,
+        .n_seen = pipe->n_bytes[PIPE_DOWN] + pipe->n_bytes[PIPE_UP],
+        .quiet_ns = quiet_time(worker),
+    };
+    rebind->move = move;
     rebind->answer = pipe->last == PIPE_DOWN ? REBIND_ANSWER_DUE : REBIND_ANSWER_LOST;
     if (rebind->protocol == REBIND_HTTP1) {
         pipe->tap = tap;
     }
-    list_push_back(&worker->rebinds, &rebind->node);
+    list_push_back(&worker->rebinds, &move->node);
     if (!timer_is_armed(&worker->rebind_timer)) {
         timer_set(&worker->loop->timers, &worker->rebind_timer, now);
     }
@@ -104,7 +118,7 @@ void rebind_check(struct rebind *rebind, const struct snapshot *snap) {
 static void end(struct rebind *rebind, const char *reason) {
     struct zworker *worker = worker_of(rebind);
     count(rebind, reason);
-    rebind->end_at = worker->loop->now + END_MS * NS_PER_MS;
+    rebind->move->end_at = worker->loop->now + END_MS * NS_PER_MS;
     pipe_end(&rebind->flow->pipe, FLOW_MOVED);
 }
 
@@ -115,9 +129,9 @@ static bool is_idle(const struct pipe *pipe) {
 
 // How long it must be quiet by now.
 static uint64_t quiet_needed(const struct rebind *rebind, uint64_t now) {
-    uint64_t all = deadline_of(worker_of(rebind)), over = now - rebind->since;
+    uint64_t all = deadline_of(worker_of(rebind)), over = now - rebind->move->since;
     uint64_t left = over < all ? all - over : 0;
-    return MAX(rebind->quiet_ns / 1000 * (left / (all / 1000 + 1)), QUIET_MIN_MS * NS_PER_MS);
+    return MAX(rebind->move->quiet_ns / 1000 * (left / (all / 1000 + 1)), QUIET_MIN_MS * NS_PER_MS);
 }
 
 static void tell(struct rebind *rebind) {
@@ -134,19 +148,19 @@ static void look(struct rebind *rebind, uint64_t now) {
     struct pipe *pipe = &flow->pipe;
     uint64_t n_bytes = pipe->n_bytes[PIPE_DOWN] + pipe->n_bytes[PIPE_UP];
     if (pipe->is_leaving || pipe->is_ending) {
-        if (now >= rebind->end_at && pipe->is_leaving && !pipe->is_ending) {
+        if (now >= rebind->move->end_at && pipe->is_leaving && !pipe->is_ending) {
             pipe_end_now(pipe);
         }
         return;
     }
-    if (n_bytes != rebind->n_seen) {
-        rebind->n_seen = n_bytes;
-        rebind->active_at = now;
+    if (n_bytes != rebind->move->n_seen) {
+        rebind->move->n_seen = n_bytes;
+        rebind->move->active_at = now;
     }
-    uint64_t quiet = now - rebind->active_at;
+    uint64_t quiet = now - rebind->move->active_at;
     bool may_end = flow->is_joined && is_idle(pipe) && rebind->answer != REBIND_ANSWER_OPEN &&
                    rebind->answer != REBIND_ANSWER_DUE;
-    if (now - rebind->since >= deadline_of(worker_of(rebind))) {
+    if (now - rebind->move->since >= deadline_of(worker_of(rebind))) {
         if (may_end && quiet >= QUIET_MIN_MS * NS_PER_MS) {
             end(rebind, "deadline");
         } else {
@@ -173,7 +187,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
         LIST_ITEM(node, struct zpod, node)->n_open++;
     }
     LIST_EACH_SAFE(node, &worker->rebinds) {
-        look(LIST_ITEM(node, struct rebind, node), now);
+        look(LIST_ITEM(node, struct rebind_move, node)->rebind, now);
     }
     LIST_EACH_SAFE(node, &worker->pods) {
         struct zpod *zpod = LIST_ITEM(node, struct zpod, node);
@@ -212,14 +226,14 @@ static void classify(struct rebind *rebind, struct slice in) {
     } else {
         rebind->protocol = REBIND_OTHER;
     }
-    if (rebind->protocol != REBIND_HTTP2 && rebind->since == 0) {
+    if (rebind->protocol != REBIND_HTTP2 && rebind->move == NULL) {
         rebind->flow->pipe.tap = NULL; // nothing of it is looked at
     }
 }
 
 static void walk(struct rebind *rebind, const struct seg *seg) {
     struct pipe *pipe = &rebind->flow->pipe;
-    bool wants = rebind->since != 0 && !rebind->was_told && rebind->protocol == REBIND_HTTP2;
+    bool wants = rebind->move != NULL && !rebind->was_told && rebind->protocol == REBIND_HTTP2;
     struct slice in = seg_slice(seg);
     size_t n = h2_walk_feed(&rebind->walk, in, wants);
     if (n == in.len) {
@@ -291,19 +305,19 @@ static enum rebind_answer answer_begins(struct rebind *rebind, struct slice in) 
     if (!is_chunked && length != UINT64_MAX && length < rest.len) {
         return REBIND_ANSWER_LOST;
     }
-    rebind->answer_left = is_chunked || length == UINT64_MAX ? UINT64_MAX : length - rest.len;
+    rebind->move->answer_left = is_chunked || length == UINT64_MAX ? UINT64_MAX : length - rest.len;
     return REBIND_ANSWER_OPEN;
 }
 
 static enum rebind_answer answer_goes_on(struct rebind *rebind, struct slice in) {
-    if (rebind->answer_left == UINT64_MAX) {
+    if (rebind->move->answer_left == UINT64_MAX) {
         return ends_chunks(in) ? REBIND_ANSWER_COMPLETE : REBIND_ANSWER_OPEN;
     }
-    if (in.len > rebind->answer_left) {
+    if (in.len > rebind->move->answer_left) {
         return REBIND_ANSWER_LOST;
     }
-    rebind->answer_left -= in.len;
-    return rebind->answer_left == 0 ? REBIND_ANSWER_COMPLETE : REBIND_ANSWER_OPEN;
+    rebind->move->answer_left -= in.len;
+    return rebind->move->answer_left == 0 ? REBIND_ANSWER_COMPLETE : REBIND_ANSWER_OPEN;
 }
 
 static void follow_request(struct rebind *rebind, struct slice in) {
@@ -321,7 +335,7 @@ static void follow_answer(struct rebind *rebind, struct slice in) {
     } else if (rebind->answer == REBIND_ANSWER_OPEN) {
         rebind->answer = (uint8_t)answer_goes_on(rebind, in);
     }
-    bool is_late = worker->loop->now - rebind->since >= deadline_of(worker) / 2;
+    bool is_late = worker->loop->now - rebind->move->since >= deadline_of(worker) / 2;
     if (rebind->answer == REBIND_ANSWER_COMPLETE && is_late && is_idle(pipe) && !pipe->is_leaving &&
         !pipe->is_ending) {
         end(rebind, "response");
@@ -342,7 +356,7 @@ static void tap(struct pipe *pipe, enum pipe_side from, const struct seg *seg) {
         return;
     }
     pipe_forward(pipe, from, seg, 0, seg->len);
-    if (from == PIPE_UP && rebind->protocol == REBIND_HTTP1 && rebind->since != 0) {
+    if (from == PIPE_UP && rebind->protocol == REBIND_HTTP1 && rebind->move != NULL) {
         follow_answer(rebind, seg_slice(seg));
     }
 }
@@ -351,12 +365,11 @@ static void tap(struct pipe *pipe, enum pipe_side from, const struct seg *seg) {
 
 void rebind_init(struct rebind *rebind, struct flow *flow) {
     *rebind = (struct rebind){.flow = flow};
-    list_init(&rebind->node);
     h2_walk_init(&rebind->walk);
 }
 
 void rebind_fini(struct rebind *rebind) {
-    list_del(&rebind->node);
+    move_free(rebind);
 }
 
 void rebind_start(struct rebind *rebind) {

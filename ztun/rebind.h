@@ -30,16 +30,22 @@ enum rebind_answer { // how far the server is with its response (HTTP/1.1)
     REBIND_ANSWER_COMPLETE,
 };
 
-// Of an outbound flow.
-struct rebind {
-    struct flow *flow;
-    struct list node; // worker->rebinds, while it is on another path than it should be
-    uint64_t path; // that it goes: hash of the waypoint's name, 0 = direct
-    uint64_t since; // when that changed; 0: it is where it belongs
+// Of a flow that is on another path than it should be; nothing of it is needed before.
+struct rebind_move {
+    struct list node; // worker->rebinds
+    struct rebind *rebind;
+    uint64_t since; // when the path changed
     uint64_t active_at, n_seen; // when bytes were last seen to have moved, and how many
     uint64_t quiet_ns; // how long nobody must speak, at first
     uint64_t end_at; // being ended: when the ends of both sides are not waited for any more
     uint64_t answer_left; // bytes of the response that runs; UINT64_MAX: until its last chunk
+};
+
+// Of an outbound flow.
+struct rebind {
+    struct flow *flow;
+    uint64_t path; // that it goes: hash of the waypoint's name, 0 = direct
+    struct rebind_move *move; // NULL: it is where it belongs
     struct h2_walk walk;
     uint8_t protocol; // enum rebind_protocol
     uint8_t answer; // enum rebind_answer
