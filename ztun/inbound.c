@@ -103,7 +103,8 @@ static enum flow_end dial_reason(int err) {
 }
 
 // To a waypoint that speaks no HBONE: who the client is and what it called, before its first byte.
-static bool send_proxy_header(struct inbound *in, int fd) {
+// 0 or -errno.
+static int send_proxy_header(struct inbound *in, int fd) {
     uint8_t header[PROXY_HEADER_MAX + PROXY_TLV_HEAD + SPIFFE_TEXT_MAX];
     struct flow *flow = &in->flow;
     struct io *io = flow->zpod->worker->loop->io;
@@ -112,7 +113,8 @@ static bool send_proxy_header(struct inbound *in, int fd) {
     struct iovec iov = {.iov_base = header, .iov_len = len};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     // The connection is new: its buffer has room.
-    return io->ops->send_now(io, fd, &msg) == (ssize_t)len;
+    ssize_t n = io->ops->send_now(io, fd, &msg);
+    return n == (ssize_t)len ? 0 : n < 0 ? (int)n : -EAGAIN;
 }
 
 static void on_dial(void *arg, int fd_or_err) {
@@ -124,10 +126,11 @@ static void on_dial(void *arg, int fd_or_err) {
         refuse(in, HBONE_CONNECT_FAILED, dial_reason(fd_or_err));
         return;
     }
-    if (in->called != NULL && !send_proxy_header(in, fd_or_err)) {
+    int rc = in->called != NULL ? send_proxy_header(in, fd_or_err) : 0;
+    if (rc < 0) {
         struct io *io = flow->zpod->worker->loop->io;
         io->ops->close(io, fd_or_err, true);
-        flow_set_detail(flow, "the PROXY protocol header could not be sent");
+        flow_set_detail(flow, strerror(-rc));
         refuse(in, HBONE_CONNECT_FAILED, FLOW_CONNECT_FAILED);
         return;
     }

@@ -135,28 +135,27 @@ static const struct record *gateway_of(struct mesh_builder *b, const struct reco
     return NULL;
 }
 
-static bool is_annotated(const struct kobj *obj, const char *name) {
-    const char *text = kobj_map_get(&obj->meta.annotations, name);
-    return text != NULL && strcmp(text, "true") == 0;
+// The Gateway's own, else its class's; NULL: neither has it.
+static const char *annotation_of(struct mesh_builder *b, const struct kobj *gateway,
+                                 const char *name) {
+    const char *own = kobj_map_get(&gateway->meta.annotations, name);
+    const struct record *class =
+        own == NULL ? builder_find(b, KOBJ_GATEWAY_CLASS, "", gateway->gateway->class_name) : NULL;
+    return class != NULL && class->obj != NULL ? kobj_map_get(&class->obj->meta.annotations, name)
+                                               : own;
 }
 
 void builder_set_waypoint(struct mesh_builder *b, const struct record *record,
                           struct service *spec) {
-    static const char tells_client[] = "ambient.istio.io/xfcc-include-client-identity";
     const struct record *gateway = gateway_of(b, record, spec->hostname);
     spec->is_waypoint = gateway != NULL;
     if (gateway == NULL || gateway->obj == NULL) {
         return;
     }
-    const struct record *class =
-        builder_find(b, KOBJ_GATEWAY_CLASS, "", gateway->obj->gateway->class_name);
-    spec->tells_client = is_annotated(gateway->obj, tells_client) ||
-                         (class != NULL && class->obj != NULL &&
-                          kobj_map_get(&gateway->obj->meta.annotations, tells_client) == NULL &&
-                          is_annotated(class->obj, tells_client));
+    const char *text =
+        annotation_of(b, gateway->obj, "ambient.istio.io/xfcc-include-client-identity");
+    spec->tells_client = text != NULL && strcmp(text, "true") == 0;
 }
-
-static const char inbound_binding[] = "ambient.istio.io/waypoint-inbound-binding";
 
 // The name of the Gateway whose pod this is, or NULL: a label that its Deployment gives.
 static const char *gateway_label(const struct record *pod) {
@@ -177,18 +176,10 @@ static const struct record *gateway_of_pod(struct mesh_builder *b, const struct 
     return gateway != NULL && gateway->obj != NULL ? gateway : NULL;
 }
 
-static const char *binding_text(struct mesh_builder *b, const struct kobj *gateway) {
-    const char *own = kobj_map_get(&gateway->meta.annotations, inbound_binding);
-    const struct record *class =
-        own == NULL ? builder_find(b, KOBJ_GATEWAY_CLASS, "", gateway->gateway->class_name) : NULL;
-    return class != NULL && class->obj != NULL
-               ? kobj_map_get(&class->obj->meta.annotations, inbound_binding)
-               : own;
-}
-
 void builder_app_tunnel(struct mesh_builder *b, struct record *pod, struct workload *spec) {
+    static const char inbound_binding[] = "ambient.istio.io/waypoint-inbound-binding";
     const struct record *gateway = gateway_of_pod(b, pod);
-    const char *text = gateway != NULL ? binding_text(b, gateway->obj) : NULL;
+    const char *text = gateway != NULL ? annotation_of(b, gateway->obj, inbound_binding) : NULL;
     if (text == NULL) {
         return;
     }
