@@ -31,6 +31,7 @@ struct outbound {
     uint8_t n_tried;
     uint8_t last_reason; // enum flow_end: why the last attempt failed
     bool is_requesting, via_waypoint;
+    bool is_unknown; // passed on to what nobody in the mesh has
 };
 
 static struct outbound *of_flow(struct flow *flow) {
@@ -260,6 +261,7 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
     flow_set_ends(flow, route->source, route->destination, route->service);
     const char *unknown = unknown_name(route);
     flow->hostname = unknown != NULL ? unknown : flow->hostname;
+    out->is_unknown = unknown != NULL;
     flow->hbone_addr = (struct addr){0};
     flow_set_detail(flow, NULL);
     if (route->action == ROUTE_REFUSE) {
@@ -301,6 +303,25 @@ static void connect_next(struct outbound *out) {
         return;
     }
     connect_route(out, snap, &route);
+}
+
+bool outbound_is_blocked(struct flow *flow) {
+    if (!of_flow(flow)->is_unknown) {
+        return false;
+    }
+    const struct snapshot *snap = snapshot_current();
+    struct route_request request = {
+        .source = snapshot_workload_by_uid(snap, flow->zpod->pod->uid),
+        .original_dst = flow->dst,
+        .rand = &flow->zpod->worker->rand,
+    };
+    struct route route;
+    route_outbound(snap, &request, &route);
+    if (route.action != ROUTE_REFUSE || route.refusal != ROUTE_BLOCKED) {
+        return false;
+    }
+    flow_set_detail(flow, route_refusal_text(ROUTE_BLOCKED));
+    return true;
 }
 
 // The first decision. It depends on the snapshot and the seed alone (but for waypoints that the one
@@ -365,7 +386,7 @@ void outbound_accept(struct zpod *zpod, int fd, const struct zmove *moved) {
     rebind_init(&out->rebind, flow);
     out->n_tried = 0;
     out->dial = NULL;
-    out->is_requesting = false;
+    out->is_requesting = out->is_unknown = false;
     link_end_init(&out->down, worker->loop, fd);
     pipe_attach(&flow->pipe, PIPE_DOWN, &out->down.duplex);
     // Connected to the capture port itself: answering would make a loop.

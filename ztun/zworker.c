@@ -290,7 +290,9 @@ void zworker_send_pod_leaving(struct zworker *worker, uint64_t pod_id) {
 static void recheck_flow(struct zworker *worker, struct flow *flow) {
     struct rebind *rebind = outbound_rebind(flow);
     if (rebind != NULL) {
-        if (worker->recheck_paths) {
+        if (worker->recheck_policies && outbound_is_blocked(flow)) {
+            flow_cut(flow, FLOW_NO_UPSTREAM);
+        } else if (worker->recheck_paths) {
             rebind_check(rebind, snapshot_current());
         }
     } else if (worker->recheck_policies &&

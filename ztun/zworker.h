@@ -122,3 +122,4 @@ void inbound_recheck_tunnels(struct zpod *zpod); // trust changed
 // Policy changed: true when the running flow is no longer allowed (flow->detail says why).
 bool inbound_is_denied(struct flow *flow);
 bool inbound_plain_is_denied(struct flow *flow);
+bool outbound_is_blocked(struct flow *flow); // REGISTRY_ONLY came, and nobody has the destination

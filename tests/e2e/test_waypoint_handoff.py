@@ -245,7 +245,8 @@ def test_auto_binds_when_a_rule_appears(lab, net):
 
 def test_unknown_destinations(lab, net):
     """They have no waypoint: they are passed on, or reset, and either has its name in log and metrics.
-    (The destination here is ztun's own readiness port on the other node.)"""
+    Those that are open when REGISTRY_ONLY comes are reset, too; those to services go on. (The
+    destination here is ztun's own readiness port on the other node.)"""
     ip = next(a["address"] for a in lab.get("Node", "node2", None)["status"]["addresses"]
               if a["type"] == "InternalIP")
     client = lab.ip("client", "m")
@@ -264,8 +265,15 @@ def test_unknown_destinations(lab, net):
     assert ask().out == "ready\n"
     assert wait_until(lambda: logged("PassthroughCluster"))[0]["dst.addr"] == f"{ip}:15021"
     assert wait_until(lambda: counted("opened", "PassthroughCluster") == 1)
-    lab.apply(config_map("istio", "istio-system",
-                         mesh="outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
+    with net.serve("server", 8080, echo), net.connect("client", (ip, 15021)) as unknown, \
+            net.connect("client", (lab.ip("server", "m"), 8080)) as known:
+        unknown.sendall(b"GET /")
+        lab.apply(config_map("istio", "istio-system",
+                             mesh="outboundTrafficPolicy: {mode: REGISTRY_ONLY}"))
+        with pytest.raises(ConnectionResetError):
+            unknown.recv(1)
+        known.sendall(b"still here")
+        assert read_exactly(known, 10) == b"still here"
     try:
         wait_until(lambda: not ask().ok)
         done = lab.curl("m/client", f"http://{ip}:15021/", "-v")
