@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/l7/l7_log_format.h"
+#include "common/proc/proc_memory.h"
 #include "common/proc/proc_options.h"
 
 #define FIELD(name) offsetof(struct waypoint_config, name)
@@ -67,7 +68,6 @@ static void set_defaults(struct waypoint_config *config) {
         .root_namespace = "istio-system",
         .secret_ttl_s = 24 * 3600,
         .n_workers = (uint32_t)MAX(2, cores / 4),
-        .stream_window = 256 * 1024,
         .stream_window_max = 4 * 1024 * 1024,
         .conn_window = 16 * 1024 * 1024,
         .frame_size = 1024 * 1024,
@@ -146,6 +146,11 @@ static int check(struct waypoint_config *config) {
                 : config->ca_dir == NULL    ? "ca-dir"
                                             : "gateway");
         return 2;
+    }
+    config->memory_limit = proc_memory_limit(config->memory_limit);
+    if (config->stream_window == 0) {
+        config->stream_window =
+            MIN(proc_memory_stream_window(config->memory_limit), config->stream_window_max);
     }
     struct proc_limits limits = {
         .n_workers = config->n_workers,

@@ -318,6 +318,7 @@ static void init_h2(struct wworker *worker, struct h2_config *h2, bool is_server
     h2->stream_window = config->stream_window;
     h2->stream_window_max = config->stream_window_max;
     h2->conn_window = config->conn_window;
+    h2->parked_all = &worker->parked.all;
     h2->max_frame_size = config->frame_size;
     h2->header_table_size = 0;
     h2->send_frame_max = BLK_DATA_MAX;
@@ -339,6 +340,9 @@ void wworker_open(struct wworker *worker) {
     worker->loop = &worker->thread.loop;
     rand_seed_os(&worker->rand);
     tls_queue_init(&worker->tls_queue, worker->loop);
+    parked_cap_init(&worker->parked, worker->loop,
+                    proc_memory_parked_max(worker->config->memory_limit,
+                                           worker->config->n_workers));
     struct hbone_client_config client;
     hbone_client_config_init(&client);
     init_h2(worker, &client.h2, false);
@@ -386,6 +390,7 @@ void wworker_close(struct wworker *worker) {
     http_worker_close(worker);
     bindings_fini(worker);
     hbone_client_fini(&worker->client);
+    parked_cap_fini(&worker->parked);
     tls_queue_fini(&worker->tls_queue);
     slab_fini(&worker->conn_slab);
     slab_fini(&worker->tcp_slab);

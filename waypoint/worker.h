@@ -10,6 +10,7 @@
 #include "common/base/slab.h"
 #include "common/net/hbone_client.h"
 #include "common/net/hbone_server.h"
+#include "common/net/parked_cap.h"
 #include "common/rt/listener.h"
 #include "common/rt/worker.h"
 #include "waypoint/config.h"
@@ -25,6 +26,7 @@ struct wworker {
     struct loop *loop;
     uint32_t index;
     struct tls_queue tls_queue;
+    struct parked_cap parked; // of all tunnels
     struct hbone_client client; // tunnels to pods
     struct hbone_server server; // tunnels of clients
     struct h2_config server_h2;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/proc/proc_memory.h"
 #include "common/proc/proc_options.h"
 
 #define FIELD(name) offsetof(struct ztun_config, name)
@@ -67,7 +68,6 @@ static void set_defaults(struct ztun_config *config) {
         .dns_capture = true,
         .ipv6 = true,
         .original_source = -1,
-        .stream_window = 256 * 1024,
         .stream_window_max = 4 * 1024 * 1024,
         .conn_window = 16 * 1024 * 1024,
         .frame_size = 1024 * 1024,
@@ -87,7 +87,7 @@ static void set_defaults(struct ztun_config *config) {
     addr_parse(slice_str("0.0.0.0:15021"), &config->readiness);
 }
 
-static int check(const struct ztun_config *config) {
+static int check(struct ztun_config *config) {
     static const char missing[] = "ztun: --%s is required (see ztun --help)\n";
     if (config->config_path == NULL || config->ca_dir == NULL || config->node_name == NULL) {
         fprintf(stderr, missing,
@@ -100,6 +100,11 @@ static int check(const struct ztun_config *config) {
         fprintf(stderr, "ztun: --packet-mark: %u, expected 1 to 4095 (the rules compare 12 bits)\n",
                 config->mark);
         return 2;
+    }
+    config->memory_limit = proc_memory_limit(config->memory_limit);
+    if (config->stream_window == 0) {
+        config->stream_window =
+            MIN(proc_memory_stream_window(config->memory_limit), config->stream_window_max);
     }
     struct proc_limits limits = {
         .n_workers = config->n_workers,

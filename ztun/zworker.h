@@ -10,6 +10,7 @@
 #include "common/mesh/route_shun.h"
 #include "common/net/hbone_client.h"
 #include "common/net/hbone_server.h"
+#include "common/net/parked_cap.h"
 #include "common/rt/listener.h"
 #include "common/rt/worker.h"
 #include "ztun/config.h"
@@ -29,6 +30,7 @@ struct zworker {
     struct loop *loop;
     uint32_t index;
     struct tls_queue tls_queue;
+    struct parked_cap parked; // of all tunnels
     struct hbone_client client;
     struct h2_config server_h2;
     struct rand rand;

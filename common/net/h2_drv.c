@@ -3,6 +3,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/cur.h"
+#include "common/net/parked_cap.h"
 
 static struct h2_drv *of_tls(struct tls_link *tl) {
     return CONTAINER_OF(tl, struct h2_drv, tl);
@@ -66,6 +67,7 @@ static void end_drv(struct h2_drv *drv, enum flow_end reason) {
     loop_flush_disarm(&drv->flush);
     loop_cooler_disarm(drv->loop, &drv->cooler);
     timer_clear(&drv->loop->timers, &drv->timer);
+    parked_cap_del(drv);
     lose_users(drv, reason == FLOW_OK ? FLOW_TUNNEL_LOST : reason);
     drv->handler->on_end(drv, reason);
 }
@@ -170,6 +172,14 @@ void h2_drv_kick(struct h2_drv *drv) {
     }
 }
 
+bool h2_drv_shed(struct h2_drv *drv) {
+    if (drv->is_ended || drv->h2 == NULL || !h2_conn_shed(drv->h2)) {
+        return false;
+    }
+    h2_drv_kick(drv);
+    return true;
+}
+
 void h2_drv_drain(struct h2_drv *drv) {
     if (drv->is_ended || drv->close_when_idle) {
         return;
@@ -251,6 +261,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
 static void on_tls_ready(struct tls_link *tl, const struct tls_peer *peer) {
     struct h2_drv *drv = of_tls(tl);
     drv->h2 = h2_conn_new(&drv->config, drv->is_server, drv->loop->pool, drv->loop->now);
+    parked_cap_add(drv);
     drv->last_active = drv->loop->now;
     h2_drv_kick(drv);
     arm_timer(drv);
@@ -269,6 +280,7 @@ static void on_tls_data(struct tls_link *tl, struct blk *blk, uint32_t off, uint
         len -= used;
         drain_events(drv);
     }
+    parked_cap_check(&drv->config);
 }
 
 static void on_tls_sent(struct tls_link *tl) {
@@ -306,6 +318,7 @@ static void init_all(struct h2_drv *drv, struct loop *loop, const struct h2_drv_
     *drv = (struct h2_drv){.handler = handler, .loop = loop, .is_server = is_server};
     list_init(&drv->users);
     list_init(&drv->dirty);
+    list_init(&drv->cap_node);
     timer_init(&drv->timer, on_timer);
     loop_flush_init(&drv->flush, on_flush);
     loop_cooler_init(&drv->cooler, on_cooler);
@@ -368,6 +381,7 @@ int h2_drv_release(struct h2_drv *drv) {
     loop_flush_disarm(&drv->flush);
     loop_cooler_disarm(drv->loop, &drv->cooler);
     timer_clear(&drv->loop->timers, &drv->timer);
+    parked_cap_del(drv);
     h2_conn_free(drv->h2);
     drv->h2 = NULL;
     drv->is_ended = true;

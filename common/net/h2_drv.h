@@ -56,6 +56,7 @@ struct h2_drv {
     struct loop_flush flush;
     struct loop_cooler cooler;
     struct list users, dirty;
+    struct list cap_node; // parked_cap.drvs
     enum flow_end end_reason;
     uint64_t last_active; // monotonic ns of the last stream's end (idle pools)
     bool is_server, is_ended, close_when_idle, close_after_flush, in_flush;
@@ -65,6 +66,8 @@ struct h2_drv {
 void h2_drv_init(struct h2_drv *drv, struct tls_queue *queue, int fd, struct tls_handshake *hs,
                  bool is_server, const struct h2_config *config,
                  const struct h2_drv_handler *handler);
+// Resets the stream for which most received bytes wait. False: none waits.
+bool h2_drv_shed(struct h2_drv *drv);
 // Output is pending (after any h2_conn_*/h2_stream_* call): it leaves in this turn's flush phase.
 void h2_drv_kick(struct h2_drv *drv);
 void h2_user_init(struct h2_user *user, const struct h2_user_ops *ops);

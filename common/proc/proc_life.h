@@ -52,7 +52,7 @@ struct proc_life_params {
     int signal_fd; // proc_signals'; -1: none
     const struct log_scope *scope;
     struct proc_admin_servers *servers; // a drain leaves their ports to a successor; NULL ok
-    uint64_t memory_limit; // see proc_memory_init
+    uint64_t memory_limit; // bytes; 0 = none
     uint32_t termination_ms; // from the begin of a drain to its deadline
 };
 

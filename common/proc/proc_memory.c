@@ -18,7 +18,12 @@ _Static_assert(MALLCTL_ARENAS_ALL == 4096, "jemalloc's number for all arenas");
 const char *malloc_conf = "dirty_decay_ms:1000,muzzy_decay_ms:0";
 #endif
 
-enum { IDLE_COMPLETIONS = 100 }; // of a worker in a second
+enum {
+    IDLE_COMPLETIONS = 100, // of a worker in a second
+    WINDOW_MAX = 256 << 10,
+    WINDOW_MIN = 64 << 10,
+    WINDOW_PART = 512, // of the limit: as many streams of which nobody reads any fill it
+};
 
 static uint64_t read_u64(const char *path) {
     char text[64] = "";
@@ -89,9 +94,24 @@ static void return_memory(bool all) {
 #endif
 }
 
+uint64_t proc_memory_limit(uint64_t configured) {
+    return configured != 0 ? configured : cgroup_limit() / 10 * 7;
+}
+
+uint32_t proc_memory_stream_window(uint64_t limit) {
+    if (limit == 0 || limit / WINDOW_PART >= WINDOW_MAX) {
+        return WINDOW_MAX;
+    }
+    return (uint32_t)MAX(limit / WINDOW_PART, (uint64_t)WINDOW_MIN);
+}
+
+uint64_t proc_memory_parked_max(uint64_t limit, uint32_t n_workers) {
+    return limit / 2 / n_workers;
+}
+
 void proc_memory_init(struct proc_memory *memory, uint64_t limit, const struct log_scope *scope) {
     *memory = (struct proc_memory){
-        .limit = limit != 0 ? limit : cgroup_limit() / 10 * 7,
+        .limit = limit,
         .allow_growth = true,
         .scope = scope,
     };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Memory of the process against its limit: at 80 % windows stop growing and the allocator gives
-// back what it can, at 90 % nothing new is taken.
+// back what it can, at 90 % nothing new is taken. Half of it is for bytes that wait for consumers.
 //
 // Thread: control, but for proc_memory_worker_tick.
 #pragma once
@@ -17,7 +17,14 @@ struct proc_memory {
     const struct log_scope *scope;
 };
 
-// `limit` 0: 70 % of the cgroup's, none if that has none.
+// `configured` 0: 70 % of the cgroup's, none (0) if that has none.
+uint64_t proc_memory_limit(uint64_t configured);
+// The first window of a stream, in bytes: 256 KiB, in a small process less, not below 64 KiB.
+uint32_t proc_memory_stream_window(uint64_t limit);
+// What the tunnels of each of n workers may keep for consumers that do not read; 0 = no cap.
+uint64_t proc_memory_parked_max(uint64_t limit, uint32_t n_workers);
+
+// `limit` as proc_memory_limit gave it.
 void proc_memory_init(struct proc_memory *memory, uint64_t limit, const struct log_scope *scope);
 // Now and then: returns freed pages to the system, and looks at what is in use. True when
 // allow_growth or refuse_new changed; the log tells of the latter.

@@ -82,7 +82,7 @@ struct proc_program {
         PROC_ROW(T, "readiness", NULL, PROC_ADDR, readiness, "IP:PORT", "readiness address")
 #define PROC_OPTIONS_TUNNEL(T)                                                                     \
     PROC_ROW(T, "stream-window", NULL, PROC_BYTES_U32, stream_window, "BYTES",                     \
-             "first stream window"),                                                               \
+             "first stream window; default 256Ki, less with little memory"),                                                               \
         PROC_ROW(T, "stream-window-max", "HTTP2_STREAM_WINDOW_SIZE", PROC_BYTES_U32,               \
                  stream_window_max, "BYTES", "stream window limit"),                               \
         PROC_ROW(T, "connection-window", "HTTP2_CONNECTION_WINDOW_SIZE", PROC_BYTES_U32,           \

@@ -43,6 +43,12 @@ const char *h2_err_label(enum h2_err err); // for metrics and logs
 const char *h2_err_text(enum h2_err err); // a sentence
 enum h2_err h2_err_from_code(uint32_t wire_code); // the peer's codes
 
+// Received bytes that were not consumed, of several connections of one thread together.
+struct h2_parked {
+    uint64_t n_bytes;
+    uint64_t max; // windows grow while a part of this is left; 0 = no cap
+};
+
 // Defaults: h2_config_init(). All sizes in bytes.
 struct h2_config {
     uint32_t stream_window; // SETTINGS_INITIAL_WINDOW_SIZE we announce (256 KiB)
@@ -62,6 +68,9 @@ struct h2_config {
     // Received bytes not consumed, all streams together; 0 = as much as the windows of as many
     // streams as may be open allow, so that only streams which ended before can exceed it.
     uint32_t parked_max;
+    // The connection's share of its thread's; NULL = not counted; else it outlives the connection.
+    // Whoever feeds the connections calls h2_conn_shed on one of them when there are too many.
+    struct h2_parked *parked_all;
     uint64_t ping_idle_ns; // PING after this long without input (10 s); 0 = never
     uint64_t ping_timeout_ns; // to answer it (20 s), then event CONN_ERROR with H2_PING_TIMEOUT
     bool enable_connect_protocol; // server: SETTINGS_ENABLE_CONNECT_PROTOCOL = 1 (RFC 8441)
@@ -160,6 +169,11 @@ uint32_t h2_conn_n_streams(const struct h2_conn *conn); // open, both sides
 uint32_t h2_conn_n_free_streams(
     const struct h2_conn *conn); // client: how many more may be opened now
 size_t h2_conn_queued(const struct h2_conn *conn); // bytes waiting to be pulled (all streams)
+// Resets the stream for which most received bytes wait (event RESET with H2_LOCAL_PARKED). False:
+// none waits.
+bool h2_conn_shed(struct h2_conn *conn);
+// Its streams have no consumers any more: it does not count for config.parked_all from now on.
+void h2_conn_uncount(struct h2_conn *conn);
 size_t h2_conn_parked(const struct h2_conn *conn); // received and not consumed (all streams)
 size_t h2_conn_memory(const struct h2_conn *conn); // own heap bytes, for tests and caps
 

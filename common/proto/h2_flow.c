@@ -9,6 +9,7 @@ enum {
     CONN_CREDIT_PART = 4, // the connection's credit goes out by quarters of its window
     STREAM_CREDIT_PART = 2, // a stream's by halves
     EARLY_MIN = 64 << 10, // less is not worth a frame
+    GROWTH_PART = 4, // of what a thread may park, for the growth of one connection's windows
     GROW_RTTS = 2, // half a window within two round trips: the window is what limits the sender
 };
 
@@ -115,6 +116,9 @@ void h2_flow_unpark(struct h2_stream *stream, size_t len) {
     CHECK(len <= stream->parked);
     stream->parked -= (uint32_t)len;
     stream->conn->parked -= len;
+    if (stream->conn->config.parked_all != NULL) {
+        stream->conn->config.parked_all->n_bytes -= len;
+    }
 }
 
 static void find_largest(struct h2_stream *stream, void *arg) {
@@ -130,12 +134,30 @@ void h2_flow_parked(struct h2_stream *stream, uint32_t len) {
     struct h2_conn *conn = stream->conn;
     stream->parked += len;
     conn->parked += len;
+    if (conn->config.parked_all != NULL) {
+        conn->config.parked_all->n_bytes += len;
+    }
     // Slow consumers of one connection together must not fill the memory: the worst one goes.
     while (conn->parked > conn->config.parked_max) {
-        struct h2_stream *largest = NULL;
-        h2_stream_each(conn, find_largest, &largest);
-        h2_stream_fail(largest, H2_LOCAL_PARKED);
+        (void)h2_conn_shed(conn);
     }
+}
+
+void h2_conn_uncount(struct h2_conn *conn) {
+    if (conn->config.parked_all != NULL) {
+        conn->config.parked_all->n_bytes -= conn->parked;
+        conn->config.parked_all = NULL;
+    }
+}
+
+bool h2_conn_shed(struct h2_conn *conn) {
+    struct h2_stream *largest = NULL;
+    h2_stream_each(conn, find_largest, &largest);
+    if (largest == NULL || largest->parked == 0) {
+        return false;
+    }
+    h2_stream_fail(largest, H2_LOCAL_PARKED);
+    return true;
 }
 
 static void add_excess(struct h2_stream *stream, void *arg) {
@@ -148,6 +170,10 @@ static void add_excess(struct h2_stream *stream, void *arg) {
 
 // How much further the windows of all streams may grow.
 static uint32_t growth_left(struct h2_conn *conn, uint32_t max) {
+    const struct h2_parked *all = conn->config.parked_all;
+    if (all != NULL && all->max != 0) {
+        max = (uint32_t)MIN(max, all->max / GROWTH_PART);
+    }
     uint64_t excess = 0;
     h2_stream_each(conn, add_excess, &excess);
     return excess < max ? (uint32_t)(max - excess) : 0;

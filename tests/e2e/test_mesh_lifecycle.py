@@ -502,6 +502,41 @@ class Cgroup:
             wait_until(lambda: self.path.rmdir() is None, 5)
 
 
+def test_parked_bytes_are_capped(make_mesh):
+    """Half of the memory limit is for bytes that nobody reads. What is more costs the flows that
+    have most of them, says so, and leaves the others alone."""
+    mesh = make_mesh(lambda m: (build(m), m.pod("friend", 1), m.pod("quiet", 2, port=8080)),
+                     start=False)
+    mesh.nodes[1].start()
+    two = mesh.nodes[2]
+    two.start("--memory-limit=24Mi", "--workers=1", "--stream-window=1Mi")
+    full = threading.Event()
+    with mesh.serve("server", 8080, lambda _: full.wait(60)), mesh.serve("quiet", 8080, echo):
+        other = flow(mesh, "friend", ("quiet", 8080))
+        conns = [mesh.connect("client", ("server", 8080), timeout=3) for _ in range(30)]
+        for conn in conns:
+            conn.setblocking(False)
+        start, block = time.monotonic(), b"x" * MB
+
+        def is_capped():
+            for conn in conns:
+                try:
+                    conn.send(block)
+                except OSError:
+                    pass
+            assert lives(other), "another pod's flow goes on"
+            return two.log(error=re.compile("memory for unread bytes"))
+        wait_until(is_capped, 20)
+        full.set()
+        for conn in conns:
+            linger0(conn)
+            conn.close()
+        other.close()
+    with mesh.serve("server", 8080, echo):
+        wait_until(lambda: mesh.ask("client", ("server", 8080)) == b"hello world", 10)
+    mesh.gauges_are_zero(10)
+
+
 def test_small_memory(make_mesh):
     """64 MiB: hundreds of flows that nobody reads fill their windows. ztun keeps below the limit,
     other pods' flows go on, and afterwards all is well."""

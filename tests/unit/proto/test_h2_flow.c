@@ -322,6 +322,41 @@ static void test_growth(void **state) {
     assert_int_equal(grown_window(true, 100 * NS_PER_MS, NS_PER_MS / 10, false), start);
 }
 
+// What several connections park is summed up; one that is over gives up its largest stream.
+static void test_shared_cap(void **state) {
+    (void)state;
+    struct h2_parked all = {.max = 300000};
+    struct h2_end c[2], s[2];
+    for (int i = 0; i < 2; i++) {
+        end_init(&c[i], false);
+        end_init(&s[i], true);
+        s[i].auto_consume = false;
+        s[i].config.parked_all = &all;
+        pair_open(&c[i], &s[i]);
+        send_data(&c[i], open_stream(&c[i], REQ_CONNECT, false), 100000, false);
+        send_data(&c[i], open_stream(&c[i], REQ_CONNECT, false), 50000, false);
+        pump(&c[i], &s[i]);
+    }
+    assert_int_equal(all.n_bytes, 300000);
+    h2_stream_consumed(end_stream_of(&s[0], 3), 20000);
+    assert_int_equal(all.n_bytes, 280000);
+    assert_true(h2_conn_shed(s[0].conn)); // stream 1
+    pump(&c[0], &s[0]);
+    assert_int_equal(all.n_bytes, 180000);
+    assert_int_equal(s[0].last_err, H2_LOCAL_PARKED);
+    assert_true(h2_conn_shed(s[0].conn) && !h2_conn_shed(s[0].conn));
+    assert_int_equal(all.n_bytes, 150000);
+    h2_conn_uncount(s[1].conn);
+    assert_int_equal(all.n_bytes, 0);
+    h2_stream_consumed(end_stream_of(&s[1], 1), 100000);
+    assert_int_equal(all.n_bytes, 0);
+    for (int i = 0; i < 2; i++) {
+        end_fini(&c[i]);
+        end_fini(&s[i]);
+    }
+    assert_int_equal(all.n_bytes, 0);
+}
+
 // Consumers that are only slow are not cut: all windows together fit into the cap, however far
 // they grew before.
 static void test_windows_fit(void **state) {
@@ -554,6 +589,7 @@ int main(void) {
         cmocka_unit_test(test_progress),
         cmocka_unit_test(test_small_window_in_flight),
         cmocka_unit_test(test_stalled_stream),
+        cmocka_unit_test(test_shared_cap),
         cmocka_unit_test(test_growth),
         cmocka_unit_test(test_windows_fit),
         cmocka_unit_test(test_parked_cap),
