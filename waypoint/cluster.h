@@ -30,6 +30,7 @@ struct cluster {
     atomic_uint_fast64_t next_outlier_ms; // monotonic: the next look at ejected hosts
     // Workers that wait for a connection which others hold idle (upstream.c).
     atomic_uint n_starved;
+    atomic_uint n_shed; // connections that end because maxConnections is lower now
     pthread_mutex_t lock;
     struct hmap hosts; // cluster_host.node
 };

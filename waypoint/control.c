@@ -116,7 +116,7 @@ static void on_changes(void *arg, const struct builder_changes *changes) {
     }
     struct wworker_news news = {
         .policies = changes->policies_changed || changes->mesh_changed,
-        .services = changes->services_changed,
+        .services = changes->services_changed || changes->settings_changed,
         .workloads = changes->workloads_changed,
     };
     want_identity(control);

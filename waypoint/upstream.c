@@ -116,6 +116,7 @@ static struct upstream_view *view_new(struct upstream *up, struct service *servi
     struct upstream_view *view = xcalloc(1, sizeof(*view));
     view->refs = 1;
     view->upstream = up;
+    view->epoch = up->epoch;
     up->n_views++;
     view->cluster = cluster_ref(up->cluster);
     view->service = service;
@@ -131,16 +132,35 @@ static struct upstream_view *view_new(struct upstream *up, struct service *servi
     return view;
 }
 
-static bool view_has_addr(const struct upstream_view *view, const struct addr *addr) {
-    if (upstream_view_is_through(view)) {
-        return true;
+bool upstream_is_same_way(const struct workload *a, const struct workload *b) {
+    return a == b || (a != NULL && b != NULL && a->protocol == b->protocol &&
+                      strcmp(a->identity, b->identity) == 0);
+}
+
+bool upstream_view_has_pool(const struct upstream_view *view, const struct upstream_pool *pool) {
+    if (pool->epoch != view->epoch || upstream_view_is_through(view)) {
+        return pool->epoch == view->epoch;
     }
     for (size_t i = 0; i < view->n_hosts; i++) {
-        if (addr_eq(&view->hosts[i].addr, addr)) {
-            return true;
+        const struct l7_host *host = &view->hosts[i];
+        if (addr_eq(&host->addr, &pool->host->addr)) {
+            return upstream_is_same_way(host->endpoint->workload, pool->workload);
         }
     }
     return false;
+}
+
+static bool is_same_service(const struct upstream_view *a, const struct upstream_view *b) {
+    if (a->service->ports[a->port].app_protocol != b->service->ports[b->port].app_protocol ||
+        a->service->n_sans != b->service->n_sans) {
+        return false;
+    }
+    for (size_t i = 0; i < a->service->n_sans; i++) {
+        if (strcmp(a->service->sans[i], b->service->sans[i]) != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 // ---- clusters at this worker -------------------------------------------------------------------
@@ -183,18 +203,31 @@ struct upstream *upstream_find(struct upstreams *all, const struct cluster *clus
                 cluster->service_key, cluster->port, cluster->subset);
 }
 
+static void leave_all(struct upstream *up) {
+    HMAP_EACH_SAFE(pos, &up->pools) {
+        upstream_pool_leave(HMAP_ITEM(pos, struct upstream_pool, node));
+    }
+}
+
 // Connections that the new view has no use for finish what they carry.
 static void replace_view(struct upstream *up, struct upstream_view *view) {
-    bool is_other_policy =
-        up->view != NULL && !l7_settings_same_connections(up->view->settings, view->settings);
+    if (up->view != NULL && (!l7_settings_same_connections(up->view->settings, view->settings) ||
+                             !is_same_service(up->view, view))) {
+        view->epoch = ++up->epoch;
+    }
     upstream_view_unref(up->view);
     up->view = view;
     upstream_due(up, up->all->worker->loop->now); // outlier detection may have come
     HMAP_EACH_SAFE(pos, &up->pools) {
         struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
-        if (is_other_policy || !view_has_addr(view, &pool->host->addr)) {
-            upstream_pool_drain(pool);
+        if (upstream_view_has_pool(view, pool)) {
+            pool->is_left = false;
+        } else {
+            upstream_pool_leave(pool);
         }
+    }
+    HMAP_EACH_SAFE(pos, &up->pools) { // a lower maxConnections is for idle ones, too
+        upstream_pool_shed(HMAP_ITEM(pos, struct upstream_pool, node));
     }
 }
 
@@ -378,13 +411,16 @@ static void refresh(struct upstream *up, const struct snapshot *snap) {
         port++;
     }
     if (service == NULL || port == service->n_ports) {
-        HMAP_EACH_SAFE(pool, &up->pools) {
-            upstream_pool_drain(HMAP_ITEM(pool, struct upstream_pool, node));
-        }
+        leave_all(up);
         return;
     }
     uint64_t last_used = up->last_used;
-    upstream_view_unref(upstream_view_get(up->all, snap, service, port, up->cluster->subset));
+    struct upstream_view *view =
+        upstream_view_get(up->all, snap, service, port, up->cluster->subset);
+    if (view == NULL) { // there is no such subset any more
+        leave_all(up);
+    }
+    upstream_view_unref(view);
     up->last_used = last_used;
 }
 

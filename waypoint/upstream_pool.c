@@ -150,10 +150,33 @@ static void conn_free(struct upstream_conn *conn) {
     struct upstream_pool *pool = conn->pool;
     list_del(&conn->node);
     atomic_fetch_sub(&pool->host->n_conns, 1);
+    if (conn->is_shed) {
+        atomic_fetch_sub(&pool->upstream->cluster->n_shed, 1);
+    }
     pool->n_conns--;
     pool->n_dialing -= !conn->is_open;
     pool->upstream->all->n_conns--;
     free(conn);
+}
+
+// maxConnections was lowered, and this connection is to go for that. To each host one is always
+// allowed (see grow).
+static bool take_surplus(struct upstream_conn *conn) {
+    const struct upstream *up = conn->pool->upstream;
+    uint32_t max = up->view != NULL ? up->view->settings->pool.max_connections : L7_NO_LIMIT;
+    if (max == L7_NO_LIMIT || atomic_load(&conn->pool->host->n_conns) <= 1) {
+        return false;
+    }
+    struct cluster *cluster = up->cluster;
+    uint32_t n_shed = atomic_load(&cluster->n_shed);
+    do {
+        uint64_t n = l7_breaker_count(&cluster->breaker, L7_BREAKER_CONNECTIONS);
+        if (n <= (uint64_t)max + n_shed) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&cluster->n_shed, &n_shed, n_shed + 1));
+    conn->is_shed = true;
+    return true;
 }
 
 static void on_idle(struct http_conn *http) {
@@ -162,9 +185,10 @@ static void on_idle(struct http_conn *http) {
     if (http->n_streams > 0 || !conn->is_open) {
         return;
     }
+    struct upstream *up = conn->pool->upstream;
     // Others wait for a connection that this worker only keeps.
-    if (conn->is_leaving || conn->pool->upstream->all->is_stopping ||
-        atomic_load(&conn->pool->upstream->cluster->n_starved) > 0) {
+    if (conn->is_leaving || conn->pool->is_left || up->all->is_stopping ||
+        atomic_load(&up->cluster->n_starved) > 0 || take_surplus(conn)) {
         conn->is_leaving = true;
         http_conn_drain(http);
     }
@@ -185,6 +209,16 @@ static void on_closed(struct http_conn *http) {
 
 static const struct http_conn_handler conn_handler = {
     .on_idle = on_idle, .on_draining = on_draining, .on_closed = on_closed};
+
+// An idle connection is closed.
+static bool yield_conn(struct upstream_conn *conn) {
+    if (!conn->is_open || conn->http.n_streams > 0) {
+        return false;
+    }
+    conn->is_leaving = true;
+    http_conn_drain(&conn->http);
+    return true;
+}
 
 // When to look at it again. A connection that is busy now is not idle for long enough before.
 static uint64_t conn_due(const struct upstream_conn *conn, uint64_t now) {
@@ -209,17 +243,14 @@ static void on_open(struct upstream_dial *dial, struct duplex *duplex) {
     conn->path =
         (struct upstream_path){.addr = dial->addr, .via = dial->hbone_addr, .local = dial->local};
     pool->n_dialing--;
-    http_conn_init(&conn->http, worker_of(pool)->loop, duplex, false, conn->version,
-                   &pool->upstream->all->http, &conn_handler);
+    http_conn_init(&conn->http, worker_of(pool)->loop, duplex, false, conn->version, &pool->http,
+                   &conn_handler);
     upstream_due(pool->upstream, conn_due(conn, worker_of(pool)->loop->now));
-    if (!conn->is_leaving) {
+    if (pool->is_left && list_empty(&pool->waiting)) {
+        (void)yield_conn(conn); // made for nobody, as it turns out
+    } else {
         serve_waiting(conn);
-        return;
     }
-    // The pool was drained while it dialled: requests that wait get another one.
-    struct upstream *up = pool->upstream;
-    http_conn_abort(&conn->http, HTTP_RESET_TERMINATION);
-    upstream_pools_go_on(up);
 }
 
 static void on_fail(struct upstream_dial *dial, const struct upstream_failure *failure) {
@@ -319,16 +350,6 @@ void upstream_pools_go_on(struct upstream *up) {
     }
 }
 
-// An idle connection is closed; one that dials, for nobody any more, is given up.
-static bool yield_conn(struct upstream_conn *conn) {
-    if (!conn->is_open || conn->http.n_streams > 0) {
-        return false;
-    }
-    conn->is_leaving = true;
-    http_conn_drain(&conn->http);
-    return true;
-}
-
 uint32_t upstream_pools_yield(struct upstream *up) {
     uint32_t n = 0;
     HMAP_EACH_SAFE(pos, &up->pools) {
@@ -361,23 +382,50 @@ static bool set_flavor(const struct l7_settings *settings, const struct upstream
     return flavor->name[0] != '\0' || flavor->ahead_len > 0;
 }
 
-// The pool of the host, made when there is none.
-static struct upstream_pool *pool_get(struct upstream *up, struct cluster_host *host,
+static void set_workload(struct upstream_pool *pool, struct workload *workload) {
+    if (pool->workload != workload) {
+        leaf_unref(pool->workload);
+        pool->workload = workload;
+        if (workload != NULL) {
+            leaf_ref(workload);
+        }
+    }
+}
+
+// http2KeepAlive.
+static void set_pings(const struct l7_pool_policy *policy, struct h2_config *config) {
+    if (policy->ping_interval_ms > 0) {
+        config->ping_idle_ns = policy->ping_interval_ms * NS_PER_MS;
+        config->ping_timeout_ns = policy->ping_timeout_ms * NS_PER_MS;
+    }
+}
+
+// The pool of the host for requests of this view, made when there is none.
+static struct upstream_pool *pool_get(const struct upstream_view *view, const struct l7_host *to,
                                       const struct upstream_flavor *flavor) {
-    uint64_t hash = (uint64_t)(uintptr_t)host * 0x9e3779b97f4a7c15U;
+    struct upstream *up = view->upstream;
+    struct cluster_host *host = CONTAINER_OF(to->cell, struct cluster_host, cell);
+    uint64_t hash = ((uint64_t)(uintptr_t)host + view->epoch) * 0x9e3779b97f4a7c15U;
     if (flavor != NULL) {
         hash += hash_bytes(slice_str(flavor->name)) +
                 3 * hash_bytes(slice_make(flavor->ahead, flavor->ahead_len));
     }
     HMAP_EACH_WITH_HASH(pos, &up->pools, hash) {
         struct upstream_pool *pool = HMAP_ITEM(pos, struct upstream_pool, node);
-        if (pool->host == host && is_same_flavor(pool->flavor, flavor)) {
+        if (pool->host == host && pool->epoch == view->epoch &&
+            upstream_is_same_way(pool->workload, to->endpoint->workload) &&
+            is_same_flavor(pool->flavor, flavor)) {
             return pool;
         }
     }
     struct upstream_pool *pool = xcalloc(1, sizeof(*pool));
     pool->upstream = up;
+    pool->epoch = view->epoch;
     pool->host = cluster_host_get(up->cluster, &host->addr, 0);
+    set_workload(pool, to->endpoint->workload);
+    pool->is_left = view != up->view && !upstream_view_has_pool(up->view, pool);
+    pool->http = up->all->http;
+    set_pings(&view->settings->pool, &pool->http.h2);
     if (flavor != NULL) {
         pool->flavor = xmalloc(sizeof(*flavor));
         *pool->flavor = *flavor;
@@ -402,17 +450,30 @@ void upstream_pool_free(struct upstream_pool *pool) {
     free(pool);
 }
 
-void upstream_pool_drain(struct upstream_pool *pool) {
+void upstream_pool_leave(struct upstream_pool *pool) {
+    pool->is_left = true;
     LIST_EACH_SAFE(node, &pool->conns) {
         struct upstream_conn *conn = LIST_ITEM(node, struct upstream_conn, node);
-        conn->is_leaving = true;
-        (void)yield_conn(conn); // one that is busy closes when it is idle
+        conn->is_leaving = conn->is_open; // one that dials is for requests that wait
+        (void)yield_conn(conn);
+    }
+}
+
+void upstream_pool_shed(struct upstream_pool *pool) {
+    uint32_t n_leaving = 0;
+    LIST_EACH_SAFE(node, &pool->conns) {
+        struct upstream_conn *conn = LIST_ITEM(node, struct upstream_conn, node);
+        bool is_idle = conn->is_open && !conn->is_leaving && conn->http.n_streams == 0;
+        if (is_idle && atomic_load(&pool->host->n_conns) > n_leaving + 1 && take_surplus(conn)) {
+            (void)yield_conn(conn);
+        }
+        n_leaving += conn->is_leaving;
     }
 }
 
 void upstream_pool_stop(struct upstream_pool *pool) {
     fail_waiting(pool, L7_RESET_LOCAL, "");
-    upstream_pool_drain(pool);
+    upstream_pool_leave(pool);
 }
 
 uint64_t upstream_pool_tick(struct upstream_pool *pool, uint64_t now) {
@@ -424,7 +485,7 @@ uint64_t upstream_pool_tick(struct upstream_pool *pool, uint64_t now) {
         }
         bool is_idle = conn->is_open && conn->http.n_streams == 0;
         bool is_old = is_idle && conn->idle_ns > 0 && now >= conn->http.last_active + conn->idle_ns;
-        if (is_idle && (is_old || conn->is_leaving)) {
+        if (is_idle && (is_old || conn->is_leaving || pool->is_left)) {
             (void)yield_conn(conn);
         } else {
             uint64_t at = conn_due(conn, now);
@@ -458,16 +519,6 @@ static struct upstream_conn *find_room(struct upstream_pool *pool,
     return NULL;
 }
 
-static void set_workload(struct upstream_pool *pool, struct workload *workload) {
-    if (pool->workload != workload) {
-        leaf_unref(pool->workload);
-        pool->workload = workload;
-        if (workload != NULL) {
-            leaf_ref(workload);
-        }
-    }
-}
-
 // False: what the policy asks for is not to be had. Never in clear text what is to be encrypted.
 static bool can_connect(const struct upstream_view *view, const char *name, char *text,
                         size_t size) {
@@ -493,8 +544,7 @@ void upstream_request_start(struct upstream_request *request, struct upstream_vi
     list_init(&request->node);
     struct upstream_flavor flavor;
     bool has_flavor = set_flavor(view->settings, caller, &flavor);
-    struct cluster_host *address = CONTAINER_OF(host->cell, struct cluster_host, cell);
-    struct upstream_pool *pool = pool_get(up, address, has_flavor ? &flavor : NULL);
+    struct upstream_pool *pool = pool_get(view, host, has_flavor ? &flavor : NULL);
     struct upstream_conn *conn = list_empty(&pool->waiting) ? find_room(pool, request) : NULL;
     if (conn != NULL) {
         list_del(&conn->node);

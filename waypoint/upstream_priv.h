@@ -22,6 +22,7 @@ struct through { // a host by its address alone
 
 struct upstream_view {
     uint32_t refs;
+    uint32_t epoch; // upstream.epoch when it was made
     struct upstream *upstream; // borrowed: it stays while it has views
     struct cluster *cluster;
     struct service *service;
@@ -42,6 +43,9 @@ struct upstream {
     struct cluster *cluster;
     struct upstream_view *view; // the newest
     struct hmap pools; // upstream_pool.node, by address
+    // Of the settings that connections are made of (l7_settings_same_connections, and what the
+    // service says). Those of an older epoch serve requests that began then, and nobody else.
+    uint32_t epoch;
     // What is due next: a look at ejected hosts, the end of an idle or old connection, the end of
     // all that when nobody uses it.
     struct timer due;
@@ -64,10 +68,13 @@ struct upstream_pool {
     struct upstream *upstream;
     struct cluster_host *host; // referenced
     struct upstream_flavor *flavor; // heap; NULL: none of it
+    uint32_t epoch; // upstream.epoch of its requests
+    bool is_left; // the newest view has no use for it: keeps no idle connection
+    struct http_conn_config http; // of its connections
     struct list conns; // upstream_conn.node
     struct list waiting; // upstream_request.node
     // For further connections: those of the request that came last.
-    struct workload *workload; // referenced; NULL: plain TCP
+    struct workload *workload; // referenced; NULL: plain TCP. All of them are reached alike
     struct upstream_view *view; // referenced while requests wait
     uint32_t n_conns, n_dialing, n_waiting;
 };
@@ -84,9 +91,17 @@ struct upstream_conn {
     uint8_t version; // enum http_conn_version
     bool is_open;
     bool is_leaving; // takes no new request
+    bool is_shed; // counted in cluster->n_shed
 };
 
-void upstream_pool_drain(struct upstream_pool *pool);
+// Whether the way to both, and whose identity is accepted there, is the same. NULL: plain TCP.
+bool upstream_is_same_way(const struct workload *a, const struct workload *b);
+// The pool's address is an endpoint, and its connections are what the view would make.
+bool upstream_view_has_pool(const struct upstream_view *view, const struct upstream_pool *pool);
+// Takes no request but those that wait: what is idle ends now, what is busy when it is idle.
+void upstream_pool_leave(struct upstream_pool *pool);
+// Ends idle connections that are more than maxConnections, but not the last one to the host.
+void upstream_pool_shed(struct upstream_pool *pool);
 void upstream_pool_stop(struct upstream_pool *pool); // the same, and requests that wait fail
 bool upstream_pool_is_empty(const struct upstream_pool *pool); // no connection, no request
 void upstream_pool_free(struct upstream_pool *pool); // an empty one

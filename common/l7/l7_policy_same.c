@@ -19,6 +19,9 @@ static bool is_same_pool(const struct l7_pool_policy *a, const struct l7_pool_po
 }
 
 static bool is_same_tls(const struct l7_tls_policy *a, const struct l7_tls_policy *b) {
+    if (!l7_tls_is_on(a) && !l7_tls_is_on(b)) {
+        return true;
+    }
     if (a->is_set != b->is_set || a->mode != b->mode || a->credentials != b->credentials ||
         a->skips_verify != b->skips_verify || a->n_sans != b->n_sans) {
         return false;

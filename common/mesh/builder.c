@@ -526,6 +526,7 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
         .policies_changed = b->policies_changed,
         .workloads_changed = b->workloads_changed,
         .services_changed = b->services_changed,
+        .settings_changed = b->settings_changed,
         .mesh_changed = b->mesh_changed,
     };
     if (b->has_changes) {
@@ -539,7 +540,7 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
     b->locals = NULL;
     b->n_locals = b->locals_cap = 0;
     b->has_changes = b->policies_changed = b->workloads_changed = b->services_changed =
-        b->mesh_changed = false;
+        b->settings_changed = b->mesh_changed = false;
 }
 
 void builder_changes_fini(struct builder_changes *changes) {

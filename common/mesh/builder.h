@@ -52,8 +52,8 @@ struct builder_changes {
     struct builder_local *locals;
     size_t n_locals;
     // What live flows must be checked against again: policies or the policy lists of workloads;
-    // the set of workloads.
-    bool policies_changed, workloads_changed, services_changed, mesh_changed;
+    // the set of workloads; how services are talked to (builder_l7_ops.policy).
+    bool policies_changed, workloads_changed, services_changed, settings_changed, mesh_changed;
 };
 // Publishes what was marked since the last commit. The caller frees with builder_changes_fini.
 void builder_commit(struct mesh_builder *builder, struct builder_changes *ret_changes);

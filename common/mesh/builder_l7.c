@@ -135,7 +135,8 @@ static uint64_t shape_of(const struct service *s) {
                           s->lb_mode,
                           (uint64_t)s->is_headless | (uint64_t)s->is_external << 1 |
                               (uint64_t)s->is_canonical << 2 | (uint64_t)s->is_private << 3 |
-                              (uint64_t)s->allow_not_ready << 4 | (uint64_t)s->is_waypoint << 5,
+                              (uint64_t)s->allow_not_ready << 4 | (uint64_t)s->is_waypoint << 5 |
+                              (uint64_t)s->is_dynamic << 6,
                           s->n_cluster_vips,
                           hash_bytes(slice_make(s->scopes, sizeof(s->scopes)))};
     uint64_t hash = hash_bytes(slice_make(parts, sizeof(parts)));
@@ -250,7 +251,9 @@ static void finish(struct compile *compile, const struct bsvc *service, struct l
     } else if (had_leaf) {
         (is_routes ? snapshot_del_l7_routes : snapshot_del_l7_policy)(b->draft, service->key);
     }
-    b->has_changes = b->has_changes || leaf != NULL || had_leaf;
+    bool is_change = leaf != NULL || had_leaf;
+    b->has_changes = b->has_changes || is_change;
+    b->settings_changed = b->settings_changed || (is_change && !is_routes);
 }
 
 static const char *proxy_ns_of(const struct mesh_builder *b, const struct record *record) {

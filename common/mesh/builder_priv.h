@@ -93,7 +93,8 @@ struct mesh_builder {
     char *proxy_ns; // NULL = each service's own
     bool is_mesh_dirty, has_targeted;
     bool are_addresses_dirty; // another workload may have an address now
-    bool has_changes, policies_changed, workloads_changed, services_changed, mesh_changed;
+    bool has_changes, policies_changed, workloads_changed, services_changed, settings_changed;
+    bool mesh_changed;
     struct snapshot *draft; // while committing
     uint64_t n_sets;
     struct builder_local *locals; // of the commit that runs

@@ -277,14 +277,22 @@ static void test_same_connections(void **state) {
     DIFFERS(pool.has_keepalive, true);
     DIFFERS(pool.is_h2_upgraded, true);
     DIFFERS(pool.use_client_protocol, true);
-    DIFFERS(tls.is_set, true);
-    DIFFERS(tls.mode, 1);
+    DIFFERS(proxy_protocol, 1);
+    DIFFERS(tunnel_protocol, "POST");
+    b = a;
+    b.tls.is_set = true;
+    b.tls.mode = TLS_MODE_ISTIO_MUTUAL; // asks for nothing
+    assert_true(l7_settings_same_connections(&a, &b));
+    b.tls.mode = TLS_MODE_SIMPLE;
+    assert_false(l7_settings_same_connections(&a, &b));
+    a.tls.is_set = true;
+    a.tls.mode = TLS_MODE_SIMPLE;
+    DIFFERS(tls.is_set, false);
+    DIFFERS(tls.mode, TLS_MODE_MUTUAL);
     DIFFERS(tls.sni, "x");
     DIFFERS(tls.credential_name, "x");
     DIFFERS(tls.skips_verify, true);
     DIFFERS(tls.credentials, &a);
-    DIFFERS(proxy_protocol, 1);
-    DIFFERS(tunnel_protocol, "POST");
     a.tls.sans = sans;
     a.tls.n_sans = 1;
     DIFFERS(tls.sans, others);

@@ -535,6 +535,7 @@ static void test_changes(void **state) {
     assert_ptr_equal(fx_changes.locals[0].workload, pod("a/p"));
     assert_true(fx_changes.workloads_changed);
     assert_false(fx_changes.services_changed);
+    assert_false(fx_changes.settings_changed);
 
     fx_commit(b); // nothing new
     assert_int_equal(fx_changes.generation, 0);

@@ -121,6 +121,7 @@ static void test_proxy_namespace(void **state) {
     fx_apply(b, services);
     fx_apply(b, VS("infra", "theirs", "web.a.svc.cluster.local", "") VS("a", "ours", "web", "")
                     VS("b", "far", "web.a.svc.cluster.local", ""));
+    assert_false(fx_changes.settings_changed); // routes are looked up by each request
     assert_string_equal(fx_l7_routes(WEB), "vs a/ours@web.a.svc.cluster.local; vs "
                                            "infra/theirs@web.a.svc.cluster.local");
     // The proxy's namespace, the service's, the root's: the first that has any.
@@ -131,6 +132,8 @@ static void test_proxy_namespace(void **state) {
     assert_string_equal(fx_l7_policy(API), "dr a/wide; 0 endpoints");
     assert_string_equal(fx_l7_policy(OTHER), "dr istio-system/root; 0 endpoints");
     fx_apply(b, DR("infra", "proxy", "'*.a.svc.cluster.local'", ""));
+    assert_true(fx_changes.settings_changed);
+    assert_false(fx_changes.services_changed);
     assert_string_equal(fx_l7_policy(WEB), "dr infra/proxy; 0 endpoints");
     fx_apply(b, DR("infra", "proxy", "'*.a.svc.cluster.local'",
                    ", workloadSelector: {matchLabels: {a: b}}"));

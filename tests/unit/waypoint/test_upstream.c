@@ -194,6 +194,29 @@ static void test_others_stay(void **state) {
     talk_close(&talk);
 }
 
+// A server of HTTP/2 that does not answer a PING is given up, and with it what waits for it.
+static void test_pings(void **state) {
+    static const struct {
+        const char *more;
+        uint64_t ms;
+    } cases[] = {{"", 30000}, {", http2KeepAlive: {interval: 3s, timeout: 2s}", 5000}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct talk talk;
+        char fields[256];
+        snprintf(fields, sizeof(fields), "connectionPool: {http: {h2UpgradePolicy: UPGRADE%s}}",
+                 cases[i].more);
+        talk_open(&talk, 1, 1, false, policy(fields));
+        talk.hosts[0].act = TALK_DEAF;
+        struct talk_client *client = talk_client(&talk, 0);
+        talk_get(client, "/");
+        talk_run(&talk, cases[i].ms - 500);
+        assert_int_equal(client->n_answers, 0);
+        talk_run(&talk, 1000);
+        assert_int_equal(client->status, 503);
+        talk_close(&talk);
+    }
+}
+
 // Each kind of failure counts: the second one in a row takes the host out, for half a second.
 static void test_ejection(void **state) {
     static const struct {
@@ -253,10 +276,15 @@ static void test_ejection(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_max_connections),       cmocka_unit_test(test_max_pending),
-        cmocka_unit_test(test_max_requests),          cmocka_unit_test(test_reuse),
-        cmocka_unit_test(test_change_while_dialling), cmocka_unit_test(test_endpoint_leaves),
-        cmocka_unit_test(test_others_stay),           cmocka_unit_test(test_ejection),
+        cmocka_unit_test(test_max_connections),
+        cmocka_unit_test(test_max_pending),
+        cmocka_unit_test(test_max_requests),
+        cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_change_while_dialling),
+        cmocka_unit_test(test_endpoint_leaves),
+        cmocka_unit_test(test_pings),
+        cmocka_unit_test(test_others_stay),
+        cmocka_unit_test(test_ejection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,7 +78,7 @@ void wbed_apply(struct wbed *bed, const char *yaml) {
     builder_each_problem(bed->builder, has_problem, NULL);
     struct wworker_news news = {
         .policies = changes.policies_changed || changes.mesh_changed,
-        .services = changes.services_changed,
+        .services = changes.services_changed || changes.settings_changed,
         .workloads = changes.workloads_changed,
     };
     for (uint32_t i = 0; changes.generation != 0 && i < bed->n_workers; i++) {
