@@ -345,6 +345,31 @@ def test_weight_changes_lose_nothing(lab):
     assert found and int(found[2]) > 100 and found[3] == "0" and found[4] == "0", out
 
 
+def connections(lab):
+    """Connections of servers, as their kernels count them: client's ports."""
+    out = ""
+    for name in ("web-1", "web-2"):
+        out += lab.exec(f"m/{name}", "ss", "-Htn", "state", "established",
+                        "( sport = :8080 )").out
+    return sorted(line.split()[3] for line in out.splitlines())
+
+
+def test_idle_connections_follow_their_rule(lab):
+    """No request comes, but the DestinationRule changes."""
+    balanced = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
+    apply(lab, destination_rule(balanced), virtual_service({"route": [to()]}))
+    curl(lab, "/", URL, URL)
+    before = connections(lab)
+    assert before
+    # What does not concern connections; the mark takes none.
+    apply(lab, destination_rule({"loadBalancer": {"simple": "RANDOM"},
+                                 "outlierDetection": {"consecutive5xxErrors": 9}}),
+          virtual_service({"route": [to()]}))
+    assert connections(lab) == before
+    lab.apply(destination_rule({**balanced, "connectionPool": {"http": {"idleTimeout": "99s"}}}))
+    wait_until(lambda: not connections(lab))
+
+
 @pytest.mark.main
 def test_connections_end_with_a_pod(lab):
     """A pod that is deleted while requests run loses none of them."""
