@@ -34,12 +34,13 @@ static void usage(FILE *out) {
         "\n"
         "  -o text|json   text (default): FILE:LINE:COL: KIND NAMESPACE/NAME: FIELD: MESSAGE,\n"
         "                 one a line; json: one object with all messages\n"
-        "  -q, --quiet    errors only, no warnings\n"
+        "  -q, --quiet    errors only, no warnings or notes\n"
         "  --strict       warnings make it invalid, too\n"
         "\n"
         "Warnings tell of what is valid but probably not meant: a selector that matches no pod,\n"
         "a port that no container has, rules that L4 cannot enforce, routes that no waypoint\n"
-        "reads, subsets that no DestinationRule has.\n"
+        "reads, subsets that no DestinationRule has. Notes tell of what is common and fine, but\n"
+        "does less than many texts say.\n"
         "\n"
         "Exit codes: 0 valid, 1 invalid or unreadable, 2 wrong usage.\n",
         out);
@@ -197,7 +198,7 @@ static void check_path(struct validate *v, const char *path) {
 static void print_text(const struct validate *v, const struct options *options) {
     for (uint32_t i = 0; i < v->errors.n; i++) {
         const struct config_error *error = &v->errors.items[i];
-        if (error->severity == CONFIG_WARNING && options->is_quiet) {
+        if (error->severity != CONFIG_ERROR && options->is_quiet) {
             continue;
         }
         char *text = config_error_text(error);
@@ -215,12 +216,17 @@ static void print_text(const struct validate *v, const struct options *options) 
     if (n_warnings > 0) {
         fprintf(stderr, ", %u warning%s", n_warnings, n_warnings == 1 ? "" : "s");
     }
+    if (v->errors.n_notes > 0) {
+        fprintf(stderr, ", %u note%s", v->errors.n_notes, v->errors.n_notes == 1 ? "" : "s");
+    }
     fputc('\n', stderr);
 }
 
 static void print_message(struct json_out *out, const struct config_error *error) {
+    static const char *const severities[] = {
+        [CONFIG_ERROR] = "error", [CONFIG_WARNING] = "warning", [CONFIG_NOTE] = "note"};
     json_out_begin_object(out);
-    json_out_kv_str(out, "severity", error->severity == CONFIG_WARNING ? "warning" : "error");
+    json_out_kv_str(out, "severity", severities[error->severity]);
     json_out_kv_str(out, "file", error->file);
     if (error->line != 0) {
         json_out_kv_u64(out, "line", error->line);
@@ -252,6 +258,7 @@ static void print_json(const struct validate *v, const struct options *options, 
     json_out_kv_u64(&out, "objects", v->n_objects);
     json_out_kv_u64(&out, "errors", v->errors.n_errors);
     json_out_kv_u64(&out, "warnings", v->errors.n_warnings);
+    json_out_kv_u64(&out, "notes", v->errors.n_notes);
     json_out_kv_array(&out, "messages");
     for (uint32_t i = 0; i < v->errors.n; i++) {
         if (!options->is_quiet || v->errors.items[i].severity == CONFIG_ERROR) {

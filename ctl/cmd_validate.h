@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The parts of `ztunctl validate`: reading and printing (cmd_validate.c), an index of what there is
-// (cmd_validate_index.c), and checks across documents, all of which give warnings
+// (cmd_validate_index.c), and checks across documents, all of which give warnings or notes
 // (cmd_validate_refs.c, cmd_validate_policy.c, cmd_validate_l7.c).
 #pragma once
 
@@ -59,6 +59,9 @@ bool validate_declares_port(const struct validate_workload *workload, uint16_t p
 // A warning about a field of an object.
 void validate_warn(struct validate *v, const struct kobj *obj, const char *path, const char *hint,
                    const char *fmt, ...) PRINTF_LIKE(5, 6);
+// A note: --strict does not count it.
+void validate_note(struct validate *v, const struct kobj *obj, const char *path, const char *fmt,
+                   ...) PRINTF_LIKE(4, 5);
 
 void validate_refs(struct validate *v);
 void validate_policies(struct validate *v);

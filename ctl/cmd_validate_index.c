@@ -266,18 +266,16 @@ bool validate_declares_port(const struct validate_workload *workload, uint16_t p
     return false;
 }
 
-void validate_warn(struct validate *v, const struct kobj *obj, const char *path, const char *hint,
-                   const char *fmt, ...) {
+static void PRINTF_LIKE(6, 0)
+    say(struct validate *v, enum config_severity severity, const struct kobj *obj, const char *path,
+        const char *hint, const char *fmt, va_list args) {
     struct kobj_pos pos = kobj_pos_of(obj, path);
     char text[512], object[640];
-    va_list args;
 
-    va_start(args, fmt);
     vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
     snprintf(object, sizeof(object), "%.63s %.63s%s%.253s", obj->kind_name, obj->meta.ns,
              obj->meta.ns[0] != '\0' ? "/" : "", obj->meta.name);
-    config_errors_add(&v->errors, &(struct config_error){.severity = CONFIG_WARNING,
+    config_errors_add(&v->errors, &(struct config_error){.severity = (uint8_t)severity,
                                                          .file = obj->file,
                                                          .line = pos.line,
                                                          .col = pos.col,
@@ -285,4 +283,22 @@ void validate_warn(struct validate *v, const struct kobj *obj, const char *path,
                                                          .path = path,
                                                          .text = text,
                                                          .hint = hint});
+}
+
+void validate_warn(struct validate *v, const struct kobj *obj, const char *path, const char *hint,
+                   const char *fmt, ...) {
+    va_list args;
+
+    va_start(args, fmt);
+    say(v, CONFIG_WARNING, obj, path, hint, fmt, args);
+    va_end(args);
+}
+
+void validate_note(struct validate *v, const struct kobj *obj, const char *path, const char *fmt,
+                   ...) {
+    va_list args;
+
+    va_start(args, fmt);
+    say(v, CONFIG_NOTE, obj, path, "", fmt, args);
+    va_end(args);
 }

@@ -560,11 +560,29 @@ static void check_route(struct validate *v, const struct kobj *obj) {
     }
 }
 
+// Until 2019 what is retried by default had answers with 503 in it.
+static void check_retries(struct validate *v, const struct kobj *obj) {
+    const struct kobj_virtual_service *vs = obj->virtual_service;
+    char path[48];
+
+    for (uint32_t i = 0; i < vs->n_http; i++) {
+        const struct kobj_vs_retry *retries = vs->http[i].retries;
+        if (retries != NULL && retries->attempts > 0 && retries->retry_on[0] == '\0') {
+            snprintf(path, sizeof(path), "spec.http[%u].retries", i);
+            validate_note(v, obj, path,
+                          "has no `retryOn`: failed connections and refused streams are tried "
+                          "again, answers with 503 and the like are not; for these, too, write "
+                          "`retryOn: 5xx`");
+        }
+    }
+}
+
 void validate_l7(struct validate *v) {
     for (uint32_t i = 0; i < v->n_objs; i++) {
         const struct kobj *obj = v->objs[i];
         switch ((enum kobj_kind)obj->kind) {
         case KOBJ_VIRTUAL_SERVICE:
+            check_retries(v, obj);
             if (has_services(v)) {
                 check_virtual_service(v, obj);
             }

@@ -14,6 +14,7 @@
 
 #include "common/base/clock.h"
 #include "ctl/local_apply.h"
+#include "ctl/local_check.h"
 #include "ctl/local_json.h"
 #include "ctl/local_kind.h"
 #include "ctl/local_patch.h"
@@ -136,6 +137,19 @@ static json_t *patched(const json_t *doc, const json_t *request, char **ret_erro
     return type[0] == 's' ? patch_strategic(doc, patch) : patch_merge(doc, patch);
 }
 
+// What the API server makes of a changed object; NULL: refused, *ret_text says why. Takes `doc`.
+static json_t *admitted(json_t *doc, char **ret_text) {
+    struct lab_check check = {.mode = LAB_VALIDATE_IGNORE, .action = "patching"};
+    json_t *result = doc != NULL ? lab_check_json(&check, doc) : NULL;
+    char *said = text_take(&check.messages);
+    if (doc != NULL && result == NULL) {
+        said[strcspn(said, "\n")] = '\0';
+        *ret_text = xstrdup(said);
+    }
+    free(said);
+    return result;
+}
+
 static json_t *do_patch(struct lab *lab, const json_t *request) {
     const char *kind = js_str(request, "kind", ""), *name = js_str(request, "name", "");
     const struct lab_kind *known = lab_kind_of(kind);
@@ -147,7 +161,7 @@ static json_t *do_patch(struct lab *lab, const json_t *request) {
     if (object == NULL) {
         text = lab_kind_not_found(kind, name);
     } else {
-        json_t *doc = patched(object->doc, request, &text);
+        json_t *doc = admitted(patched(object->doc, request, &text), &text);
         is_ok = doc != NULL && lab_change(lab, object, doc, &text);
     }
     json_t *result = answer_text(is_ok, text);

@@ -16,45 +16,24 @@
 
 enum { STDIN_MAX = 16 << 20 };
 
-static json_t *to_json(const struct cfg_node *node) {
-    switch (node->type) {
-    case CFG_BOOL:
-        return json_boolean(node->text[0] == 't');
-    case CFG_INT: {
-        int64_t value;
-        return cfg_to_int(node, &value) ? json_integer(value) : json_string(node->text);
-    }
-    case CFG_FLOAT:
-        return json_real(strtod(node->text, NULL));
-    case CFG_STRING: {
-        json_t *text = json_stringn(node->text, node->n);
-        return text != NULL ? text : json_string(""); // not UTF-8
-    }
-    case CFG_LIST: {
-        json_t *list = json_array();
-        for (uint32_t i = 0; i < node->n; i++) {
-            json_array_append_new(list, to_json(&node->items[i]));
-        }
-        return list;
-    }
-    case CFG_MAP: {
-        json_t *map = json_object();
-        for (uint32_t i = 0; i < node->n; i++) {
-            json_object_set_new(map, node->pairs[i].key.text, to_json(&node->pairs[i].value));
-        }
-        return map;
-    }
-    default:
-        return json_null();
-    }
-}
+struct loading {
+    const char *file;
+    struct lab_check *check; // NULL: everything is taken
+    json_t *docs;
+};
 
 static int add_object(void *arg, const struct cfg_node *object) {
-    json_array_append_new(arg, to_json(object));
+    struct loading *loading = arg;
+    json_t *doc = loading->check != NULL ? lab_check_doc(loading->check, loading->file, object)
+                                         : lab_json_of(object);
+    if (doc != NULL) {
+        json_array_append_new(loading->docs, doc);
+    }
     return 0;
 }
 
-static int parse(const char *file, const char *text, size_t len, json_t *docs, char **ret_error) {
+static int parse(struct loading *loading, const char *text, size_t len, char **ret_error) {
+    const char *file = loading->file;
     struct arena arena;
     struct config_errors errors;
     arena_init(&arena, SIZE_MAX);
@@ -65,7 +44,7 @@ static int parse(const char *file, const char *text, size_t len, json_t *docs, c
     int rc;
     while ((rc = config_doc_next(&reader, &arena, &errors, &root)) != 0) {
         if (rc > 0) {
-            config_doc_each(&root, &arena, file, &errors, add_object, docs);
+            config_doc_each(&root, &arena, file, &errors, add_object, loading);
         }
     }
     struct text message = {0};
@@ -85,7 +64,7 @@ static int parse(const char *file, const char *text, size_t len, json_t *docs, c
     return rc;
 }
 
-static int load_file(const char *path, json_t *docs, char **ret_error) {
+static int load_file(const char *path, struct loading *loading, char **ret_error) {
     char *text = NULL;
     size_t len = 0;
     int rc = config_doc_read_file(path, STDIN_MAX, &text, &len);
@@ -93,12 +72,13 @@ static int load_file(const char *path, json_t *docs, char **ret_error) {
         *ret_error = xasprintf("%s: %s", path, strerror(-rc));
         return rc;
     }
-    rc = parse(path, text, len, docs, ret_error);
+    loading->file = path;
+    rc = parse(loading, text, len, ret_error);
     free(text);
     return rc;
 }
 
-static int load_stdin(json_t *docs, char **ret_error) {
+static int load_stdin(struct loading *loading, char **ret_error) {
     char *text = xmalloc(STDIN_MAX);
     size_t len = 0;
     ssize_t n;
@@ -109,7 +89,8 @@ static int load_stdin(json_t *docs, char **ret_error) {
     if (len == STDIN_MAX) {
         *ret_error = xstrdup("stdin: too large");
     } else {
-        rc = parse("stdin", text, len, docs, ret_error);
+        loading->file = "STDIN";
+        rc = parse(loading, text, len, ret_error);
     }
     free(text);
     return rc;
@@ -121,7 +102,7 @@ static int is_document(const struct dirent *entry) {
            (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0 || strcmp(dot, ".json") == 0);
 }
 
-static int load_dir(const char *path, json_t *docs, char **ret_error) {
+static int load_dir(const char *path, struct loading *loading, char **ret_error) {
     struct dirent **entries = NULL;
     int n = scandir(path, &entries, is_document, alphasort);
     int rc = n < 0 ? -errno : 0;
@@ -131,7 +112,7 @@ static int load_dir(const char *path, json_t *docs, char **ret_error) {
     for (int i = 0; i < n; i++) {
         char *file = xasprintf("%s/%s", path, entries[i]->d_name);
         if (rc == 0) {
-            rc = load_file(file, docs, ret_error);
+            rc = load_file(file, loading, ret_error);
         }
         free(file);
         free(entries[i]);
@@ -140,16 +121,17 @@ static int load_dir(const char *path, json_t *docs, char **ret_error) {
     return rc;
 }
 
-int lab_docs_load(const char *path, json_t **ret_docs, char **ret_error) {
+int lab_docs_load(const char *path, struct lab_check *check, json_t **ret_docs, char **ret_error) {
     json_t *docs = json_array();
+    struct loading loading = {.check = check, .docs = docs};
     struct stat st;
     int rc;
     if (strcmp(path, "-") == 0) {
-        rc = load_stdin(docs, ret_error);
+        rc = load_stdin(&loading, ret_error);
     } else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        rc = load_dir(path, docs, ret_error);
+        rc = load_dir(path, &loading, ret_error);
     } else {
-        rc = load_file(path, docs, ret_error);
+        rc = load_file(path, &loading, ret_error);
     }
     if (rc < 0) {
         json_decref(docs);

@@ -13,7 +13,7 @@
 
 int lab_images_load(const char *path, json_t **ret_images, char **ret_error) {
     json_t *docs = NULL;
-    int rc = lab_docs_load(path, &docs, ret_error);
+    int rc = lab_docs_load(path, NULL, &docs, ret_error);
     if (rc < 0) {
         return rc;
     }

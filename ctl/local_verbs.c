@@ -230,7 +230,7 @@ static json_t *parse_text(const char *text) {
         return NULL;
     }
     size_t len = strlen(text);
-    if (write(fd, text, len) == (ssize_t)len && lab_docs_load(path, &docs, &error) == 0) {
+    if (write(fd, text, len) == (ssize_t)len && lab_docs_load(path, NULL, &docs, &error) == 0) {
         result = json_incref(json_array_get(docs, 0));
     }
     close(fd);
@@ -297,7 +297,7 @@ static json_t *edited(const json_t *doc, bool *ret_failed) {
                strcmp(after, before.ptr) == 0) {
         printf("Edit cancelled, no changes made.\n");
         *ret_failed = false;
-    } else if (lab_docs_load(path, &docs, &error) < 0) {
+    } else if (lab_docs_load(path, NULL, &docs, &error) < 0) {
         verb_error("%s", error);
     } else if (json_array_size(docs) != 1) {
         verb_error("the edited file holds %zu objects, not one", json_array_size(docs));

@@ -210,9 +210,15 @@ static void syntax_error(struct yaml_reader *y, struct slice chunk) {
         doc_builder_error(&y->builder, line, 1, "%s (the text must be UTF-8)", problem);
         return;
     }
-    bool is_tab = p->problem_mark.index < chunk.len && chunk.ptr[p->problem_mark.index] == '\t';
-    if (is_tab) {
+    int at = p->problem_mark.index < chunk.len ? chunk.ptr[p->problem_mark.index] : '\0';
+    bool is_in_map = p->context != NULL && strcmp(p->context, "while parsing a block mapping") == 0;
+    if (at == '\t') {
         doc_builder_error(&y->builder, line, col, "a tab, but YAML indents with spaces only");
+    } else if (at == '-' && is_in_map && strcmp(problem, "did not find expected key") == 0) {
+        doc_builder_error(&y->builder, line, col,
+                          "an item of a list among the keys of the map that starts at line %u: a "
+                          "field is either a map or a list whose items all begin with `-`",
+                          event_line(y, p->context_mark));
     } else if (p->context != NULL && p->context_mark.line != p->problem_mark.line) {
         doc_builder_error(&y->builder, line, col, "%s %s that starts at line %u", problem,
                           p->context, event_line(y, p->context_mark));

@@ -14,7 +14,7 @@ void config_errors_clear(struct config_errors *errors) {
     for (uint32_t i = 0; i < errors->n; i++) {
         free((char *)errors->items[i].file);
     }
-    errors->n = errors->n_errors = errors->n_warnings = 0;
+    errors->n = errors->n_errors = errors->n_warnings = errors->n_notes = 0;
 }
 
 void config_errors_fini(struct config_errors *errors) {
@@ -42,8 +42,10 @@ static size_t packed_len(const char *text) {
 void config_errors_add(struct config_errors *errors, const struct config_error *error) {
     if (error->severity == CONFIG_ERROR) {
         errors->n_errors++;
-    } else {
+    } else if (error->severity == CONFIG_WARNING) {
         errors->n_warnings++;
+    } else {
+        errors->n_notes++;
     }
     if (errors->n >= CONFIG_ERRORS_MAX) {
         return;
@@ -100,6 +102,9 @@ void config_errors_sort(struct config_errors *errors) {
     free(tmp);
 }
 
+static const char *const severity_texts[] = {
+    [CONFIG_ERROR] = "", [CONFIG_WARNING] = "warning: ", [CONFIG_NOTE] = "note: "};
+
 char *config_error_text(const struct config_error *error) {
     char place[32] = "";
     bool has_hint = error->hint[0] != '\0';
@@ -108,7 +113,7 @@ char *config_error_text(const struct config_error *error) {
         snprintf(place, sizeof(place), ":%u:%u", error->line, error->col);
     }
     return xasprintf("%s%s: %s%s%s%s%s%s%s%s%s", error->file, place,
-                     error->severity == CONFIG_WARNING ? "warning: " : "", error->object,
+                     severity_texts[error->severity], error->object,
                      error->object[0] != '\0' ? ": " : "", error->path,
                      error->path[0] != '\0' ? ": " : "", error->text,
                      has_hint ? " (did you mean `" : "", error->hint, has_hint ? "`?)" : "");

@@ -12,10 +12,15 @@
 // Kept per list; a hostile file must not fill memory with complaints. Beyond it only counts grow.
 enum { CONFIG_ERRORS_MAX = 2000 };
 
-enum config_severity { CONFIG_ERROR, CONFIG_WARNING };
+enum config_severity {
+    CONFIG_ERROR,
+    CONFIG_WARNING, // valid, but probably not meant
+    CONFIG_NOTE, // valid and common, but often taken for something else
+};
 
 struct config_error {
     uint8_t severity;
+    bool is_unknown_field; // the API server drops the field, unless it is asked to be strict
     uint32_t line, col; // 1-based; 0 = the file as a whole
     const char *file;
     const char *object; // "Service default/web", "" = not known (yet)
@@ -27,7 +32,7 @@ struct config_error {
 struct config_errors {
     struct config_error *items;
     uint32_t n, cap;
-    uint32_t n_errors, n_warnings; // all, also those that were not kept
+    uint32_t n_errors, n_warnings, n_notes; // all, also those that were not kept
 };
 
 void config_errors_init(struct config_errors *errors);
@@ -39,5 +44,5 @@ void config_errors_add(struct config_errors *errors, const struct config_error *
 void config_errors_sort(struct config_errors *errors);
 
 // "file:line:col: Kind ns/name: field.path: what is wrong (did you mean `x`?)"; parts that are not
-// known are left out, and a warning says so before its object. Caller frees.
+// known are left out, and a warning or a note says so before its object. Caller frees.
 char *config_error_text(const struct config_error *error);

@@ -18,6 +18,7 @@ struct head {
     struct slice group;
     const struct cfg_node *metadata; // NULL: none
     char object[OBJECT_TEXT_MAX];
+    char version[128]; // the one that was probably meant, where there is none
 };
 
 static const char *const unhashed[] = {"managedFields", "resourceVersion", NULL};
@@ -109,11 +110,11 @@ static bool read_head(struct schema_ctx *ctx, const struct cfg_node *doc, struct
         schema_error(ctx, doc, "kind", "is required");
     }
     if (head->api_version[0] == '\0') {
-        char known[128];
-        const char *hint = kobj_kind_version(head->kind_name, known);
+        const char *hint = kobj_kind_version(head->kind_name, head->version);
         schema_error(ctx, doc, "apiVersion", "is required%s%s", hint[0] != '\0' ? ": " : "", hint);
+        head->api_version = hint; // what else is wrong is worth to know
     }
-    if (ctx->n_errors > 0) {
+    if (head->api_version[0] == '\0' || head->kind_name[0] == '\0') {
         return false;
     }
     version_only = slice_str(head->api_version);

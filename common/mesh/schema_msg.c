@@ -195,9 +195,13 @@ static void unknown_field(struct schema_ctx *ctx, const struct schema_msg *msg,
             snprintf(hint, sizeof(hint), "%s", name);
         }
     }
+    uint32_t n = ctx->errors->n;
     ctx->path = &frame;
     schema_report(ctx, CONFIG_ERROR, key, "", text, hint);
     ctx->path = frame.parent;
+    if (ctx->errors->n > n) {
+        ctx->errors->items[n].is_unknown_field = true;
+    }
 }
 
 // Something of the right type for a list, with nothing in it.

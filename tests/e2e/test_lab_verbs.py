@@ -106,6 +106,35 @@ def test_create_apply_delete(lab):
     assert lab.get("Namespace", "new", ns=None) is None
 
 
+def test_apply_validates(lab):
+    """As kubectl: strict, unless it is told to drop what is unknown; never what the rules forbid."""
+    def rule(weight_of):
+        return "# two\n" + "\n---\n".join(json.dumps(doc) for doc in (
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "beside"}},
+            {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {
+                "name": "strict"}, "spec": {"hosts": ["web"], "http": [{"route": [
+                    {"destination": {"host": "web", "weight": 1}}] * weight_of}]}}))
+    done = run(lab, "apply", "-n", "shop", "-f", "-", input=rule(1), check=False)
+    assert done.returncode == 1 and done.stdout == "configmap/beside created\n"  # the others go on
+    assert done.stderr.startswith(
+        'Error from server (BadRequest): error when creating "STDIN": VirtualService in version "v1" '
+        'cannot be handled as a VirtualService: strict decoding error: unknown field '
+        '"spec.http[0].route[0].destination.weight"\n  STDIN:4:')
+    done = run(lab, "apply", "-n", "shop", "-f", "-", "--validate=ignore", input=rule(2), check=False)
+    assert done.returncode == 1 and done.stdout == "configmap/beside unchanged\n"
+    assert 'admission webhook "validation.istio.io" denied the request' in done.stderr
+    done = run(lab, "apply", "-n", "shop", "-f", "-", "--validate=warn", input=rule(1))
+    assert done.stdout.splitlines()[1] == "virtualservice.networking.istio.io/strict created"
+    assert done.stderr == 'Warning: unknown field "spec.http[0].route[0].destination.weight"\n'
+    route = lab.get("VirtualService", "strict", ns="shop")["spec"]["http"][0]["route"]
+    assert route == [{"destination": {"host": "web"}}]
+    done = run(lab, "patch", "vs/strict", "-n", "shop", "--type", "merge", "-p",
+               '{"spec": {"http": [{"timeout": "1x"}]}}', check=False)
+    assert done.returncode == 1 and "validation.istio.io" in done.stderr
+    assert run(lab, "apply", "-f", "x", "--validate=no", check=False).returncode == 2
+    run(lab, "delete", "vs/strict", "-n", "shop")
+
+
 def test_labels(lab):
     assert run(lab, "label", "pod", "client", "-n", "shop", "tier=front").stdout == \
         "pod/client labeled\n"

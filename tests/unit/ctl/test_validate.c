@@ -427,6 +427,43 @@ static void test_strictness(void **state) {
 }
 
 // All paths are one configuration.
+// A note is no reason to fail, not even a strict one; who writes retryOn gets none.
+static void test_notes(void **state) {
+    static const struct {
+        const char *retries;
+        bool has_note;
+    } rows[] = {{"attempts: 3", true},
+                {"attempts: 3, retryOn: 5xx", false},
+                {"attempts: 0", false},
+                {"attempts: 3, perTryTimeout: 2s", true}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char *out, *err,
+            *yaml = xasprintf(VS("web", "{retries: {%s}, route: [{destination: {host: "
+                                        "web}}]}"),
+                              rows[i].retries);
+        write_file("x.yaml", yaml);
+        char *path = xstrdup(in_dir("x.yaml"));
+        const char *strict[] = {"--strict", path, NULL}, *quiet[] = {"-q", path, NULL};
+        const char *json[] = {"-o", "json", path, NULL};
+        assert_int_equal(run(strict, &out, &err), 0);
+        assert_true((strstr(out, ": note: VirtualService shop/l7: spec.http[0].retries: has no "
+                                 "`retryOn`") != NULL) == rows[i].has_note);
+        assert_true((strstr(err, "valid, 1 note") != NULL) == rows[i].has_note);
+        free(out);
+        free(err);
+        assert_int_equal(run(quiet, &out, &err), 0);
+        assert_string_equal(out, "");
+        free(out);
+        free(err);
+        assert_int_equal(run(json, &out, &err), 0);
+        assert_true((strstr(out, "\"severity\": \"note\"") != NULL) == rows[i].has_note);
+        free(out);
+        free(err);
+        free(path);
+        free(yaml);
+    }
+}
+
 static void test_paths(void **state) {
     char *out, *err;
     mkdir(in_dir("d"), 0755);
@@ -466,7 +503,8 @@ int main(void) {
         cmocka_unit_test(test_references), cmocka_unit_test(test_targets),
         cmocka_unit_test(test_tutorials),  cmocka_unit_test(test_format),
         cmocka_unit_test(test_json),       cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_strictness), cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_strictness), cmocka_unit_test(test_notes),
+        cmocka_unit_test(test_paths),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -414,7 +414,13 @@ static void test_errors(void **state) {
         const char *yaml, *messages;
     } rows[] = {
         {"{apiVersion: v1}", "1:1: kind: is required\n"},
-        {"{kind: Pod}", "1:1: Pod: apiVersion: is required: v1\n"},
+        {"{kind: Nosuch}", "1:1: Nosuch: apiVersion: is required\n"},
+        // The rest is checked as if it were there.
+        {"{kind: Pod, metadata: {nam: p}, spec: {}}",
+         "1:1: Pod: apiVersion: is required: v1\n"
+         "1:24: Pod: metadata.nam: unknown field (did you mean `name`?)\n"
+         "1:23: Pod: metadata.name: is required\n"
+         "1:39: Pod: spec.containers: is required\n"},
         {"{apiVersion: v1, kind: Namespace}", "1:1: Namespace: metadata.name: is required\n"},
         {"{apiVersion: v2, kind: Namespace, metadata: {name: a}}",
          "1:14: Namespace a: apiVersion: `v2` is not a version of Namespace, which has v1\n"},

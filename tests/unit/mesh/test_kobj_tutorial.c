@@ -25,7 +25,8 @@ static void test_tutorials(void **state) {
             "      - destination: {host: reviews}\n"
             "   - route:\n"
             "     - destination: {host: reviews}\n",
-         "12:4: did not find expected key while parsing a block mapping that starts at line 6\n"},
+         "12:4: an item of a list among the keys of the map that starts at line 6: a field "
+         "is either a map or a list whose items all begin with `-`\n"},
         {"1: a weight in percent; a rule behind one that takes everything",
          VS "spec:\n"
             "  hosts:\n"
@@ -183,7 +184,10 @@ static void test_tutorials(void **state) {
          "    - destination:\n"
          "        host: recommendation\n"
          "        subset: app-recommendation\n",
-         "1:1: VirtualService: apiVersion: is required: networking.istio.io/v1\n"},
+         "1:1: VirtualService: apiVersion: is required: networking.istio.io/v1\n"
+         "11:9: VirtualService default/recommendation: spec.http[0].fault.abort.percent: was "
+         "removed, "
+         "and without it nothing is aborted: write `percentage: {value: ...}`\n"},
         {"14: a delay with `percent`",
          VS "spec:\n"
             "  hosts:\n"
