@@ -16,6 +16,11 @@ enum {
     OUTBOUND_ATTEMPTS = 3, // the first endpoint and two more
     OUTBOUND_RETRY_MS = 10000, // no further attempt later than this
     OUTBOUND_DIAL_MS = 10000, // one TCP connect; else MeshConfig's connectTimeout
+    // A pod whose port 15008 is closed may be joining the mesh: we heard of its label before its
+    // node's ztun was done, or that one is starting again. Its flows wait for so long.
+    OUTBOUND_JOIN_MS = 1000,
+    OUTBOUND_PAUSE_MIN_MS = 20, // between two attempts: half of the flow's age within these bounds
+    OUTBOUND_PAUSE_MAX_MS = 200,
 };
 
 struct outbound {
@@ -24,13 +29,15 @@ struct outbound {
     union {
         struct hbone_request request;
         struct link_end link;
+        struct timer pause; // while is_paused: until the next attempt
     } up;
     struct rebind rebind;
     struct dial *dial; // while connecting plainly
     struct ip tried[OUTBOUND_ATTEMPTS];
     uint8_t n_tried;
     uint8_t last_reason; // enum flow_end: why the last attempt failed
-    bool is_requesting, via_waypoint;
+    bool is_requesting, via_waypoint, is_paused;
+    bool is_unserved; // nobody was there, at port 15008 of the last attempt
     bool is_unknown; // passed on to what nobody in the mesh has
 };
 
@@ -62,6 +69,10 @@ static void refuse(struct outbound *out, enum flow_end reason) {
         out->is_requesting = false;
         hbone_request_cancel(&out->up.request);
     }
+    if (out->is_paused) {
+        out->is_paused = false;
+        timer_clear(&out->flow.zpod->worker->loop->timers, &out->up.pause);
+    }
     pipe_cut(&out->flow.pipe, reason);
 }
 
@@ -69,20 +80,52 @@ static void cancel(struct flow *flow, enum flow_end reason) {
     refuse(of_flow(flow), reason);
 }
 
-static void connect_next(struct outbound *out);
+static bool connect_next(struct outbound *out);
 
-// An attempt failed: the next endpoint, or the end.
+static uint64_t age_of(const struct outbound *out) {
+    return out->flow.zpod->worker->loop->now - out->flow.started_ns;
+}
+
+static void on_pause_end(struct timer *timer, uint64_t now) {
+    (void)now;
+    struct outbound *out = CONTAINER_OF(timer, struct outbound, up.pause);
+    out->is_paused = false;
+    out->n_tried = 0;
+    if (!connect_next(out)) {
+        refuse(out, out->last_reason);
+    }
+}
+
+// Nobody else is left to try, and the last one may be joining.
+static bool waits(struct outbound *out) {
+    uint64_t age = age_of(out);
+    if (!out->is_unserved || age >= OUTBOUND_JOIN_MS * NS_PER_MS) {
+        return false;
+    }
+    struct loop *loop = out->flow.zpod->worker->loop;
+    uint64_t pause =
+        MIN(MAX(age / 2, OUTBOUND_PAUSE_MIN_MS * NS_PER_MS), OUTBOUND_PAUSE_MAX_MS * NS_PER_MS);
+    out->is_paused = true;
+    timer_init(&out->up.pause, on_pause_end);
+    timer_set(&loop->timers, &out->up.pause, loop->now + pause);
+    return true;
+}
+
+// An attempt failed: the next endpoint, or this one a little later, or the end.
 static void attempt_failed(struct outbound *out, enum flow_end reason, bool is_retryable) {
-    struct flow *flow = &out->flow;
-    uint64_t age = flow->zpod->worker->loop->now - flow->started_ns;
-    if (is_retryable && (flow->service != NULL || out->via_waypoint) &&
-        out->n_tried < OUTBOUND_ATTEMPTS && age < OUTBOUND_RETRY_MS * NS_PER_MS &&
-        !flow->zpod->is_removed) {
-        out->last_reason = (uint8_t)reason;
-        connect_next(out);
+    const struct flow *flow = &out->flow;
+    out->last_reason = (uint8_t)reason;
+    if (!is_retryable || flow->zpod->is_removed || age_of(out) >= OUTBOUND_RETRY_MS * NS_PER_MS) {
+        refuse(out, reason);
         return;
     }
-    refuse(out, reason);
+    bool has_others = flow->service != NULL || out->via_waypoint;
+    if (has_others && out->n_tried < OUTBOUND_ATTEMPTS && connect_next(out)) {
+        return;
+    }
+    if (!waits(out)) {
+        refuse(out, reason); // the log tells of the endpoint that was tried last
+    }
 }
 
 // ---- plain TCP ---------------------------------------------------------------------------------
@@ -106,6 +149,7 @@ static void on_dial(void *arg, int fd_or_err) {
     struct flow *flow = &out->flow;
     out->dial = NULL;
     if (fd_or_err < 0) {
+        out->is_unserved = false; // the application's own port: its refusal is passed on
         flow_set_detail(flow, strerror(-fd_or_err));
         attempt_failed(out, dial_reason(fd_or_err), true);
         return;
@@ -173,6 +217,7 @@ static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_
                     bool is_retryable) {
     struct outbound *out = of_request(request);
     out->is_requesting = false;
+    out->is_unserved = request->is_unserved;
     flow_set_detail(&out->flow, request->detail);
     if (status == 401) {
         reason = FLOW_DENIED;
@@ -285,7 +330,8 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
     }
 }
 
-static void connect_next(struct outbound *out) {
+// False: there is no endpoint that was not tried.
+static bool connect_next(struct outbound *out) {
     struct flow *flow = &out->flow;
     struct zworker *worker = flow->zpod->worker;
     const struct snapshot *snap = snapshot_current();
@@ -299,10 +345,10 @@ static void connect_next(struct outbound *out) {
     struct route route;
     route_shun_outbound(&worker->shun, worker->loop->now, snap, &request, &route);
     if (route.action == ROUTE_REFUSE) {
-        refuse(out, out->last_reason); // no other endpoint: the log tells of the one that was tried
-        return;
+        return false;
     }
     connect_route(out, snap, &route);
+    return true;
 }
 
 bool outbound_is_blocked(struct flow *flow) {
@@ -386,7 +432,7 @@ void outbound_accept(struct zpod *zpod, int fd, const struct zmove *moved) {
     rebind_init(&out->rebind, flow);
     out->n_tried = 0;
     out->dial = NULL;
-    out->is_requesting = out->is_unknown = false;
+    out->is_requesting = out->is_paused = out->is_unserved = out->is_unknown = false;
     link_end_init(&out->down, worker->loop, fd);
     pipe_attach(&flow->pipe, PIPE_DOWN, &out->down.duplex);
     // Connected to the capture port itself: answering would make a loop.

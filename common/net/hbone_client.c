@@ -162,7 +162,8 @@ static void request_fail(struct hbone_request *request, enum flow_end reason, ui
 }
 
 // A tunnel of this key could not be made: unless another is on its way, who waits is told.
-static void key_failed(struct hbone_key *key, enum flow_end reason, const char *detail) {
+static void key_failed(struct hbone_key *key, enum flow_end reason, bool is_unserved,
+                       const char *detail) {
     if (key->n_connecting > 0) {
         return;
     }
@@ -174,6 +175,7 @@ static void key_failed(struct hbone_key *key, enum flow_end reason, const char *
     while ((node = list_pop_front(&failed)) != NULL) {
         struct hbone_request *request = LIST_ITEM(node, struct hbone_request, node);
         request->detail = detail;
+        request->is_unserved = is_unserved;
         request_fail(request, reason, 0, true);
     }
     key->n_requests--;
@@ -199,7 +201,7 @@ static void on_dial(void *arg, int fd_or_err) {
         client->stats.n_dial_failed++;
         tunnel_retire(tunnel);
         tunnel_free(tunnel);
-        key_failed(key, dial_reason(fd_or_err), strerror(-fd_or_err));
+        key_failed(key, dial_reason(fd_or_err), fd_or_err == -ECONNREFUSED, strerror(-fd_or_err));
         return;
     }
     struct slice sans[HBONE_SANS_MAX];
@@ -261,9 +263,9 @@ static void tunnel_drain(struct hbone_tunnel *tunnel, bool is_gone) {
         return;
     }
     if (client->is_closing) {
-        key_failed(key, FLOW_DRAIN, "the proxy is stopping");
+        key_failed(key, FLOW_DRAIN, false, "the proxy is stopping");
     } else if (is_gone) {
-        key_failed(key, FLOW_NO_UPSTREAM, "the destination's workload is gone");
+        key_failed(key, FLOW_NO_UPSTREAM, false, "the destination's workload is gone");
     } else if (key->n_connecting == 0 && !list_empty(&key->waiting)) {
         tunnel_start(key); // who waits for a stream gets another tunnel
     } else {
@@ -427,7 +429,7 @@ void hbone_client_connect(struct hbone_client *client, struct hbone_request *req
     request->client = client;
     request->key = key_get(client, route);
     request->key->n_requests++;
-    request->was_retried = request->is_open = false;
+    request->was_retried = request->is_open = request->is_unserved = false;
     request->detail = "";
     LIST_EACH_SAFE(node, &request->key->tunnels) {
         struct hbone_tunnel *tunnel = LIST_ITEM(node, struct hbone_tunnel, node);
@@ -505,8 +507,11 @@ static void on_end(struct h2_drv *drv, enum flow_end reason) {
     struct hbone_key *key = tunnel->key;
     char text[TLS_LINK_ERROR_MAX];
     const char *detail = "";
+    bool is_unserved = false;
     if (tunnel->state == TUNNEL_SHAKING) {
         tunnel->client->stats.n_tls_failed++;
+        // Reset without an answer: the one that listened has just ended.
+        is_unserved = drv->tl.err == TLS_OK && drv->tl.os_err == -ECONNRESET;
         detail = tls_link_error_text(&drv->tl, text, sizeof(text));
     }
     bool was_ready = tunnel->state == TUNNEL_READY;
@@ -525,7 +530,7 @@ static void on_end(struct h2_drv *drv, enum flow_end reason) {
         }
         return;
     }
-    key_failed(key, reason == FLOW_OK ? FLOW_TUNNEL_LOST : reason, detail);
+    key_failed(key, reason == FLOW_OK ? FLOW_TUNNEL_LOST : reason, is_unserved, detail);
 }
 
 static void on_closed(struct h2_drv *drv) {

@@ -106,6 +106,7 @@ struct hbone_request {
     struct timer timer; // deadline of the wait for a tunnel, then of the answer
     bool is_reused, was_retried; // the tunnel served others before; second try
     bool is_open; // stream opened, no answer yet
+    bool is_unserved; // why it failed: nobody is there yet, or any more; valid during on_fail
     const char *detail; // why it failed, for logs; valid during on_fail
 };
 
