@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import rows  # noqa: E402,F401 (declares them)
 import rows_apps  # noqa: E402,F401
+import rows_mistakes  # noqa: E402,F401
 from row import ROOT, ROWS, Failed, Row  # noqa: E402
 
 BIN_DIR = Path(os.environ.get("BIN_DIR", ROOT / "build" / "bin")).resolve()

@@ -19,11 +19,12 @@ SHOWN_LINES = 12
 ROWS = {}
 
 
-def row(name, applied, expected, base="conf/tutorial/base", quick=False):
-    """Declares a row; the function gets a Row, runs commands with it and calls its checks."""
+def row(name, applied, expected, base="conf/tutorial/base", quick=False, up=()):
+    """Declares a row; the function gets a Row, runs commands with it and calls its checks. up: more
+    arguments of `ztunctl local up`."""
     def declare(function):
         ROWS[name] = {"name": name, "applied": applied, "expected": expected, "base": base,
-                      "quick": quick, "function": function}
+                      "quick": quick, "up": list(up), "function": function}
         return function
     return declare
 
@@ -42,12 +43,16 @@ class Row:
         self.ns, self.lab = ns, lab
         self.ztunctl = str(Path(bin_dir) / "ztunctl")
         self.observed, self.failures = [], []
+        self.code = 0  # of the last command
 
     # Commands: printed as typed, with what they printed
 
-    def run(self, *args, timeout=60, check=True, show=SHOWN_LINES, stdin=None):
+    def run(self, *args, **how):
         """`ztunctl local ARGS`; returns what it printed."""
-        argv = ["ztunctl", "local", *map(str, args)]
+        return self.command("local", *args, **how)
+
+    def command(self, *args, timeout=60, check=True, show=SHOWN_LINES, stdin=None):
+        argv = ["ztunctl", *map(str, args)]
         print("$ " + shlex.join(argv), flush=True)
         env = {**os.environ, "ZTUN_LAB": self.lab}
         try:
@@ -55,7 +60,7 @@ class Row:
                                   capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise Failed(f"{shlex.join(argv)}: no end after {timeout} s") from error
-        out = done.stdout + done.stderr
+        out, self.code = done.stdout + done.stderr, done.returncode
         lines = out.splitlines()
         for line in lines[:show]:
             print(line)
@@ -69,6 +74,23 @@ class Row:
     def apply(self, *files):
         for file in files:
             self.run("apply", "-f", file)
+        self.settle()
+
+    def validate(self, file, *parts):
+        """What `ztunctl validate` says of a file has all these parts: the mistake and its fix."""
+        out = self.command("validate", file, check=False)
+        missing = [part for part in parts if part not in out]
+        self.check(f"validate names the fix of {Path(file).name}", not missing)
+
+    def refused(self, file, words, *options):
+        """`apply` ends with an error that has these words."""
+        out = self.run("apply", *options, "-f", file, check=False)
+        self.check(f"apply {' '.join([*options, Path(file).name])}: {words}",
+                   self.code != 0 and words in out)
+
+    def forced(self, file):
+        """As a cluster without strict checks takes it: unknown fields are dropped."""
+        self.run("apply", "--validate=false", "-f", file)
         self.settle()
 
     def settle(self):
@@ -132,16 +154,18 @@ class Row:
         if not is_true:
             self.failures.append(what)
 
-    def share(self, lines, pattern, p, *wrong):
-        """The share of lines with the pattern is p, and none of the wrong ones."""
+    def share(self, lines, pattern, share, *wrong):
+        """The lines with the pattern are a stats.Share of all (or: a share, and the wrong ones)."""
+        share = share if isinstance(share, stats.Share) else stats.Share(share, *wrong)
         n, hits = len(lines), sum(1 for line in lines if re.search(pattern, line))
         if n == 0:
             raise Failed("no answers")
-        low, high = stats.bounds(n, p)
-        for q in wrong:
-            if stats.probability(low, high, n, q) >= stats.WRONG:
-                raise Failed(f"{n} requests do not tell {p} from {q}")
-        self.check(f"{pattern}: {hits} of {n}, {low} to {high} allowed", low <= hits <= high)
+        for q in share.wrong:
+            if share.p_accept(n, q) >= stats.WRONG:
+                raise Failed(f"{n} requests do not tell {share.p} from {q}")
+        low, high = stats.bounds(n, share.p)
+        allowed = f", {low} to {high} allowed" if low < high else ""
+        self.check(f"{pattern}: {hits} of {n}{allowed}", share.accepts(hits, n))
 
 
 def version(line):

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Binomial bounds for shares: right code leaves them fewer than once in a million runs, and the
-nearest wrong ratio stays within them less than once in a thousand."""
+"""Binomial bounds for shares: right code leaves them fewer than once in a million runs of all rows
+together, and the nearest wrong ratio stays within them less than once in a thousand.
+
+A row's checks are Share and Turns objects of its module, made when it is loaded, so that a test
+finds all of them (tests/test_tutorial_stats.py)."""
 
 import functools
 import math
 
-RIGHT = 1e-6
+RIGHT = 2e-8  # of one check; all rows together have some dozens
 WRONG = 1e-3
-N_MAX = 20000
+N_MAX = 40000
 
 
 def log_pmf(k, n, p):
@@ -50,3 +53,51 @@ def draws(p, *wrong):
     if low == N_MAX // 10:
         raise ValueError(f"{p} and {wrong} are too near to each other")
     return low * 10
+
+
+class Share:
+    """A share of p, which is none of the wrong ones: the nearest behaviours that are not right."""
+
+    def __init__(self, p, *wrong):
+        self.p, self.wrong = float(p), tuple(map(float, wrong))
+
+    @property
+    def n(self):
+        """How many draws it takes."""
+        return draws(self.p, *self.wrong)
+
+    def accepts(self, hits, n):
+        low, high = bounds(n, self.p)
+        return low <= hits <= high
+
+    def p_accept(self, n, q):
+        """The probability that a share of q is taken for right."""
+        return probability(*bounds(n, self.p), n, q)
+
+
+class Turns:
+    """Two that take strict turns, n draws, whoever begins."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def accepts(self, seen):
+        return len(seen) == self.n and len(set(seen)) == 2 and \
+            all(a != b for a, b in zip(seen, seen[1:]))
+
+    def p_accept_random(self):
+        return 2 * 0.5 ** self.n
+
+
+class Times:
+    """An event of probability p that right code shows `least` times at least in n draws, and wrong
+    code (probability `wrong`) does not."""
+
+    def __init__(self, least, n, p, wrong=0.0):
+        self.least, self.n, self.p, self.wrong = least, n, p, wrong
+
+    def accepts(self, hits):
+        return hits >= self.least
+
+    def p_accept(self, q):
+        return probability(self.least, self.n, self.n, q)
