@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import rows  # noqa: E402,F401 (declares them)
 import rows_apps  # noqa: E402,F401
+import rows_security  # noqa: E402,F401
+import rows_traffic  # noqa: E402,F401
 import rows_mistakes  # noqa: E402,F401
 from row import ROOT, ROWS, Failed, Row  # noqa: E402
 
@@ -43,7 +45,7 @@ def run_row(name, is_kept, result_path):
     row = Row(Path(entry["base"]).parts[1], BIN_DIR, "tutorial")
     try:
         row.run("up", entry["base"], "--images", "conf/local/images.yaml", "--wait=60", "--no-host",
-                "--waypoint-arg=--access-log=true", timeout=90)
+                "--waypoint-arg=--access-log=true", *entry["up"], timeout=90)
         entry["function"](row)
     except Failed as error:
         row.failures.append(str(error))

@@ -132,21 +132,6 @@ def abort(r):
             len(lines) == 40 and all(x == failed or re.match(OK, x) for x in lines))
 
 
-@row("delay", "delay.yaml", "half wait for 7 s, then 200")
-def delay(r):
-    r.apply(C + "delay.yaml")
-    answers, timed = r.siege(200, draws(0.5, 0.3, 0.7) // 200 + 1)
-    times = [t for t, code in timed if code == 200]
-    slow = [t for t in times if t >= 6.9]
-    r.share(["slow" if t >= 6.9 else "fast" for t in times], "slow", 0.5, 0.3, 0.7)
-    r.check(f"{len(times)} of {len(timed)} with 200; slow ones {min(slow, default=0):.2f} to "
-            f"{max(slow, default=0):.2f} s, others up to "
-            f"{max((t for t in times if t < 6.9), default=0):.2f} s",
-            len(times) == len(timed) and all(re.match(OK, x) for x in answers) and
-            all(t < 10 for t in slow) and
-            all(t < 3 for t in times if t < 6.9))
-
-
 @row("retry", "v2 misbehaves; retry-default.yaml, then retry-5xx.yaml",
      "503 passes as retryOn's default leaves it out; with 5xx none is seen", quick=True)
 def retry(r):

@@ -48,10 +48,9 @@ async def call(request, url, timeout=60.0, **more):
             # A kept connection may have been closed when the request was on its way.
             if is_last:
                 raise OSError("Connection reset") from error
-        except aiohttp.ClientConnectorError as error:
-            raise OSError(error.os_error.strerror or str(error)) from error
         except aiohttp.ClientError as error:
-            raise OSError(str(error)) from error
+            raise OSError(os.strerror(error.errno) if getattr(error, "errno", None) else
+                          str(error)) from error
 
 
 def text(body, status=200):

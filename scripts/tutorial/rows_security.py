@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of istio-tutorial about who may talk to whom, and what is on the wire."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import types
+
+from row import Failed, row
+from rows import C, OK
+
+A, M = C + "access/", C + "mtls/"
+# The reset may come before curl has seen that it is connected, or before it has sent all.
+RESET = r"curl: \((56|55)\) .*(reset by peer|Broken pipe)|curl: \(7\) Failed to connect .*"
+IO_ERROR = 'Error: I/O error on GET request for "http://{}:8080": Connection reset by peer'
+CAPTURE = ["timeout", "20", "tcpdump", "-i", "eth0", "-n", "-l", "--immediate-mode", "-X",
+           "tcp port 8080 or tcp port 15008"]
+TLS_RECORDS = (b"\x14\x03\x03", b"\x16\x03\x01", b"\x16\x03\x03", b"\x17\x03\x03")
+
+
+def ask(r, who, host, wanted):
+    """One request: what curl shows matches."""
+    out = r.run("exec", *who, "--", "curl", "-sS", f"http://{host}/", check=False).strip()
+    r.check(f"{host.split(':')[0]}: {out}", re.fullmatch(wanted, out))
+
+
+@row("access-control", "access: no waypoint; deny-all.yaml, then one allow-... after the other; undo",
+     "refused connections, as curl and customer show them; customer => preference => "
+     "recommendation works when all are allowed, by identity, and only on this path", quick=True)
+def access_control(r):
+    client = ["-n", r.ns, "client"]
+    hosts = [f"{name}:8080" for name in ("customer", "preference", "recommendation")]
+    works = OK[1:-1]
+    r.run("label", "namespace", r.ns, "istio.io/use-waypoint-")
+    r.settle()
+    ask(r, client, hosts[0], works)
+    r.apply(A + "deny-all.yaml")
+    ask(r, client, hosts[0], RESET)
+    r.apply(A + "allow-customer.yaml")
+    ask(r, client, hosts[0], re.escape("customer => " + IO_ERROR.format("preference")))
+    r.apply(A + "allow-preference.yaml")
+    ask(r, client, hosts[0], re.escape("customer => Error: 503 - preference => " +
+                                       IO_ERROR.format("recommendation")))
+    r.apply(A + "allow-recommendation.yaml")
+    ask(r, client, hosts[0], works)
+    for host in hosts[1:]:
+        ask(r, client, host, RESET)
+    log = r.run("logs", "node1", show=0) + r.run("logs", "node2", show=0)
+    r.check("ztun's log names the policy's refusals", "denied by policy" in log)
+    for name in ("deny-all", "allow-customer", "allow-preference", "allow-recommendation"):
+        r.run("delete", "-f", f"{A}{name}.yaml")
+    r.settle()
+    for host in hosts:
+        ask(r, client, host, f"({works}|{works[works.index('recommendation'):]}|preference => .*)")
+
+
+@row("access-waypoint", "access: deny-all.yaml, then waypoint.yaml",
+     "503 from the waypoint, which is refused; then only customer may call preference, and only "
+     "preference recommendation")
+def access_waypoint(r):
+    client = ["-n", r.ns, "client"]
+    r.apply(A + "deny-all.yaml")
+    ask(r, client, "customer:8080", "upstream connect error or disconnect/reset before headers. "
+        ".*transport failure reason: the peer answered status 401")
+    r.apply(A + "waypoint.yaml")
+    ask(r, client, "customer:8080", OK[1:-1])
+    for host in ("preference:8080", "recommendation:8080"):
+        ask(r, client, host, RESET)
+    log = r.log("deployment/waypoint", show=0)
+    r.check("the waypoint's log has both refusals", len(set(re.findall(
+        r'dst\.service="(\w+)[^\n]*error="denied by policy', log))) == 2)
+    r.run("delete", "-f", A + "waypoint.yaml")
+    r.run("delete", "-f", A + "deny-all.yaml")
+    r.settle()
+    ask(r, client, "recommendation:8080", "recommendation v.*")
+
+
+def read_packets(text):
+    """What `tcpdump -X` printed: (source, destination, payload) of packets that have one."""
+    packets = []
+    for part in re.split(r"(?m)^(?=\d\d:\d\d:\d\d\.\d+ IP )", text):
+        found = re.match(r"\S+ IP ([\d.]+)\.(\d+) > ([\d.]+)\.(\d+):", part)
+        rows = re.findall(r"(?m)^\s+0x[0-9a-f]{4}:  ((?:[0-9a-f]{2,4} )+)", part)
+        data = bytes.fromhex("".join(rows).replace(" ", ""))
+        if not found or len(data) < 40:
+            continue
+        tcp = (data[0] & 15) * 4
+        payload = data[tcp + (data[tcp + 12] >> 4) * 4:int.from_bytes(data[2:4], "big")]
+        if payload:
+            packets.append((found.group(1), int(found.group(4)), payload))
+    return packets
+
+
+@contextlib.contextmanager
+def wire(r, node):
+    """tcpdump on the node's side of the wire while the block runs; the packets are there after it."""
+    argv = ["ztunctl", "local", "exec", node, "--", *CAPTURE]
+    print("$ " + shlex.join(argv) + " &\n", flush=True)
+    seen = types.SimpleNamespace(packets=[])
+    with subprocess.Popen([r.ztunctl, *argv[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, env={**os.environ, "ZTUN_LAB": r.lab}) as process:
+        try:
+            for line in process.stdout:
+                if line.startswith("listening on"):
+                    break
+            yield seen
+            r.settle()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            out = process.communicate(timeout=25)[0]
+    lines = out.splitlines()
+    print("\n".join(lines[:40]) + f"\n... {max(0, len(lines) - 40)} lines more\n", flush=True)
+    seen.packets = read_packets(out)
+
+
+@row("mtls", "mtls: a client outside of the mesh; permissive.yaml, strict.yaml, disable.yaml; tcpdump",
+     "the plain client works, is refused, works, in clear text; the mesh is TLS all the time")
+def mtls(r):
+    r.apply(M + "outside.yaml")
+    r.run("wait", "--wait=20")
+    where = r.run("get", "pods", "-A", "-o", "wide")
+    plain = re.search(r"(?m)^outside .*?(\d+\.\d+\.\d+\.\d+) +node1", where)
+    if not plain or not re.search(r"(?m)^tutorial +customer.* node2", where):
+        raise Failed("the plain client has to be on node1, customer on node2")
+    url = "http://customer.tutorial:8080/"
+    for mode in ("permissive", "strict", "disable"):
+        r.apply(f"{M}{mode}.yaml")
+        with wire(r, "node2") as seen:
+            out = r.run("exec", "-n", "outside", "plain", "--", "curl", "-sS", url,
+                        check=False).strip()
+        sent = [data for source, port, data in seen.packets
+                if source == plain.group(1) and port == 8080]
+        r.check(f"{mode}, plain: {out}",
+                re.fullmatch(RESET if mode == "strict" else OK[1:-1], out))
+        r.check("in clear text", (sent or mode == "strict") and
+                all(data.startswith(b"GET / HTTP/1.1") for data in sent))
+        with wire(r, "node2") as seen:
+            out = r.run("exec", "-n", r.ns, "client", "--", "curl", "-sS", url, check=False).strip()
+        r.check(f"{mode}, mesh: {out}", re.fullmatch(OK[1:-1], out))
+        to_mesh = [data for _, port, data in seen.packets if port == 15008]
+        others = [data for _, port, data in seen.packets if port == 8080 or b"GET /" in data]
+        r.check(f"{len(to_mesh)} packets of TLS, {len(others)} others",
+                any(data.startswith(TLS_RECORDS) for data in to_mesh) and not others)
