@@ -24,14 +24,14 @@ struct dump {
 };
 
 static bool is_local(void *arg, const void *leaf) {
-    return admin_is_local(leaf, arg);
+    return control_pods_is_local(arg, leaf);
 }
 
 static void take_locals(struct dump *dump, const struct control *control) {
     struct admin_pendings pendings;
-    char *node = xstrdup(control->ztun->config.node_name);
     dump->locals =
-        (struct workload **)proc_dump_sorted(&dump->table, is_local, node, &dump->n_locals);
+        (struct workload **)proc_dump_sorted(&dump->table, is_local, (void *)(uintptr_t)control,
+                                             &dump->n_locals);
     dump->is_pending = xcalloc(dump->n_locals + 1, sizeof(*dump->is_pending));
     admin_pendings_get(control, &pendings);
     for (size_t i = 0; i < dump->n_locals; i++) {
@@ -39,7 +39,6 @@ static void take_locals(struct dump *dump, const struct control *control) {
         dump->is_pending[i] = admin_pending_reason(&pendings, uid) != NULL;
     }
     free(pendings.items);
-    free(node);
 }
 
 static void dump_free(void *arg) {

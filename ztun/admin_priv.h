@@ -18,9 +18,6 @@ enum { ADMIN_FLOWS_MAX = 20000 }; // flows of one answer; more are counted
 // admin_config.c: an object.
 void admin_write_config(struct json_out *out, const struct ztun_config *config);
 
-// A workload that this node's ztun serves or is about to.
-bool admin_is_local(const struct workload *workload, const char *node);
-
 // Why a local pod is not served yet.
 struct admin_pending {
     const char *uid, *reason; // borrowed

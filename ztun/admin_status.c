@@ -11,12 +11,8 @@
 
 // ---- pods --------------------------------------------------------------------------------------
 
-bool admin_is_local(const struct workload *workload, const char *node) {
-    return workload->is_enrolled && !workload->is_host_network && workload->netns[0] != '\0' &&
-           strcmp(workload->node, node) == 0;
-}
-
-static void add_pending(void *arg, const char *uid, const char *reason) {
+static void add_pending(void *arg, const char *uid, const char *reason, bool is_self) {
+    (void)is_self;
     struct admin_pendings *pendings = arg;
     if (pendings->n == pendings->cap) {
         pendings->cap = pendings->cap == 0 ? 16 : 2 * pendings->cap;
@@ -47,20 +43,21 @@ const char *admin_pending_reason(const struct admin_pendings *pendings, const ch
 }
 
 static bool is_local(void *arg, const void *leaf) {
-    return admin_is_local(leaf, arg);
+    return control_pods_is_local(arg, leaf);
 }
 
 static void put_pods(struct json_out *out, const struct control *control,
                      const struct snapshot *snap) {
     struct admin_pendings pendings;
     size_t n = 0;
-    char *node = xstrdup(control->ztun->config.node_name);
     struct workload **workloads =
-        (struct workload **)proc_dump_sorted(&snap->workloads, is_local, node, &n);
+        (struct workload **)proc_dump_sorted(&snap->workloads, is_local, (void *)(uintptr_t)control,
+                                             &n);
     admin_pendings_get(control, &pendings);
     json_out_kv_array(out, "pods");
     for (size_t i = 0; i < n; i++) {
         const struct workload *workload = workloads[i];
+        bool is_own = control_pods_is_own(control, workload);
         const char *reason = admin_pending_reason(&pendings, (const char *)workload->leaf.key.ptr);
         json_out_begin_object(out);
         json_out_kv_string(out, "uid", workload->leaf.key);
@@ -71,11 +68,10 @@ static void put_pods(struct json_out *out, const struct control *control,
             json_out_kv_str(out, "reason", reason);
         }
         json_out_kv_str(out, "identity", workload->identity);
-        json_out_kv_str(out, "netns", workload->netns);
+        json_out_kv_str(out, "netns", is_own ? "/proc/self/ns/net" : workload->netns);
         json_out_end(out);
     }
     json_out_end(out);
-    free(node);
     free(pendings.items);
     free(workloads);
 }

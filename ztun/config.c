@@ -13,6 +13,11 @@
 static const struct proc_option options[] = {
     PROC_OPTIONS_SOURCE(struct ztun_config),
     {"node", "NODE_NAME", PROC_TEXT, FIELD(node_name), "NAME", "serve the Pods of this node"},
+    {"pod-name", "POD_NAME", PROC_TEXT, FIELD(pod_name), "NAME",
+     "our own Pod: with the next two, its metrics are served over HBONE"},
+    {"pod-namespace", "POD_NAMESPACE", PROC_TEXT, FIELD(pod_namespace), "NS", "its namespace"},
+    {"service-account", "SERVICE_ACCOUNT", PROC_TEXT, FIELD(service_account), "NAME",
+     "its service account"},
     PROC_OPTIONS_MESH(struct ztun_config),
     {"workers", "ZTUNNEL_WORKER_THREADS", PROC_THREADS, FIELD(n_workers), "N|P%",
      "worker threads; 0 = all cores"},

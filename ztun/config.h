@@ -10,6 +10,8 @@ struct ztun_config {
     // sources
     const char *config_path, *ca_dir, *node_name, *crl_path, *state_dir;
     const char *log_filter, *log_format;
+    // our own pod: with all three, tunnels reach its metrics
+    const char *pod_name, *pod_namespace, *service_account;
     // identity and mesh defaults (MeshConfig overrides trust domain and root namespace)
     const char *trust_domain, *cluster_domain, *cluster_id, *network, *root_namespace;
     uint32_t secret_ttl_s;

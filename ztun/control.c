@@ -69,8 +69,11 @@ void control_drain(struct control *control) {
 
 // ---- state -------------------------------------------------------------------------------------
 
-static void add_pending(void *arg, const char *uid, const char *reason) {
-    buf_printf(arg, "pod %s: %s\n", uid, reason);
+// Nobody's traffic waits for our own tunnels: what keeps those away does not count.
+static void add_pending(void *arg, const char *uid, const char *reason, bool is_self) {
+    if (!is_self) {
+        buf_printf(arg, "pod %s: %s\n", uid, reason);
+    }
 }
 
 bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
@@ -80,10 +83,11 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
         return false;
     }
     inpod_each_pending(control->inpod, add_pending, ret_reasons);
-    if (control->n_waiting_pods > 0) {
-        buf_printf(ret_reasons, "%u pods wait for their certificates\n", control->n_waiting_pods);
+    uint32_t n_waiting = control_pods_n_waiting(control);
+    if (n_waiting > 0) {
+        buf_printf(ret_reasons, "%u pods wait for their certificates\n", n_waiting);
     }
-    return status.n_pending == 0 && control->n_waiting_pods == 0;
+    return status.n_pending == 0 && n_waiting == 0;
 }
 
 // ---- start and stop ----------------------------------------------------------------------------
@@ -183,6 +187,7 @@ static struct inpod *open_inpod(struct control *control) {
         .inbound_port = config->inbound_port,
         .hbone_port = config->hbone_port,
         .dns_port = config->dns_port,
+        .operator_ports = {config->metrics.port, config->readiness.port},
         .mark = config->mark,
         .keepalive_s = config->keepalive ? config->keepalive_s : 0,
         .keepalive_interval_s = config->keepalive_interval_s,

@@ -12,6 +12,16 @@
 #include "ztun/inpod.h"
 #include "ztun/ztun.h"
 
+struct served;
+
+// Who is served in the process's own network namespace.
+struct control_own {
+    const char *ns, *name, *service_account; // NULL: nobody
+    bool is_self; // ztun itself, whose metrics are reached over HBONE
+    struct served *served; // NULL: not now, and
+    const char *problem; // why
+};
+
 struct control {
     struct ztun *ztun;
     struct loop loop;
@@ -26,6 +36,7 @@ struct control {
     struct hmap pods; // served pods by uid: control_pods.c
     struct list draining; // un-enrolled pods with running flows
     uint32_t n_waiting_pods; // for their certificates
+    struct control_own own;
 };
 
 // Runs the control thread on the calling thread until the process shall end. Returns the exit code.
@@ -41,6 +52,11 @@ void control_pods_apply(struct control *control, const struct builder_changes *c
 // Serves the pods whose certificates have come meanwhile.
 void control_pods_settle(struct control *control);
 void control_pods_fini(struct control *control);
+// Pods, without ztun itself, that wait for their certificates.
+uint32_t control_pods_n_waiting(const struct control *control);
+// Who this process serves, or is about to.
+bool control_pods_is_local(const struct control *control, const struct workload *workload);
+bool control_pods_is_own(const struct control *control, const struct workload *workload);
 // Callbacks of inpod.
 void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32_t n_sets);
 void control_pod_down(void *arg, struct pod *pod, enum pod_down_reason reason);

@@ -16,6 +16,7 @@ struct served {
     uint64_t pod_id; // 0 until it is up
     uint64_t since; // when it was first wanted
     bool is_waiting; // for its certificate; its sockets are opened after that
+    bool is_own; // control->own
     bool is_leaving; // deletionTimestamp was told to the workers
 };
 
@@ -74,7 +75,11 @@ static void want(struct control *control, struct served *served) {
     }
     control->n_waiting_pods -= served->is_waiting;
     served->is_waiting = false;
-    inpod_want(control->inpod, served->workload);
+    if (served->is_own) {
+        inpod_want_own(control->inpod, served->workload, control->own.is_self);
+    } else {
+        inpod_want(control->inpod, served->workload);
+    }
 }
 
 void control_pods_settle(struct control *control) {
@@ -89,13 +94,14 @@ void control_pods_settle(struct control *control) {
     }
 }
 
-static void serve(struct control *control, struct workload *workload) {
+static struct served *serve(struct control *control, struct workload *workload) {
     struct served *served = find(control, (const char *)workload->leaf.key.ptr);
     if (served == NULL) {
         served = xcalloc(1, sizeof(*served));
         served->uid = slice_dup(workload->leaf.key);
         served->identity = xstrdup(workload->identity);
         served->since = control->loop.now;
+        served->is_own = control_pods_is_own(control, workload);
         served->is_waiting = true;
         control->n_waiting_pods++;
         hmap_insert(&control->pods, &served->node, hash_bytes(slice_str(served->uid)));
@@ -111,6 +117,7 @@ static void serve(struct control *control, struct workload *workload) {
     served->workload = workload;
     want(control, served);
     tell_leaving(control, served);
+    return served;
 }
 
 static void drain(struct control *control, struct served *served) {
@@ -140,9 +147,65 @@ static void unserve(struct control *control, const char *uid, enum pod_down_reas
     free(served);
 }
 
+uint32_t control_pods_n_waiting(const struct control *control) {
+    const struct control_own *own = &control->own;
+    bool is_self_waiting = own->is_self && own->served != NULL && own->served->is_waiting;
+    return control->n_waiting_pods - is_self_waiting;
+}
+
+bool control_pods_is_own(const struct control *control, const struct workload *workload) {
+    const struct control_own *own = &control->own;
+    return own->name != NULL && workload->is_pod && strcmp(workload->name, own->name) == 0 &&
+           strcmp(workload->ns, own->ns) == 0;
+}
+
+bool control_pods_is_local(const struct control *control, const struct workload *workload) {
+    return control_pods_is_own(control, workload) ||
+           (is_served(workload) && strcmp(workload->node, control->ztun->config.node_name) == 0);
+}
+
+static struct workload *find_own(const struct control *control) {
+    const struct control_own *own = &control->own;
+    char *uid = xasprintf("%s//Pod/%s/%s", control->ztun->config.cluster_id, own->ns, own->name);
+    struct workload *workload = snapshot_workload_by_uid(snapshot_current(), uid);
+    free(uid);
+    return workload;
+}
+
+// The workload in our own namespace came, went or changed; what its Pod says of enrolment, node and
+// namespace does not matter.
+static void settle_own(struct control *control) {
+    struct control_own *own = &control->own;
+    if (own->name == NULL) {
+        return;
+    }
+    struct workload *workload = find_own(control);
+    const char *problem = workload == NULL ? "there is no such Pod with an address"
+                          : strcmp(workload->service_account, own->service_account) != 0
+                              ? "the Pod has another service account"
+                              : NULL;
+    if (problem != NULL && own->problem != problem) { // literals
+        log_warn(&log_pods, "own pod is not served", LOG_STR("namespace", own->ns),
+                 LOG_STR("pod", own->name), LOG_STR("reason", problem));
+    }
+    own->problem = problem;
+    if (problem == NULL && (own->served == NULL || own->served->workload != workload)) {
+        own->served = serve(control, workload);
+    } else if (problem != NULL && own->served != NULL) {
+        char *uid = xstrdup(own->served->uid);
+        own->served = NULL;
+        unserve(control, uid, POD_DOWN_REMOVED);
+        free(uid);
+    }
+}
+
 void control_pods_apply(struct control *control, const struct builder_changes *changes) {
+    settle_own(control);
     for (size_t i = 0; i < changes->n_locals; i++) {
         const struct builder_local *local = &changes->locals[i];
+        if (control_pods_is_own(control, local->workload)) {
+            continue;
+        }
         bool is_gone = local->event == BUILDER_REMOVED;
         if (!is_gone && is_served(local->workload)) {
             serve(control, local->workload);
@@ -171,11 +234,13 @@ void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32
     uint32_t n_servers = 0;
     if (served != NULL) {
         served->pod_id = pod->id;
+    }
+    if (served != NULL && !pod->is_self) {
         n_servers = dns_upstreams_for(served->workload, servers, &reason);
     }
     log_info(&log_pods, "pod is served", LOG_STR("namespace", pod->ns), LOG_STR("pod", pod->name),
              LOG_U64("id", pod->id), LOG_BOOL("original_source", pod->original_source));
-    if (n_servers == 0 && control->ztun->config.dns_capture) {
+    if (n_servers == 0 && control->ztun->config.dns_capture && !pod->is_self) {
         log_warn(&log_pods, "no upstream DNS server: names outside the mesh get SERVFAIL",
                  LOG_STR("namespace", pod->ns), LOG_STR("pod", pod->name),
                  LOG_STR("reason", reason));
@@ -217,6 +282,12 @@ void control_pod_drained(struct control *control, uint64_t pod_id) {
 }
 
 void control_pods_init(struct control *control) {
+    const struct ztun_config *config = &control->ztun->config;
+    const char *const self[] = {config->pod_namespace, config->pod_name, config->service_account};
+    if (self[0] != NULL && self[1] != NULL && self[2] != NULL) {
+        control->own = (struct control_own){
+            .ns = self[0], .name = self[1], .service_account = self[2], .is_self = true};
+    }
     list_init(&control->draining);
     hmap_init(&control->pods);
 }

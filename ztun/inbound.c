@@ -4,6 +4,7 @@
 // Each stream is checked (destination, policy), the application is dialled at the pod's own
 // address, and only then answered 200.
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/mesh/rbac.h"
@@ -195,6 +196,20 @@ static struct workload *find_source(const struct snapshot *snap, const struct in
     return source;
 }
 
+// What tunnels to ztun itself may reach: what it serves to the network. Other things may listen in
+// its namespace, which can be the host's.
+static bool is_operator_port(const struct ztun_config *config, uint16_t port) {
+    return port == config->metrics.port || port == config->readiness.port;
+}
+
+static void check_target(const struct zpod *zpod, struct inbound_target *target) {
+    if (target->status == 200 && zpod->pod->is_self &&
+        !is_operator_port(zpod->worker->config, target->upstream.port)) {
+        target->status = 503;
+        snprintf(target->reason, sizeof(target->reason), "not a port of ztun's own");
+    }
+}
+
 static void serve(struct inbound *in, const struct h2_event *event) {
     struct flow *flow = &in->flow;
     const struct snapshot *snap = snapshot_current();
@@ -220,6 +235,7 @@ static void serve(struct inbound *in, const struct h2_event *event) {
         .local = local, .authority = authority, .local_ip = in->tunnel->dst.ip};
     struct inbound_target target;
     route_inbound(snap, &request, &target);
+    check_target(flow->zpod, &target);
     if (target.status == 200) {
         flow->target = in->upstream = target.upstream;
     } else if (ip_is_set(&connect.target.addr.ip)) {

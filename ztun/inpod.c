@@ -29,6 +29,8 @@ struct entry {
     char *uid;
     struct workload *want; // reference, or NULL
     enum pod_down_reason down_reason; // when it is not wanted
+    bool is_own; // it is in our own namespace
+    bool is_self; // it is us
     struct pod *pod; // reference: what the workers serve, or NULL
     bool is_ruled; // its rules are in place
     bool is_busy; // a job is with the helper
@@ -59,6 +61,10 @@ struct inpod {
 };
 
 static void step(struct entry *entry);
+
+static const char *netns_of(const struct entry *entry) {
+    return entry->is_own ? "/proc/self/ns/net" : entry->want->netns;
+}
 
 static bool is_up(const struct entry *entry) {
     return entry->pod != NULL && entry->is_ruled;
@@ -145,6 +151,14 @@ static void on_cut(struct timer *timer, uint64_t now) {
     leaving_done(CONTAINER_OF(timer, struct leaving, cut));
 }
 
+// What ztunnel counts as its proxies.
+static void count(const struct entry *entry, uint64_t *counter, enum metric metric) {
+    if (!entry->is_self) {
+        ++*counter;
+        metric_add(metric, 1);
+    }
+}
+
 // The workers let go of the pod; the second stage of its rules goes when they have.
 static void take_down(struct entry *entry, enum pod_down_reason reason) {
     struct inpod *inpod = entry->inpod;
@@ -155,8 +169,7 @@ static void take_down(struct entry *entry, enum pod_down_reason reason) {
     timer_init(&leaving->cut, on_cut);
     entry->pod = NULL;
     entry->is_ruled = false;
-    inpod->n_stopped++;
-    metric_add(METRIC_PROXIES_STOPPED, 1);
+    count(entry, &inpod->n_stopped, METRIC_PROXIES_STOPPED);
     log_debug(&log_inpod, "pod is no longer served", LOG_STR("uid", entry->uid),
               LOG_STR("reason", reason == POD_DOWN_REMOVED ? "removed" : "un-enrolled"));
     if (reason == POD_DOWN_REMOVED) {
@@ -174,7 +187,8 @@ static void give_open(struct entry *entry) {
     job->uid = xstrdup(entry->uid);
     job->ns = xstrdup(entry->want->ns);
     job->name = xstrdup(entry->want->name);
-    job->netns = xstrdup(entry->want->netns);
+    job->netns = xstrdup(netns_of(entry));
+    job->is_self = entry->is_self;
     give(entry, job);
 }
 
@@ -185,7 +199,7 @@ static void give_rules(struct entry *entry) {
     struct inpod_job *job = inpod_job_new(JOB_RULES, entry);
     bool has_dns = config->dns_capture && !want->no_dns_capture;
     job->pod = pod_ref(entry->pod);
-    job->netns = xstrdup(want->netns);
+    job->netns = xstrdup(netns_of(entry));
     job->interfaces = xstrdup(want->virtual_interfaces);
     job->rules = (struct redirect_params){
         .outbound_port = config->outbound_port,
@@ -202,6 +216,9 @@ static void give_rules(struct entry *entry) {
         .probe_v4 = config->probe_v4,
         .probe_v6 = config->probe_v6,
     };
+    if (entry->is_own) {
+        memcpy(job->rules.free_ports, config->operator_ports, sizeof(job->rules.free_ports));
+    }
     entry->recheck = false;
     give(entry, job);
 }
@@ -265,10 +282,9 @@ static void on_opened(struct entry *entry, struct inpod_job *job) {
     }
     entry->pod = job->pod; // the job's reference
     job->pod = NULL;
-    inpod->n_started++;
-    metric_add(METRIC_PROXIES_STARTED, 1);
+    count(entry, &inpod->n_started, METRIC_PROXIES_STARTED);
     log_debug(&log_inpod, "pod is served", LOG_STR("uid", entry->uid),
-              LOG_STR("netns", entry->want->netns), LOG_BOOL("ipv6", entry->pod->has_v6),
+              LOG_STR("netns", netns_of(entry)), LOG_BOOL("ipv6", entry->pod->has_v6),
               LOG_BOOL("original_source", entry->pod->original_source));
     uint32_t n_sets = job->n_sets;
     job->n_sets = 0;
@@ -308,7 +324,7 @@ static void on_ruled(struct entry *entry, struct inpod_job *job) {
         fail(entry, job->reason);
         return;
     }
-    if (entry->inpod->config.redirect) {
+    if (entry->inpod->config.redirect && !entry->is_self) {
         log_rules(entry, &job->redirect);
     }
     entry->is_ruled = true;
@@ -395,7 +411,7 @@ static void on_sweep(struct timer *timer, uint64_t now) {
         if (is_up(entry) && entry->want != NULL) {
             job->items[job->n_items++] = (struct inpod_sweep_item){
                 .pod = pod_ref(entry->pod),
-                .netns = xstrdup(entry->want->netns),
+                .netns = xstrdup(netns_of(entry)),
                 .generation = with_rules ? entry->generation : 0,
             };
         }
@@ -433,7 +449,7 @@ void inpod_free(struct inpod *inpod) {
     free(inpod);
 }
 
-void inpod_want(struct inpod *inpod, const struct workload *workload) {
+static void want(struct inpod *inpod, const struct workload *workload, bool is_own, bool is_self) {
     char *uid = slice_dup(workload->leaf.key);
     struct entry *entry = find(inpod, uid);
     if (entry == NULL) {
@@ -450,10 +466,20 @@ void inpod_want(struct inpod *inpod, const struct workload *workload) {
     entry->want = (struct workload *)workload; // leaves are counted through a const pointer
     leaf_ref(entry->want);
     leaf_unref(old);
+    entry->is_own = is_own;
+    entry->is_self = is_self;
     entry->recheck = true;
     timer_clear(&inpod->config.loop->timers, &entry->retry);
     step(entry);
     update_gauges(inpod);
+}
+
+void inpod_want(struct inpod *inpod, const struct workload *workload) {
+    want(inpod, workload, false, false);
+}
+
+void inpod_want_own(struct inpod *inpod, const struct workload *workload, bool is_self) {
+    want(inpod, workload, true, is_self);
 }
 
 void inpod_unwant(struct inpod *inpod, const char *uid, enum pod_down_reason reason) {
@@ -490,18 +516,20 @@ void inpod_get_status(const struct inpod *inpod, struct inpod_status *ret_status
     struct inpod_status status = {.n_started = inpod->n_started, .n_stopped = inpod->n_stopped};
     HMAP_EACH_SAFE(pos, &inpod->entries) {
         const struct entry *entry = HMAP_ITEM(pos, struct entry, node);
-        status.n_active += is_up(entry);
-        status.n_pending += entry->want != NULL && !is_up(entry);
+        status.n_active += !entry->is_self && is_up(entry);
+        status.n_pending += !entry->is_self && entry->want != NULL && !is_up(entry);
     }
     *ret_status = status;
 }
 
 void inpod_each_pending(const struct inpod *inpod,
-                        void (*fn)(void *arg, const char *uid, const char *reason), void *arg) {
+                        void (*fn)(void *arg, const char *uid, const char *reason, bool is_self),
+                        void *arg) {
     HMAP_EACH_SAFE(pos, &inpod->entries) {
         const struct entry *entry = HMAP_ITEM(pos, struct entry, node);
         if (entry->want != NULL && !is_up(entry)) {
-            fn(arg, entry->uid, entry->reason[0] != '\0' ? entry->reason : "starting");
+            fn(arg, entry->uid, entry->reason[0] != '\0' ? entry->reason : "starting",
+               entry->is_self);
         }
     }
 }

@@ -25,6 +25,7 @@ struct inpod_config {
     uint32_t n_workers;
     uint16_t outbound_port, inbound_port, hbone_port, dns_port; // 15001 15006 15008 15053
     uint32_t mark; // 0x539
+    uint16_t operator_ports[2]; // ours, in our own namespace: never captured there; 0 = none
     uint32_t keepalive_s, keepalive_interval_s, keepalive_probes; // of accepted sockets; 0 = off
     bool dns_capture; // redirect port 53
     bool redirect; // install rules (embedded mode); false: somebody else does (istio-cni)
@@ -38,7 +39,7 @@ struct inpod_config {
     void *arg;
 };
 
-struct inpod_status { // for admin and readiness
+struct inpod_status { // for admin and readiness; without ztun itself
     uint32_t n_active, n_pending;
     uint64_t n_started, n_stopped;
 };
@@ -49,6 +50,9 @@ struct inpod *inpod_new(const struct inpod_config *config);
 void inpod_free(struct inpod *inpod);
 // The workload should be served (is local, enrolled, has a netns), has changed, or no longer.
 void inpod_want(struct inpod *inpod, const struct workload *workload);
+// The same in the process's own network namespace, whatever the workload says of one. is_self: it
+// is the process itself, which has tunnels for its operator's ports and captures nothing.
+void inpod_want_own(struct inpod *inpod, const struct workload *workload, bool is_self);
 void inpod_unwant(struct inpod *inpod, const char *uid, enum pod_down_reason reason);
 // All workers have let go of an un-enrolled pod: takes the rest of its rules away. (After the
 // removal of a pod that happens by itself when its flows have been cut.)
@@ -56,4 +60,5 @@ void inpod_pod_drained(struct inpod *inpod, uint64_t pod_id);
 void inpod_get_status(const struct inpod *inpod, struct inpod_status *ret_status);
 // Visits pending pods with their reasons.
 void inpod_each_pending(const struct inpod *inpod,
-                        void (*fn)(void *arg, const char *uid, const char *reason), void *arg);
+                        void (*fn)(void *arg, const char *uid, const char *reason, bool is_self),
+                        void *arg);

@@ -97,7 +97,7 @@ static int listen_on(const struct inpod_helper *h, struct pod *pod, uint16_t por
 static int probe(const struct inpod_helper *h, struct pod *pod, uint16_t port) {
     pod->has_v4 = true;
     pod->has_v6 = h->config.ipv6;
-    pod->original_source = h->config.original_source != 0;
+    pod->original_source = h->config.original_source != 0 && !pod->is_self;
     int fd = listen_on(h, pod, port);
     if (fd == -EAFNOSUPPORT && pod->has_v6) {
         pod->has_v6 = false; // a kernel without IPv6
@@ -165,6 +165,7 @@ static int open_dns(const struct inpod_helper *h, struct inpod_job *job, int ind
 
 static void open_sockets(const struct inpod_helper *h, struct inpod_job *job) {
     const struct inpod_config *config = &h->config;
+    bool is_probed = false, is_self = job->pod->is_self;
     job->n_sets = MIN(config->n_workers, (uint32_t)POD_LISTENERS_MAX);
     for (uint32_t i = 0; i < job->n_sets; i++) {
         struct {
@@ -175,17 +176,18 @@ static void open_sockets(const struct inpod_helper *h, struct inpod_job *job) {
             {config->inbound_port, &job->sets[i].inbound},
             {config->hbone_port, &job->sets[i].hbone},
         };
-        for (size_t k = 0; k < ARRAY_LEN(items); k++) {
-            int fd = i == 0 && k == 0 ? probe(h, job->pod, items[k].port)
-                                      : listen_on(h, job->pod, items[k].port);
+        for (size_t k = is_self ? ARRAY_LEN(items) - 1 : 0; k < ARRAY_LEN(items); k++) {
+            int fd = is_probed ? listen_on(h, job->pod, items[k].port)
+                               : probe(h, job->pod, items[k].port);
             if (fd < 0) {
                 fail(job, fd, "cannot listen on port", items[k].port);
                 return;
             }
             *items[k].fd = fd;
+            is_probed = true;
         }
     }
-    for (int i = 0; i < 2 && config->dns_capture; i++) {
+    for (int i = 0; i < 2 && config->dns_capture && !is_self; i++) {
         int rc = open_dns(h, job, i);
         if (rc < 0) {
             fail(job, rc, "cannot open DNS port", config->dns_port);
@@ -234,13 +236,16 @@ static void run_open(struct inpod_helper *h, struct inpod_job *job) {
         return;
     }
     job->pod = pod_new(job->uid, job->ns, job->name, netns);
+    job->pod->is_self = job->is_self;
     int rc = netns_enter(netns);
     if (rc < 0) {
         fail(job, rc, "cannot enter the network namespace", 0);
         return;
     }
     migrate_requests();
-    probe_mtu();
+    if (!job->is_self) {
+        probe_mtu();
+    }
     open_sockets(h, job);
     netns_leave();
 }
@@ -261,7 +266,7 @@ static void run_rules(struct inpod_helper *h, struct inpod_job *job) {
         job->is_other_netns = true;
         return;
     }
-    if (!h->config.redirect) {
+    if (!h->config.redirect || job->pod->is_self) {
         return;
     }
     int rc = netns_enter(job->pod->netns_fd);

@@ -33,6 +33,7 @@ struct inpod_job {
     enum inpod_job_kind kind;
     void *entry; // whom it is for; the control thread's
     char *uid, *ns, *name, *netns, *interfaces;
+    bool is_self; // JOB_OPEN
     struct pod *pod; // given; JOB_OPEN: result
     struct redirect_params rules;
     struct inpod_sweep_item *items; // JOB_SWEEP

@@ -21,6 +21,7 @@ struct pod {
     bool has_v4, has_v6; // families its sockets are made for
     bool dns_v4, dns_v6; // families of its DNS sockets
     bool original_source; // IP_TRANSPARENT works: inbound legs carry the client's address
+    bool is_self; // ztun's own: nothing is captured, tunnels reach its operator's ports only
 };
 
 // With one reference for the caller. Copies the texts; takes over netns_fd.

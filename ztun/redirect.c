@@ -168,6 +168,15 @@ static void script_nat_pre(const struct redirect_params *p, const struct family 
                    " comment \"probe %s\"\n",
                    f->l3, ip_text(f->probe, text), f->name);
     }
+    for (size_t i = 0; i < ARRAY_LEN(p->free_ports); i++) {
+        if (p->free_ports[i] != 0) {
+            buf_printf(buf,
+                       "add rule " TABLE " nat_pre meta nfproto %s tcp dport %u counter accept"
+                       " comment \"port %u %s\"\n",
+                       f->name[1] == '4' ? "ipv4" : "ipv6", p->free_ports[i], p->free_ports[i],
+                       f->name);
+        }
+    }
     buf_printf(buf,
                "add rule " TABLE " nat_pre %s daddr != %s tcp dport != %u"
                " tcp flags & (fin|syn|rst|ack) == syn meta mark & 0xfff != 0x%x"

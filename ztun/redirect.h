@@ -27,6 +27,7 @@ struct redirect_params {
     bool dns_v4, dns_v6; // families whose port 53 goes to dns_port
     bool original_source; // mark and route the replies to connections from foreign addresses
     bool track_tunnels; // by conntrack; redirect_install() does so where nft_socket is missing
+    uint16_t free_ports[2]; // inbound connections to them are not captured; 0 = none
     bool bypass_inbound; // ambient.istio.io/bypass-inbound-capture
     const char *virtual_interfaces; // istio.io/reroute-virtual-interfaces, comma separated; or NULL
     struct ip probe_v4, probe_v6; // kubelet probes; unset = none

@@ -64,7 +64,7 @@ struct zpod {
     struct list node; // zworker->pods
     struct zworker *worker;
     struct pod *pod;
-    struct listener outbound, inbound, hbone; // has_sockets
+    struct listener outbound, inbound, hbone; // has_sockets; our own pod has the last one only
     struct dns_proxy *dns;
     struct list flows; // flow.node
     struct hbone_server server; // tunnels to the pod
@@ -104,6 +104,9 @@ void zworker_free(struct zworker *worker); // stops and joins the thread; flows 
 
 // Inside the worker.
 void zpod_check_drained(struct zpod *zpod);
+void zpod_part_closed(struct zpod *zpod); // n_open less one; may free it
+void zpod_stop_accepting(struct zpod *zpod, bool adopt); // adopt: as listener_close
+void zpod_cut_flows(struct zpod *zpod, enum flow_end reason);
 struct zpod *zworker_pod(struct zworker *worker, uint64_t pod_id);
 // False when a new connection must be refused for lack of memory or descriptors; the caller resets
 // it. fd: the accepted descriptor, or -1 (a stream of a tunnel).

@@ -14,6 +14,7 @@
 #include "tests/unit/base/unit.h"
 #include "ztun/admin_priv.h"
 #include "ztun/config.h"
+#include "ztun/control.h"
 
 static const char mesh[] =
     "apiVersion: v1\nkind: Namespace\n"
@@ -167,9 +168,15 @@ static void test_local(void **state) {
     const struct snapshot *snap = snapshot_current();
     const struct workload *one = snapshot_workload_by_uid(snap, "Kubernetes//Pod/demo/web-1");
     const struct workload *two = snapshot_workload_by_uid(snap, "Kubernetes//Pod/demo/web-2");
-    assert_true(admin_is_local(one, "n1"));
-    assert_false(admin_is_local(one, "n2"));
-    assert_false(admin_is_local(two, "n2")); // has no namespace here
+    struct ztun ztun = {.config.node_name = "n1"};
+    struct control control = {.ztun = &ztun};
+    assert_true(control_pods_is_local(&control, one));
+    ztun.config.node_name = "n2";
+    assert_false(control_pods_is_local(&control, one));
+    assert_false(control_pods_is_local(&control, two)); // has no namespace here
+    control.own = (struct control_own){.ns = "demo", .name = "web-2"};
+    assert_true(control_pods_is_local(&control, two)); // but ours
+    assert_false(control_pods_is_local(&control, one));
 }
 
 // ---- certificates ------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ struct bed {
     uint32_t n_sets;
     uint64_t last_down_id;
     char pending[256];
+    bool is_self_pending;
 };
 
 static void on_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32_t n_sets) {
@@ -121,8 +122,9 @@ static void expect(struct bed *bed, uint32_t n_active, uint32_t n_pending, int n
              bed->n_down);
 }
 
-static void keep_pending(void *arg, const char *uid, const char *reason) {
+static void keep_pending(void *arg, const char *uid, const char *reason, bool is_self) {
     struct bed *bed = arg;
+    bed->is_self_pending = is_self;
     snprintf(bed->pending, sizeof(bed->pending), "%s: %s", uid, reason);
 }
 
@@ -366,12 +368,41 @@ static void test_restart(void **state) {
     netlab_down(&lab);
 }
 
+// Our own namespace: tunnels only, and nobody's pod.
+static void test_self(void **state) {
+    struct bed bed;
+    bed_up(&bed);
+    struct workload *self = workload_in("c//Pod/system/ztun", "");
+    inpod_want_own(bed.inpod, self, true);
+    expect(&bed, 0, 0, 1, 0); // up, and not counted
+    assert_true(bed.pod->is_self && !bed.pod->original_source);
+    assert_int_equal(bed.n_sets, 2);
+    for (uint32_t i = 0; i < bed.n_sets; i++) {
+        const struct pod_sockets *set = &bed.sets[i];
+        assert_true(set->hbone >= 0);
+        assert_true(set->outbound < 0 && set->inbound < 0 && set->dns_udp[0] < 0 &&
+                    set->dns_tcp[0] < 0);
+    }
+    struct workload *other = workload_in("c//Pod/demo/web", "/proc/self/ns/net");
+    inpod_want(bed.inpod, other);
+    expect(&bed, 0, 1, 1, 0);
+    turns_ms(&bed, 20);
+    expect_pending(&bed, "is that of pod c//Pod/system/ztun");
+    assert_false(bed.is_self_pending);
+    inpod_unwant(bed.inpod, "c//Pod/demo/web", POD_DOWN_REMOVED);
+    inpod_unwant(bed.inpod, "c//Pod/system/ztun", POD_DOWN_REMOVED);
+    expect(&bed, 0, 0, 1, 1);
+    leaf_unref(other);
+    leaf_unref(self);
+    bed_down(&bed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_life),     cmocka_unit_test(test_flapping),
         cmocka_unit_test(test_pending),  cmocka_unit_test(test_port_taken),
         cmocka_unit_test(test_replaced), cmocka_unit_test(test_removed),
-        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_restart),  cmocka_unit_test(test_self),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -336,6 +336,13 @@ static void test_options(void **state) {
     int outbound = netlab_listen(lab.pod, "0.0.0.0", 15001, MARK);
     expect_captured(lab.peer, outbound, NULL, "10.99.0.1", 8080);
     close(outbound);
+    params.virtual_interfaces = NULL;
+    params.free_ports[1] = 8080;
+    assert_int_equal(install(&lab, &params, 100).status, REDIRECT_CHANGED);
+    int inbound = netlab_listen(lab.pod, "0.0.0.0", 15006, MARK);
+    expect_direct(lab.peer, app, NULL, "10.99.0.1", 8080, 0);
+    expect_captured(lab.peer, inbound, NULL, "10.99.0.1", 8081);
+    close(inbound);
     close(app);
     netlab_down(&lab);
 }
