@@ -10,7 +10,8 @@ twice at most, 3 s each time. reviews v1 has no stars, v2 black ones, v3 red one
 ratings v2 reads them from `storage`, over TCP: a line "name stars" each, until the end.
 
 Environment: VERSION (v1); SERVICES_DOMAIN, behind the services' names; DETAILS_HOSTNAME,
-REVIEWS_HOSTNAME, RATINGS_HOSTNAME; STORAGE (mongodb:27017).
+REVIEWS_HOSTNAME, RATINGS_HOSTNAME; MONGO_DB_URL (mongodb://mongodb:27017/test), of which host and
+port count; STARS_1, STARS_2 of storage.
 """
 
 import html
@@ -18,6 +19,7 @@ import json
 import os
 import signal
 import sys
+import urllib.parse
 
 from service import asyncio, call, log, pod_name, run, web
 
@@ -175,8 +177,8 @@ async def show_reviews(request):
 
 
 async def read_storage():
-    host, port = os.environ.get("STORAGE", "mongodb:27017").rsplit(":", 1)
-    reader, writer = await asyncio.open_connection(host, int(port))
+    url = urllib.parse.urlsplit(os.environ.get("MONGO_DB_URL", "mongodb://mongodb:27017/test"))
+    reader, writer = await asyncio.open_connection(url.hostname, url.port or 27017)
     lines = (await reader.read()).decode().splitlines()
     writer.close()
     return {name: int(stars) for name, stars in (line.split() for line in lines)}
