@@ -22,6 +22,7 @@ struct http { // one explanation
     struct arena arena;
     struct service *service; // that is called
     size_t port; // index in service->ports
+    const char *waypoint; // that reads the rules
     json_t *out;
     struct http_head head; // as it goes on
     struct l7_fields fields;
@@ -149,7 +150,7 @@ static bool put_policies(struct http *http, const struct addr *dst) {
     static const char *const classes[] = {"istio-waypoint", "ztun-waypoint"};
     const struct workload *source = http->explain->source;
     char ns[64], name[256];
-    struct slice key = slice_str(http->service->waypoint), space = SLICE_LIT(""), host = key;
+    struct slice key = slice_str(http->waypoint), space = SLICE_LIT(""), host = key;
     (void)slice_split(key, '/', &space, &host);
     (void)slice_split(host, '.', &host, &key);
     snprintf(ns, sizeof(ns), "%.*s", SLICE_ARG(space));
@@ -594,7 +595,12 @@ void explain_http(struct explain *explain, const struct addr *dst, const struct 
         free(reason);
         return;
     }
-    set_text(http.out, "waypoint", http.service->waypoint);
+    http.waypoint = route->waypoint;
+    set_text(http.out, "waypoint", http.waypoint);
+    if (http.service->canary[0] != '\0') {
+        set_text(http.out, "canary", http.service->canary);
+        set_number(http.out, "canaryPercent", http.service->canary_percent);
+    }
     arena_init(&http.arena, SIZE_MAX);
     run(&http, dst);
     arena_fini(&http.arena);

@@ -290,6 +290,10 @@ static void print_destination(const json_t *http, const json_t *item, const char
         if (!is_mirror) {
             print_balancer(item, file);
             print_limits(item, file);
+        }
+        if (js_get(item, "through") != NULL) {
+            line(file, "", "    to %s", js_str(item, "through", ""));
+        } else if (!is_mirror) {
             print_levels(item, file);
         }
         print_endpoints(item, file);
@@ -355,6 +359,11 @@ void explain_print_http(const json_t *http, FILE *file) {
         return;
     }
     line(file, "read by", "waypoint %s", js_str(http, "waypoint", ""));
+    if (js_str(http, "canary", "")[0] != '\0') {
+        line(file, "canary", "%s has %" JSON_INTEGER_FORMAT " %% of new flows",
+             js_str(http, "canary", ""),
+             json_integer_value(json_object_get(http, "canaryPercent")));
+    }
     print_policies(js_get(http, "policies"), file);
     if (!js_bool(http, "policies.allowed", true)) {
         return;

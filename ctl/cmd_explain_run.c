@@ -227,8 +227,7 @@ static void follow_plain(struct explain *explain, const struct addr *dst) {
 
 static void follow_waypoint(struct explain *explain, const struct route *route,
                             const struct addr *dst) {
-    const char *name = route->service != NULL ? route->service->waypoint : "";
-    struct service *waypoint = snapshot_service(explain->snap, name);
+    struct service *waypoint = snapshot_service(explain->snap, route->waypoint);
     if (waypoint != NULL) {
         int port = port_of(waypoint, ROUTE_HBONE_PORT);
         json_object_set_new(explain->out, "candidates",
@@ -243,7 +242,8 @@ static void follow_http(struct explain *explain, const struct addr *dst,
                         const struct route *route) {
     struct service *service = snapshot_service_by_addr(explain->snap, dst);
     if (service != NULL) {
-        set_text(explain->out, "boundTo", service->waypoint);
+        bool is_taken = route != NULL && route->via_waypoint; // a canary, perhaps
+        set_text(explain->out, "boundTo", is_taken ? route->waypoint : service->waypoint);
     }
     if (explain->request != NULL) {
         explain_http(explain, dst, route);

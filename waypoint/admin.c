@@ -392,7 +392,7 @@ struct served {
 static bool put_served(void *arg, void *leaf) {
     struct served *served = arg;
     const struct service *service = leaf;
-    if (strcmp(service->waypoint, served->key) == 0) {
+    if (service_is_bound(service, served->key)) {
         json_out_string(served->out, service->leaf.key);
     }
     return true;

@@ -106,7 +106,7 @@ static int compare_services(const void *a, const void *b) {
 static bool add_bound(void *arg, void *leaf) {
     struct admin_l7 *dump = arg;
     struct service *service = leaf;
-    if (strcmp(service->waypoint, dump->key) != 0) {
+    if (!service_is_bound(service, dump->key)) {
         return true;
     }
     if (dump->n_services == dump->cap_services) {

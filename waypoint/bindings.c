@@ -104,12 +104,14 @@ static void count(const struct wconn *conn, const char *reason) {
     metric_count(METRIC_FLOWS_REBOUND, &label, 1, conn->worker->loop->now);
 }
 
-// The binding of what the connection is to, as it is now; NULL: that is gone.
-static const char *binding_of(const struct snapshot *snap, const struct wconn *conn) {
+// The binding of what the connection is to, as it is now: `key`, if that is one of two. NULL: what
+// it is to is gone.
+static const char *binding_of(const struct snapshot *snap, const struct wconn *conn,
+                              const char *key) {
     if (conn->service != NULL) {
         const struct service *service =
             snapshot_service(snap, (const char *)conn->service->leaf.key.ptr);
-        return service != NULL ? service->waypoint : NULL;
+        return service == NULL ? NULL : service_is_bound(service, key) ? key : service->waypoint;
     }
     const struct workload *workload =
         snapshot_workload_by_uid(snap, (const char *)conn->workload->leaf.key.ptr);
@@ -182,7 +184,7 @@ static void look_at_open(struct wworker *worker, const struct snapshot *snap, co
         if (conn->ops == NULL || (conn->service == NULL && conn->workload == NULL)) {
             continue;
         }
-        const char *waypoint = binding_of(snap, conn);
+        const char *waypoint = binding_of(snap, conn, key);
         if (waypoint != NULL && strcmp(waypoint, key) != 0) {
             start_to_follow(conn, waypoint, worker->loop->now);
         } else if (conn->rebound_at != 0) {
@@ -207,7 +209,7 @@ void bindings_news(struct wworker *worker) {
     HMAP_EACH_SAFE(pos, &worker->bindings) {
         struct binding *binding = HMAP_ITEM(pos, struct binding, node);
         const struct service *service = snapshot_service(snap, binding->key);
-        if (service != NULL && strcmp(service->waypoint, key) == 0) {
+        if (service != NULL && service_is_bound(service, key)) {
             binding->lost_at = 0;
         } else if (service == NULL || (binding->lost_at != 0 &&
                                        now >= binding->lost_at + BINDINGS_LINGER_MS * NS_PER_MS)) {

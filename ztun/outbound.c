@@ -318,7 +318,7 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
         out->tried[out->n_tried++] = endpoint_ip(route);
     }
     out->via_waypoint = route->via_waypoint;
-    rebind_routed(&out->rebind, snap);
+    rebind_routed(&out->rebind, snap, route->waypoint);
     if (route->destination != NULL && route->destination->hostname[0] != '\0') {
         report_on_demand_dns(flow);
     }

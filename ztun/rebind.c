@@ -31,23 +31,30 @@ static void count(const struct rebind *rebind, const char *reason) {
 
 // ---- paths -------------------------------------------------------------------------------------
 
-static const char *binding_of(const struct rebind *rebind, const struct snapshot *snap) {
+static bool binding_of(const struct rebind *rebind, const struct snapshot *snap,
+                       struct route_binding *ret_binding) {
     const struct flow *flow = rebind->flow;
     const struct workload *source = snapshot_workload_by_uid(snap, flow->zpod->pod->uid);
-    return route_binding(snap, source, &flow->dst);
+    return route_binding(snap, source, &flow->dst, ret_binding);
 }
 
 static uint64_t path_id(const char *waypoint) {
     return waypoint[0] != '\0' ? hash_bytes(slice_str(waypoint)) | 1 : 0;
 }
 
-void rebind_routed(struct rebind *rebind, const struct snapshot *snap) {
+void rebind_routed(struct rebind *rebind, const struct snapshot *snap, const char *waypoint) {
+    struct route_binding binding;
     if (deadline_of(worker_of(rebind)) == 0) {
         return; // open flows stay where they are
     }
-    const char *waypoint = binding_of(rebind, snap);
-    rebind->is_known = waypoint != NULL;
-    rebind->path = waypoint != NULL ? path_id(waypoint) : 0;
+    rebind->is_known = binding_of(rebind, snap, &binding);
+    rebind->path = path_id(waypoint);
+}
+
+// Whether it goes a way that a new flow might go, whatever the share of a canary is.
+static bool is_right(const struct rebind *rebind, const struct route_binding *binding) {
+    return rebind->path == path_id(binding->waypoint) ||
+           (binding->canary[0] != '\0' && rebind->path == path_id(binding->canary));
 }
 
 static void set_detail(struct rebind *rebind, const char *waypoint) {
@@ -78,18 +85,18 @@ void rebind_check(struct rebind *rebind, const struct snapshot *snap) {
     if (!rebind->is_known || deadline_of(worker) == 0 || pipe->is_leaving || pipe->is_ending) {
         return;
     }
-    const char *waypoint = binding_of(rebind, snap);
-    if (waypoint == NULL) {
+    struct route_binding binding;
+    if (!binding_of(rebind, snap, &binding)) {
         return; // it is nobody's any more: the flow lives as long as the destination does
     }
-    if (path_id(waypoint) == rebind->path) {
+    if (is_right(rebind, &binding)) {
         if (rebind->move != NULL && !rebind->was_told) { // what was told stays told
             flow_set_detail(rebind->flow, NULL);
             move_free(rebind);
         }
         return;
     }
-    set_detail(rebind, waypoint);
+    set_detail(rebind, binding.waypoint);
     if (rebind->move != NULL) {
         return;
     }

@@ -57,8 +57,8 @@ struct rebind {
 
 void rebind_init(struct rebind *rebind, struct flow *flow);
 void rebind_fini(struct rebind *rebind);
-// The flow's path was chosen, in this turn; again for each attempt.
-void rebind_routed(struct rebind *rebind, const struct snapshot *snap);
+// The flow's path was chosen, in this turn; again for each attempt. `waypoint`: route.waypoint.
+void rebind_routed(struct rebind *rebind, const struct snapshot *snap, const char *waypoint);
 void rebind_start(struct rebind *rebind); // the flow is about to start
 // The mesh has changed.
 void rebind_check(struct rebind *rebind, const struct snapshot *snap);

@@ -145,9 +145,25 @@ static void set_traffic(struct entry_build *e) {
     }
 }
 
+static void set_dynamic(struct entry_build *e) {
+    if (e->src->resolution != SE_DYNAMIC_DNS) {
+        return;
+    }
+    e->spec.is_dynamic = e->spec.is_external;
+    if (e->spec.waypoint[0] == '\0') {
+        builder_problem(e->record,
+                        "resolution DYNAMIC_DNS needs a waypoint: without one its hosts are not "
+                        "reached");
+    } else if (!e->spec.is_external) {
+        builder_problem(e->record,
+                        "resolution DYNAMIC_DNS behind a waypoint is for location MESH_EXTERNAL "
+                        "only: its hosts are not resolved");
+    }
+}
+
 static void build(struct entry_build *e) {
     const struct kobj_service_entry *src = e->src;
-    char waypoint[512];
+    char waypoint[512], canary[512];
     struct service_port *ports = xcalloc(src->n_ports + 1, sizeof(*ports));
     e->vips = xcalloc(src->n_addresses + src->n_status_addresses + 1, sizeof(*e->vips));
     for (uint32_t i = 0; i < src->n_ports; i++) {
@@ -171,6 +187,7 @@ static void build(struct entry_build *e) {
         .is_private = src->n_export_to == 1 && strcmp(src->export_to[0], ".") == 0,
         .waypoint = builder_waypoint(e->b, e->record, "service", waypoint),
     };
+    builder_canary(e->b, e->record, &e->spec, canary);
     set_traffic(e);
     add_addresses(e, src->addresses, src->n_addresses);
     if (e->n_vips == 0 && src->n_addresses == 0) {

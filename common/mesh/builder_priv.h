@@ -209,6 +209,9 @@ static inline const char *bsvc_host(const struct bsvc *service) {
 // "service" or "workload", as in istio.io/waypoint-for.
 const char *builder_waypoint(struct mesh_builder *b, struct record *record, const char *type,
                              char key[512]);
+// After that, for a service: sets its canary, if it has one that can be used.
+void builder_canary(struct mesh_builder *b, struct record *record, struct service *spec,
+                    char key[512]);
 // What it means for this Service to be a waypoint's.
 void builder_set_waypoint(struct mesh_builder *b, const struct record *record,
                           struct service *spec);

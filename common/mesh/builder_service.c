@@ -143,7 +143,7 @@ static void check_ports(struct record *record, const struct service *spec,
 static void build(struct mesh_builder *b, struct record *record) {
     const struct kobj *obj = record->obj;
     const struct kobj_service *src = obj->service;
-    char host[384], key[512], waypoint[512];
+    char host[384], key[512], waypoint[512], canary[512];
     size_t max_vips = src->n_cluster_ips + 1 + src->n_external_ips + src->n_ingress;
     struct ip *vips = xcalloc(max_vips, sizeof(*vips));
     struct service_port *ports = xcalloc(src->n_ports + 1, sizeof(*ports));
@@ -158,6 +158,7 @@ static void build(struct mesh_builder *b, struct record *record) {
         .is_canonical = true,
         .waypoint = builder_waypoint(b, record, "service", waypoint),
     };
+    builder_canary(b, record, &spec, canary);
     builder_set_waypoint(b, record, &spec);
     set_vips(&spec, vips, max_vips, record);
     set_ports(&spec, ports, src);

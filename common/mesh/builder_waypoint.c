@@ -343,15 +343,8 @@ static struct binding find_binding(struct mesh_builder *b, struct record *record
 
 static void report_labels(struct mesh_builder *b, struct record *record) {
     const char *mode = ns_label(b, record->ns->name, "ztun.io/use-waypoint");
-    bool has_canary =
-        kobj_map_get(&record->obj->meta.labels, "istio.io/use-waypoint-canary") != NULL ||
-        ns_label(b, record->ns->name, "istio.io/use-waypoint-canary") != NULL;
     if (mode != NULL && strcmp(mode, "auto") != 0) {
         builder_problem(record, "ztun.io/use-waypoint: '%s' is not known, only `auto` is", mode);
-    }
-    if (has_canary) {
-        builder_problem(record, "istio.io/use-waypoint-canary is not supported: all traffic goes "
-                                "through the waypoint of istio.io/use-waypoint");
     }
 }
 
@@ -415,14 +408,91 @@ const char *builder_waypoint(struct mesh_builder *b, struct record *record, cons
     return key;
 }
 
+// Canary: a second waypoint that takes a share of new connections. It and its weight are inherited
+// from the namespace where the first waypoint is.
+
+static const char *inherited(const struct kobj_map *own, const struct kobj_map *of_ns,
+                             const char *key) {
+    const char *value = kobj_map_get(own, key);
+    return value == NULL && of_ns != NULL ? kobj_map_get(of_ns, key) : value;
+}
+
+// False: it is no number from 0 to 100.
+static bool read_weight(struct record *record, const char *text, uint8_t *ret_percent) {
+    uint64_t value = 0;
+    if (text != NULL && !slice_to_u64(slice_str(text), 100, &value)) {
+        builder_problem(record,
+                        "istio.io/use-waypoint-canary-weight is '%s', not a number from 0 to 100: "
+                        "there is no canary",
+                        text);
+        return false;
+    }
+    *ret_percent = (uint8_t)value;
+    return true;
+}
+
+void builder_canary(struct mesh_builder *b, struct record *record, struct service *spec,
+                    char key[512]) {
+    static const char name_label[] = "istio.io/use-waypoint-canary",
+                      ns_key[] = "istio.io/use-waypoint-canary-namespace",
+                      weight_key[] = "istio.io/use-waypoint-canary-weight";
+    const struct kobj_meta *meta = &record->obj->meta;
+    const struct kobj *ns = kobj_map_get(&meta->labels, "istio.io/use-waypoint") == NULL
+                                ? builder_ns_obj(b, record->ns->name)
+                                : NULL;
+    bool is_own = kobj_map_get(&meta->labels, name_label) != NULL;
+    const struct kobj_map *labels = is_own || ns == NULL ? &meta->labels : &ns->meta.labels;
+    struct binding binding = {.name = kobj_map_get(labels, name_label),
+                              .ns = kobj_map_get(labels, ns_key),
+                              .is_own = is_own};
+    if (spec->waypoint[0] == '\0' || is_none(binding.name)) {
+        return;
+    }
+    if (binding.ns == NULL || binding.ns[0] == '\0') {
+        binding.ns = record->ns->name;
+    }
+    uint8_t percent;
+    const char *weight =
+        inherited(&meta->annotations, ns != NULL ? &ns->meta.annotations : NULL, weight_key);
+    if (!read_weight(record, weight, &percent)) {
+        return;
+    }
+    if (record->gateway != NULL && strcmp(record->gateway, binding.name) == 0 &&
+        strcmp(record->gateway_ns, binding.ns) == 0) {
+        builder_problem(record, "%s names the waypoint of istio.io/use-waypoint: it has no effect",
+                        name_label);
+        return;
+    }
+    const struct record *gateway = builder_find(b, KOBJ_GATEWAY, binding.ns, binding.name);
+    if (gateway != NULL && gateway->obj != NULL && !takes(b, gateway->obj, "service")) {
+        builder_problem(record,
+                        "waypoint %s/%s is not for services (istio.io/waypoint-for): "
+                        "traffic does not go through it",
+                        binding.ns, binding.name);
+        return;
+    }
+    gateway = usable(b, record, &binding, "service", key);
+    if (gateway == NULL || is_own_service(b, record, gateway, key)) {
+        return;
+    }
+    spec->canary = key;
+    spec->canary_percent = percent;
+}
+
 // Marks
 
 static bool uses_waypoint(struct mesh_builder *b, const struct record *record, const char *name) {
-    const char *own = kobj_map_get(&record->obj->meta.labels, "istio.io/use-waypoint");
-    if (own == NULL) {
-        own = ns_label(b, record->ns->name, "istio.io/use-waypoint");
+    static const char *const keys[] = {"istio.io/use-waypoint", "istio.io/use-waypoint-canary"};
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        const char *own = kobj_map_get(&record->obj->meta.labels, keys[i]);
+        if (own == NULL) {
+            own = ns_label(b, record->ns->name, keys[i]);
+        }
+        if (own != NULL && strcmp(own, name) == 0) {
+            return true;
+        }
     }
-    return (own != NULL && strcmp(own, name) == 0) || record->is_auto;
+    return record->is_auto;
 }
 
 static void mark_own_services(struct mesh_builder *b, const struct record *gateway,

@@ -334,6 +334,7 @@ static void pack_service(struct pack *pack, const void *arg) {
     s.name = pack_text(pack, spec->name);
     s.ns = pack_shared(pack, spec->ns);
     s.waypoint = pack_shared(pack, spec->waypoint);
+    s.canary = pack_shared(pack, spec->canary != NULL ? spec->canary : "");
     if (dst != NULL) {
         *dst = s;
     }
@@ -354,6 +355,7 @@ static void service_fini(struct service *s) {
     unref_list(s->sans, s->n_sans);
     intern_unref(s->ns);
     intern_unref(s->waypoint);
+    intern_unref(s->canary);
 }
 
 static const struct string_match *pack_matches(struct pack *pack, const struct string_match *src,

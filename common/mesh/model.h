@@ -125,7 +125,16 @@ struct service {
     bool tells_client; // is_waypoint: requests that it passes on say whose they are
     bool is_uniform; // all endpoints weigh the same (set by service_new)
     const char *waypoint; // bound waypoint's service key or IP address, "" = none
+    // Another waypoint, that has this share of new connections (istio.io/use-waypoint-canary); ""
+    // or, in what service_new is given, NULL = none.
+    const char *canary;
+    uint8_t canary_percent;
 };
+// The waypoint with this key serves it, for all or for a share of its clients.
+static inline bool service_is_bound(const struct service *service, const char *waypoint) {
+    return waypoint[0] != '\0' &&
+           (strcmp(service->waypoint, waypoint) == 0 || strcmp(service->canary, waypoint) == 0);
+}
 
 struct node {
     struct leaf leaf; // key = name

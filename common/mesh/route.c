@@ -247,6 +247,7 @@ static bool try_waypoint(const struct snapshot *snap, const struct route_request
     if (name[0] == '\0') {
         return false;
     }
+    route->waypoint = name;
     if (!find_waypoint(snap, name, &waypoint)) {
         TRACE(request, "waypoint %s is bound but not known", name);
         refuse(request, route, ROUTE_NO_WAYPOINT);
@@ -254,11 +255,39 @@ static bool try_waypoint(const struct snapshot *snap, const struct route_request
     }
     if (is_part_of_waypoint(&waypoint, request->source)) {
         TRACE(request, "the source is part of waypoint %s: direct", name);
+        route->waypoint = "";
         return false;
     }
     TRACE(request, "waypoint %s is bound", name);
     to_waypoint(request, &waypoint, called, route);
     return true;
+}
+
+static bool is_waypoint_of(const struct snapshot *snap, const char *name,
+                           const struct workload *local) {
+    struct waypoint waypoint;
+    return name[0] != '\0' && find_waypoint(snap, name, &waypoint) &&
+           is_part_of_waypoint(&waypoint, local);
+}
+
+// Of a service: its waypoint or, by a draw for each flow, its canary. Which one is drawn is bound:
+// when it cannot be reached, the other one takes nothing over.
+static bool try_waypoints(const struct snapshot *snap, const struct route_request *request,
+                          const struct service *service, const struct addr *called,
+                          struct route *route) {
+    const char *name = service->waypoint;
+    if (service->canary[0] == '\0') {
+        return try_waypoint(snap, request, name, called, route);
+    }
+    if (is_waypoint_of(snap, service->canary, request->source)) {
+        name = service->canary; // direct
+    } else if (!is_waypoint_of(snap, name, request->source)) {
+        bool is_canary = rand_chance(request->rand, service->canary_percent, 100);
+        TRACE(request, "a canary has %u %% of new flows: %s", service->canary_percent,
+              is_canary ? "drawn" : "not drawn");
+        name = is_canary ? service->canary : name;
+    }
+    return try_waypoint(snap, request, name, called, route);
 }
 
 static bool has_unresolved(const struct service *service) {
@@ -293,7 +322,7 @@ static void to_service(const struct snapshot *snap, const struct route_request *
             called = (struct addr){.ip = service->vips[0], .port = route->service_port->port};
         }
     }
-    if (try_waypoint(snap, request, service->waypoint, &called, route)) {
+    if (try_waypoints(snap, request, service, &called, route)) {
         return;
     }
     if (service->lb_mode == LB_PASSTHROUGH) {
@@ -370,7 +399,8 @@ void route_outbound(const struct snapshot *snap, const struct route_request *req
                     struct route *ret_route) {
     struct route *route = ret_route;
     const struct addr *dst = &request->original_dst;
-    *route = (struct route){.source = (struct workload *)request->source, .hostname = ""};
+    *route = (struct route){
+        .source = (struct workload *)request->source, .waypoint = "", .hostname = ""};
     if (request->source == NULL) { // row 0
         refuse(request, route, ROUTE_NO_SOURCE);
         return;
@@ -400,28 +430,39 @@ void route_outbound(const struct snapshot *snap, const struct route_request *req
     to_unknown(snap, request, route); // row 7
 }
 
-static const char *bound_to(const struct snapshot *snap, const struct addr *dst) {
+static bool bound_to(const struct snapshot *snap, const struct addr *dst,
+                     struct route_binding *ret) {
     const struct workload *workload = snapshot_workload_by_ip(snap, &dst->ip);
     if (workload != NULL) {
-        return workload->waypoint;
+        *ret = (struct route_binding){.waypoint = workload->waypoint, .canary = ""};
+        return true;
     }
     const struct service *service = snapshot_service_by_addr(snap, dst);
     bool is_node = snapshot_node_by_ip(snap, &dst->ip) != NULL;
     if (is_node && (service == NULL || port_index(service, dst->port) < 0)) {
         service = snapshot_service_by_node_port(snap, dst->port);
     }
-    return service != NULL ? service->waypoint : NULL;
+    if (service == NULL) {
+        return false;
+    }
+    *ret = (struct route_binding){.waypoint = service->waypoint,
+                                  .canary = service->canary,
+                                  .canary_percent = service->canary_percent};
+    return true;
 }
 
-const char *route_binding(const struct snapshot *snap, const struct workload *source,
-                          const struct addr *dst) {
-    const char *name = source != NULL ? bound_to(snap, dst) : NULL;
-    struct waypoint waypoint;
-    if (name == NULL || name[0] == '\0') {
-        return name;
+bool route_binding(const struct snapshot *snap, const struct workload *source,
+                   const struct addr *dst, struct route_binding *ret_binding) {
+    struct route_binding binding;
+    if (source == NULL || !bound_to(snap, dst, &binding)) {
+        return false;
     }
-    bool is_own = find_waypoint(snap, name, &waypoint) && is_part_of_waypoint(&waypoint, source);
-    return is_own ? "" : name;
+    if (is_waypoint_of(snap, binding.waypoint, source) ||
+        is_waypoint_of(snap, binding.canary, source)) {
+        binding = (struct route_binding){.waypoint = "", .canary = ""};
+    }
+    *ret_binding = binding;
+    return true;
 }
 
 // Inbound
@@ -440,11 +481,10 @@ static struct addr local_addr(const struct inbound_request *request, uint16_t po
     return addr;
 }
 
-static bool is_waypoint_of(const struct snapshot *snap, const char *name,
-                           const struct workload *local) {
-    struct waypoint waypoint;
-    return name[0] != '\0' && find_waypoint(snap, name, &waypoint) &&
-           is_part_of_waypoint(&waypoint, local);
+static bool is_service_waypoint(const struct snapshot *snap, const struct service *service,
+                                const struct workload *local) {
+    return is_waypoint_of(snap, service->waypoint, local) ||
+           is_waypoint_of(snap, service->canary, local);
 }
 
 // An address that is not this pod's is fine when this pod is the waypoint of what has it.
@@ -455,7 +495,7 @@ static bool is_bound_here(const struct snapshot *snap, const struct workload *lo
         return is_waypoint_of(snap, workload->waypoint, local);
     }
     const struct service *service = snapshot_service_by_addr(snap, addr);
-    return service != NULL && is_waypoint_of(snap, service->waypoint, local);
+    return service != NULL && is_service_waypoint(snap, service, local);
 }
 
 // What a sandwiched waypoint gets is for others, on one port of its own.
@@ -505,7 +545,7 @@ static bool inbound_host(const struct snapshot *snap, const struct inbound_reque
     if (index < 0) {
         return answer(target, 503, "service has no such port");
     }
-    uint16_t target_port = is_waypoint_of(snap, service->waypoint, local) ? port : 0;
+    uint16_t target_port = is_service_waypoint(snap, service, local) ? port : 0;
     for (size_t i = 0; target_port == 0 && i < service->n_endpoints; i++) {
         if (same_workload(service->endpoints[i].workload, local)) {
             target_port = service->endpoints[i].target_ports[index];

@@ -35,6 +35,7 @@ enum { ROUTE_SANS_MAX = 16, ROUTE_TRIED_MAX = 8, ROUTE_HBONE_PORT = 15008 };
 struct route {
     uint8_t action, refusal;
     bool via_waypoint; // destination and target are the waypoint's
+    const char *waypoint; // as bindings name it, borrowed; "" = none
     struct addr
         target; // TCP, PASSTHROUGH: where to connect; HBONE: pod ip (or waypoint's) : HBONE port
     struct addr inner; // HBONE: the CONNECT authority as an address
@@ -60,10 +61,16 @@ struct route_request {
 void route_outbound(const struct snapshot *snap, const struct route_request *request,
                     struct route *ret_route);
 
-// The waypoint that flows of `source` to `dst` go through, as bindings name it; "": none, they go
-// direct. NULL: the mesh does not know one of both. Borrowed from the snapshot.
-const char *route_binding(const struct snapshot *snap, const struct workload *source,
-                          const struct addr *dst);
+// The waypoints that flows of `source` to `dst` go through, as bindings name them; "": none, they
+// go direct. Borrowed from the snapshot.
+struct route_binding {
+    const char *waypoint;
+    const char *canary; // has canary_percent of new flows; "": there is none
+    uint8_t canary_percent;
+};
+// False: the mesh does not know one of both.
+MUST_USE bool route_binding(const struct snapshot *snap, const struct workload *source,
+                            const struct addr *dst, struct route_binding *ret_binding);
 
 // Inbound HBONE: may this CONNECT reach this pod, and at which local address?
 struct inbound_request {

@@ -40,7 +40,7 @@ static void to_workload(const struct waypoint_request *request, struct workload 
 static void to_service(const struct waypoint_request *request, struct service *service,
                        struct waypoint_target *target) {
     target->service = service;
-    if (strcmp(service->waypoint, request->key) != 0 &&
+    if (!service_is_bound(service, request->key) &&
         !(request->any_binding && service->waypoint[0] == '\0')) {
         not_bound(target, "service", service->hostname, service->waypoint);
         return;

@@ -35,11 +35,7 @@ static void put_texts(struct json_out *out, const char *key, const char *const *
     json_out_end(out);
 }
 
-static void put_waypoint(struct json_out *out, const char *waypoint, const char *network) {
-    if (waypoint[0] == '\0') {
-        return;
-    }
-    json_out_kv_object(out, "waypoint");
+static void put_gateway(struct json_out *out, const char *waypoint, const char *network) {
     json_out_key(out, SLICE_LIT("destination"));
     if (strchr(waypoint, '/') != NULL) {
         json_out_string(out, slice_str(waypoint));
@@ -47,6 +43,32 @@ static void put_waypoint(struct json_out *out, const char *waypoint, const char 
         put_network_ip(out, network, waypoint);
     }
     json_out_kv_u64(out, "hboneMtlsPort", 15008);
+}
+
+static void put_waypoint(struct json_out *out, const char *waypoint, const char *network) {
+    if (waypoint[0] == '\0') {
+        return;
+    }
+    json_out_kv_object(out, "waypoint");
+    put_gateway(out, waypoint, network);
+    json_out_end(out);
+}
+
+static void put_weighted(struct json_out *out, const struct service *service, const char *network) {
+    const char *const names[] = {service->waypoint, service->canary};
+    const uint64_t weights[] = {100U - service->canary_percent, service->canary_percent};
+    if (service->canary[0] == '\0') {
+        return;
+    }
+    json_out_kv_array(out, "weightedWaypoints");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        json_out_begin_object(out);
+        json_out_kv_object(out, "destination");
+        put_gateway(out, names[i], network);
+        json_out_end(out);
+        json_out_kv_u64(out, "weight", weights[i]);
+        json_out_end(out);
+    }
     json_out_end(out);
 }
 
@@ -187,6 +209,7 @@ void proc_dump_service_end(struct json_out *out, const struct service *service,
     json_out_end(out); // endpoints
     put_texts(out, "subjectAltNames", service->sans, service->n_sans);
     put_waypoint(out, service->waypoint, network);
+    put_weighted(out, service, network);
     put_load_balancer(out, service);
     put_families(out, service);
     json_out_kv_bool(out, "canonical", service->is_canonical);

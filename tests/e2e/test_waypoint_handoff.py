@@ -240,6 +240,60 @@ def test_auto_binds_when_a_rule_appears(lab, net):
         lab.apply(namespace("m", ambient=True))
 
 
+def test_a_canary_takes_its_share(lab, net):
+    """Of new connections; the open ones stay where they are, until their waypoint is neither."""
+    lab.apply(gateway(name="next"))
+    wait_until(lambda: lab.ready_endpoints("next", "m"), 20)
+    count = 0
+
+    def shift(primary, canary=None, weight=0):
+        doc = web(primary, "shifted", "tcp")
+        if canary:
+            doc["metadata"]["labels"]["istio.io/use-waypoint-canary"] = canary
+            doc["metadata"]["annotations"] = {"istio.io/use-waypoint-canary-weight": str(weight)}
+        lab.apply(doc)
+        expected = [100 - weight, weight] if canary else []
+        wait_until(lambda: [[w["weight"] for w in s.get("weightedWaypoints", [])]
+                            for s in lab.config_dump("node1")["services"]
+                            if s["name"] == "shifted"] == [expected])
+
+    def through():
+        """Connections so far: through the first waypoint, through the other one."""
+        logs = lab.dir / "logs"
+        return [sum(len(access(p.read_text(), direction="waypoint",
+                               dst__service="shifted.m.svc.cluster.local"))
+                    for p in logs.glob(f"m_{name}-*.log")) for name in ("waypoint", "next")]
+
+    def ask(n):
+        nonlocal count
+        before = through()
+        for _ in range(n):
+            assert net.ask("client", vip(lab, "shifted")) == b"hello world"
+        count += n
+        wait_until(lambda: sum(through()) == count)
+        return [b - a for a, b in zip(before, through())]
+
+    try:
+        with net.serve("server", 8080, echo):
+            shift("waypoint", "next", 0)
+            assert ask(5) == [5, 0]
+            old = net.connect("client", vip(lab, "shifted"))
+            shift("waypoint", "next", 100)
+            assert ask(5) == [0, 5]
+            shift("waypoint", "next", 40)
+            assert min(ask(40)) >= 2 # more than 4 standard deviations
+            moved = rebound(lab, "told") + rebound(lab, "quiet")
+            shift("next") # promoted: the old connection's waypoint is out
+            assert rebound(lab, "told") + rebound(lab, "quiet") == moved
+            wait_until(lambda: not old.recv(1), 3 * DEADLINE)
+            count += 1
+            assert ask(5) == [0, 5]
+            old.close()
+    finally:
+        lab.delete("Service", "m/shifted")
+        lab.delete("Gateway", "m/next")
+
+
 # Destinations that are nobody's
 
 

@@ -311,8 +311,7 @@ static void test_binding(void **state) {
                  HOST("way.infra.svc")),
          "infra/way.infra.svc", ""},
         {"a canary", SVC("a", "web", "10.1.0.1", USE("way") ", istio.io/use-waypoint-canary: next"),
-         "a/way.a.svc.cluster.local",
-         "Service a/web: istio.io/use-waypoint-canary is not supported"},
+         "a/way.a.svc.cluster.local", "Service a/web: waypoint a/next is not there"},
         {"a gateway's own service",
          SVC("a", "web", "10.1.0.1", "gateway.istio.io/managed: istio.io-mesh-controller"), "", ""},
     };
@@ -404,6 +403,77 @@ static void test_other_service(void **state) {
     fx_apply(b, WAY);
     assert_false(fx_find_service("a/proxy.a.svc.cluster.local")->is_waypoint);
     assert_string_equal(bound("a/proxy.a.svc.cluster.local"), "a/way.a.svc.cluster.local");
+}
+
+// A canary: of the object, or with the first waypoint of the namespace.
+#define NS_WITH(labels, annotations)                                                               \
+    "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {" labels                   \
+    "}, annotations: {" annotations "}}\n"
+#define SVC_WITH(labels, annotations)                                                              \
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: a, labels: {" labels     \
+    "}, annotations: {" annotations "}}\nspec: {clusterIP: 10.1.0.1, ports: [{port: 80}]}\n"
+#define NEXT "istio.io/use-waypoint-canary: next"
+#define WEIGHT(w) "istio.io/use-waypoint-canary-weight: '" w "'"
+#define NEXT_KEY "a/next.a.svc.cluster.local"
+
+static void test_canary(void **state) {
+    static const struct {
+        const char *what, *yaml, *canary;
+        uint8_t percent;
+        const char *problem;
+    } steps[] = {
+        {"no weight", SVC_WITH(USE("way") ", " NEXT, ""), NEXT_KEY, 0, ""},
+        {"a weight", SVC_WITH(USE("way") ", " NEXT, WEIGHT("5")), NEXT_KEY, 5, ""},
+        {"all", SVC_WITH(USE("way") ", " NEXT, WEIGHT("100")), NEXT_KEY, 100, ""},
+        {"too much", SVC_WITH(USE("way") ", " NEXT, WEIGHT("101")), "", 0,
+         "Service a/web: istio.io/use-waypoint-canary-weight is '101', not a number from 0 to "
+         "100: there is no canary"},
+        {"negative", SVC_WITH(USE("way") ", " NEXT, WEIGHT("-1")), "", 0, "is '-1', not a number"},
+        {"no number", SVC_WITH(USE("way") ", " NEXT, WEIGHT("5%")), "", 0, "is '5%', not a number"},
+        {"the same", SVC_WITH(USE("way") ", istio.io/use-waypoint-canary: way", WEIGHT("5")), "", 0,
+         "names the waypoint of istio.io/use-waypoint"},
+        {"not there", SVC_WITH(USE("way") ", istio.io/use-waypoint-canary: far", WEIGHT("5")), "",
+         0, "waypoint a/far is not there"},
+        {"which comes", GATEWAY("a", "far", "", "", HOST("far.x")), "a/far.x", 5, ""},
+        {"for workloads", GATEWAY("a", "far", "istio.io/waypoint-for: workload", "", HOST("far.x")),
+         "", 0, "a/far is not for services (istio.io/waypoint-for)"},
+        {"not programmed", GATEWAY("a", "far", "", "", ""), "", 0, "a/far is not programmed"},
+        {"of another namespace",
+         SVC_WITH(USE("way") ", istio.io/use-waypoint-canary: far, "
+                             "istio.io/use-waypoint-canary-namespace: infra",
+                  WEIGHT("5")) GATEWAY("infra", "far", "", FROM("All"), HOST("far.infra.svc")),
+         "infra/far.infra.svc", 5, ""},
+        {"which is not allowed", GATEWAY("infra", "far", "", FROM("Same"), HOST("far.infra.svc")),
+         "", 0, "infra/far does not take this namespace"},
+        {"none", SVC_WITH(USE("way") ", istio.io/use-waypoint-canary: none", WEIGHT("5")), "", 0,
+         ""},
+        {"without a first one", SVC_WITH(NEXT, WEIGHT("5")), "", 0, ""},
+        {"both from the namespace", SVC_WITH("", "") NS_WITH(USE("way") ", " NEXT, WEIGHT("7")),
+         NEXT_KEY, 7, ""},
+        {"the weight from the service", SVC_WITH("", WEIGHT("9")), NEXT_KEY, 9, ""},
+        {"the canary from the service", SVC_WITH("istio.io/use-waypoint-canary: none", WEIGHT("9")),
+         "", 0, ""},
+        {"the namespace's is for its own first one", SVC_WITH(USE("way"), ""), "", 0, ""},
+    };
+    fx_apply(b, NS("a", "") WAY GATEWAY("a", "next", "", "", HOST("next.a.svc.cluster.local")));
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        fx_apply(b, steps[i].yaml);
+        const struct service *web = fx_find_service(WEB);
+        const char *problems = fx_problems(b);
+        bool has_problem = steps[i].problem[0] != '\0' ? strstr(problems, steps[i].problem) != NULL
+                                                       : problems[0] == '\0';
+        if (strcmp(web->canary, steps[i].canary) != 0 || web->canary_percent != steps[i].percent ||
+            !has_problem) {
+            fail_msg("%s: '%s', %u %%, problems '%s'", steps[i].what, web->canary,
+                     web->canary_percent, problems);
+        }
+    }
+    // Pods have none; a ServiceEntry has.
+    fx_apply(b, NS_WITH(USE("way") ", " NEXT, WEIGHT("7")) SERVICE_ENTRY(""));
+    assert_string_equal(fx_find_service("a/ext.example")->canary, NEXT_KEY);
+    fx_remove(b, GATEWAY("a", "next", "", "", HOST("next.a.svc.cluster.local")));
+    assert_string_equal(fx_find_service("a/ext.example")->canary, "");
+    assert_string_equal(bound("a/ext.example"), "a/way.a.svc.cluster.local");
 }
 
 #define AUTO "ztun.io/use-waypoint: auto"
@@ -522,6 +592,7 @@ int main(void) {
         TEST(test_delegates),
         TEST(test_binding),
         TEST(test_binding_of_all_kinds),
+        TEST(test_canary),
         TEST(test_other_service),
         TEST(test_auto),
         TEST(test_auto_choice),

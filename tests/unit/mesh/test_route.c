@@ -4,6 +4,8 @@
 // mesh.
 #include "common/mesh/route.h"
 
+#include <stdio.h>
+
 #include "common/base/buf.h"
 #include "tests/unit/mesh/mesh_fixture.h"
 
@@ -28,6 +30,7 @@ static void publish_mesh(void) {
     struct workload *sick =
         FX_WORKLOAD("a", "sick", "10.0.0.4", .protocol = HBONE, .is_terminating = true);
     struct workload *way = FX_WORKLOAD("a", "way", "10.0.0.5", .protocol = HBONE);
+    struct workload *way2 = FX_WORKLOAD("a", "way2", "10.0.0.8", .protocol = HBONE);
     struct workload *bound = FX_WORKLOAD("a", "bound", "10.0.0.6", .protocol = HBONE,
                                          .waypoint = "a/way.a.svc.cluster.local");
     struct workload *dns = FX_WORKLOAD("a", "dns", "", .hostname = "example.com");
@@ -57,6 +60,18 @@ static void publish_mesh(void) {
                    .members = {server}, .more = {.waypoint = "a/sick.a.svc.cluster.local"}),
         FX_SERVICE(.ns = "a", .name = "l7ip", .vips = "10.1.0.10", .ports = {80},
                    .members = {server}, .more = {.waypoint = "10.0.0.5"}),
+        FX_SERVICE(.ns = "a", .name = "way2", .vips = "10.1.0.16", .ports = {15008},
+                   .members = {way2}, .more = {.is_waypoint = true}),
+        FX_SERVICE(.ns = "a", .name = "l7two", .vips = "10.1.0.17", .ports = {80},
+                   .members = {server},
+                   .more = {.waypoint = "a/way.a.svc.cluster.local",
+                            .canary = "a/way2.a.svc.cluster.local",
+                            .canary_percent = 20}),
+        FX_SERVICE(.ns = "a", .name = "l7half", .vips = "10.1.0.18", .ports = {80},
+                   .members = {server},
+                   .more = {.waypoint = "a/way.a.svc.cluster.local",
+                            .canary = "a/gone.a.svc.cluster.local",
+                            .canary_percent = 50}),
         FX_SERVICE(.ns = "a", .name = "none", .hostname = "none.example.com", .vips = "240.240.0.1",
                    .ports = {80}, .more = {.lb_mode = LB_PASSTHROUGH, .is_external = true}),
         FX_SERVICE(.ns = "a", .name = "ext", .hostname = "example.com", .vips = "240.240.0.2",
@@ -70,8 +85,8 @@ static void publish_mesh(void) {
                    .members = {host}),
         FX_SERVICE(.ns = "a", .name = "head", .ports = {80}, .members = {server},
                    .more = {.is_headless = true}),
-        node_new(&n1), node_new(&n2), client, server, plain, host, sick, way, bound, dns, nobody,
-        NULL);
+        node_new(&n1), node_new(&n2), client, server, plain, host, sick, way, way2, bound, dns,
+        nobody, NULL);
 }
 
 static int setup(void **state) {
@@ -203,13 +218,15 @@ static void check_route(const struct outbound_case *c, const struct route *route
 // Without choosing an endpoint: the same way.
 static void check_binding(const struct outbound_case *c, const struct route *route) {
     struct addr dst = fx_addr(c->dst);
-    const char *binding = route_binding(snapshot_current(), POD("client"), &dst);
+    struct route_binding binding = {.waypoint = ""};
+    bool is_known = route_binding(snapshot_current(), POD("client"), &dst, &binding);
     bool is_bound = route->via_waypoint || route->refusal == ROUTE_NO_WAYPOINT;
-    if (is_bound != (binding != NULL && binding[0] != '\0')) {
-        fail_msg("%s: bound to %s", c->what, or_empty(binding));
+    if (is_bound != (binding.waypoint[0] != '\0')) {
+        fail_msg("%s: bound to %s", c->what, binding.waypoint);
     }
+    assert_string_equal(route->waypoint, binding.waypoint);
     if (route->service != NULL || route->destination != NULL) {
-        assert_non_null(binding);
+        assert_true(is_known);
     }
 }
 
@@ -279,9 +296,63 @@ static void test_from_waypoint(void **state) {
         assert_int_equal(route.action, ROUTE_HBONE);
         assert_false(route.via_waypoint);
         assert_string_equal(route.authority, authorities[i]);
-        assert_string_equal(route_binding(snapshot_current(), POD("way"), &request.original_dst),
-                            "");
+        struct route_binding binding;
+        assert_true(route_binding(snapshot_current(), POD("way"), &request.original_dst, &binding));
+        assert_string_equal(binding.waypoint, "");
     }
+}
+
+// How many of 2000 flows to an address go through a waypoint's pod, and how many nowhere.
+static void count_ways(const char *pod, const char *dst, unsigned *ret_way, unsigned *ret_way2,
+                       unsigned *ret_refused) {
+    *ret_way = *ret_way2 = *ret_refused = 0;
+    for (int i = 0; i < 2000; i++) {
+        struct route_request request = {
+            .source = workload(pod), .original_dst = fx_addr(dst), .rand = &rng};
+        struct route route;
+        route_outbound(snapshot_current(), &request, &route);
+        *ret_refused += route.action == ROUTE_REFUSE;
+        *ret_way += route.via_waypoint && strcmp(route.destination->name, "way") == 0;
+        *ret_way2 += route.via_waypoint && strcmp(route.destination->name, "way2") == 0;
+        if (route.via_waypoint) { // what it says it took is what it took
+            char key[64];
+            snprintf(key, sizeof(key), "a/%s.a.svc.cluster.local", route.destination->name);
+            assert_string_equal(route.waypoint, key);
+            assert_slice_equal(route.sans[0], route.destination->identity);
+        }
+    }
+}
+
+static void test_canary(void **state) {
+    unsigned way, way2, refused;
+    count_ways("Kubernetes//Pod/a/client", "10.1.0.17:80", &way, &way2, &refused);
+    assert_in_range(way2, 330, 470); // 20 % of 2000: 400, and 4 times its deviation
+    assert_int_equal(way + way2, 2000);
+    // Of the share of one that is gone nothing falls to the other.
+    count_ways("Kubernetes//Pod/a/client", "10.1.0.18:80", &way, &way2, &refused);
+    assert_in_range(refused, 910, 1090);
+    assert_int_equal(way + refused, 2000);
+    // Both waypoints go straight to the workloads.
+    static const char *const own[] = {"Kubernetes//Pod/a/way", "Kubernetes//Pod/a/way2"};
+    for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+        count_ways(own[i], "10.1.0.17:80", &way, &way2, &refused);
+        assert_int_equal(way + way2 + refused, 0);
+        struct addr dst = fx_addr("10.1.0.17:80");
+        struct route_binding binding;
+        assert_true(route_binding(snapshot_current(), workload(own[i]), &dst, &binding));
+        assert_string_equal(binding.waypoint, "");
+        assert_string_equal(binding.canary, "");
+        // And take what is meant for it.
+        struct inbound_request in = {.local = workload(own[i]),
+                                     .authority = SLICE_LIT("10.1.0.17:80")};
+        struct inbound_target target;
+        route_inbound(snapshot_current(), &in, &target);
+        assert_int_equal(target.status, 200);
+    }
+    struct inbound_request in = {.local = POD("plain"), .authority = SLICE_LIT("10.1.0.17:80")};
+    struct inbound_target target;
+    route_inbound(snapshot_current(), &in, &target);
+    assert_int_equal(target.status, 400);
 }
 
 static void test_tried(void **state) {
@@ -377,6 +448,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_no_source, setup, teardown),
         cmocka_unit_test_setup_teardown(test_registry_only, setup, teardown),
         cmocka_unit_test_setup_teardown(test_from_waypoint, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_canary, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tried, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resolved, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inbound, setup, teardown),

@@ -27,6 +27,9 @@ static void publish_mesh(void) {
         FX_WORKLOAD("a", "other", "10.0.0.4", .waypoint = "a/else.a.svc.cluster.local");
     fx_publish(FX_SERVICE(.ns = "a", .name = "l7", .vips = "10.1.0.1,fd01::1", .ports = {80, 443},
                           .members = {server}, .more = {.waypoint = WAY}),
+               FX_SERVICE(.ns = "a", .name = "share", .vips = "10.1.0.4", .ports = {80},
+                          .members = {server},
+                          .more = {.waypoint = "a/else.a.svc.cluster.local", .canary = WAY}),
                FX_SERVICE(.ns = "a", .name = "free", .vips = "10.1.0.2", .ports = {80},
                           .members = {server}),
                FX_SERVICE(.ns = "a", .name = "else", .vips = "10.1.0.3", .ports = {80},
@@ -52,6 +55,7 @@ static void test_verdicts(void **state) {
         {"10.1.0.2:80", false, WAYPOINT_NOT_BOUND, "free", 0, "no waypoint is bound"},
         {"10.1.0.2:80", true, WAYPOINT_SERVE, "free", 0, ""},
         {"10.1.0.2:81", true, WAYPOINT_NO_PORT, "free", 0, "has no port 81"},
+        {"10.1.0.4:80", false, WAYPOINT_SERVE, "share", 0, ""}, // as a canary
         {"10.1.0.3:80", false, WAYPOINT_NOT_BOUND, "else", 0, "another waypoint: b/x"},
         {"10.1.0.3:80", true, WAYPOINT_NOT_BOUND, "else", 0, "another waypoint: b/x"},
         {"10.0.0.3:5432", false, WAYPOINT_SERVE, "bound", 0, ""},
