@@ -86,11 +86,13 @@ static void add_endpoints(struct entry_build *e, struct endpoint_set *set, const
     }
 }
 
-// Istio's rule for automatic addresses: none given, one can be used, not switched off.
+// Istio's rule for automatic addresses: none given, one can be used, not switched off. Names under
+// a wildcard share one where it is the waypoint that tells them apart.
 static bool wants_allocation(const struct entry_build *e, const char *host) {
     const char *label =
         kobj_map_get(&e->record->obj->meta.labels, "networking.istio.io/enable-autoallocate-ip");
-    return e->n_vips == 0 && e->src->resolution != SE_NONE && host[0] != '*' &&
+    bool is_usable = host[0] != '*' || e->src->resolution == SE_DYNAMIC_DNS;
+    return e->n_vips == 0 && e->src->resolution != SE_NONE && is_usable &&
            (label == NULL || strcmp(label, "false") != 0);
 }
 
@@ -193,13 +195,7 @@ static void build(struct entry_build *e) {
     if (e->n_vips == 0 && src->n_addresses == 0) {
         add_addresses(e, src->status_addresses, src->n_status_addresses);
     }
-    if (src->resolution == SE_DYNAMIC_DNS && e->spec.waypoint[0] == '\0') {
-        builder_problem(e->record, "resolution DYNAMIC_DNS needs a waypoint");
-    } else if (src->resolution == SE_DYNAMIC_DNS) {
-        builder_problem(e->record,
-                        "resolution DYNAMIC_DNS is not done yet: there are no endpoints, "
-                        "requests get 503");
-    }
+    set_dynamic(e);
     for (uint32_t i = 0; i < src->n_hosts; i++) {
         build_host(e, src->hosts[i]);
     }

@@ -120,6 +120,7 @@ struct service {
     uint8_t lb_mode, n_scopes, scopes[6];
     bool is_headless, is_external, allow_not_ready, has_node_ports, is_waypoint;
     bool is_canonical; // preferred among services of one host name (a Kubernetes Service)
+    bool is_dynamic; // resolution DYNAMIC_DNS: the host is what a request asks for, under hostname
     bool is_private; // exportTo ".": its host name is known to its own namespace only
     bool is_external_local; // externalTrafficPolicy Local: a node port serves its node's endpoints
     bool tells_client; // is_waypoint: requests that it passes on say whose they are
