@@ -206,7 +206,7 @@ def test_operators_ports_move_once(make_mesh):
     assert all(who() > 0.3 for _ in range(20))
     assert all(pid_of(port) == {node.process.pid} for port in (15000, 15020, 15021))
     assert second.old.wait(8) == 0
-    assert node.log(message="the operator's ports are ours now")
+    wait_until(lambda: node.log(message="the operator's ports are ours now"), 2)
 
 
 @pytest.mark.main
@@ -229,7 +229,7 @@ def test_operators_ports_answer_through_a_drain(make_mesh):
         mesh.extra.append(second.old)
         node.wait_ready(2)
         assert old.poll() is None and lives(conn), "the old one still drains"
-        assert node.log(message="the operator's ports are ours now")
+        wait_until(lambda: node.log(message="the operator's ports are ours now"), 2)
         conn.close()
         assert old.wait(8 * PATIENCE) == 0
 
