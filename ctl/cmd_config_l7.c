@@ -264,7 +264,8 @@ static void fill_endpoints(struct table *table, const json_t *list) {
         table_add(table, js_bool(item, "ready", false) && !is_ejected ? "HEALTHY" : "UNHEALTHY");
         table_add(table, is_ejected ? "FAILED" : "OK");
         table_add(table, js_str(item, "cluster", ""));
-        table_addf(table, "%s.%s", js_str(item, "name", ""), js_str(item, "namespace", ""));
+        const char *workload = js_str(item, "name", "-"), *ns = js_str(item, "namespace", "");
+        table_addf(table, "%s%s%s", workload, ns[0] != '\0' ? "." : "", ns);
         table_addf(table, "%s%s%s", region[0] != '\0' ? region : "-", zone[0] != '\0' ? "/" : "",
                    zone);
         table_addf(table, "%lld", js_int(item, "weight", 0));

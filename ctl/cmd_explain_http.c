@@ -10,6 +10,7 @@
 #include "common/base/buf.h"
 #include "common/l7/l7_cors.h"
 #include "common/l7/l7_fields.h"
+#include "common/l7/l7_name.h"
 #include "common/l7/l7_reply.h"
 #include "common/l7/l7_retry.h"
 #include "common/l7/l7_rewrite.h"
@@ -279,6 +280,12 @@ static void put_trace(struct http *http, const struct l7_routes *routes) {
     }
     json_object_set_new(http->out, "rules", list);
     http->route = http->match.route;
+    char name[L7_NAME_MAX];
+    if (http->service->is_dynamic &&
+        !l7_name_under(http->service->hostname, http->explain->request->head.authority, name)) {
+        http->route = NULL; // the one kind of service where it is Host that decides
+        set_text(http->out, "wrongHost", http->service->hostname);
+    }
     free(trace.steps);
 }
 

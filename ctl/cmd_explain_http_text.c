@@ -373,6 +373,9 @@ void explain_print_http(const json_t *http, FILE *file) {
     if (js_get(http, "cors") != NULL) {
         line(file, "cors", "%s", js_str(http, "cors", ""));
     }
+    if (js_get(http, "wrongHost") != NULL) {
+        line(file, "route", "none: Host is no name under %s", js_str(http, "wrongHost", ""));
+    }
     print_answer(js_get(http, "answer"), "answer", "", file);
     print_forward(http, file);
 }

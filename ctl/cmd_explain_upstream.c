@@ -309,6 +309,12 @@ bool explain_destination(const struct explain_upstream *upstream, const struct l
         explain_put_source(where, subset->origin.source, subset->origin.pos);
         json_object_set_new(out, "subsetIn", where);
     }
+    if (service->is_dynamic) {
+        set_text(out, "through",
+                 "the addresses of the host that the request names, looked up then");
+    } else if (service->lb_mode == LB_PASSTHROUGH || settings->lb.kind == L7_LB_PASSTHROUGH) {
+        set_text(out, "through", "the address that the client called");
+    }
     describe_hosts(upstream, service, port, settings, subset, out);
     return true;
 }

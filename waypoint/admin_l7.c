@@ -385,12 +385,14 @@ static void put_endpoint(struct json_out *out, const struct l7_host *host,
     const struct workload *workload = host->endpoint->workload;
     json_out_begin_object(out);
     put_addr(out, "address", &host->addr);
-    json_out_kv_string(out, "workload", workload->leaf.key);
-    json_out_kv_str(out, "name", workload->name);
-    json_out_kv_str(out, "namespace", workload->ns);
-    put_text(out, "region", workload->locality.region);
-    put_text(out, "zone", workload->locality.zone);
-    put_text(out, "subzone", workload->locality.subzone);
+    if (workload != NULL) {
+        json_out_kv_string(out, "workload", workload->leaf.key);
+        json_out_kv_str(out, "name", workload->name);
+        json_out_kv_str(out, "namespace", workload->ns);
+        put_text(out, "region", workload->locality.region);
+        put_text(out, "zone", workload->locality.zone);
+        put_text(out, "subzone", workload->locality.subzone);
+    }
     json_out_kv_u64(out, "weight", host->weight);
     json_out_kv_bool(out, "ready", host->endpoint->is_ready);
     json_out_kv_bool(out, "ejected", live != NULL && live->is_ejected);
@@ -408,6 +410,16 @@ static void put_endpoint(struct json_out *out, const struct l7_host *host,
     json_out_end(out);
 }
 
+// Of names that were asked for: what the cluster remembers.
+static void put_named(struct json_out *out, const struct live_cluster *live, uint64_t now_ms) {
+    static const struct endpoint endpoint = {.is_ready = true};
+    for (size_t i = 0; live != NULL && i < live->n_hosts; i++) {
+        struct l7_host host = {
+            .endpoint = &endpoint, .addr = live->hosts[i].addr, .weight = 1, .cell = NULL};
+        put_endpoint(out, &host, &live->hosts[i], now_ms);
+    }
+}
+
 static void put_endpoints(struct json_out *out, const struct admin_l7 *dump,
                           const struct service *service, size_t port,
                           const struct l7_subset *subset, const struct live_cluster *live) {
@@ -417,6 +429,9 @@ static void put_endpoints(struct json_out *out, const struct admin_l7 *dump,
     json_out_kv_array(out, "endpoints");
     for (size_t i = 0; i < n; i++) {
         put_endpoint(out, &hosts[i], find_host(live, &hosts[i].addr), dump->now_ms);
+    }
+    if (service->is_dynamic) {
+        put_named(out, live, dump->now_ms);
     }
     json_out_end(out);
     free(hosts);

@@ -101,6 +101,20 @@ const char *cluster_missing_feature(const struct l7_settings *settings) {
 
 // ---- outlier detection -------------------------------------------------------------------------
 
+// Under the lock, so that none of them goes meanwhile.
+static void tick_all(struct cluster *cluster, const struct l7_outlier_policy *policy,
+                     uint64_t now_ms) {
+    pthread_mutex_lock(&cluster->lock);
+    struct l7_host_cell **cells = xcalloc(cluster->hosts.n_items + 1, sizeof(*cells));
+    size_t n = 0;
+    HMAP_EACH_SAFE(pos, &cluster->hosts) {
+        cells[n++] = &HMAP_ITEM(pos, struct cluster_host, node)->cell;
+    }
+    (void)l7_outlier_tick(policy, &cluster->outlier, &cluster->lb, cells, n, now_ms);
+    pthread_mutex_unlock(&cluster->lock);
+    free(cells);
+}
+
 void cluster_tick(struct cluster *cluster, const struct l7_outlier_policy *policy,
                   const struct l7_host *hosts, size_t n_hosts, uint64_t now_ms) {
     uint64_t due = atomic_load(&cluster->next_outlier_ms);
@@ -109,12 +123,23 @@ void cluster_tick(struct cluster *cluster, const struct l7_outlier_policy *polic
                                         now_ms + policy->interval_ms)) {
         return;
     }
+    if (hosts == NULL) {
+        tick_all(cluster, policy, now_ms);
+        return;
+    }
     struct l7_host_cell **cells = xcalloc(MAX(n_hosts, (size_t)1), sizeof(*cells));
     for (size_t i = 0; i < n_hosts; i++) {
         cells[i] = hosts[i].cell;
     }
     (void)l7_outlier_tick(policy, &cluster->outlier, &cluster->lb, cells, n_hosts, now_ms);
     free(cells);
+}
+
+size_t cluster_n_hosts(struct cluster *cluster) {
+    pthread_mutex_lock(&cluster->lock);
+    size_t n = cluster->hosts.n_items;
+    pthread_mutex_unlock(&cluster->lock);
+    return n;
 }
 
 // ---- hosts -------------------------------------------------------------------------------------

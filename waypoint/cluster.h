@@ -54,7 +54,9 @@ void cluster_unref(struct cluster *cluster); // NULL ok
 // All that exist, under the lock of their table: `fn` must not call the functions above.
 void cluster_each(void (*fn)(void *arg, struct cluster *cluster), void *arg);
 
+size_t cluster_n_hosts(struct cluster *cluster); // that it knows of now
 // At most once an interval of the policy, whoever calls first: hosts whose ejection is over return.
+// `hosts` NULL: all that the cluster knows of.
 void cluster_tick(struct cluster *cluster, const struct l7_outlier_policy *policy,
                   const struct l7_host *hosts, size_t n_hosts, uint64_t now_ms);
 

@@ -29,6 +29,7 @@
 #include "common/l7/l7_retry.h"
 #include "common/l7/l7_rewrite.h"
 #include "common/l7/l7_routes.h"
+#include "waypoint/dynamic.h"
 #include "waypoint/exchange_report.h"
 #include "waypoint/http_worker.h"
 #include "waypoint/upstream.h"
@@ -80,6 +81,7 @@ struct exchange {
 
     // The try that runs.
     struct http_stream up;
+    struct dns_cache_query query; // of a host that the request names
     struct upstream_request wait;
     const struct l7_host *host; // counted in its cell
     const struct l7_host_cell *tried[EXCHANGE_TRIED_MAX];
@@ -140,6 +142,10 @@ void exchange_set_attempt(struct exchange *ex); // the header that counts tries
 // exchange_try.c
 void exchange_timers_init(struct exchange *ex);
 void exchange_start_try(struct exchange *ex); // chooses a host
+// Of a service with is_dynamic: the name that is meant: the destination's, where that is a name,
+// else the Host as it goes on, else as it came. False: none of them is the service's.
+bool exchange_name(const struct exchange *ex, const struct service *service,
+                   const struct l7_cluster *cluster, char ret_name[L7_NAME_MAX]);
 void exchange_drop_try(struct exchange *ex, enum h2_err code); // gives up the one that runs
 void exchange_arm_deadline(struct exchange *ex); // the request is complete: its time runs
 

@@ -228,6 +228,10 @@ static void find_route(struct exchange *ex) {
     l7_routes_match(ex->routes != NULL ? l7_routes_of_leaf(ex->routes) : NULL, &ex->matched, NULL,
                     &ex->match);
     ex->route = ex->match.route;
+    char name[L7_NAME_MAX];
+    if (service->is_dynamic && !l7_name_under(service->hostname, ex->received.authority, name)) {
+        ex->route = NULL; // the one kind of service where it is Host that decides
+    }
 }
 
 void exchange_begin(struct exchange *ex, const struct http_head *head, bool end) {

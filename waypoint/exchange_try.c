@@ -45,6 +45,7 @@ static void give_host(struct exchange *ex) {
 
 void exchange_drop_try(struct exchange *ex, enum h2_err code) {
     timer_clear(timers(ex), &ex->try_deadline);
+    dns_cache_cancel(&ex->query);
     upstream_request_cancel(&ex->wait);
     http_stream_release(&ex->up, code);
     ex->has_sent_head = false;
@@ -380,9 +381,7 @@ static const struct l7_host *choose(struct exchange *ex) {
     return l7_lb_pick(upstream_view_lb(ex->view, wconn->source), &pick);
 }
 
-void exchange_start_try(struct exchange *ex) {
-    ex->state = EXCHANGE_TRY;
-    const struct l7_host *host = choose(ex);
+static void start_at(struct exchange *ex, const struct l7_host *host) {
     if (host == NULL) {
         exchange_reply_kind(ex, L7_REPLY_NO_HEALTHY);
         return;
@@ -407,4 +406,58 @@ void exchange_start_try(struct exchange *ex) {
     upstream_request_start(&ex->wait, ex->view, host,
                            upstream_version(ex->view, ex->received.version == HTTP_2), &caller,
                            &wait_ops);
+}
+
+// ---- hosts that requests name ------------------------------------------------------------------
+
+static void take_name(struct exchange *ex, const struct dns_cache_answer *answer) {
+    if (answer->n_ips > 0) {
+        start_at(ex, dynamic_host(ex->http, ex->view, answer, ex->tried, ex->n_tried));
+        return;
+    }
+    struct l7_reply_spec spec = {.kind = L7_REPLY_DNS_FAILURE, .failure = slice_str(answer->text)};
+    exchange_reply(ex, &spec);
+}
+
+static void on_name(struct dns_cache_query *query, const struct dns_cache_answer *answer) {
+    take_name(CONTAINER_OF(query, struct exchange, query), answer);
+}
+
+bool exchange_name(const struct exchange *ex, const struct service *service,
+                   const struct l7_cluster *cluster, char ret_name[L7_NAME_MAX]) {
+    return l7_name_under(service->hostname, slice_str(cluster->host), ret_name) ||
+           l7_name_under(service->hostname, ex->request.authority, ret_name) ||
+           l7_name_under(service->hostname, ex->received.authority, ret_name);
+}
+
+static void look_up(struct exchange *ex) {
+    char name[L7_NAME_MAX];
+    struct dns_cache_answer answer;
+    if (!exchange_name(ex, upstream_view_service(ex->view), ex->cluster, name)) {
+        exchange_reply_kind(ex, L7_REPLY_NO_HEALTHY);
+        return;
+    }
+    ex->query.fn = on_name;
+    switch (dynamic_ask(ex->http, name, &ex->query, &answer)) {
+    case DNS_CACHE_HERE:
+        take_name(ex, &answer);
+        break;
+    case DNS_CACHE_WAITS:
+        break;
+    case DNS_CACHE_FULL:
+        exchange_reply_kind(ex, L7_REPLY_DNS_OVERFLOW);
+        break;
+    case DNS_CACHE_BUSY:
+        exchange_reply_kind(ex, L7_REPLY_DNS_PENDING_OVERFLOW);
+        break;
+    }
+}
+
+void exchange_start_try(struct exchange *ex) {
+    ex->state = EXCHANGE_TRY;
+    if (upstream_view_service(ex->view)->is_dynamic) {
+        look_up(ex);
+    } else {
+        start_at(ex, choose(ex));
+    }
 }

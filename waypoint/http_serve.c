@@ -7,6 +7,7 @@
 
 #include "common/proto/http_rules.h"
 #include "waypoint/direct.h"
+#include "waypoint/dynamic.h"
 #include "waypoint/exchange.h"
 #include "waypoint/http_down.h"
 #include "waypoint/waypoint.h"
@@ -296,6 +297,7 @@ void http_worker_open(struct wworker *worker) {
     http_conn_config_init(&http->server, true);
     slab_init(&http->exchange_slab, sizeof(struct exchange));
     direct_init(http);
+    dynamic_init(http);
     upstreams_init(&http->upstreams, worker);
     exchange_reporter_open(&http->reporter, worker);
     set_client_cert(http);
@@ -314,6 +316,9 @@ void http_worker_news(struct wworker *worker, struct wworker_news news) {
     if (news.workloads) {
         direct_news(worker->http);
     }
+    if (news.services) {
+        dynamic_news(worker->http);
+    }
     set_client_cert(worker->http);
     if (news.services || news.workloads) {
         upstreams_refresh(&worker->http->upstreams);
@@ -329,6 +334,7 @@ void http_worker_close(struct wworker *worker) {
     struct http_worker *http = worker->http;
     worker->http = NULL;
     exchange_reporter_close(&http->reporter);
+    dynamic_fini(http);
     upstreams_fini(&http->upstreams);
     direct_fini(http);
     slab_fini(&http->exchange_slab);

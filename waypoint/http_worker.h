@@ -16,6 +16,7 @@ struct http_worker {
     struct list conns; // http_down.node
     struct hmap direct; // direct.c: ports of workloads that are called by their addresses
     uint32_t n_direct;
+    struct dynamic *dynamic; // dynamic.c: host names that requests ask for; NULL: none has yet
     uint32_t n_exchanges, n_mirrors; // that exist
     bool is_draining;
     // Of x-forwarded-client-cert, up to the client's identity: "By=OUR ID;URI="; NULL: the Gateway

@@ -24,7 +24,12 @@ struct mirror {
     struct http_field *trailers;
     size_t n_trailers;
     struct upstream_view *view; // referenced
-    const struct l7_host *host; // counted in its cell
+    const struct l7_host *host; // counted in its cell; NULL: not chosen yet
+    struct dns_cache_query query;
+    // Of the request, whose connection may be gone when a host is chosen.
+    struct slice authority;
+    struct addr client, called;
+    bool is_h2;
     struct upstream_request wait;
     struct http_stream up;
     struct chain body;
@@ -36,6 +41,7 @@ struct mirror {
 static void mirror_end(struct mirror *mirror, enum h2_err code) {
     list_del(&mirror->node);
     timer_clear(&mirror->http->loop->timers, &mirror->deadline);
+    dns_cache_cancel(&mirror->query);
     upstream_request_cancel(&mirror->wait);
     http_stream_release(&mirror->up, code);
     if (mirror->has_slot) {
@@ -171,27 +177,73 @@ static bool copy_head(struct mirror *mirror, const struct exchange *ex) {
     return head.authority.len > 0 && http_rules_copy(&head, &mirror->arena, &mirror->head);
 }
 
+// The mirror may be gone afterwards.
+static void send_to(struct mirror *mirror, const struct l7_host *host) {
+    if (host == NULL) {
+        mirror_end(mirror, H2_CANCEL);
+        return;
+    }
+    mirror->host = host;
+    atomic_fetch_add(&host->cell->active, 1);
+    // In TLS it is the server that the request is for, whatever its Host says.
+    struct upstream_caller caller = {
+        .authority = mirror->authority, .client = &mirror->client, .called = &mirror->called};
+    upstream_request_start(&mirror->wait, mirror->view, host,
+                           upstream_version(mirror->view, mirror->is_h2), &caller, &wait_ops);
+}
+
+static void on_name(struct dns_cache_query *query, const struct dns_cache_answer *answer) {
+    struct mirror *mirror = CONTAINER_OF(query, struct mirror, query);
+    send_to(mirror, dynamic_host(mirror->http, mirror->view, answer, NULL, 0));
+}
+
+static void send_to_name(struct mirror *mirror, const char *name) {
+    struct dns_cache_answer answer;
+    mirror->query.fn = on_name;
+    switch (dynamic_ask(mirror->http, name, &mirror->query, &answer)) {
+    case DNS_CACHE_HERE:
+        on_name(&mirror->query, &answer);
+        break;
+    case DNS_CACHE_WAITS:
+        break;
+    case DNS_CACHE_FULL:
+    case DNS_CACHE_BUSY:
+        mirror_end(mirror, H2_CANCEL);
+        break;
+    }
+}
+
+static void send_somewhere(struct mirror *mirror, const struct exchange *ex,
+                           const struct l7_cluster *cluster) {
+    const struct wconn *wconn = exchange_wconn(ex);
+    struct l7_lb_pick pick = {.rand = &ex->http->worker->rand,
+                              .now_ms = ex->http->loop->now / NS_PER_MS};
+    struct upstream_view *view = mirror->view;
+    char name[L7_NAME_MAX];
+    if (!upstream_view_service(view)->is_dynamic) {
+        send_to(mirror, upstream_view_is_through(view)
+                            ? upstream_view_through(view, &wconn->dst)
+                            : l7_lb_pick(upstream_view_lb(view, wconn->source), &pick));
+    } else if (exchange_name(ex, upstream_view_service(view), cluster, name)) {
+        send_to_name(mirror, name);
+    } else {
+        mirror_end(mirror, H2_CANCEL);
+    }
+}
+
 static void start(struct exchange *ex, const struct l7_mirror *rule) {
     struct upstream_view *view = exchange_view(ex, &rule->cluster);
     if (view == NULL) {
         return;
     }
     const struct wconn *wconn = exchange_wconn(ex);
-    struct l7_lb_pick pick = {.rand = &ex->http->worker->rand,
-                              .now_ms = ex->http->loop->now / NS_PER_MS};
-    const struct l7_host *host = upstream_view_is_through(view)
-                                     ? upstream_view_through(view, &wconn->dst)
-                                     : l7_lb_pick(upstream_view_lb(view, wconn->source), &pick);
-    if (host == NULL) {
-        upstream_view_unref(view);
-        return;
-    }
     struct mirror *mirror = xcalloc(1, sizeof(*mirror));
     mirror->http = ex->http;
     mirror->http->n_mirrors++;
     mirror->view = view;
-    mirror->host = host;
-    atomic_fetch_add(&host->cell->active, 1);
+    mirror->client = wconn->client;
+    mirror->called = wconn->dst;
+    mirror->is_h2 = ex->received.version == HTTP_2;
     arena_init(&mirror->arena, EXCHANGE_ARENA_MAX);
     chain_init(&mirror->body, ex->http->loop->pool);
     http_stream_init(&mirror->up, &up_events, mirror);
@@ -202,16 +254,12 @@ static void start(struct exchange *ex, const struct l7_mirror *rule) {
     uint64_t max_ms = ex->timeout_ms > 0 ? ex->timeout_ms : MIRROR_MAX_MS;
     timer_set(&ex->http->loop->timers, &mirror->deadline, ex->http->loop->now + max_ms * NS_PER_MS);
     list_push_back(&ex->mirrors, &mirror->node);
-    if (!copy_head(mirror, ex) || !copy_trailers(mirror, ex)) {
+    if (!copy_head(mirror, ex) || !copy_trailers(mirror, ex) ||
+        !arena_copy(&mirror->arena, ex->request.authority, &mirror->authority)) {
         mirror_end(mirror, H2_CANCEL);
         return;
     }
-    // In TLS it is the server that the request is for, whatever its Host says.
-    struct upstream_caller caller = {
-        .authority = ex->request.authority, .client = &wconn->client, .called = &wconn->dst};
-    upstream_request_start(&mirror->wait, view, host,
-                           upstream_version(view, ex->received.version == HTTP_2), &caller,
-                           &wait_ops);
+    send_somewhere(mirror, ex, &rule->cluster);
 }
 
 void mirrors_start(struct exchange *ex) {

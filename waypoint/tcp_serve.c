@@ -3,10 +3,13 @@
 // A connection as bytes: a rule and its destination are chosen, an endpoint of that is reached
 // (others are tried when that fails), and only then the client is answered, unless bytes of it were
 // read before that.
+#include <stdlib.h>
+
 #include "common/l7/l7_outlier.h"
 #include "common/l7/l7_routes.h"
 #include "waypoint/conn.h"
 #include "waypoint/dial.h"
+#include "waypoint/dynamic.h"
 #include "waypoint/http_worker.h"
 #include "waypoint/report.h"
 #include "waypoint/tcp_conn.h"
@@ -29,6 +32,8 @@ struct tcp_conn {
     struct upstream_view *view; // referenced; NULL: a workload was called
     const struct l7_host *host; // the view's; counted in its cell
     const struct l7_host_cell *tried[TCP_ATTEMPTS];
+    struct dns_cache_query query; // of the host that the client names
+    char *name; // the TLS client's server; heap, NULL: not known
     struct metric_series *opened; // NULL before both ends are there
     struct timer timer; // idle and age
     uint64_t idle_ns, age_ns; // 0 = no limit
@@ -66,6 +71,8 @@ static void end(struct tcp_conn *tcp) {
     struct wconn *conn = tcp->conn;
     struct wworker *worker = conn->worker;
     upstream_dial_cancel(&tcp->dial);
+    dns_cache_cancel(&tcp->query);
+    free(tcp->name);
     leave_view(tcp);
     leaf_unref(tcp->routes);
     timer_clear(&worker->loop->timers, &tcp->timer);
@@ -287,10 +294,9 @@ static void set_view(struct tcp_conn *tcp, struct upstream_view *view) {
     tcp->age_ns = pool->max_connection_duration_ms * NS_PER_MS;
 }
 
-// Where to, of a service. False: nowhere, it was refused.
-static bool set_target(struct tcp_conn *tcp, struct upstream_target *target) {
+// A place at the destination, as it is now. False: there is none, it was refused.
+static bool find_place(struct tcp_conn *tcp, const struct snapshot *snap) {
     struct wconn *conn = tcp->conn;
-    const struct snapshot *snap = snapshot_current();
     struct upstream_view *view = find_view(tcp, snap);
     if (view == NULL) {
         wconn_set_detail(conn,
@@ -310,55 +316,128 @@ static bool set_target(struct tcp_conn *tcp, struct upstream_target *target) {
         return false;
     }
     tcp->has_place = true;
-    bool is_through = upstream_view_is_through(view);
-    tcp->host = is_through ? NULL : choose(tcp, snap);
-    if (tcp->host == NULL && (!is_through || tcp->n_tried > 0)) {
-        // No other one: the log tells of the one that was tried.
-        give_up(tcp, tcp->n_tried > 0 ? (enum flow_end)conn->end : FLOW_NO_UPSTREAM);
-        return false;
-    }
-    target->service = upstream_view_service(view);
-    if (tcp->host != NULL) {
-        atomic_fetch_add(&tcp->host->cell->active, 1);
-        tcp->tried[tcp->n_tried] = tcp->host->cell;
-        target->workload = tcp->host->endpoint->workload;
-        target->addr = tcp->host->addr;
-    }
     return true;
+}
+
+static void connect_to(struct tcp_conn *tcp, const struct upstream_target *target) {
+    struct wconn *conn = tcp->conn;
+    tcp->n_tried++;
+    wconn_set_destination(conn, target->workload);
+    conn->target = target->addr;
+    upstream_dial_start(&tcp->dial, conn->worker, target, &dial_ops);
+    conn->hbone_addr = tcp->dial.hbone_addr;
+    conn->is_mtls_up = tcp->dial.is_hbone;
+}
+
+// No other host: the log tells of the one that was tried.
+static void give_up_hosts(struct tcp_conn *tcp) {
+    give_up(tcp, tcp->n_tried > 0 ? (enum flow_end)tcp->conn->end : FLOW_NO_UPSTREAM);
+}
+
+// `host` NULL: to where the client wanted.
+static void connect_to_host(struct tcp_conn *tcp, const struct l7_host *host) {
+    struct wconn *conn = tcp->conn;
+    const struct l7_settings *settings = upstream_view_settings(tcp->view);
+    uint8_t header[PROXY_HEADER_MAX];
+    char text[TLS_LINK_ERROR_MAX];
+    struct upstream_target target = {
+        .addr = host != NULL ? host->addr : conn->dst,
+        .workload = host != NULL ? host->endpoint->workload : NULL,
+        .service = upstream_view_service(tcp->view),
+        .timeout_ns = settings->pool.connect_timeout_ms * NS_PER_MS,
+        .pool = &settings->pool,
+    };
+    if (host != NULL) {
+        tcp->host = host;
+        atomic_fetch_add(&host->cell->active, 1);
+        tcp->tried[tcp->n_tried] = host->cell;
+    }
+    target.ahead = slice_make(header, upstream_ahead(settings, &conn->client, &conn->dst, header));
+    struct slice name =
+        slice_str(tcp->name != NULL && target.service->is_dynamic ? tcp->name
+                                                                  : target.service->hostname);
+    if (!upstream_tls_set(settings, target.service, name, TLS_ALPN_NONE, &target, text,
+                          sizeof(text))) {
+        wconn_set_detail(conn, text);
+        give_up(tcp, FLOW_NO_UPSTREAM);
+        return;
+    }
+    connect_to(tcp, &target);
+    upstream_tls_unset(&target);
+}
+
+// The client names the host, and its addresses are known.
+static void take_name(struct tcp_conn *tcp, const struct dns_cache_answer *answer) {
+    struct wconn *conn = tcp->conn;
+    if (answer->n_ips == 0) {
+        wconn_set_detail(conn, answer->text);
+        give_up(tcp, FLOW_DNS_FAILED);
+        return;
+    }
+    const struct l7_host *host =
+        dynamic_host(conn->worker->http, tcp->view, answer, tcp->tried, tcp->n_tried);
+    if (host == NULL || is_tried(tcp, host)) {
+        give_up_hosts(tcp);
+    } else {
+        connect_to_host(tcp, host);
+    }
+}
+
+static void on_name(struct dns_cache_query *query, const struct dns_cache_answer *answer) {
+    take_name(CONTAINER_OF(query, struct tcp_conn, query), answer);
+}
+
+static void connect_by_name(struct tcp_conn *tcp) {
+    const struct service *service = upstream_view_service(tcp->view);
+    char name[L7_NAME_MAX];
+    struct dns_cache_answer answer;
+    if (!l7_name_under(service->hostname, slice_str(tcp->cluster->host), name) &&
+        !l7_name_under(service->hostname, slice_str(tcp->name != NULL ? tcp->name : ""), name)) {
+        wconn_set_detail(tcp->conn, tcp->name);
+        give_up(tcp, FLOW_NO_NAME);
+        return;
+    }
+    tcp->query.fn = on_name;
+    switch (dynamic_ask(tcp->conn->worker->http, name, &tcp->query, &answer)) {
+    case DNS_CACHE_HERE:
+        take_name(tcp, &answer);
+        break;
+    case DNS_CACHE_WAITS:
+        break;
+    case DNS_CACHE_FULL:
+    case DNS_CACHE_BUSY:
+        wconn_set_detail(tcp->conn, "too many names are being looked up");
+        give_up(tcp, FLOW_DNS_FAILED);
+        break;
+    }
 }
 
 static void connect_next(struct tcp_conn *tcp) {
     struct wconn *conn = tcp->conn;
-    struct upstream_target target = {.workload = conn->workload, .addr = conn->dst};
-    uint8_t header[PROXY_HEADER_MAX];
-    char text[TLS_LINK_ERROR_MAX];
-    if (conn->service != NULL) {
-        target.workload = NULL;
-        if (!set_target(tcp, &target)) {
-            return;
+    const struct snapshot *snap = snapshot_current();
+    if (conn->service == NULL) { // a workload is the only one of its kind
+        struct upstream_target target = {.workload = conn->workload, .addr = conn->dst};
+        if (tcp->n_tried > 0) {
+            give_up(tcp, (enum flow_end)conn->end);
+        } else {
+            connect_to(tcp, &target);
         }
-        const struct l7_settings *settings = upstream_view_settings(tcp->view);
-        target.timeout_ns = settings->pool.connect_timeout_ms * NS_PER_MS;
-        target.pool = &settings->pool;
-        target.ahead =
-            slice_make(header, upstream_ahead(settings, &conn->client, &conn->dst, header));
-        if (!upstream_tls_set(settings, target.service, slice_str(target.service->hostname),
-                              TLS_ALPN_NONE, &target, text, sizeof(text))) {
-            wconn_set_detail(conn, text);
-            give_up(tcp, FLOW_NO_UPSTREAM);
-            return;
-        }
-    } else if (tcp->n_tried > 0) {
-        give_up(tcp, (enum flow_end)conn->end);
         return;
     }
-    tcp->n_tried++;
-    wconn_set_destination(conn, target.workload);
-    conn->target = target.addr;
-    upstream_dial_start(&tcp->dial, conn->worker, &target, &dial_ops);
-    upstream_tls_unset(&target);
-    conn->hbone_addr = tcp->dial.hbone_addr;
-    conn->is_mtls_up = tcp->dial.is_hbone;
+    if (!find_place(tcp, snap)) {
+        return;
+    }
+    if (upstream_view_service(tcp->view)->is_dynamic) {
+        connect_by_name(tcp);
+        return;
+    }
+    bool is_through = upstream_view_is_through(tcp->view);
+    const struct l7_host *host = is_through ? NULL : choose(tcp, snap);
+    if (host == NULL && (!is_through || tcp->n_tried > 0)) {
+        give_up_hosts(tcp);
+    } else {
+        connect_to_host(tcp, host);
+    }
 }
 
 // ---- the start ---------------------------------------------------------------------------------
@@ -399,18 +478,21 @@ static void serve_named(struct wconn *conn, struct chain *early, bool fin, const
         pipe_attach(&tcp->pipe, PIPE_DOWN, &conn->down.duplex);
     }
     if (conn->service != NULL) {
+        tcp->name = name[0] != '\0' ? xstrdup(name) : NULL;
         choose_cluster(tcp, name);
     }
     connect_next(tcp);
 }
 
-// Rules by name need the client's first message; without them nobody waits for it.
+// Rules by name, and hosts that the client names, need its first message; else nobody waits for it.
 void tcp_serve(struct wconn *conn, struct chain *early, bool fin) {
     const struct leaf *leaf = conn->service != NULL
                                   ? snapshot_l7_routes(snapshot_current(), conn->service->leaf.key)
                                   : NULL;
     bool may_be_tls = conn->app_protocol == APP_TLS || early != NULL;
-    if (leaf != NULL && may_be_tls && l7_routes_has_names(l7_routes_of_leaf(leaf))) {
+    bool needs_name = conn->service != NULL && conn->service->is_dynamic;
+    needs_name = needs_name || (leaf != NULL && l7_routes_has_names(l7_routes_of_leaf(leaf)));
+    if (may_be_tls && needs_name) {
         tcp_hello_start(conn, early, fin, serve_named);
     } else {
         serve_named(conn, early, fin, "");

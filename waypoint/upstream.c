@@ -66,7 +66,7 @@ const struct service *upstream_view_service(const struct upstream_view *view) {
 }
 
 size_t upstream_view_n_hosts(const struct upstream_view *view) {
-    return view->n_hosts;
+    return view->service->is_dynamic ? cluster_n_hosts(view->cluster) : view->n_hosts;
 }
 
 struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload *source) {
@@ -280,7 +280,8 @@ struct upstream_view *upstream_view_route(struct upstreams *all, const struct sn
 }
 
 bool upstream_view_is_through(const struct upstream_view *view) {
-    return view->service->lb_mode == LB_PASSTHROUGH || view->settings->lb.kind == L7_LB_PASSTHROUGH;
+    return view->service->is_dynamic || view->service->lb_mode == LB_PASSTHROUGH ||
+           view->settings->lb.kind == L7_LB_PASSTHROUGH;
 }
 
 const struct l7_host *upstream_view_through(struct upstream_view *view, const struct addr *addr) {
@@ -365,8 +366,9 @@ static void on_due(struct timer *timer, uint64_t now) {
     struct upstream *up = CONTAINER_OF(timer, struct upstream, due);
     uint64_t next = TIME_NEVER;
     if (up->view != NULL) {
-        cluster_tick(up->cluster, &up->view->settings->outlier, up->view->hosts, up->view->n_hosts,
-                     now / NS_PER_MS);
+        bool is_dynamic = up->view->service->is_dynamic;
+        cluster_tick(up->cluster, &up->view->settings->outlier, is_dynamic ? NULL : up->view->hosts,
+                     up->view->n_hosts, now / NS_PER_MS);
         next = outlier_due(up);
     }
     HMAP_EACH_SAFE(pos, &up->pools) {

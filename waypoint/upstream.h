@@ -64,7 +64,8 @@ size_t upstream_view_n_hosts(const struct upstream_view *view);
 struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload *source);
 
 // Where the client wanted to go is where it goes: a ServiceEntry with resolution NONE, load
-// balancer PASSTHROUGH. Then there is nothing to balance: the host is that of the address.
+// balancer PASSTHROUGH, or (is_dynamic) DYNAMIC_DNS, where it is a name that says so (dynamic.h).
+// Then there is nothing to balance: the host is that of the address.
 bool upstream_view_is_through(const struct upstream_view *view);
 const struct l7_host *upstream_view_through(struct upstream_view *view, const struct addr *addr);
 // A host that was not tried yet, of the best level (`lb`: the client's balancer) that has one, for

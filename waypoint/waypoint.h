@@ -4,6 +4,7 @@
 #pragma once
 
 #include "common/mesh/model.h"
+#include "common/net/dns_cache.h"
 #include "common/proto/hbone.h"
 #include "common/proto/spiffe.h"
 #include "common/rt/io.h"
@@ -20,6 +21,9 @@ struct waypoint {
     struct control *control;
     struct wworker *workers[WAYPOINT_WORKERS_MAX];
     uint32_t n_workers;
+    // Tests: who looks host names up, instead of c-ares (dynamic.h).
+    dns_look_up_fn *look_up;
+    void *look_up_arg;
 };
 
 struct snapshot;

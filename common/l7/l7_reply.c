@@ -111,6 +111,14 @@ static void build_status(const struct l7_reply_spec *spec, struct l7_reply *repl
             l7_fields_add(&reply->fields, SLICE_LIT("location"), spec->location);
         }
         break;
+    case L7_REPLY_DNS_FAILURE:
+        reply->status = replies[spec->kind].status;
+        reply->flags = replies[spec->kind].flags;
+        reply->body = replies[spec->kind].body;
+        reply->details =
+            underscored(l7_fields_printf(&reply->fields, "dns_resolution_failure{%.*s}",
+                                         SLICE_ARG(spec->failure)));
+        break;
     default:
         reply->status = replies[spec->kind].status;
         reply->flags = replies[spec->kind].flags;

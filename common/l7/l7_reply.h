@@ -45,7 +45,7 @@ struct l7_reply_spec {
     struct slice location; // REDIRECT
     struct slice details; // not empty: instead of the table's (RBAC_DENIED's policy)
     uint8_t reset; // RESET: enum l7_reset
-    struct slice failure; // RESET: what the transport said; empty = nothing
+    struct slice failure; // RESET: what the transport said; DNS_FAILURE: why; empty = nothing
 };
 
 struct l7_reply {

@@ -216,6 +216,42 @@ static void check_se_endpoints(struct schema_ctx *ctx, const struct cfg_node *no
     }
 }
 
+// The waypoint resolves what requests ask for: nothing else can say where a host is.
+static void check_dynamic(struct schema_ctx *ctx, const struct cfg_node *node,
+                          const struct kobj_service_entry *entry) {
+    static const char *const known[] = {"HTTP", "HTTP2", "GRPC", "TLS"};
+    char path[32];
+
+    for (uint32_t i = 0; i < entry->n_hosts; i++) {
+        if (entry->hosts[i][0] != '*') {
+            snprintf(path, sizeof(path), "hosts[%u]", i);
+            schema_error(ctx, item_of(node, "hosts", i), path,
+                         "must be a wildcard (*.example.com) with resolution DYNAMIC_DNS; a full "
+                         "name has resolution DNS");
+        }
+    }
+    if (entry->n_addresses > 0) {
+        schema_error(ctx, cfg_get(node, "addresses"), "addresses",
+                     "cannot be set with resolution DYNAMIC_DNS");
+    }
+    if (entry->n_endpoints > 0) {
+        schema_error(ctx, cfg_get(node, "endpoints"), "endpoints",
+                     "cannot be set with resolution DYNAMIC_DNS");
+    }
+    for (uint32_t i = 0; i < entry->n_ports; i++) {
+        bool is_known = false;
+        for (size_t k = 0; k < ARRAY_LEN(known); k++) {
+            is_known = is_known || strcasecmp(entry->ports[i].protocol, known[k]) == 0;
+        }
+        if (!is_known) {
+            snprintf(path, sizeof(path), "ports[%u].protocol", i);
+            schema_error(ctx, item_of(node, "ports", i), path,
+                         "must be HTTP, HTTP2, GRPC or TLS with resolution DYNAMIC_DNS: in other "
+                         "bytes no host is named");
+        }
+    }
+}
+
 static void check_resolution(struct schema_ctx *ctx, const struct cfg_node *node,
                              const struct kobj_service_entry *entry) {
     bool is_dns = entry->resolution == SE_DNS || entry->resolution == SE_DNS_ROUND_ROBIN;
@@ -280,6 +316,22 @@ static void check_service_entry(struct schema_ctx *ctx, const struct cfg_node *n
     check_se_ports(ctx, node, entry);
     check_se_endpoints(ctx, node, entry);
     check_resolution(ctx, node, entry);
+    if (entry->resolution == SE_DYNAMIC_DNS) {
+        check_dynamic(ctx, node, entry);
+    }
+}
+
+static void check_whole_entry(struct schema_ctx *ctx, const struct cfg_node *node,
+                              const void *out) {
+    const struct kobj_service_entry *entry = out;
+    const struct cfg_node *labels = cfg_get(cfg_get(node, "metadata"), "labels");
+    const char *waypoint = cfg_str(cfg_get(labels, "istio.io/use-waypoint"), "none");
+
+    if (entry->resolution == SE_DYNAMIC_DNS && entry->location == SE_MESH_INTERNAL &&
+        strcmp(waypoint, "none") != 0) {
+        schema_error(ctx, cfg_get(node, "spec"), "spec.location",
+                     "must be MESH_EXTERNAL with resolution DYNAMIC_DNS and a waypoint");
+    }
 }
 
 static const struct schema_name locations[] = {
@@ -339,4 +391,7 @@ static const struct schema_field se_fields[] = {
     F_FLAT("spec", &se_spec_msg, .flags = SCHEMA_REQUIRED),
     F_FLAT("status", &se_status_msg),
 };
-const struct schema_msg kobj_service_entry_msg = {SCHEMA_MSG(struct kobj_service_entry, se_fields)};
+const struct schema_msg kobj_service_entry_msg = {
+    SCHEMA_MSG(struct kobj_service_entry, se_fields),
+    .check = check_whole_entry,
+};

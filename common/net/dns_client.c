@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/net/dns_client.h"
 
-#include <ares.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 
 #include "common/base/hmap.h"
 #include "common/base/rand.h"
-#include "common/rt/watch.h"
+#include "common/net/dns_channel.h"
 
-enum { TIMEOUT_MS = 2000, TRIES = 2, RETRY_MAX_S = 30, PROCESS_MAX = 32 };
+enum { RETRY_MAX_S = 30 };
 
 struct name {
     struct hmap_node node; // client->names
@@ -25,86 +22,15 @@ struct name {
     struct ip *ips;
 };
 
-// A socket of c-ares. It belongs to the poll: c-ares may close its descriptor at any time.
-struct ares_sock {
-    struct list node; // client->socks
-    struct dns_client *client; // NULL: c-ares is done with it
-    struct watch watch;
-};
-
 struct dns_client {
     struct dns_client_config config;
-    ares_channel channel;
+    struct dns_channel *channel;
     struct hmap names;
     struct list waiting; // names whose turn it is, when DNS_CLIENT_RUNNING_MAX are running
-    struct list socks;
-    struct timer timer; // c-ares' own
     struct rand rand;
     uint32_t n_running;
     uint64_t n_lookups, n_failures;
 };
-
-static void update_timer(struct dns_client *client) {
-    struct loop *loop = client->config.loop;
-    struct timeval tv;
-    if (ares_timeout(client->channel, NULL, &tv) == NULL) {
-        timer_clear(&loop->timers, &client->timer);
-        return;
-    }
-    uint64_t delay = (uint64_t)tv.tv_sec * NS_PER_SEC + (uint64_t)tv.tv_usec * 1000;
-    timer_set(&loop->timers, &client->timer, loop->now + delay + NS_PER_MS);
-}
-
-static void on_timer(struct timer *timer, uint64_t now) {
-    struct dns_client *client = CONTAINER_OF(timer, struct dns_client, timer);
-    ares_process_fd(client->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-    update_timer(client);
-}
-
-static void on_ready(struct watch *watch, uint32_t ready) {
-    struct ares_sock *sock = CONTAINER_OF(watch, struct ares_sock, watch);
-    struct dns_client *client = sock->client;
-    struct pollfd p = {.fd = watch->fd, .revents = (short)ready};
-    // c-ares does not read until there is nothing more, which a watch wants.
-    for (int i = 0; i < PROCESS_MAX && sock->client != NULL; i++) {
-        bool is_failed = (p.revents & (POLLERR | POLLHUP)) != 0;
-        ares_process_fd(client->channel,
-                        is_failed || (p.revents & POLLIN) != 0 ? watch->fd : ARES_SOCKET_BAD,
-                        (p.revents & POLLOUT) != 0 ? watch->fd : ARES_SOCKET_BAD);
-        p.events = POLLIN;
-        if (sock->client == NULL || poll(&p, 1, 0) <= 0) {
-            break;
-        }
-    }
-    update_timer(client);
-}
-
-static void on_sock_stopped(struct watch *watch) {
-    free(CONTAINER_OF(watch, struct ares_sock, watch));
-}
-
-// c-ares: waits for `fd`, or (neither) is about to close it.
-static void on_sock_state(void *arg, ares_socket_t fd, int readable, int writable) {
-    struct dns_client *client = arg;
-    struct ares_sock *found = NULL;
-    LIST_EACH(pos, &client->socks) {
-        struct ares_sock *sock = LIST_ITEM(pos, struct ares_sock, node);
-        found = sock->watch.fd == fd ? sock : found;
-    }
-    if (readable == 0 && writable == 0) {
-        if (found != NULL) {
-            found->client = NULL;
-            list_del(&found->node);
-            watch_stop(&found->watch, on_sock_stopped);
-        }
-    } else if (found == NULL) {
-        struct ares_sock *sock = xcalloc(1, sizeof(*sock));
-        sock->client = client;
-        list_push_back(&client->socks, &sock->node);
-        // Both directions from the start: the watch reports changes only.
-        watch_init(&sock->watch, client->config.loop, fd, POLLIN | POLLOUT, on_ready);
-    }
-}
 
 static void name_free(struct name *name) {
     free(name->host);
@@ -133,64 +59,51 @@ static void set_ips(struct name *name, struct ip *ips, uint32_t n_ips) {
     }
 }
 
-static void take_answer(struct name *name, const struct ares_addrinfo *info, uint32_t *ret_ttl_s) {
-    struct ip *ips = xcalloc(DNS_CLIENT_IPS_MAX, sizeof(*ips));
-    uint32_t n_ips = 0;
-    uint32_t ttl_s = DNS_CLIENT_TTL_MAX_S;
-    const struct ares_addrinfo_node *node = info != NULL ? info->nodes : NULL;
-    for (; node != NULL && n_ips < DNS_CLIENT_IPS_MAX; node = node->ai_next) {
-        struct addr addr;
-        if (addr_from_sockaddr(node->ai_addr, &addr)) {
-            ips[n_ips++] = addr.ip;
-            ttl_s = MIN(ttl_s, (uint32_t)MAX(node->ai_ttl, 0));
-        }
+static void take_answer(struct name *name, const struct dns_result *result) {
+    struct ip *ips = xcalloc(DNS_CHANNEL_IPS_MAX, sizeof(*ips));
+    if (result->n_ips > 0) {
+        memcpy(ips, result->ips, result->n_ips * sizeof(*ips));
     }
-    *ret_ttl_s = MAX(ttl_s, (uint32_t)DNS_CLIENT_TTL_MIN_S);
-    set_ips(name, ips, n_ips);
+    set_ips(name, ips, result->n_ips);
 }
 
 static void start_waiting(struct dns_client *client);
 
-static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info) {
+static void on_answer(void *arg, const struct dns_result *result) {
     struct name *name = arg;
     struct dns_client *client = name->client;
     name->is_running = false;
     if (client == NULL) { // forgotten, or everything ends
         name_free(name);
+        return;
+    }
+    client->n_running--;
+    uint32_t delay_s = RETRY_MAX_S;
+    if (result->outcome == DNS_FAILED) {
+        client->n_failures++;
+        delay_s = MIN(1U << MIN(name->n_failures, 5U), (uint32_t)RETRY_MAX_S);
+        name->n_failures++;
     } else {
-        client->n_running--;
-        uint32_t delay_s;
-        if (status == ARES_SUCCESS || status == ARES_ENOTFOUND || status == ARES_ENODATA) {
-            name->n_failures = 0;
-            take_answer(name, status == ARES_SUCCESS ? info : NULL, &delay_s);
-            delay_s = status == ARES_SUCCESS ? delay_s : RETRY_MAX_S;
-        } else {
-            client->n_failures++;
-            delay_s = MIN(1U << MIN(name->n_failures, 5U), (uint32_t)RETRY_MAX_S);
-            name->n_failures++;
+        name->n_failures = 0;
+        if (result->outcome == DNS_FOUND) {
+            delay_s = MAX(MIN(result->ttl_s, (uint32_t)DNS_CLIENT_TTL_MAX_S),
+                          (uint32_t)DNS_CLIENT_TTL_MIN_S);
         }
-        // Jitter, so that names do not stay in step.
-        uint64_t delay = delay_s * NS_PER_SEC;
-        delay -= rand_below(&client->rand, delay / 10);
-        timer_set(&client->config.loop->timers, &name->timer, client->config.loop->now + delay);
-        start_waiting(client);
+        take_answer(name, result);
     }
-    if (info != NULL) {
-        ares_freeaddrinfo(info);
-    }
+    // Jitter, so that names do not stay in step.
+    uint64_t delay = delay_s * NS_PER_SEC;
+    delay -= rand_below(&client->rand, delay / 10);
+    timer_set(&client->config.loop->timers, &name->timer, client->config.loop->now + delay);
+    start_waiting(client);
 }
 
 static void look_up(struct name *name) {
     struct dns_client *client = name->client;
-    static const struct ares_addrinfo_hints hints = {
-        .ai_family = AF_UNSPEC,
-        .ai_socktype = SOCK_STREAM, // one entry an address
-        .ai_flags = ARES_AI_NOSORT,
-    };
     name->is_running = true;
     client->n_running++;
     client->n_lookups++;
-    ares_getaddrinfo(client->channel, name->host, NULL, &hints, on_answer, name);
+    dns_channel_look_up(client->channel, name->host, on_answer, name);
 }
 
 static void start_waiting(struct dns_client *client) {
@@ -208,7 +121,6 @@ static void on_due(struct timer *timer, uint64_t now) {
     struct dns_client *client = name->client;
     if (client->n_running < DNS_CLIENT_RUNNING_MAX) {
         look_up(name);
-        update_timer(client);
     } else {
         list_push_back(&client->waiting, &name->waiting);
     }
@@ -219,30 +131,13 @@ struct dns_client *dns_client_new(const struct dns_client_config *config, const 
     client->config = *config;
     hmap_init(&client->names);
     list_init(&client->waiting);
-    list_init(&client->socks);
-    timer_init(&client->timer, on_timer);
     rand_seed_os(&client->rand);
-    struct ares_options options = {
-        .timeout = (int)(config->timeout_ms != 0 ? config->timeout_ms : TIMEOUT_MS),
-        .tries = (int)(config->tries != 0 ? config->tries : TRIES),
-        .ndomains = 0, // names are whole
-        .sock_state_cb = on_sock_state,
-        .sock_state_cb_data = client,
-    };
-    int rc = ares_library_init(ARES_LIB_INIT_ALL);
-    if (rc == ARES_SUCCESS) {
-        rc = ares_init_options(&client->channel, &options,
-                               ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS |
-                                   ARES_OPT_SOCK_STATE_CB);
-    }
-    if (rc == ARES_SUCCESS && config->servers != NULL) {
-        rc = ares_set_servers_ports_csv(client->channel, config->servers);
-        if (rc != ARES_SUCCESS) {
-            ares_destroy(client->channel);
-        }
-    }
-    if (rc != ARES_SUCCESS) {
-        *ret_error = ares_strerror(rc);
+    struct dns_channel_config channel = {.loop = config->loop,
+                                         .servers = config->servers,
+                                         .timeout_ms = config->timeout_ms,
+                                         .tries = config->tries};
+    client->channel = dns_channel_new(&channel, ret_error);
+    if (client->channel == NULL) {
         hmap_fini(&client->names);
         free(client);
         return NULL;
@@ -270,9 +165,7 @@ void dns_client_free(struct dns_client *client) {
     HMAP_EACH_SAFE(pos, &client->names) {
         forget(HMAP_ITEM(pos, struct name, node));
     }
-    ares_destroy(client->channel); // ends the look-ups, and says good-bye to each socket
-    CHECK(list_empty(&client->socks));
-    timer_clear(&client->config.loop->timers, &client->timer);
+    dns_channel_free(client->channel); // ends the look-ups
     hmap_fini(&client->names);
     free(client);
 }

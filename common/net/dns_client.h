@@ -14,7 +14,6 @@
 #include "common/rt/loop.h"
 
 enum {
-    DNS_CLIENT_IPS_MAX = 64, // of a name; more are left out
     DNS_CLIENT_TTL_MIN_S = 5,
     DNS_CLIENT_TTL_MAX_S = 300,
     DNS_CLIENT_RUNNING_MAX = 64, // look-ups at a time

@@ -23,6 +23,7 @@ from lablib import meta, namespace, pod, service, wait_until
 from mesh.labnet import LabNet
 from mesh.pki import Authority
 from mesh.topology import echo, linger0, read_all, say
+from test_ctl_l7 import ctl
 from test_waypoint_http import curl, logs_of_waypoints, waypoints
 from test_waypoint_tcp import access, gateway
 
@@ -732,3 +733,83 @@ def test_no_resolution(lab, net):
         wait_until(lambda: [x for x in logs_of_waypoints(lab).splitlines()
                             if 'direction="waypoint"' in x and f"{to}:8090" in x])
     lab.delete("ServiceEntry", "m/none")
+
+
+# Hosts that requests name (DYNAMIC_DNS)
+
+
+WILD = "*.out.svc.cluster.local"
+WILD_PORTS = [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8443},
+              {"number": 443, "name": "tls", "protocol": "TLS", "targetPort": 8444}]
+
+
+@pytest.fixture
+def wild(lab):
+    """A wildcard's ServiceEntry; gives the address under which its names are called."""
+    lab.apply(service("named", "out", {"app": "one"}, port=8443, target=8443, clusterIP="None"))
+    lab.apply(service_entry([], host=WILD, name="wild", resolution="DYNAMIC_DNS",
+                            ports=WILD_PORTS))
+    # What the mesh has no Service for is a name under the wildcard.
+    found = wait_until(lambda: lab.exec("m/client", "getent", "ahostsv4",
+                                        "anything.at.all.out.svc.cluster.local").out.split())
+    assert found[0].startswith("240.240.")
+    yield found[0]
+    lab.delete("ServiceEntry", "m/wild")
+    lab.delete("Service", "out/named")
+
+
+def named(lab, host, vip, check, *args):
+    """A request to a name under the wildcard."""
+    return reply(lab, check, "/", f"http://{host}", "--connect-to", f"::{vip}:80", *args)
+
+
+@pytest.mark.main
+def test_host_of_the_request_decides(lab, net, wild):
+    host = "named.out.svc.cluster.local"
+    with net.serve("one", 8443, http_ok):
+        named(lab, host, wild, ok("one"))
+        # Whatever was called: it is Host that counts, without its port.
+        named(lab, "none.out.svc.cluster.local", wild, ok("one"), "-H", f"Host: {host}:8443")
+        # Not every name: those under the wildcard.
+        for other in ("named.m.svc.cluster.local", "out.svc.cluster.local", lab.ip("one", "out")):
+            answer = named(lab, host, wild, says(status=404), "-H", f"Host: {other}")
+            assert answer.body == ""
+        answer = named(lab, "none.out.svc.cluster.local", wild, says("DNS resolution failure"))
+        assert answer.body == "DNS resolution failure"
+        log = wait_until(lambda: [x for x in logs_of_waypoints(lab).splitlines()
+                                  if " 503 DF dns_resolution_failure{" in x])
+        assert "inbound-vip|80|http|*.out.svc.cluster.local" in log[0]
+        assert any(" 404 NR route_not_found" in x for x in logs_of_waypoints(lab).splitlines())
+        explain = ["explain", "--from", "m/client", "--to", f"{wild}:80", "--request", "/",
+                   "-H"]
+        assert "looked up then" in ctl(lab, *explain, f"host: {host}")
+        assert f"no name under {WILD}" in ctl(lab, *explain, "host: out.svc.cluster.local")
+        rows = ctl(lab, "config", "endpoint")
+        assert any(lab.ip("one", "out") + ":8443" in x and WILD in x for x in rows.splitlines())
+
+
+def test_server_name_of_tls_decides(lab, net, pki, wild):
+    with TlsServer(net, "one", 8444, pki.server) as server:
+        def get(name):
+            return lab.exec("m/client", "curl", "-sSk", "-m", "5", "--connect-to", f"::{wild}:443",
+                            f"https://{name}/", check=False)
+
+        done = wait_until(lambda: (r := get("named.out.svc.cluster.local")).code == 0 and r)
+        assert "sni=named.out.svc.cluster.local" in done.out
+        n = server.n_conns
+        for other in ("named.m.svc.cluster.local", "none.out.svc.cluster.local"):
+            assert get(other).code != 0
+        assert server.n_conns == n
+        flags = {x.get("response_flags") for x in access(logs_of_waypoints(lab))}
+        lines = [x for x in logs_of_waypoints(lab).splitlines() if 'direction="waypoint"' in x]
+        assert any("names no server of the service" in x for x in lines), flags
+        assert any("name resolution failed" in x for x in lines), flags
+
+
+def test_tls_origination_to_a_name(lab, net, pki, wild):
+    lab.apply(rule(host=WILD, name="wild", tls={"mode": "SIMPLE", "insecureSkipVerify": True}))
+    with TlsServer(net, "one", 8443, pki.server) as server:
+        answer = named(lab, "named.out.svc.cluster.local", wild, ok("sni="))
+        assert "sni=named.out.svc.cluster.local alpn=http/1.1" in answer.body
+        assert server.failures == []
+    lab.delete("DestinationRule", "m/wild")

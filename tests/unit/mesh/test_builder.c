@@ -352,6 +352,28 @@ static void test_service_entry(void **state) {
     assert_non_null(strstr(fx_problems(b), "address range 10.99.0.0/16 is not used"));
 }
 
+// The names under a wildcard share an address where it is a waypoint that tells them apart.
+static void test_dynamic_dns(void **state) {
+#define DYNAMIC(more) "hosts: ['*.wild.com'], resolution: DYNAMIC_DNS, " HTTPS more
+    fx_apply(b, SE("a", "wild", DYNAMIC("")));
+    struct service *s = fx_find_service("a/*.wild.com");
+    assert_true(s->is_dynamic);
+    assert_int_equal(s->n_vips, 2);
+    assert_int_equal(s->n_endpoints, 0);
+    assert_false(s->is_headless);
+    struct ip vip = s->vips[0];
+    assert_ptr_equal(snapshot_service_by_vip(snapshot_current(), &vip), s);
+    assert_ptr_equal(snapshot_service_by_host(snapshot_current(), SLICE_LIT("a.b.wild.com"), "z"),
+                     s);
+    assert_non_null(strstr(fx_problems(b), "DYNAMIC_DNS needs a waypoint"));
+    fx_apply(b, SE("a", "wild", DYNAMIC(", location: MESH_INTERNAL")));
+    assert_false(fx_find_service("a/*.wild.com")->is_dynamic);
+    // Without a waypoint's help the wildcard has none.
+    fx_apply(b, SE("a", "wild", "hosts: ['*.wild.com'], resolution: STATIC, " HTTPS));
+    assert_int_equal(fx_find_service("a/*.wild.com")->n_vips, 0);
+    assert_null(snapshot_service_by_vip(snapshot_current(), &vip));
+}
+
 static bool note_hostname(void *arg, const char *hostname) {
     char *names = arg;
     size_t len = strlen(names);
@@ -574,6 +596,7 @@ int main(void) {
         TEST(test_service_kinds),
         TEST(test_service_entry),
         TEST(test_resolved),
+        TEST(test_dynamic_dns),
         TEST(test_allocation_is_stable),
         TEST(test_workload_entry),
         TEST(test_waypoint),

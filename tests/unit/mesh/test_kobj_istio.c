@@ -338,6 +338,20 @@ static const struct {
     {ENTRY "spec: {hosts: [a.b], resolution: STATIC, endpoints: [{address: c.d}]}\n",
      {"must be an IP address with resolution STATIC"}},
     {ENTRY "spec: {hosts: [\"*.b\"], resolution: DNS}\n", {"must be a full host name"}},
+    {ENTRY "spec: {hosts: [\"*.b\", c.d], resolution: DYNAMIC_DNS}\n",
+     {"spec.hosts[1]: must be a wildcard (*.example.com) with resolution DYNAMIC_DNS"}},
+    {ENTRY "spec: {hosts: [\"*.b\"], resolution: DYNAMIC_DNS, addresses: [1.2.3.4], "
+           "endpoints: [{address: 1.2.3.4}]}\n",
+     {"spec.addresses: cannot be set with resolution DYNAMIC_DNS",
+      "spec.endpoints: cannot be set with resolution DYNAMIC_DNS"}},
+    {ENTRY "spec: {hosts: [\"*.b\"], resolution: DYNAMIC_DNS, ports: [{name: a, number: 1, "
+           "protocol: grpc}, {name: b, number: 2, protocol: HTTPS}, {name: c, number: 3}]}\n",
+     {"spec.ports[1].protocol: must be HTTP, HTTP2, GRPC or TLS",
+      "spec.ports[2].protocol: must be HTTP, HTTP2, GRPC or TLS"}},
+    {"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
+     "metadata: {name: a, namespace: ns, labels: {istio.io/use-waypoint: w}}\n"
+     "spec: {hosts: [\"*.b\"], resolution: DYNAMIC_DNS, location: MESH_INTERNAL}\n",
+     {"spec.location: must be MESH_EXTERNAL with resolution DYNAMIC_DNS and a waypoint"}},
     {ENTRY "spec: {hosts: [a.b], resolution: DNS_ROUND_ROBIN, endpoints: [{address: a.b}, "
            "{address: c.d}]}\n",
      {"only one is allowed with resolution DNS_ROUND_ROBIN"}},

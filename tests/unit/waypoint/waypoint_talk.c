@@ -150,13 +150,14 @@ static void on_answer_end(void *arg) {
 struct talk_client *talk_client(struct talk *talk, uint32_t worker) {
     assert_true(talk->n_clients < TALK_CLIENTS);
     struct talk_client *client = &talk->clients[talk->n_clients++];
-    *client = (struct talk_client){.talk = talk,
-                                   .fd = wbed_connect(&talk->bed, worker, web_key, 80),
-                                   .reader = {.on_head = on_answer_head,
-                                              .on_body = on_answer_body,
-                                              .on_end = on_answer_end,
-                                              .arg = client,
-                                              .is_response = true}};
+    *client = (struct talk_client){
+        .talk = talk,
+        .fd = wbed_connect(&talk->bed, worker, talk->called != NULL ? talk->called : web_key, 80),
+        .reader = {.on_head = on_answer_head,
+                   .on_body = on_answer_body,
+                   .on_end = on_answer_end,
+                   .arg = client,
+                   .is_response = true}};
     return client;
 }
 

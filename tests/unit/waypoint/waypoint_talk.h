@@ -60,6 +60,7 @@ struct talk {
     struct talk_conn conns[TALK_CONNS];
     struct talk_client clients[TALK_CLIENTS];
     uint32_t n_clients;
+    const char *called; // key of the service that clients call; NULL: web
 };
 
 // Services "web" (all hosts but the last one with `has_shadow`) and "shadow" (that one), and
