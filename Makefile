@@ -21,7 +21,7 @@ help:
 	@echo 'make test     everything: format, tidy, two compilers, sanitizers, end to end'
 	@echo 'make unit     unit tests of one preset; likewise sim, replay (fuzz corpora), e2e'
 	@echo 'make demo     a guided tour of a two-node mesh on this machine (KEEP=1 leaves it up)'
-	@echo 'make tutorial the well-known Istio exercises (EX=row for some, KEEP=1 leaves its lab up)'
+	@echo 'make tutorial the well-known Istio exercises (EX=row for some, EX=quick, KEEP=1 leaves its lab up)'
 	@echo 'make test-kernel  main end-to-end flows on Debian 12'"'"'s kernel in QEMU, five to ten minutes'
 	@echo 'make bench    measure, write the report to bench/results'
 	@echo 'make fuzz     libFuzzer on every fuzz target (FUZZ_TIME=60 seconds each, FUZZ=name ...)'

@@ -180,7 +180,9 @@ if [[ -d tests/e2e || -d tests/interop ]]; then
     done
 fi
 
-check tutorial 240 env BIN_DIR=build/release/bin scripts/tutorial.sh --quick
+# ZTUN_TUTORIAL=all: every row, as continuous integration has it.
+cases tutorial 600 env BIN_DIR=build/release/bin scripts/tutorial.sh "${ZTUN_TUTORIAL:-quick}" \
+    --junitxml="$logs/tutorial.xml"
 
 if end_leftovers; then
     passed=$((passed + 1))

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exercises, one row each, in namespaces of their own.
 
-    python3 scripts/tutorial [ROW...] [--quick] [--list]
+    python3 scripts/tutorial [ROW...|quick|all] [--list]
 
 Prints a table: row, what was applied, expected, observed, and pass, fail or later. What a row typed
-and saw is in build/tutorial/ROW.log; a single row prints it. KEEP=1 with one row leaves its lab up,
-on the machine itself. Exit code 0 only when no row failed.
+and saw is in build/tutorial/ROW.log; a single row prints it. `quick` is a subset for each change.
+KEEP=1 with one row leaves its lab up, on the machine itself. The last line counts. Exit code 0 only
+when no row failed.
 """
 
 import argparse
@@ -19,7 +20,9 @@ import tempfile
 import textwrap
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -33,6 +36,7 @@ from row import ROOT, ROWS, Failed, Row  # noqa: E402
 BIN_DIR = Path(os.environ.get("BIN_DIR", ROOT / "build" / "bin")).resolve()
 LOG_DIR = ROOT / "build" / "tutorial"
 ROW_TIMEOUT_S = 240
+NAME_WIDTH = 22
 ALONE = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
          "--propagation", "private", "sh", "-ec",
          'mount -t tmpfs -o mode=755 tmpfs /run; mkdir /run/netns /run/lock; ip link set lo up; '
@@ -71,14 +75,17 @@ def start_row(name, is_kept, is_shown):
         with open(log_path, "w", encoding="utf-8") as log:
             process = subprocess.Popen(argv, stdout=None if is_shown else log,
                                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            is_late = False
             try:
                 process.wait(ROW_TIMEOUT_S)
             except subprocess.TimeoutExpired:
+                is_late = True
                 process.kill()
                 process.wait()
         text = Path(result.name).read_text(encoding="utf-8")
     outcome = json.loads(text) if text else {
-        "observed": [], "failures": [f"the row died or took more than {ROW_TIMEOUT_S} s"]}
+        "observed": [], "failures": [f"no result: more than {ROW_TIMEOUT_S} s" if is_late else
+                                     f"no result, see {log_path.relative_to(ROOT)}"]}
     outcome["verdict"] = "fail" if outcome["failures"] or not outcome["observed"] else "pass"
     outcome["seconds"] = time.monotonic() - begin
     return outcome
@@ -86,7 +93,7 @@ def start_row(name, is_kept, is_shown):
 
 def print_outcome(name, outcome):
     entry = ROWS[name]
-    print(f"{outcome['verdict']:6}{name:16}{outcome['seconds']:5.0f} s")
+    print(f"{outcome['verdict']:6}{name:{NAME_WIDTH}}{outcome['seconds']:5.0f} s")
     for title, text in (("applied", entry["applied"]), ("expected", entry["expected"]),
                         ("observed", "; ".join(outcome["observed"])),
                         ("failed", "; ".join(outcome["failures"]))):
@@ -96,13 +103,25 @@ def print_outcome(name, outcome):
     sys.stdout.flush()
 
 
+def write_junit(path, outcomes):
+    suite = ElementTree.Element("testsuite", name="tutorial")
+    for name, outcome in outcomes.items():
+        if outcome["verdict"] != "later":
+            case = ElementTree.SubElement(suite, "testcase", classname="tutorial", name=name,
+                                          time=f"{outcome['seconds']:.1f}")
+            if outcome["verdict"] == "fail":
+                message = "; ".join(outcome["failures"] or ["nothing was observed"])
+                ElementTree.SubElement(case, "failure", message=message)
+    ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="ROW")
-    parser.add_argument("--quick", action="store_true", help="a subset for each change")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2))
+    parser.add_argument("--junitxml", metavar="FILE", help="the rows that ran as test cases")
+    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 2) + 1)
     for hidden in ("--row", "--result"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
@@ -110,26 +129,32 @@ def main():
     if args.row:
         run_row(args.row, args.keep, args.result)
         return 0
-    unknown = [name for name in args.names if name not in ROWS]
+    groups = {"all": list(ROWS), "quick": [n for n, e in ROWS.items() if e["quick"]]}
+    unknown = [name for name in args.names if name not in ROWS and name not in groups]
     if unknown:
         parser.error(f"no row {', '.join(unknown)}: see --list")
-    names = args.names or [n for n, e in ROWS.items() if not args.quick or e["quick"]]
+    names = list(dict.fromkeys(n for name in args.names or ["all"] for n in groups.get(name, [name])))
     if args.list:
         for name in names:
-            print(f"{name:16}{ROWS[name]['applied']}")
+            print(f"{name:{NAME_WIDTH}}{ROWS[name]['applied']}")
         return 0
+    for program in ("ztunctl", "ztun", "waypoint"):
+        if not (BIN_DIR / program).exists():
+            parser.error(f"no {program} in {BIN_DIR}: make build, or BIN_DIR=DIRECTORY")
     is_kept = os.environ.get("KEEP") == "1"
     if is_kept and len(names) != 1:
         parser.error("KEEP=1 is for one row: EX=...")
-    counts = {"pass": 0, "fail": 0, "later": 0}
+    outcomes = {}
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         running = [(name, pool.submit(start_row, name, is_kept, len(names) == 1)) for name in names]
         for name, future in running:
-            outcome = future.result()
-            counts[outcome["verdict"]] += 1
-            print_outcome(name, outcome)
+            outcomes[name] = future.result()
+            print_outcome(name, outcomes[name])
     if is_kept:
         print("\nThe lab is up:  export ZTUN_LAB=tutorial; build/bin/ztunctl local status")
+    if args.junitxml:
+        write_junit(args.junitxml, outcomes)
+    counts = Counter(outcome["verdict"] for outcome in outcomes.values())
     print(f"{counts['pass']} passed, {counts['fail']} failed, {counts['later']} later")
     return 1 if counts["fail"] else 0
 

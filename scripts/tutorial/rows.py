@@ -5,19 +5,33 @@ import re
 import time
 
 from row import later, row, version
-from stats import draws
+from stats import Share, Times, Turns
 
 C = "conf/tutorial/"
 OK = r"^customer => preference => recommendation (v\d) from '[0-9a-z]+-[0-9a-z]{5}': \d+$"
 RECOMMENDATION = "recommendation:8080"
-# The usual wrong shares beside each right one.
-NEAREST = {0.5: (0.4, 0.6), 0.1: (0.05, 0.2), 0.25: (0.2, 0.3), 0.02: (0.05, 0.25)}
+# Right shares, and the nearest wrong ones beside them.
+HALF = Share(0.5, 0.4, 0.6)
+TENTH = Share(0.1, 0.05, 0.2)
+QUARTER = Share(0.25, 0.2, 0.3)
+FIFTIETH = Share(0.02, 0.01, 0.05, 0.25)  # 0.25: a weight for each pod of v2
+ALL = Share(1.0, 0.9)
+NONE = Share(0.0, 0.1)
+REPEATED = Share(0.5, 0.0, 0.4, 0.6)  # the same version as the one before; strict turns: never
+FAILING = Share(0.25, 0.15, 0.35)  # one of two pods of a half
+TURNS = Turns(20)
+SIEGE_OF_V1 = Times(1, 40, 0.5)
+SIEGE_OF_V2 = Times(3, 40, 0.5)  # one runs, one waits, the third finds no room
+SIEGE_OF_BAD = Times(1, 200, 0.25)
 
 
-def weights(r, p):
-    """Requests to recommendation itself: as many as tell p from its neighbours."""
+def weights(r, share):
+    """Requests to recommendation itself: as many as tell the share from its neighbours."""
     r.requests(6)
-    r.share(r.requests(draws(p, *NEAREST[p]), RECOMMENDATION), "recommendation v2", p, *NEAREST[p])
+    out = r.requests(share.n, RECOMMENDATION, "--parallel", "--parallel-max", 8)
+    lines = [line for line in out if line.startswith("recommendation ")]
+    r.check(f"{len(lines)} answers", len(lines) == share.n)
+    r.share(lines, "recommendation v2", share)
 
 
 @row("round-robin", "nothing; then round-robin.yaml",
@@ -26,38 +40,34 @@ def round_robin(r):
     lines = r.requests(20)
     r.check(f"{len(lines)} answers of the known form", len(lines) == 20 and
             all(re.match(OK, line) for line in lines))
-    r.share(r.requests(draws(0.5, 0.4, 0.6), RECOMMENDATION), "recommendation v2", 0.5, 0.4, 0.6)
+    r.share(r.requests(HALF.n, RECOMMENDATION), "recommendation v2", HALF)
     r.apply(C + "round-robin.yaml")
-    seen = "".join(version(line)[-1] for line in r.requests(20))
-    r.check(f"turns {seen}", seen in ("12" * 10, "21" * 10))
+    seen = "".join(version(line)[-1] for line in r.requests(TURNS.n))
+    r.check(f"turns {seen}", TURNS.accepts(seen))
 
 
 @row("v2-only", "destination-rule.yaml, v2-only.yaml", "all answers from v2")
 def v2_only(r):
     r.apply(C + "destination-rule.yaml", C + "v2-only.yaml")
-    lines = r.requests(50)
-    r.check(f"v2: {sum(version(x) == 'v2' for x in lines)} of {len(lines)}",
-            len(lines) == 50 and all(version(x) == "v2" for x in lines))
+    r.share(r.requests(ALL.n), "recommendation v2", ALL)
 
 
 @row("v1-only", "v2-only.yaml, then v1-only.yaml over it", "all answers from v1")
 def v1_only(r):
     r.apply(C + "destination-rule.yaml", C + "v2-only.yaml", C + "v1-only.yaml")
-    lines = r.requests(50)
-    r.check(f"v1: {sum(version(x) == 'v1' for x in lines)} of {len(lines)}",
-            len(lines) == 50 and all(version(x) == "v1" for x in lines))
+    r.share(r.requests(ALL.n), "recommendation v1", ALL)
 
 
 @row("canary-90-10", "canary-90-10.yaml", "a tenth from v2", quick=True)
 def canary_90_10(r):
     r.apply(C + "destination-rule.yaml", C + "canary-90-10.yaml")
-    weights(r, 0.1)
+    weights(r, TENTH)
 
 
 @row("canary-75-25", "canary-75-25.yaml", "a quarter from v2")
 def canary_75_25(r):
     r.apply(C + "destination-rule.yaml", C + "canary-75-25.yaml")
-    weights(r, 0.25)
+    weights(r, QUARTER)
 
 
 @row("pods-98-2", "98/2 with one pod of v1 and three of v2",
@@ -70,7 +80,7 @@ def pods_98_2(r):
           '[{"op": "replace", "path": "/spec/http/0/route/0/weight", "value": 98},'
           ' {"op": "replace", "path": "/spec/http/0/route/1/weight", "value": 2}]')
     r.settle()
-    weights(r, 0.02)
+    weights(r, FIFTIETH)
 
 
 @row("user-agent", "user-agent.yaml", "Safari gets v2, all others v1", quick=True)
@@ -117,15 +127,19 @@ def timeout(r):
 @row("abort", "abort.yaml, first without its DestinationRule",
      "half 503 fault filter abort; without the rule the other half has no cluster (NC, empty)")
 def abort(r):
-    n = draws(0.5, 0.4, 0.6)
     r.apply(C + "abort.yaml")
-    codes = r.curl("-w", " %{http_code}\\n", f"http://recommendation:8080/?n=[1-{n}]").splitlines()
-    r.share(codes, "^fault filter abort 503$", 0.5, 0.4, 0.6)
+    codes = r.curl("-w", " %{http_code}\\n",
+                   f"http://recommendation:8080/?n=[1-{HALF.n}]").splitlines()
+    r.share(codes, "^fault filter abort 503$", HALF)
     others = [line for line in codes if line != "fault filter abort 503"]
     r.check(f"{len(others)} others, {sorted(set(others))}", set(others) == {" 503"})
     log = r.log("deployment/waypoint", show=3)
     r.check("FI and NC in the waypoint's log", " 503 FI " in log and " 503 NC " in log)
     r.apply(C + "destination-rule-app.yaml")
+    lines = r.requests(HALF.n, RECOMMENDATION, "-w", " %{http_code}\\n")
+    codes = [line for line in lines if line in (" 200", "fault filter abort 503")]
+    r.share(codes, "^fault filter abort 503$", HALF)
+    r.check(f"{codes.count(' 200')} others with 200", len(codes) == HALF.n)
     lines = r.requests(40)
     failed = "customer => Error: 503 - preference => Error: 503 - fault filter abort"
     r.check(f"in customer's words: {lines.count(failed)} of 40, others as usual",
@@ -144,9 +158,7 @@ def retry(r):
     failed = [x for x in lines if x.startswith(wanted)]
     r.check(f"default: {len(failed)} of {len(lines)} failed", len(failed) == 10)
     r.apply(C + "retry-5xx.yaml")
-    lines = r.requests(50)
-    r.check(f"5xx: {sum(not re.match(OK, x) for x in lines)} of {len(lines)} failed",
-            len(lines) == 50 and all(version(x) == "v1" for x in lines))
+    r.share(r.requests(ALL.n), OK, ALL)
 
 
 @row("breaker", "v2 with 3 s; siege without and with breaker.yaml",
@@ -166,7 +178,8 @@ def breaker(r):
     slow = [t for t, code in times if code == 200 and t > 2.9]
     n_v1 = sum(version(x) == "v1" for x in answers)
     r.check(f"with: {n_v1} of v1, {len(failed)} failed with overflow, {len(slow)} slow ones",
-            len(answers) == 40 and n_v1 > 0 and failed and slow and
+            len(answers) == 40 and SIEGE_OF_V1.accepts(n_v1) and
+            SIEGE_OF_V2.accepts(len(answers) - n_v1) and failed and slow and
             all(x == words for x in failed))
     r.check(f"failures after {max((t for t, c in times if c == 503), default=0):.2f} s at most",
             all(t < 2 for t, code in times if code == 503))
@@ -193,7 +206,7 @@ def ejection(r):
         r.run("exec", "-n", "tutorial", bad, "-c", "recommendation", "--", "curl", "-s",
               f"localhost:8080/{word}")
     tell("misbehave")
-    r.share(r.requests(draws(0.25, 0.15, 0.35), RECOMMENDATION), "misbehavior", 0.25, 0.15, 0.35)
+    r.share(r.requests(FAILING.n, RECOMMENDATION), "misbehavior", FAILING)
     r.apply(C + "ejection.yaml")
     begin = time.monotonic()
     lines = []
@@ -215,11 +228,10 @@ def ejection(r):
 @row("random", "random.yaml", "both versions by chance, no turns")
 def random(r):
     r.apply(C + "random.yaml")
-    n = draws(0.5, 0.4, 0.6)
-    lines = r.requests(n + 1, RECOMMENDATION)
-    r.share(lines[1:], "recommendation v2", 0.5, 0.4, 0.6)
+    lines = r.requests(REPEATED.n + 1, RECOMMENDATION)
+    r.share(lines[1:], "recommendation v2", HALF)
     same = ["same" if version(a) == version(b) else "other" for a, b in zip(lines, lines[1:])]
-    r.share(same, "same", 0.5, 0.0, 0.4, 0.6)
+    r.share(same, "same", REPEATED)
 
 
 @row("combined", "one of two pods of v2 misbehaves; combined.yaml; siege",
@@ -235,7 +247,8 @@ def combined(r):
     good = sum(bool(re.match(OK, x)) for x in answers)
     log = r.log(bad, show=3)
     r.check(f"{good} of {len(times)} without an error", good == len(times) == 200)
-    r.check("the pod that misbehaves was asked", "recommendation request" in log)
+    n = log.count("recommendation request")
+    r.check(f"the pod that misbehaves was asked {n} times", SIEGE_OF_BAD.accepts(n))
 
 
 @row("source-labels", "source-labels.yaml", "preference gets v2, others v1")
@@ -260,7 +273,9 @@ def internal_staff(r):
     r.check(f"/v2/x: {out.strip()} of v2's subset", len(line) == 1 and "version-v2" in line[0])
 
 
-later("jwt", "RequestAuthentication", "needs JWT in the waypoint")
-later("ingress", "Gateway, HTTP and HTTPS", "needs an ingress gateway")
-later("jaeger", "traces", "needs spans from the waypoint")
-later("l7-access", "AuthorizationPolicy with paths and methods", "needs L7 policy in the waypoint")
+later("jwt", "RequestAuthentication, and JWTs in requests", "needs JWT in the waypoint")
+later("ingress-http", "Gateway, plain HTTP", "needs an ingress gateway")
+later("ingress-https", "Gateway, HTTPS", "needs an ingress gateway")
+later("jaeger", "traces in Jaeger", "needs spans from the waypoint")
+later("l7-access", "AuthorizationPolicy with paths and methods: 403 RBAC: access denied",
+      "needs L7 policy in the waypoint")

@@ -2,13 +2,20 @@
 """The rows of bookinfo, hello-server, and bff with recommendation-service."""
 
 import re
+import time
 
 from row import row
-from stats import draws
+from stats import Share, Times
 
 B, H, K = "conf/bookinfo/", "conf/hello-server/", "conf/canary/"
 PAGE = "http://productpage:9080/productpage"
 REVIEWS = "reviews:9080/reviews/0"
+HALF = Share(0.5, 0.4, 0.6)
+TENTH = Share(0.1, 0.05, 0.2)
+FIFTH = Share(0.2, 0.1, 0.3)
+ALL = Share(1.0, 0.9)
+NONE = Share(0.0, 0.1)
+BOTH = Times(1, 60, 0.5)  # each of two is seen at least once
 UNAVAILABLE = "Sorry, product reviews are currently unavailable for this book."
 
 
@@ -32,7 +39,7 @@ def page(r, user=None):
     if user:
         head = r.curl("-D", "-", "-d", f"username={user}", "http://productpage:9080/login")
         cookie = ["-b", re.search(r"set-cookie: ([^;\s]+)", head, re.I).group(1)]
-    out = r.curl(*cookie, "-w", "%{time_total}\\n", PAGE, show=4)
+    out = r.curl(*cookie, "-w", "%{time_total}\\n", PAGE, show=24)
     return stars(out), float(out.splitlines()[-1])
 
 
@@ -64,6 +71,49 @@ def reviews_jason(r):
     sees(r, None, "none")
 
 
+@bookinfo("ratings-faults", "reviews-v2.yaml for all; ratings-delay.yaml, then ratings-abort.yaml",
+          "jason's page takes 6 s and has no reviews, then no ratings at once; others have stars, fast")
+def ratings_faults(r):
+    r.apply(B + "destination-rule-all.yaml", B + "reviews-v2.yaml", B + "ratings-delay.yaml")
+    sees(r, "jason", "no reviews", 5.9, 8)
+    for user in (None, "maria"):
+        sees(r, user, "black")
+    r.apply(B + "ratings-abort.yaml")
+    sees(r, "jason", "no ratings")
+    for user in (None, "maria"):
+        sees(r, user, "black")
+
+
+@bookinfo("ratings-tcp", "ratings-v2.yaml with its database, ratings-db.yaml; other stars; no database",
+          "the database's stars, red; its new stars; no ratings without it; TCP in the metrics")
+def ratings_tcp(r):
+    def shows(wanted, n_stars):
+        out = r.curl(PAGE, show=24)
+        n = len(re.findall('glyphicon-star"', out))
+        r.check(f"{stars(out)}, {n} stars", (stars(out), n) == (wanted, n_stars))
+    r.apply(B + "destination-rule-all.yaml", B + "ratings-v2.yaml")
+    for name in ("ratings-v2", "mongodb-v1"):
+        r.run("rollout", "status", f"deployment/{name}", "-n", r.ns)
+    r.apply(B + "ratings-db.yaml")
+    shows("red", 5 + 4)
+    r.run("patch", "deployment/mongodb-v1", "-n", r.ns, "-p",
+          '{"spec": {"template": {"spec": {"containers": [{"name": "mongodb", "env": '
+          '[{"name": "STARS_1", "value": "1"}]}]}}}}')
+    r.run("rollout", "status", "deployment/mongodb-v1", "-n", r.ns)
+    r.settle()
+    shows("red", 1 + 4)
+    time.sleep(1)  # metrics are up to a second old
+    out = r.run("exec", "-n", r.ns, "deployment/waypoint", "--", "sh", "-c",
+                "curl -s http://localhost:15020/stats/prometheus | grep mongodb", show=4)
+    found = re.findall(r'(?m)^istio_tcp_connections_opened_total\{.*'
+                       r'destination_service_name="mongodb".* (\d+)$', out)
+    r.check(f"TCP connections to mongodb in the waypoint's metrics: {found}",
+            sum(map(int, found)) == 2)
+    r.run("scale", "deployment/mongodb-v1", "-n", r.ns, "--replicas", 0)
+    r.settle()
+    shows("no ratings", 0)
+
+
 def of_version(r, n):
     """One line for each answer of reviews."""
     return r.requests(n, REVIEWS, "-w", "\\n")
@@ -73,12 +123,11 @@ def of_version(r, n):
           "half red stars; all red; a fifth black")
 def reviews_shift(r):
     r.apply(B + "destination-rule-all.yaml", B + "reviews-50-v3.yaml")
-    n = draws(0.5, 0.4, 0.6)
-    r.share(of_version(r, n), '"color": "red"', 0.5, 0.4, 0.6)
+    r.share(of_version(r, HALF.n), '"color": "red"', HALF)
     r.apply(B + "reviews-v3.yaml")
-    r.share(of_version(r, 50), '"color": "red"', 1.0, 0.5)
+    r.share(of_version(r, ALL.n), '"color": "red"', ALL)
     r.apply(B + "reviews-80-20.yaml")
-    r.share(of_version(r, draws(0.2, 0.1, 0.3)), '"color": "black"', 0.2, 0.1, 0.3)
+    r.share(of_version(r, FIFTH.n), '"color": "black"', FIFTH)
 
 
 @bookinfo("request-timeout", "request-timeout.yaml",
@@ -94,8 +143,10 @@ def request_timeout(r):
      "both versions; all v2 by selector; a tenth of v2; by header", base="conf/hello-server/base")
 def hello_server(r):
     r.ns = "hello"
-    seen = set(r.requests(60, "svc-hello:8080", "-H", "Connection: close"))
-    r.check(f"{sorted(seen)}", seen == {"Hello server - v1", "Hello server - v2"})
+    lines = r.requests(BOTH.n, "svc-hello:8080", "-H", "Connection: close")
+    for version in ("v1", "v2"):
+        hits = lines.count(f"Hello server - {version}")
+        r.check(f"{version}: {hits} of {len(lines)}", BOTH.accepts(hits) and len(lines) == BOTH.n)
     r.run("patch", "service/svc-hello", "-n", "hello", "-p",
           '{"spec": {"selector": {"version": "v2"}}}')
     r.settle()
@@ -104,8 +155,7 @@ def hello_server(r):
     r.run("patch", "service/svc-hello", "-n", "hello", "-p",
           '{"spec": {"selector": {"version": null}}}')
     r.apply(H + "weight.yaml")
-    n = draws(0.1, 0.05, 0.2)
-    r.share(r.requests(n, "svc-hello:8080"), "v2", 0.1, 0.05, 0.2)
+    r.share(r.requests(TENTH.n, "svc-hello:8080"), "v2", TENTH)
     r.apply(H + "match.yaml")
     for header, wanted in (("v2", "v2"), ("v1", "v1")):
         seen = set(r.requests(20, "svc-hello:8080", "-H", f"x-version: {header}"))
@@ -117,10 +167,9 @@ def hello_server(r):
 def bff_weight(r):
     r.ns = "shop"
     r.apply(K + "weight-10-90.yaml")
-    n = draws(0.1, 0.05, 0.2)
-    out = r.requests(n, "bff:8080")
+    out = r.requests(TENTH.n, "bff:8080")
     pages = [line for line in out if line.startswith("<h1>")]
-    r.share(pages, "Recommendations v1", 0.1, 0.05, 0.2)
+    r.share(pages, "Recommendations v1", TENTH)
     r.apply(K + "abort.yaml")
     out = r.curl("-w", " %{http_code}", "http://bff:8080/").strip()
     r.check(out, out == "fault filter abort 500")
@@ -146,8 +195,8 @@ def canary_rollout(r):
         r.image("recommendation-service-v1", "docker.io/example/recommendation-service:v1.1",
                 "recommendation-service")
     r.check(f"{load.failed} of {load.requests} failed", load.requests > 100 and load.failed == 0)
-    r.share([x for x in r.requests(30, "recommendation-service:8080") if "<h1>" in x],
-            "Recommendations v2", 1.0, 0.5)
+    r.share([x for x in r.requests(ALL.n, "recommendation-service:8080") if "<h1>" in x],
+            "Recommendations v2", ALL)
 
 
 @row("locality", "locality.yaml", "each product only asks its own zone; the other one when that is "
@@ -171,15 +220,24 @@ def locality(r):
     ask("b", "zone-b")
 
 
+@row("locality-weights", "distribute.yaml", "zone a: a fifth to the other zone; zone b: all to zone a",
+     base="conf/locality/base")
+def locality_weights(r):
+    r.apply("conf/locality/distribute.yaml")
+    for zone, share in (("a", FIFTH), ("b", NONE)):
+        lines = r.run("exec", "-n", "shop", f"deployment/product-{zone}", "--", "curl", "-s",
+                      f"http://localhost:8080/?n=[1-{share.n}]", show=3).splitlines()
+        r.share(lines, "=> order-history v1 in zone-b", share)
+
+
 @row("tcp-shift", "canary/tcp/weight-80-20.yaml", "a fifth of the connections at v2",
      base="conf/canary/tcp/base")
 def tcp_shift(r):
     r.ns = "echo"
     r.apply("conf/canary/tcp/weight-80-20.yaml")
-    n = draws(0.2, 0.1, 0.3)
-    program = (f"for i in $(seq {n}); do exec 3<>/dev/tcp/tcp-echo/9000; echo hello >&3; "
+    program = (f"for i in $(seq {FIFTH.n}); do exec 3<>/dev/tcp/tcp-echo/9000; echo hello >&3; "
                "head -1 <&3; exec 3<&-; done")
     lines = r.run("exec", "-n", "echo", "client", "--", "bash", "-c", program,
                   timeout=150).splitlines()
     r.check(f"{len(lines)} answers", set(lines) == {"one hello", "two hello"})
-    r.share(lines, "two hello", 0.2, 0.1, 0.3)
+    r.share(lines, "two hello", FIFTH)

@@ -7,7 +7,7 @@ import re
 import time
 
 from row import row, version
-from rows import C, OK, RECOMMENDATION
+from rows import ALL, C, HALF, NONE, OK, RECOMMENDATION, TENTH
 from rows_apps import B, K, REVIEWS
 from stats import Share
 
@@ -19,12 +19,7 @@ PERCENT = "was removed, and without it nothing is aborted: write `percentage: {v
 FAILED = "customer => Error: 503 - preference => Error: 503 - "
 TIMEOUT = "customer => Error: 503 - preference => Error: 504 - upstream request timeout"
 
-# The nearest wrong ones: the usual neighbours of a weight, and for "all" one in ten.
-TENTH = Share(0.1, 0.05, 0.2)
-HALF = Share(0.5, 0.4, 0.6)
 HALF_DELAYED = Share(0.5, 0.3, 0.7)
-ALL = Share(1.0, 0.9)
-NONE = Share(0.0, 0.1)
 
 
 @row("weight-original", "original/weight.yaml, original/weight-single.yaml, canary-90-10.yaml",
