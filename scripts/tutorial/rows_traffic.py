@@ -12,7 +12,8 @@ from stats import Share, Turns, bounds
 E = C + "egress/"
 V2_SLOW = "quay.io/rhdevelopers/istio-tutorial-recommendation:v2-timeout"
 OVERFLOW = ("customer => Error: 503 - preference => Error: 503 - upstream connect error or "
-            "disconnect/reset before headers. reset reason: overflow")
+            "disconnect/reset before headers. {} overflow")
+FIRST, RETRIED = "reset reason:", "retried and the latest reset reason:"
 
 HUNDREDTH = Share(0.01, 0.0, 0.02)
 HALF = Share(0.5, 0.4, 0.6)
@@ -29,9 +30,12 @@ def seen_by(r, what, wanted, *curl, n=10, host="customer:8080"):
     r.check(f"{what}: {versions}", versions == [wanted])
 
 
-def tell(r, pod, word):
+def misbehave(r):
+    """One pod of v2, none that is just replaced, answers 503 from now on."""
+    out = r.run("get", "pods", "-n", r.ns, "-l", "app=recommendation,version=v2")
+    pod = next(line.split()[0] for line in out.splitlines() if " Running " in line)
     r.run("exec", "-n", r.ns, pod, "-c", "recommendation", "--", "curl", "-s",
-          f"localhost:8080/{word}")
+          "localhost:8080/misbehave")
 
 
 def at_once(r, n, users):
@@ -124,13 +128,15 @@ def mirror_trouble(r):
         seconds = time.monotonic() - begin
         r.check(f"v2 {what}: {n} of {len(lines)} from v1 in {seconds:.1f} s",
                 n == len(lines) == 20 and seconds < 3)
-        if copies:
+        n, deadline = 0, time.monotonic() + 10
+        while copies and n < copies and time.monotonic() < deadline:
             log = r.log("deployment/recommendation-v2", show=4)
             n = len(re.findall(r"recommendation request .* Host recommendation-shadow:8080", log))
+        if copies:
             r.check(f"{n} copies at v2 so far", n == copies)
     r.image("recommendation-v2", V2_SLOW)
     ask("slow", 20)
-    tell(r, r.pods("app=recommendation,version=v2")[0], "misbehave")
+    misbehave(r)
     ask("failing", 40)
     r.run("scale", "deployment/recommendation-v2", "-n", r.ns, "--replicas", 0)
     r.settle()
@@ -167,18 +173,20 @@ def combined_1_1(r):
     r.run("scale", "deployment/recommendation-v2", "-n", r.ns, "--replicas", 2)
     r.run("rollout", "status", "deployment/recommendation-v2", "-n", r.ns)
     r.apply(C + "combined-1-1.yaml")
-    tell(r, r.pods("app=recommendation,version=v2")[0], "misbehave")
+    misbehave(r)
     answers, times = r.siege(20, -(-HALF_FAILING.n // 20))
-    kinds = ["overflow" if x == OVERFLOW else version(x) for x in answers]
+    kinds = {OVERFLOW.format(FIRST): "overflow", OVERFLOW.format(RETRIED): "retried"}
+    kinds = [kinds.get(x, version(x)) for x in answers]
     r.share(["v1" if kind == "v1" else "other" for kind in kinds], "v1", HALF_FAILING)
     span = max(t for t, _ in times)
-    n_v2 = kinds.count("v2")
-    # One at a time, 3 s each, and one that waits.
-    r.check(f"{kinds.count('overflow')} of {len(kinds)} failed with overflow, {n_v2} of v2 in "
-            f"{span:.1f} s", len(kinds) == len(times) and "error" not in kinds and
-            1 <= n_v2 <= span / 3 + 2)
-    fast = max((t for t, code in times if code == 503), default=0)
-    r.check(f"failures after {fast:.2f} s at most", fast < 2)
+    n_v2, n_retried = kinds.count("v2"), kinds.count("retried")
+    # Room is for one at a time, 3 s each, and for one that waits. Who met the pod that misbehaves
+    # had room, too, and comes again.
+    r.check(f"{kinds.count('overflow')} of {len(kinds)} failed with overflow, {n_v2} of v2, "
+            f"{n_retried} failed later, in {span:.1f} s", len(kinds) == len(times) and
+            "error" not in kinds and 1 <= n_v2 + n_retried <= span / 3 + 2)
+    n_slow = sum(t > 2 for t, _ in times)
+    r.check(f"{n_slow} took longer than 2 s", n_slow <= n_v2 + n_retried)
 
 
 @row("egress", "egress: an outside server, v3; ALLOW_ANY; registry-only.yaml; service-entry.yaml",
