@@ -2,6 +2,7 @@
 //
 // ztunctl explain: why a flow goes where it goes.
 #include "ctl/cmd_explain_http.h"
+#include "ctl/cmd_explain_live.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@ static void usage(FILE *out) {
     fputs(
         "usage: ztunctl explain --from NS/POD --to HOST[:PORT]|IP[:PORT] [--hops] [-o text|json]\n"
         "                       [--request 'GET /PATH' [-H 'NAME: VALUE']...]\n"
-        "                       [--config DIR|FILE | --lab NAME]\n"
+        "                       [--config DIR|FILE | --lab NAME] [--netns NAME] [--admin IP:PORT]\n"
         "\n"
         "Prints each decision about a flow from a pod to a destination: whether it is captured,\n"
         "what its name resolves to, the service, which endpoints there are and why others are\n"
@@ -47,6 +48,9 @@ static void usage(FILE *out) {
         "                    and its hosts. Without a method it is GET; of gRPC write\n"
         "                    'POST /package.Service/Method' and its content-type\n"
         "  -H 'NAME: VALUE'  a header of it; `host` is else what --to says\n"
+        "  --netns NAME, --admin IP:PORT   the waypoint's admin address (127.0.0.1:15000): which\n"
+        "                    hosts are ejected, new or busy is asked there; in a lab it is found.\n"
+        "                    Without it health is the configuration's, and that is said\n"
         "  --hops            also network namespaces, interfaces, redirection rules with their\n"
         "                    counters, and sockets (needs root)\n"
         "  --config PATH     configuration files; else those of the lab (--lab NAME, $ZTUN_LAB,\n"
@@ -279,11 +283,13 @@ static void print(const struct args *args, struct explain *explain) {
 // Explains on the snapshot of a waypoint's namespace. Sets *ret_ns when the destination's waypoint
 // turns out to be in another one: then nothing is printed.
 static int explain_in(const struct args *args, const struct source_file *source,
-                      const struct explain_request *request, const char *waypoint_ns,
-                      char **ret_ns) {
+                      const struct explain_request *request, struct explain_live *live,
+                      const char *waypoint_ns, char **ret_ns) {
     struct mesh_builder *builder = build(args, source_file_store(source), waypoint_ns);
-    struct explain explain = {
-        .snap = snapshot_current(), .store = source_file_store(source), .request = request};
+    struct explain explain = {.snap = snapshot_current(),
+                              .store = source_file_store(source),
+                              .request = request,
+                              .live = live};
     char *error = NULL;
     int rc = CMD_OK;
     rand_seed(&explain.rand, RAND_SEED);
@@ -312,11 +318,14 @@ static int explain(const struct args *args, const struct source_file *source) {
         free(error);
         return CMD_USAGE;
     }
-    int rc = explain_in(args, source, has_request ? &request : NULL, NULL, &ns);
+    struct explain_live live = {.target = &args->target,
+                                .is_lab = args->config == NULL || args->target.lab != NULL};
+    int rc = explain_in(args, source, has_request ? &request : NULL, &live, NULL, &ns);
     if (ns != NULL) {
-        rc = explain_in(args, source, has_request ? &request : NULL, ns, NULL);
+        rc = explain_in(args, source, has_request ? &request : NULL, &live, ns, NULL);
     }
     free(ns);
+    explain_live_fini(&live);
     if (has_request) {
         explain_request_fini(&request);
     }

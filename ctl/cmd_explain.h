@@ -13,6 +13,7 @@
 #include "common/mesh/config_store.h"
 #include "common/mesh/route.h"
 
+struct explain_live; // cmd_explain_live.h
 struct explain_request; // cmd_explain_http.h
 
 struct explain {
@@ -20,6 +21,7 @@ struct explain {
     const struct config_store *store;
     const struct workload *source;
     const struct explain_request *request; // NULL: of a flow only
+    struct explain_live *live; // with a request
     struct rand rand; // seeded: the same answer every time
     json_t *out;
 };

@@ -3,6 +3,7 @@
 // What the waypoint does with a request, step by step in its order: which rule, fault, CORS, the
 // rule's action.
 #include "ctl/cmd_explain_http.h"
+#include "ctl/cmd_explain_live.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -488,7 +489,7 @@ static void put_destinations(struct http *http, const struct l7_timeouts *timeou
                                                      ? L7_REPLY_NO_CLUSTER_500
                                                      : L7_REPLY_NO_CLUSTER};
             put_reply(http, &spec, js_object_at(item, "answer"));
-        } else if (js_len(item, "levels") == 0) {
+        } else if (!js_bool(item, "hasHost", false) && js_get(item, "through") == NULL) {
             struct l7_reply_spec spec = {.kind = L7_REPLY_NO_HEALTHY};
             put_reply(http, &spec, js_object_at(item, "answer"));
         }
@@ -608,6 +609,10 @@ void explain_http(struct explain *explain, const struct addr *dst, const struct 
         set_text(http.out, "canary", http.service->canary);
         set_number(http.out, "canaryPercent", http.service->canary_percent);
     }
+    char *pod = xasprintf("%s/%s", route->destination->ns, route->destination->name);
+    explain_live_ask(explain->live, pod);
+    free(pod);
+    json_object_set_new(http.out, "health", explain_live_source(explain->live));
     arena_init(&http.arena, SIZE_MAX);
     run(&http, dst);
     arena_fini(&http.arena);

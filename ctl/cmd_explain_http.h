@@ -4,8 +4,8 @@
 // that it runs (common/l7) on a snapshot of the same configuration. What is drawn (destinations by
 // weight, hosts) is drawn once from explain's seed; probabilities are told as they are.
 //
-// Health is the configuration's: which hosts are ejected now is known to the running waypoint only
-// (ztunctl config endpoint).
+// Health is that of the running waypoint where it can be asked (cmd_explain_live.h), else the
+// configuration's; which one is said.
 #pragma once
 
 #include "common/base/arena.h"

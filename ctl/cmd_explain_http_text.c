@@ -219,6 +219,24 @@ static void print_levels(const json_t *destination, FILE *file) {
     }
 }
 
+// What the running waypoint said of it.
+static void add_live(const json_t *live, const json_t *destination, struct buf *text) {
+    char time[2][32];
+    if (live == NULL) {
+        return;
+    }
+    if (js_bool(live, "ejected", false)) {
+        buf_printf(text, ", ejected for %s", time_text(js_int(live, "ejectedForMs", 0), time[0]));
+    }
+    if (js_get(live, "warmupAgeMs") != NULL) {
+        buf_printf(text, ", warms up (%s of %s)",
+                   time_text(js_int(live, "warmupAgeMs", 0), time[0]),
+                   time_text(js_int(destination, "policy.loadBalancer.warmupMs", 0), time[1]));
+    }
+    buf_printf(text, ", %lld active requests, %lld connections", js_int(live, "activeRequests", 0),
+               js_int(live, "connections", 0));
+}
+
 static void print_endpoints(const json_t *destination, FILE *file) {
     size_t i;
     json_t *item;
@@ -237,6 +255,7 @@ static void print_endpoints(const json_t *destination, FILE *file) {
             buf_printf(&text, " weight %lld, level %lld%s", js_int(item, "weight", 0),
                        js_int(item, "level", 0), js_bool(item, "ready", true) ? "" : ", not ready");
         }
+        add_live(js_get(item, "live"), destination, &text);
         line(file, "", "    %c %s", js_bool(item, "chosen", false) ? '*' : '-', buf_cstr(&text));
         buf_fini(&text);
     }
@@ -325,6 +344,14 @@ static void print_policies(const json_t *policies, FILE *file) {
     }
 }
 
+static void print_health(const json_t *health, FILE *file) {
+    if (strcmp(js_str(health, "source", ""), "live") == 0) {
+        line(file, "health", "live: what waypoint %s knows now", js_str(health, "from", ""));
+    } else {
+        line(file, "health", "from configuration only: %s", js_str(health, "reason", ""));
+    }
+}
+
 static void print_forward(const json_t *http, FILE *file) {
     size_t i;
     json_t *item;
@@ -332,6 +359,7 @@ static void print_forward(const json_t *http, FILE *file) {
     if (js_get(http, "destinations") == NULL) {
         return;
     }
+    print_health(js_get(http, "health"), file);
     line(file, "timeout", "%s, of each try %s", time_text(js_int(http, "timeoutMs", 0), time[0]),
          time_text(js_int(http, "perTryTimeoutMs", 0), time[1]));
     print_retries(js_get(http, "retries"), file);

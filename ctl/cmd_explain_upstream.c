@@ -7,6 +7,10 @@
 
 #include "common/l7/l7_lb.h"
 #include "ctl/cmd_explain_http.h"
+#include "ctl/cmd_explain_live.h"
+#include "ctl/local_json.h"
+
+enum { NOW_MS = 1000000000 }; // of the balancer: later than whatever a waypoint remembers
 
 static void set_text(json_t *object, const char *key, const char *text) {
     json_object_set_new(object, key, json_string(text));
@@ -170,7 +174,7 @@ static void add_out(const struct service *service, const struct l7_subset *subse
 
 static json_t *describe_levels(struct l7_lb *lb) {
     struct l7_lb_level levels[L7_LB_LEVELS_MAX];
-    size_t n = l7_lb_levels(lb, 0, levels, ARRAY_LEN(levels));
+    size_t n = l7_lb_levels(lb, NOW_MS, levels, ARRAY_LEN(levels));
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
         json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:i, s:b}", "name", levels[i].name,
@@ -186,7 +190,7 @@ static const struct l7_host *pick_host(const struct explain_upstream *upstream,
                                        const struct l7_settings *settings, struct l7_lb *lb,
                                        json_t *out) {
     struct rand rand = upstream->explain->rand;
-    struct l7_lb_pick pick = {.rand = &rand};
+    struct l7_lb_pick pick = {.rand = &rand, .now_ms = NOW_MS};
     if (settings->lb.kind == L7_LB_RING || settings->lb.kind == L7_LB_MAGLEV) {
         struct arena arena;
         struct slice cookie;
@@ -205,9 +209,26 @@ static const struct l7_host *pick_host(const struct explain_upstream *upstream,
     return l7_lb_pick(lb, &pick);
 }
 
+// The host as the running waypoint has it.
+static void put_live(json_t *item, const json_t *host, const struct l7_lb_policy *lb) {
+    static const char *const keys[] = {"ejected", "ejectedForMs", "activeRequests", "connections"};
+    json_t *out = json_object();
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        json_object_set(out, keys[i], json_object_get(host, keys[i]));
+    }
+    uint64_t age_ms = (uint64_t)js_int(host, "ageMs", 0);
+    if (age_ms < lb->warmup_ms) {
+        set_number(out, "warmupAgeMs", age_ms);
+    }
+    json_object_set_new(item, "live", out);
+}
+
 static void describe_hosts(const struct explain_upstream *upstream, const struct service *service,
                            size_t port, const struct l7_settings *settings,
                            const struct l7_subset *subset, json_t *out) {
+    const json_t *live =
+        explain_live_cluster(upstream->explain->live, (const char *)service->leaf.key.ptr,
+                             service->ports[port].port, subset != NULL ? subset->name : "");
     size_t n = l7_lb_hosts(service, subset, port, NULL, 0);
     struct l7_host *hosts = xcalloc(n + 1, sizeof(*hosts));
     struct l7_host_cell *cells = xcalloc(n + 1, sizeof(*cells));
@@ -215,6 +236,10 @@ static void describe_hosts(const struct explain_upstream *upstream, const struct
     (void)l7_lb_hosts(service, subset, port, hosts, n);
     for (size_t i = 0; i < n; i++) {
         hosts[i].cell = &cells[i];
+        const json_t *host = explain_live_host(live, &hosts[i].addr);
+        if (host != NULL) {
+            explain_live_fill(host, NOW_MS, &cells[i]);
+        }
     }
     struct l7_lb_spec spec = {.hosts = hosts,
                               .n_hosts = n,
@@ -234,11 +259,16 @@ static void describe_hosts(const struct explain_upstream *upstream, const struct
         } else {
             set_text(item, "out", "not used from the client's locality");
         }
+        const json_t *host = explain_live_host(live, &hosts[i].addr);
+        if (host != NULL) {
+            put_live(item, host, &settings->lb);
+        }
         bool is_picked = picked != NULL && addr_eq(&picked->addr, &hosts[i].addr);
         json_object_set_new(item, "chosen", json_boolean(is_picked));
         json_array_append_new(list, item);
     }
     add_out(service, subset, port, list);
+    json_object_set_new(out, "hasHost", json_boolean(picked != NULL));
     json_object_set_new(out, "levels", describe_levels(lb));
     json_object_set_new(out, "endpoints", list);
     l7_lb_free(lb);

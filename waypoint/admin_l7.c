@@ -13,7 +13,7 @@
 struct live_host {
     struct addr addr;
     uint32_t n_active, n_conns, n_5xx, n_gateway, n_local, n_ejections;
-    uint64_t ejected_at_ms;
+    uint64_t ejected_at_ms, since_ms;
     bool is_ejected;
 };
 struct live_cluster {
@@ -56,6 +56,7 @@ static void copy_host(const struct cluster_host *host, struct live_host *ret) {
         .n_local = get(&host->cell.n_local),
         .n_ejections = get(&host->cell.n_ejections),
         .ejected_at_ms = atomic_load(&host->cell.ejected_at_ms),
+        .since_ms = host->cell.since_ms,
         .is_ejected = atomic_load(&host->cell.is_ejected),
     };
 }
@@ -398,6 +399,9 @@ static void put_endpoint(struct json_out *out, const struct l7_host *host,
     json_out_kv_bool(out, "ejected", live != NULL && live->is_ejected);
     if (live != NULL && live->is_ejected && now_ms > live->ejected_at_ms) {
         json_out_kv_u64(out, "ejectedForMs", now_ms - live->ejected_at_ms);
+    }
+    if (live != NULL) { // how long the cluster has had it: a warm-up goes by that
+        json_out_kv_u64(out, "ageMs", now_ms - MIN(live->since_ms, now_ms));
     }
     json_out_kv_u64(out, "ejections", live != NULL ? live->n_ejections : 0);
     json_out_kv_u64(out, "activeRequests", live != NULL ? live->n_active : 0);

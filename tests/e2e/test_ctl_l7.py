@@ -151,6 +151,21 @@ def test_ejection_is_seen(lab):
     assert endpoint["ejections"] == 1 and 0 <= endpoint["ejectedForMs"] < 30000
     row, = rows(ctl(lab, "config", "cluster", *only))
     assert row["EJECTED"] == "1"
+    # explain asks the waypoint, too; on files alone it says so.
+    out = explain(lab, "/", "end-user: jason")["http"]
+    assert out["health"]["source"] == "live"
+    host, = [e for e in out["destinations"][0]["endpoints"] if "level" in e]
+    assert host["live"]["ejected"] and not host["chosen"]
+    assert out["destinations"][0]["answer"]["status"] == curl(lab, "/", "-H",
+                                                              "end-user: jason").status == 503
+    text = ctl(lab, "explain", "--from", "m/client", "--to", "web.m", "--request", "/",
+               "-H", "end-user: jason")
+    assert re.search(r"health +live: what waypoint m/waypoint-\S+ knows now", text)
+    assert re.search(r"m/web-2 .*, ejected for .*, 0 active requests, ", text)
+    done = subprocess.run([ZTUNCTL, "explain", "--config", lab.status()["lab"]["config"], "--from",
+                           "m/client", "--to", "web.m", "--request", "/"],
+                          capture_output=True, text=True)
+    assert "health       from configuration only: no waypoint was named" in done.stdout, done
 
 
 def test_whole_dumps_have_it_too(lab, tmp_path):

@@ -244,6 +244,8 @@ static void test_live_numbers(void **state) {
     json_t *endpoint = at(v1, "endpoints", 0);
     assert_true(json_integer_value(json_object_get(endpoint, "ejectedForMs")) > 0);
     json_object_del(endpoint, "ejectedForMs");
+    assert_true(json_integer_value(json_object_get(endpoint, "ageMs")) > 0);
+    json_object_del(endpoint, "ageMs");
     check(endpoint, "{\"activeRequests\":3,\"address\":\"10.0.0.1:8080\",\"connections\":1,"
                     "\"ejected\":true,\"ejections\":2,\"failuresInARow\":{\"gateway\":0,"
                     "\"localOrigin\":0,\"status5xx\":4},\"name\":\"web-1\",\"namespace\":\"m\","
