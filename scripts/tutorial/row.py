@@ -51,9 +51,11 @@ class Row:
         """`ztunctl local ARGS`; returns what it printed."""
         return self.command("local", *args, **how)
 
-    def command(self, *args, timeout=60, check=True, show=SHOWN_LINES, stdin=None):
+    def command(self, *args, timeout=60, check=True, show=SHOWN_LINES, stdin=None, grep=None):
+        """grep: only lines with this text."""
         argv = ["ztunctl", *map(str, args)]
-        print("$ " + shlex.join(argv), flush=True)
+        print("$ " + shlex.join(argv) + (f" | grep -F {shlex.quote(grep)}" if grep else ""),
+              flush=True)
         env = {**os.environ, "ZTUN_LAB": self.lab}
         try:
             done = subprocess.run([self.ztunctl, *argv[1:]], cwd=ROOT, env=env, input=stdin,
@@ -61,6 +63,8 @@ class Row:
         except subprocess.TimeoutExpired as error:
             raise Failed(f"{shlex.join(argv)}: no end after {timeout} s") from error
         out, self.code = done.stdout + done.stderr, done.returncode
+        if grep:
+            out = "".join(line for line in out.splitlines(keepends=True) if grep in line)
         lines = out.splitlines()
         for line in lines[:show]:
             print(line)
@@ -116,9 +120,9 @@ class Row:
         times = [line for line in out.splitlines() if re.fullmatch(r"[\d.]+ \d{3}", line)]
         return answers, [(float(t.split()[0]), int(t.split()[1])) for t in times]
 
-    def log(self, where, show):
+    def log(self, where, show, grep=None):
         time.sleep(0.5)  # lines are written in batches
-        return self.run("logs", "-n", self.ns, where, show=show)
+        return self.run("logs", "-n", self.ns, where, show=show, grep=grep)
 
     def image(self, deployment, image, container="recommendation"):
         self.run("set", "image", f"deployment/{deployment}", "-n", self.ns, f"{container}={image}")

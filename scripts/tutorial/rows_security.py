@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import subprocess
+import time
 import types
 
 from row import Failed, row
@@ -17,7 +18,7 @@ A, M = C + "access/", C + "mtls/"
 RESET = r"curl: \((56|55)\) .*(reset by peer|Broken pipe)|curl: \(7\) Failed to connect .*"
 IO_ERROR = 'Error: I/O error on GET request for "http://{}:8080": Connection reset by peer'
 CAPTURE = ["timeout", "20", "tcpdump", "-i", "eth0", "-n", "-l", "--immediate-mode", "-X",
-           "tcp port 8080 or tcp port 15008"]
+           "(tcp port 8080 or tcp port 15008) and tcp[tcpflags] & (tcp-push | tcp-rst) != 0"]
 TLS_RECORDS = (b"\x14\x03\x03", b"\x16\x03\x01", b"\x16\x03\x03", b"\x17\x03\x03")
 
 
@@ -48,8 +49,11 @@ def access_control(r):
     ask(r, client, hosts[0], works)
     for host in hosts[1:]:
         ask(r, client, host, RESET)
-    log = r.run("logs", "node1", show=0) + r.run("logs", "node2", show=0)
-    r.check("ztun's log names the policy's refusals", "denied by policy" in log)
+    time.sleep(0.5)  # lines are written in batches
+    log = "".join(r.run("logs", node, show=2, grep="denied by policy") for node in ("node1", "node2"))
+    for who in ("client", "customer", "preference"):
+        r.check(f"{who}'s refusal is in ztun's log",
+                re.search(f'src.workload="{who}[^\n]* direction="inbound"', log))
     for name in ("deny-all", "allow-customer", "allow-preference", "allow-recommendation"):
         r.run("delete", "-f", f"{A}{name}.yaml")
     r.settle()
@@ -69,9 +73,10 @@ def access_waypoint(r):
     ask(r, client, "customer:8080", OK[1:-1])
     for host in ("preference:8080", "recommendation:8080"):
         ask(r, client, host, RESET)
-    log = r.log("deployment/waypoint", show=0)
-    r.check("the waypoint's log has both refusals", len(set(re.findall(
-        r'dst\.service="(\w+)[^\n]*error="denied by policy', log))) == 2)
+    log = r.log("deployment/waypoint", show=2, grep="denied by policy")
+    refused = set(re.findall(r'dst\.service="(\w+)', log))
+    r.check(f"refusals in the waypoint's log: {sorted(refused)}",
+            refused == {"preference", "recommendation"})
     r.run("delete", "-f", A + "waypoint.yaml")
     r.run("delete", "-f", A + "deny-all.yaml")
     r.settle()
