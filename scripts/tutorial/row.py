@@ -41,6 +41,7 @@ class Failed(Exception):
 class Row:
     def __init__(self, ns, bin_dir, lab):
         self.ns, self.lab = ns, lab
+        self.client = "client"  # the pod that asks
         self.ztunctl = str(Path(bin_dir) / "ztunctl")
         self.observed, self.failures = [], []
         self.code = 0  # of the last command
@@ -102,7 +103,7 @@ class Row:
         time.sleep(0.5)
 
     def curl(self, *args, timeout=90, show=SHOWN_LINES):
-        return self.run("exec", "-n", self.ns, "client", "--", "curl", "-s", *args,
+        return self.run("exec", "-n", self.ns, self.client, "--", "curl", "-s", *args,
                         timeout=timeout, check=False, show=show)
 
     def requests(self, n, host="customer:8080", *args, timeout=90, show=SHOWN_LINES):
@@ -137,7 +138,7 @@ class Row:
         """Requests on new connections while the block runs; the numbers are there after it."""
         numbers = types.SimpleNamespace(requests=0, failed=0)
         program = ROOT / "conf" / "local" / "apps" / "load.py"
-        argv = ["ztunctl", "local", "exec", "-n", self.ns, "client", "--", "/usr/bin/python3",
+        argv = ["ztunctl", "local", "exec", "-n", self.ns, self.client, "--", "/usr/bin/python3",
                 str(program), url, str(limit_s), "2"]
         print("$ " + shlex.join(argv) + " &\n", flush=True)
         with subprocess.Popen([self.ztunctl, *argv[1:]], stdout=subprocess.PIPE, text=True,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows of istio-tutorial and bookinfo, in the order of the texts."""
 
+import datetime
 import re
 import time
 
@@ -192,7 +193,7 @@ def breaker(r):
 
 
 @row("ejection", "two pods of v2, one misbehaves; split-50-50.yaml, then ejection.yaml",
-     "0 %, 25 %, then one error an ejection, and the pod back after recovery")
+     "0 %, 25 %, then one error each time it is back, the times in between grow; back after recovery")
 def ejection(r):
     r.run("scale", "deployment/recommendation-v2", "-n", "tutorial", "--replicas", 2)
     r.run("rollout", "status", "deployment/recommendation-v2", "-n", "tutorial")
@@ -208,13 +209,16 @@ def ejection(r):
     tell("misbehave")
     r.share(r.requests(FAILING.n, RECOMMENDATION), "misbehavior", FAILING)
     r.apply(C + "ejection.yaml")
-    begin = time.monotonic()
-    lines = []
-    while time.monotonic() < begin + 12:
-        lines += r.requests(100, show=2)
+    # 25 s: out at once for 5 s, and for 10 s when it is back; then for 15 s.
+    lines = r.requests(2500, RECOMMENDATION, "--rate", "100/s", show=4)
     n = sum("misbehavior" in x for x in lines)
-    # Out at once, back after 5 s, out for 10 s: two errors within 12 s, a third just at the edge.
-    r.check(f"with ejection: {n} of {len(lines)} failed in 12 s", 1 <= n <= 3)
+    r.check(f"with ejection: {n} of {len(lines)} failed", n >= 3 and len(lines) == 2500)
+    log = r.log("deployment/waypoint", show=2, grep=" 503 - via_upstream ").splitlines()
+    times = [datetime.datetime.strptime(x[1:24], "%Y-%m-%dT%H:%M:%S.%f") for x in log[-n:]]
+    out = [(b - a).total_seconds() for a, b in zip(times, times[1:])]
+    r.check("out for " + ", ".join(f"{seconds:.1f}" for seconds in out) + " s",
+            len(out) == n - 1 and
+            all(5 * k <= seconds < 5 * k + 4 for k, seconds in enumerate(out, 1)))
     tell("behave")
     deadline = time.monotonic() + 20
     name = bad.removeprefix("recommendation-v2-")

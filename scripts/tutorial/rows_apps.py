@@ -142,7 +142,7 @@ def request_timeout(r):
 @row("hello-server", "selector edit; weight.yaml; match.yaml",
      "both versions; all v2 by selector; a tenth of v2; by header", base="conf/hello-server/base")
 def hello_server(r):
-    r.ns = "hello"
+    r.ns, r.client = "hello", "httpbin"
     lines = r.requests(BOTH.n, "svc-hello:8080", "-H", "Connection: close")
     for version in ("v1", "v2"):
         hits = lines.count(f"Hello server - {version}")
