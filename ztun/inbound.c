@@ -173,12 +173,7 @@ static void dial_application(struct inbound *in) {
         // As ztunnel does: what listens there need not be reachable for others.
         at.ip = loopback(at.ip.family);
     }
-    ztun_socket_params(&params, flow->zpod, &at, false);
-    if (in->called == NULL && flow->zpod->pod->original_source &&
-        !ip_eq(&flow->src.ip, &in->upstream.ip) && flow->src.ip.family == in->upstream.ip.family) {
-        params.transparent = true;
-        params.bind = (struct addr){.ip = flow->src.ip};
-    }
+    ztun_application_params(&params, flow, &at, in->called == NULL);
     in->dial = dial_start(worker->loop, &params, &at, INBOUND_DIAL_MS * NS_PER_MS, on_dial, in);
 }
 

@@ -63,14 +63,9 @@ static void dial_application(struct plain *plain) {
     struct flow *flow = &plain->flow;
     struct zpod *zpod = flow->zpod;
     struct io_socket_params params;
-    ztun_socket_params(&params, zpod, &flow->dst, false);
-    if (zpod->pod->original_source && !ip_eq(&flow->src.ip, &flow->dst.ip) &&
-        flow->src.ip.family == flow->dst.ip.family) {
-        params.transparent = true;
-        params.bind = (struct addr){.ip = flow->src.ip};
-        if (plain->n_dials < SPOOF_PORT_TRIES) {
-            params.bind.port = next_spoof_port(zpod->worker);
-        }
+    ztun_application_params(&params, flow, &flow->dst, true);
+    if (params.transparent && plain->n_dials < SPOOF_PORT_TRIES) {
+        params.bind.port = next_spoof_port(zpod->worker);
     }
     plain->n_dials++;
     plain->dial = dial_start(zpod->worker->loop, &params, &flow->dst, PLAIN_DIAL_MS * NS_PER_MS,

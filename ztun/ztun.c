@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "ztun/control.h"
+#include "ztun/flow.h"
 
 enum { TUNNEL_USER_TIMEOUT_MS = 30000 };
 
@@ -21,6 +22,25 @@ void ztun_socket_params(struct io_socket_params *ret_params, const struct zpod *
         .keepalive_probes = config->keepalive_probes,
         .user_timeout_ms = is_tunnel || config->user_timeout ? TUNNEL_USER_TIMEOUT_MS : 0,
     };
+}
+
+// The application is in the same kernel, so that no peer can vanish without a word, and probes
+// would only cost system calls. A virtual machine is not.
+static bool needs_keepalive(const struct workload *application) {
+    return application == NULL || application->virtual_interfaces[0] != '\0';
+}
+
+void ztun_application_params(struct io_socket_params *ret_params, const struct flow *flow,
+                             const struct addr *to, bool as_client) {
+    ztun_socket_params(ret_params, flow->zpod, to, false);
+    if (!needs_keepalive(flow->destination)) {
+        ret_params->keepalive_s = 0;
+    }
+    if (as_client && flow->zpod->pod->original_source && !ip_eq(&flow->src.ip, &to->ip) &&
+        flow->src.ip.family == to->ip.family) {
+        ret_params->transparent = true;
+        ret_params->bind = (struct addr){.ip = flow->src.ip};
+    }
 }
 
 void ztun_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage) {

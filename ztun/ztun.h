@@ -25,6 +25,9 @@ struct ztun {
 // Socket parameters of a connection from the pod's namespace to `to`.
 void ztun_socket_params(struct io_socket_params *ret_params, const struct zpod *zpod,
                         const struct addr *to, bool is_tunnel);
+// The same to the pod's own application, from the client's address if that is wanted and possible.
+void ztun_application_params(struct io_socket_params *ret_params, const struct flow *flow,
+                             const struct addr *to, bool as_client);
 // Slices of the workload's texts: valid while its leaf is referenced.
 void ztun_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage);
 // Workers: an un-enrolled pod has no flow left on this worker.

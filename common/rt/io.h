@@ -55,7 +55,7 @@ struct io_socket_params {
     int netns_fd; // -1: the current one
     uint32_t mark; // SO_MARK, 0 = none
     uint8_t family; // 4 or 6
-    bool transparent; // IP_TRANSPARENT + FREEBIND, for a foreign bind address
+    bool transparent; // IP_TRANSPARENT, for a foreign bind address
     bool is_tunnel; // TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT
     struct addr bind; // ip unset: none; port 0 with IP_BIND_ADDRESS_NO_PORT
     uint32_t keepalive_s; // first probe after this; 0 = off

@@ -47,15 +47,10 @@ void sock_tunnel(int fd, uint32_t user_timeout_ms) {
     }
 }
 
+// Allows the bind to a foreign address as well, as IP_FREEBIND does.
 static int set_transparent(int fd, bool v6) {
-    int rc = v6 ? set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-                : set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
-    if (rc < 0) {
-        return rc;
-    }
-    // Without it the bind to a foreign address depends on a sysctl of the namespace.
-    return v6 ? set_int(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1)
-              : set_int(fd, IPPROTO_IP, IP_FREEBIND, 1);
+    return v6 ? set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+              : set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
 }
 
 static int bind_source(int fd, const struct addr *bind_addr, bool v6, bool transparent) {
