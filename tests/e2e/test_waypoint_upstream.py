@@ -788,6 +788,28 @@ def test_host_of_the_request_decides(lab, net, wild):
         assert any(lab.ip("one", "out") + ":8443" in x and WILD in x for x in rows.splitlines())
 
 
+def test_registry_only_ends_before_the_waypoint(lab, net, wild):
+    """What is not known is refused by the client's proxy; at a waypoint the mode changes nothing."""
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("istio", "istio-system"),
+              "data": {"mesh": "accessLogFile: /dev/stdout\n"}}
+    only = {**config, "data": {"mesh": config["data"]["mesh"] +
+                               "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n"}}
+    host = "named.out.svc.cluster.local"
+    # What nobody knows: ztun's own port, on a node.
+    unknown = next(a["address"] for a in lab.get("Node", "node2", None)["status"]["addresses"]
+                   if a["type"] == "InternalIP") + ":15021"
+    assert lab.curl("m/client", f"http://{unknown}/healthz/ready").out == "ready\n"
+    lab.apply(only)
+    try:
+        with net.serve("one", 8443, http_ok):
+            wait_until(lambda: not lab.curl("m/client", f"http://{unknown}/healthz/ready").ok)
+            named(lab, host, wild, ok("one"))
+            named(lab, host, wild, says(status=404), "-H", "Host: www.example.com")
+            assert unknown not in logs_of_waypoints(lab)
+    finally:
+        lab.apply(config)
+
+
 def test_server_name_of_tls_decides(lab, net, pki, wild):
     with TlsServer(net, "one", 8444, pki.server) as server:
         def get(name):
