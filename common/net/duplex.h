@@ -59,6 +59,6 @@ struct duplex {
     // The implementation: the peer waits for `consumed`. Where no one does, nobody has to know what
     // left the other side.
     bool needs_credit;
-    // The owner, before it sends: on_sent is wanted. Links always tell.
+    // The owner, before it sends: on_sent is wanted, and at once. Links always tell, else later.
     bool reports_sent;
 };

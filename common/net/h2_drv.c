@@ -291,6 +291,12 @@ static void on_tls_sent(struct tls_link *tl) {
     }
 }
 
+// There is more to push when there is room.
+static bool minds_tls_sent(const struct tls_link *tl) {
+    const struct h2_drv *drv = CONTAINER_OF(tl, const struct h2_drv, tl);
+    return drv->h2 == NULL || drv->is_ended || h2_conn_wants_write(drv->h2);
+}
+
 static void on_tls_end(struct tls_link *tl, enum flow_end reason) {
     struct h2_drv *drv = of_tls(tl);
     bool is_unclean = reason == FLOW_OK && !list_empty(&drv->users);
@@ -309,6 +315,7 @@ static const struct tls_link_handler tls_handler = {
     .on_ready = on_tls_ready,
     .on_data = on_tls_data,
     .on_sent = on_tls_sent,
+    .minds_sent = minds_tls_sent,
     .on_end = on_tls_end,
     .on_closed = on_tls_closed,
 };

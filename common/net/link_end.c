@@ -45,6 +45,11 @@ static void on_sent(struct link *link, size_t len) {
     }
 }
 
+static bool minds_sent(const struct link *link) {
+    const struct link_end *end = CONTAINER_OF(link, const struct link_end, link);
+    return end->is_full || end->is_finishing || end->duplex.reports_sent;
+}
+
 static void on_error(struct link *link, int err) {
     struct link_end *end = of_link(link);
     bool is_ours = end->is_cut || end->is_finishing;
@@ -66,6 +71,7 @@ static const struct link_handler link_handler = {
     .on_data = on_data,
     .on_eof = on_eof,
     .on_sent = on_sent,
+    .minds_sent = minds_sent,
     .on_error = on_error,
     .on_closed = on_closed,
 };

@@ -366,6 +366,12 @@ static void on_sent(struct link *link, size_t len) {
     }
 }
 
+static bool minds_sent(const struct link *link) {
+    const struct tls_link *tl = CONTAINER_OF(link, const struct tls_link, link);
+    return tl->is_closing || tl->hs != NULL || tl->handler->minds_sent == NULL ||
+           tl->handler->minds_sent(tl);
+}
+
 static void on_error(struct link *link, int err) {
     struct tls_link *tl = of_link(link);
     bool was_closing = tl->is_closing;
@@ -395,6 +401,7 @@ static const struct link_handler link_handler = {
     .on_data = on_data,
     .on_eof = on_eof,
     .on_sent = on_sent,
+    .minds_sent = minds_sent,
     .on_error = on_error,
     .on_closed = on_closed,
 };

@@ -39,6 +39,7 @@ struct tls_link_handler {
     // Plaintext blk[off, off+len), decrypted in place; borrowed, ref the block to keep it.
     void (*on_data)(struct tls_link *tl, struct blk *blk, uint32_t off, uint32_t len);
     void (*on_sent)(struct tls_link *tl); // the kernel took some of what is queued
+    bool (*minds_sent)(const struct tls_link *tl); // link.h; NULL: true
     // The transport ended. FLOW_OK: close_notify arrived (then EOF). Else tl->err / tl->os_err tell
     // more. The link is being closed; on_closed follows.
     void (*on_end)(struct tls_link *tl, enum flow_end reason);

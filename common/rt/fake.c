@@ -19,7 +19,7 @@ struct fake_op {
     struct op *op;
     struct fake_sock *sock;
     uint64_t not_before;
-    bool is_cancelled, is_multishot;
+    bool is_cancelled, is_multishot, is_silent;
     bool has_no_answer; // connect: the SYN got lost
     uint32_t mask;
     uint64_t n_seen; // multishot poll: changes of the socket that were told
@@ -40,6 +40,7 @@ struct fake_io {
     struct list ops;
     struct fake_cqe *cq;
     size_t n_cq, max_cq;
+    size_t n_silent; // of these, that end no wait
     uint64_t deadline; // of its last wait
     bool is_woken, is_starved;
     struct blk *blks;
@@ -143,6 +144,13 @@ static void fake_op_sendmsg(struct io *io, struct op *op, int fd, const struct m
     fop->flags = flags;
 }
 
+static void fake_op_send_silently(struct io *io, struct op *op, int fd, const struct msghdr *msg) {
+    fake_op_sendmsg(io, op, fd, msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    struct fake_op *fop = LIST_ITEM(fake_of(io)->ops.prev, struct fake_op, node);
+    fop->is_silent = true;
+    fop->not_before = fake_of(io)->net->now; // it is tried where it is submitted
+}
+
 static void fake_op_poll(struct io *io, struct op *op, int fd, uint32_t mask, bool multishot) {
     struct fake_op *fop = submit(io, op, OP_POLL, fd);
     fop->mask = mask | POLLERR | POLLHUP | POLLRDHUP; // as io_uring, wanted or not
@@ -241,7 +249,9 @@ static ssize_t send_some(struct fake_net *net, struct fake_sock *sock, const str
 }
 
 static void exec_send(struct fake_io *f, struct fake_op *fop) {
-    post_res(f, fop, (int)send_some(f->net, fop->sock, fop->msg, fop->flags));
+    ssize_t n = send_some(f->net, fop->sock, fop->msg, fop->flags);
+    f->n_silent += fop->is_silent && n == (ssize_t)msg_len(fop->msg);
+    post_res(f, fop, (int)n);
 }
 
 static void exec_accept(struct fake_io *f, struct fake_op *fop) {
@@ -364,8 +374,8 @@ static uint64_t next_op(const struct fake_io *f) {
 static bool others_are_busy(const struct fake_io *f) {
     LIST_EACH(node, &f->net->ios) {
         const struct fake_io *other = LIST_ITEM(node, struct fake_io, node);
-        if (other != f && (other->is_woken || other->n_cq > 0 || next_op(other) <= f->net->now ||
-                           other->deadline <= f->net->now)) {
+        if (other != f && (other->is_woken || other->n_cq > other->n_silent ||
+                           next_op(other) <= f->net->now || other->deadline <= f->net->now)) {
             return true;
         }
     }
@@ -386,7 +396,7 @@ static void wait_for(struct fake_io *f) {
     for (;;) {
         fake_step(net);
         run_ops(f);
-        if (f->n_cq > 0 || f->is_woken || f->deadline <= net->now || others_are_busy(f)) {
+        if (f->n_cq > f->n_silent || f->is_woken || f->deadline <= net->now || others_are_busy(f)) {
             return;
         }
         uint64_t next = next_event(f);
@@ -422,7 +432,7 @@ static int fake_turn(struct io *io, uint64_t deadline, bool wait) {
     size_t n = f->n_cq;
     struct fake_cqe *cq = f->cq;
     f->cq = NULL;
-    f->n_cq = f->max_cq = 0;
+    f->n_cq = f->max_cq = f->n_silent = 0;
     for (size_t i = 0; i < n; i++) {
         struct op *op = cq[i].op;
         if (!cq[i].result.more) {
@@ -535,6 +545,7 @@ static const struct io_ops fake_ops = {
     .connect = fake_op_connect,
     .recv_multishot = fake_op_recv,
     .sendmsg = fake_op_sendmsg,
+    .send_silently = fake_op_send_silently,
     .poll = fake_op_poll,
     .cancel = fake_cancel,
     .accept_now = fake_accept_now,

@@ -81,6 +81,10 @@ struct io_ops {
     void (*connect)(struct io *io, struct op *op, int fd, const struct sockaddr *sa, socklen_t len);
     void (*recv_multishot)(struct io *io, struct op *op, int fd); // -ENOBUFS: no ring entry free
     void (*sendmsg)(struct io *io, struct op *op, int fd, const struct msghdr *msg, int flags);
+    // What the socket takes at once. That it took all ends no wait: this completion comes in the
+    // turn() that submits the op, but that may wait for something else first. Others end the wait.
+    // NULL: it would save nothing.
+    void (*send_silently)(struct io *io, struct op *op, int fd, const struct msghdr *msg);
     void (*poll)(struct io *io, struct op *op, int fd, uint32_t mask, bool multishot);
     void (*cancel)(struct io *io,
                    struct op *op); // the op's final completion is -ECANCELED or its own

@@ -14,19 +14,25 @@ enum {
 
 struct link_send {
     struct link_send *next_free;
+    struct link *link;
+    struct list silent; // in loop->silent while the send ends no wait
     struct msghdr msg;
     struct iovec iov[LINK_IOV];
 };
 
 // ---- Ending ----
 
-static struct link_send *send_state_get(struct loop *loop) {
+static struct link_send *send_state_get(struct link *link) {
+    struct loop *loop = link->loop;
     struct link_send *state = loop->free_sends;
     if (state == NULL) {
-        return xmalloc(sizeof(*state));
+        state = xmalloc(sizeof(*state));
+        list_init(&state->silent);
+    } else {
+        loop->free_sends = state->next_free;
+        loop->n_free_sends--;
     }
-    loop->free_sends = state->next_free;
-    loop->n_free_sends--;
+    state->link = link;
     return state;
 }
 
@@ -100,6 +106,20 @@ void link_abort(struct link *link) {
 
 // ---- Writing ----
 
+static bool minds_sent(const struct link *link) {
+    return link_is_ending(link) || link->want_fin || !chain_empty(&link->sendq) ||
+           link->is_frozen || link->handler->minds_sent == NULL || link->handler->minds_sent(link);
+}
+
+bool link_sends_matter(struct loop *loop) {
+    LIST_EACH(node, &loop->silent) {
+        if (minds_sent(LIST_ITEM(node, struct link_send, silent)->link)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void fill_msg(struct link *link) {
     struct link_send *state = link->send_state;
     size_t n_bytes;
@@ -164,6 +184,7 @@ static void after_send(struct link *link, ssize_t res) {
 
 static void send_done(struct op *op, const struct io_result *result) {
     struct link *link = CONTAINER_OF(op, struct link, send_op);
+    list_del(&link->send_state->silent);
     if (link_is_ending(link)) {
         loop_flush_arm(link->loop, &link->flush);
     } else {
@@ -174,11 +195,17 @@ static void send_done(struct op *op, const struct io_result *result) {
 static void start_send(struct link *link) {
     struct loop *loop = link->loop;
     if (link->send_state == NULL) {
-        link->send_state = send_state_get(loop);
+        link->send_state = send_state_get(link);
     }
     size_t n_bytes;
     (void)chain_iovec(&link->sendq, link->send_state->iov, LINK_IOV, &n_bytes);
     chain_move(&link->inflight, &link->sendq, n_bytes);
+    if (loop->io->ops->send_silently != NULL && !minds_sent(link)) {
+        fill_msg(link);
+        list_push_back(&loop->silent, &link->send_state->silent);
+        loop->io->ops->send_silently(loop->io, &link->send_op, link->fd, &link->send_state->msg);
+        return;
+    }
     // Once a turn: an owner that writes more in on_sent must not keep the turn from ending.
     if (!loop->is_light_turn || link->send_turn == (uint32_t)loop->stats.n_turns) {
         submit_send(link, MSG_DONTWAIT);

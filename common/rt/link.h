@@ -13,9 +13,10 @@
 // Writing: link_write queues; the loop's flush phase gathers up to LINK_IOV segments into one
 // sendmsg (MSG_DONTWAIT first; what the socket does not take is sent by a waiting op, and copied to
 // cold memory at once or after LOOP_COOL_MS: chain_cool). One send in flight. on_sent reports bytes
-// that the kernel took. When a turn has only one or two links to flush they send by a direct system
-// call, which is cheaper than entering the ring once more for the completion; else all sends of the
-// turn share one enter.
+// that the kernel took. Sends that nobody minds are submitted with the wait for what comes next and
+// end no wait: a message costs one system call, and waking its receiver does not interrupt us. Of
+// the others one or two a turn are sent by a direct system call, which is cheaper than entering the
+// ring once more for the completion; more of them share the turn's enter.
 //
 // Errors: a link that neither reads nor has a send under way (paused, or after the peer's FIN) is
 // watched for a reset or a keepalive failure after one to two seconds, so that a half-closed flow
@@ -48,6 +49,10 @@ struct link_handler {
                         uint16_t head, uint16_t tail, uint32_t *ret_need);
     void (*on_eof)(struct link *link); // peer's FIN; writing goes on
     void (*on_sent)(struct link *link, size_t len); // NULL ok
+    // Something goes on with on_sent: it must come at once. False: it may wait for whatever happens
+    // next on the loop, which saves a wake-up. Asked when bytes leave and before the loop waits;
+    // NULL is true.
+    bool (*minds_sent)(const struct link *link);
     void (*on_error)(struct link *link, int err); // -ECONNRESET, -ETIMEDOUT, -EPIPE ...
     void (*on_closed)(struct link *link);
 };

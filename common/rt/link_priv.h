@@ -11,6 +11,8 @@ static inline bool link_is_ending(const struct link *link) {
 
 // link.c
 void link_fail(struct link *link, int err); // on_error, unless it is ending anyway
+// Somebody waits for the end of a silent send: the loop must not wait for anything else before.
+MUST_USE bool link_sends_matter(struct loop *loop);
 void link_sends_free(struct loop *loop); // the send states that the loop keeps for reuse
 
 // link_read.c

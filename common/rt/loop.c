@@ -65,6 +65,7 @@ void loop_init(struct loop *loop, struct io *io, struct blk_pool *pool, void *ow
     list_init(&loop->warm[0]);
     list_init(&loop->warm[1]);
     timer_init(&loop->cool_timer, cool);
+    list_init(&loop->silent);
     list_init(&loop->unwatched[0]);
     list_init(&loop->unwatched[1]);
     timer_init(&loop->unwatched_timer, link_watch_errors);
@@ -132,7 +133,7 @@ static void run_flushes(struct loop *loop) {
 void loop_turn(struct loop *loop, bool wait) {
     struct io *io = loop->io;
     bool has_work = !list_empty(&loop->again) || !list_empty(&loop->flushes);
-    bool may_block = wait && !has_work && !loop->stop;
+    bool may_block = wait && !has_work && !loop->stop && !link_sends_matter(loop);
     uint64_t deadline = may_block ? timer_wheel_next(&loop->timers) : 0;
 
     uint64_t busy_ns = io->ops->now(io) - loop->awake_at;

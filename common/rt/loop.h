@@ -60,6 +60,7 @@ struct loop {
     // private
     struct list warm[2]; // coolers; [1]: they wait since the period before
     struct timer cool_timer;
+    struct list silent; // sends that end no wait (link.c)
     struct list unwatched[2]; // links that would not notice an error; [1]: for a while (link.c)
     struct timer unwatched_timer;
     uint64_t awake_at; // start of the working part of the turn

@@ -21,6 +21,7 @@ enum {
     OP_RECV,
     OP_SEND,
     OP_POLL,
+    OP_SILENT = 0x40, // flag: its success is not reported
     OP_CANCELLED = 0x80, // flag: cancel() was called
 };
 
@@ -82,6 +83,26 @@ static void uring_sendmsg(struct io *io, struct op *op, int fd, const struct msg
     io_uring_sqe_set_data(sqe, op);
 }
 
+// The kernel tries a request with MSG_DONTWAIT in the call that submits it, and never again. So
+// when it has taken the request in and reports nothing, all was sent: with MSG_WAITALL a part is a
+// failure, and failures are reported.
+static void uring_send_silently(struct io *io, struct op *op, int fd, const struct msghdr *msg) {
+    struct uring *u = uring_of(io);
+    struct io_uring_sqe *sqe = start_op(u, op, OP_SEND | OP_SILENT);
+    io_uring_prep_sendmsg(sqe, fd, msg, MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data(sqe, op);
+    size_t len = 0;
+    for (size_t i = 0; i < msg->msg_iovlen; i++) {
+        len += msg->msg_iov[i].iov_len;
+    }
+    if (UNLIKELY(u->n_silent == u->max_silent)) {
+        u->max_silent = MAX(2 * u->max_silent, (size_t)64);
+        u->silent = xrealloc(u->silent, u->max_silent * sizeof(*u->silent));
+    }
+    u->silent[u->n_silent++] = (struct uring_silent){.op = op, .len = (int32_t)len};
+}
+
 static void uring_poll(struct io *io, struct op *op, int fd, uint32_t mask, bool multishot) {
     struct io_uring_sqe *sqe = start_op(uring_of(io), op, OP_POLL);
     if (multishot) {
@@ -124,34 +145,61 @@ static uint64_t uring_now(struct io *io) {
     return clock_mono_ns();
 }
 
+static void make_room(struct uring *u, size_t n) {
+    if (UNLIKELY(n >= u->max_ready)) {
+        u->max_ready = MAX(2 * u->max_ready, n + 64);
+        u->ready = xrealloc(u->ready, u->max_ready * sizeof(*u->ready));
+    }
+}
+
+// Fills the first places of `ready` with the sends that nothing was heard of.
+static void collect_silent(struct uring *u) {
+    bool is_taken_in = io_uring_sq_ready(&u->ring) == 0; // else the kernel has not tried them all
+    size_t n_left = 0;
+    for (size_t i = 0; i < u->n_silent; i++) {
+        struct uring_silent silent = u->silent[i];
+        u->ready[i] = (struct uring_ready){.op = NULL};
+        if ((silent.op->kind & OP_SILENT) == 0) {
+            continue; // it failed, and has a completion
+        }
+        if (is_taken_in) {
+            silent.op->kind &= (uint8_t)~OP_SILENT;
+            u->ready[i] = (struct uring_ready){.op = silent.op, .res = silent.len};
+        } else {
+            u->silent[n_left++] = silent;
+        }
+    }
+    u->n_silent = n_left;
+}
+
 static size_t collect(struct uring *u) {
     if (UNLIKELY(io_uring_cq_has_overflow(&u->ring))) {
         // Nothing is lost (FEAT_NODROP), but it is slow: the queue should have been larger.
         u->stats.n_overflows++;
         io_uring_get_events(&u->ring);
     }
-    size_t n = 0;
+    size_t n = u->n_silent, n_cqes = 0;
+    make_room(u, n);
     unsigned head;
     struct io_uring_cqe *cqe;
     io_uring_for_each_cqe(&u->ring, head, cqe) {
-        if (UNLIKELY(n == u->max_ready)) {
-            u->max_ready = MAX(2 * u->max_ready, (size_t)64);
-            u->ready = xrealloc(u->ready, u->max_ready * sizeof(*u->ready));
+        struct op *op = io_uring_cqe_get_data(cqe);
+        if (op != NULL) {
+            op->kind &= (uint8_t)~OP_SILENT;
         }
-        u->ready[n++] = (struct uring_ready){
-            .op = io_uring_cqe_get_data(cqe),
-            .res = cqe->res,
-            .flags = cqe->flags,
-        };
+        make_room(u, n);
+        u->ready[n++] = (struct uring_ready){.op = op, .res = cqe->res, .flags = cqe->flags};
+        n_cqes++;
     }
-    io_uring_cq_advance(&u->ring, (unsigned)n);
+    io_uring_cq_advance(&u->ring, (unsigned)n_cqes);
+    collect_silent(u);
     return n;
 }
 
 static void dispatch(struct uring *u, const struct uring_ready *ready) {
     struct op *op = ready->op;
     if (op == NULL) {
-        return; // of a cancellation
+        return; // of a cancellation, or what is reported elsewhere
     }
     struct io_result result = {.res = ready->res, .more = (ready->flags & IORING_CQE_F_MORE) != 0};
     if ((ready->flags & IORING_CQE_F_BUFFER) != 0) {
@@ -242,6 +290,7 @@ static void uring_free(struct io *io) {
     io_uring_queue_exit(&u->ring);
     close(u->wake_fd);
     free(u->ready);
+    free(u->silent);
     free(u);
 }
 
@@ -304,6 +353,7 @@ static const struct io_ops uring_ops = {
     .connect = uring_connect,
     .recv_multishot = uring_recv_multishot,
     .sendmsg = uring_sendmsg,
+    .send_silently = uring_send_silently,
     .poll = uring_poll,
     .cancel = uring_cancel,
     .accept_now = uring_accept_now,

@@ -35,12 +35,20 @@ struct uring_ready {
     uint32_t flags;
 };
 
+// A send whose success the kernel does not report.
+struct uring_silent {
+    struct op *op;
+    int32_t len;
+};
+
 struct uring {
     struct io io;
     struct io_uring ring;
     struct uring_bufs bufs;
     struct uring_ready *ready; // completions of this turn, copied out of the queue
     size_t max_ready;
+    struct uring_silent *silent; // in the submission queue
+    size_t n_silent, max_silent;
     struct op wake_op;
     int wake_fd;
     // wake() and turn() agree by these two on whether an eventfd write is needed.

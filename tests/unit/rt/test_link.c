@@ -285,6 +285,95 @@ static void test_simulated(void **state) {
     for_seeds(300, run_simulated);
 }
 
+// ---- Sends that end no wait ----
+
+struct talker {
+    struct link link;
+    struct talker *peer;
+    unsigned n_received, n_sent_calls;
+    bool minds, is_closed;
+};
+
+static void talk(struct talker *talker) {
+    struct chain data;
+    chain_init(&data, talker->link.loop->pool);
+    chain_copy(&data, SLICE_LIT("message"));
+    link_write(&talker->link, &data);
+}
+
+static uint32_t on_message(struct link *link, struct blk *blk, uint32_t off, uint32_t len,
+                           uint16_t head, uint16_t tail, uint32_t *ret_need) {
+    struct talker *talker = CONTAINER_OF(link, struct talker, link);
+    talker->n_received++;
+    talk(talker);
+    return len;
+}
+
+static void on_message_sent(struct link *link, size_t len) {
+    assert_int_equal(len, 7);
+    CONTAINER_OF(link, struct talker, link)->n_sent_calls++;
+}
+
+static bool minds_message_sent(const struct link *link) {
+    return CONTAINER_OF(link, const struct talker, link)->minds;
+}
+
+static void on_talker_eof(struct link *link) {
+    link_close(link);
+}
+
+static void on_talker_closed(struct link *link) {
+    CONTAINER_OF(link, struct talker, link)->is_closed = true;
+}
+
+static const struct link_handler talker_handler = {.on_data = on_message,
+                                                   .on_sent = on_message_sent,
+                                                   .minds_sent = minds_message_sent,
+                                                   .on_eof = on_talker_eof,
+                                                   .on_error = on_error,
+                                                   .on_closed = on_talker_closed};
+
+static void test_silent_sends(void **state) {
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct bed bed;
+        struct talker talkers[2];
+        int fds[2];
+        bed_init(&bed, kinds[k], NULL, 3);
+        bed_pair(&bed, fds);
+        for (int i = 0; i < 2; i++) {
+            talkers[i] = (struct talker){.peer = &talkers[1 - i]};
+            link_init(&talkers[i].link, &bed.loop, fds[i], LINK_SLOTS, &talker_handler);
+            link_read(&talkers[i].link, true);
+        }
+        enum { N = 200 };
+        talk(&talkers[0]);
+        uint64_t n_turns = bed.loop.stats.n_turns;
+        while (talkers[0].n_received < N) {
+            loop_turn(&bed.loop, true);
+        }
+        if (!bed_is_fake(&bed)) { // a turn a message: no send has ended a wait
+            assert_in_range(bed.loop.stats.n_turns - n_turns, 2 * N, 2 * N + 10);
+        }
+        assert_in_range(talkers[0].n_sent_calls, N, N + 1);
+        // Somebody comes to mind when the send is submitted already: the loop does not wait.
+        link_read(&talkers[1].link, false);
+        bed_run_ms(&bed, 3);
+        talk(&talkers[1]);
+        link_read(&talkers[0].link, false);
+        loop_turn(&bed.loop, false);
+        unsigned n_before = talkers[1].n_sent_calls;
+        talkers[1].minds = true;
+        loop_turn(&bed.loop, true);
+        assert_int_equal(talkers[1].n_sent_calls, n_before + 1);
+        link_close(&talkers[0].link);
+        link_close(&talkers[1].link);
+        while (!talkers[0].is_closed || !talkers[1].is_closed) {
+            loop_turn(&bed.loop, true);
+        }
+        bed_fini(&bed);
+    }
+}
+
 // ---- Endings ----
 
 static void test_half_close(void **state) {
@@ -639,7 +728,8 @@ int main(void) {
         cmocka_unit_test(test_close_unstarted), cmocka_unit_test(test_error_watch),
         cmocka_unit_test(test_slow_reader),     cmocka_unit_test(test_hot_to_cold),
         cmocka_unit_test(test_idle_memory),     cmocka_unit_test(test_mode_switch),
-        cmocka_unit_test(test_no_buffers),      cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_silent_sends),    cmocka_unit_test(test_no_buffers),
+        cmocka_unit_test(test_overflow),
     };
     return cmocka_run_group_tests(tests, make_pattern, drop_pattern);
 }

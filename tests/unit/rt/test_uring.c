@@ -192,6 +192,86 @@ static void test_cancel(void **state) {
     }
 }
 
+// Sends `len` bytes in a turn that could wait for `wait_ms`; how long it took, and the result.
+static uint64_t send_silently(struct io *io, int fd, void *bytes, size_t len, unsigned wait_ms,
+                              int *ret_result) {
+    struct recorder r;
+    recorder_init(&r);
+    struct iovec iov[] = {{.iov_base = bytes, .iov_len = len - 1},
+                          {.iov_base = (char *)bytes + len - 1, .iov_len = 1}};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+    uint64_t start = io->ops->now(io);
+    io->ops->send_silently(io, &r.op, fd, &msg);
+    assert_int_equal(io->ops->turn(io, start + wait_ms * NS_PER_MS, true), 0);
+    assert_int_equal(r.n_results, 1);
+    assert_true(r.is_final);
+    *ret_result = r.results[0];
+    return io->ops->now(io) - start;
+}
+
+// Success is told in the turn that sends and does not end its wait; anything else does.
+static void test_silent(void **state) {
+    const enum bed_kind kinds[] = {BED_URING, BED_URING_PLAIN, BED_FAKE_CALM};
+    enum { LEN = 65536 };
+    static char bytes[LEN];
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct bed bed;
+        bed_init(&bed, kinds[k], NULL, 5);
+        struct io *io = bed.io;
+        int fds[2], result;
+        bed_pair(&bed, fds);
+        assert_true(send_silently(io, fds[0], bytes, 5, 20, &result) >= 20 * NS_PER_MS);
+        assert_int_equal(result, 5);
+        assert_int_equal(io->n_ops, 0);
+        uint64_t took_ns;
+        do { // until the socket is full
+            took_ns = send_silently(io, fds[0], bytes, LEN, 5, &result);
+        } while (result == LEN);
+        took_ns = MIN(took_ns, send_silently(io, fds[0], bytes, LEN, 5000, &result));
+        assert_true(result == -EAGAIN || (result > 0 && result < LEN));
+        assert_true(took_ns < 5 * NS_PER_SEC);
+        io->ops->close(io, fds[1], true);
+        bed_run_ms(&bed, 2);
+        (void)send_silently(io, fds[0], bytes, 5, 5000, &result);
+        assert_true(result == -ECONNRESET || result == -EPIPE);
+        io->ops->close(io, fds[0], false);
+        bed_fini(&bed);
+    }
+}
+
+// More of them than the submission queue holds, and one whose socket is full among them.
+static void test_silent_many(void **state) {
+    struct bed bed;
+    bed_init(&bed, BED_URING, &(struct uring_options){.entries = 4}, 0);
+    enum { N = 9, FULL = 5 };
+    int fds[N][2];
+    static struct recorder r[N];
+    char byte = 'x';
+    struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    for (int i = 0; i < N; i++) {
+        bed_pair(&bed, fds[i]);
+    }
+    static char bytes[65536];
+    while (send(fds[FULL][0], bytes, sizeof(bytes), MSG_DONTWAIT) > 0) {
+    }
+    while (send(fds[FULL][0], bytes, 1, MSG_DONTWAIT) > 0) {
+    }
+    for (int i = 0; i < N; i++) {
+        recorder_init(&r[i]);
+        bed.io->ops->send_silently(bed.io, &r[i].op, fds[i][0], &msg);
+    }
+    assert_int_equal(bed.io->ops->turn(bed.io, bed.io->ops->now(bed.io) + 5 * NS_PER_SEC, true), 0);
+    for (int i = 0; i < N; i++) {
+        assert_true(r[i].is_final);
+        assert_int_equal(r[i].n_results, 1);
+        assert_int_equal(r[i].results[0], i == FULL ? -EAGAIN : 1);
+        bed.io->ops->close(bed.io, fds[i][0], true);
+        bed.io->ops->close(bed.io, fds[i][1], true);
+    }
+    bed_fini(&bed);
+}
+
 static unsigned n_on_buffers;
 
 static void on_buffers(struct io *io, void *arg) {
@@ -303,6 +383,7 @@ int main(void) {
         cmocka_unit_test(test_switches), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_cancel),   cmocka_unit_test(test_buffers),
         cmocka_unit_test(test_window),   cmocka_unit_test(test_many_ops),
+        cmocka_unit_test(test_silent),   cmocka_unit_test(test_silent_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
