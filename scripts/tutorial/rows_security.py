@@ -140,7 +140,7 @@ def mtls(r):
                 if source == plain.group(1) and port == 8080]
         r.check(f"{mode}, plain: {out}",
                 re.fullmatch(RESET if mode == "strict" else OK[1:-1], out))
-        r.check("in clear text", (sent or mode == "strict") and
+        r.check(f"{len(sent)} packets in clear text", (sent or mode == "strict") and
                 all(data.startswith(b"GET / HTTP/1.1") for data in sent))
         with wire(r, "node2") as seen:
             out = r.run("exec", "-n", r.ns, "client", "--", "curl", "-sS", url, check=False).strip()
