@@ -50,6 +50,7 @@ static void put_network(struct json_out *out, const struct ztun_config *config) 
     json_out_kv_u64(out, "inboundPort", config->inbound_port);
     json_out_kv_u64(out, "hbonePort", config->hbone_port);
     json_out_kv_u64(out, "dnsProxyPort", config->dns_port);
+    json_out_kv_u64(out, "socks5Port", config->socks5 ? config->socks_port : 0); // 0: none
     json_out_kv_u64(out, "packetMark", config->mark);
     json_out_kv_bool(out, "redirect", config->redirect);
     json_out_kv_bool(out, "dnsProxy", config->dns_capture);

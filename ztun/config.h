@@ -20,7 +20,8 @@ struct ztun_config {
     // threads
     uint32_t n_workers;
     // in-pod sockets
-    uint16_t outbound_port, inbound_port, hbone_port, dns_port; // Istio's; fixed
+    uint16_t outbound_port, inbound_port, hbone_port, dns_port, socks_port; // Istio's; fixed
+    bool socks5;
     uint32_t mark;
     bool redirect, dns_capture, ipv6;
     int original_source; // 1 required, 0 never, -1 best effort

@@ -187,6 +187,7 @@ static struct inpod *open_inpod(struct control *control) {
         .inbound_port = config->inbound_port,
         .hbone_port = config->hbone_port,
         .dns_port = config->dns_port,
+        .socks_port = config->socks5 ? config->socks_port : 0,
         .operator_ports = {config->metrics.port, config->readiness.port},
         .mark = config->mark,
         .keepalive_s = config->keepalive ? config->keepalive_s : 0,

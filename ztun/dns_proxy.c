@@ -49,6 +49,8 @@ static void count(const struct dns_proxy *proxy, enum metric metric, const struc
 static void reply(const struct dns_reply_to *to, struct slice answer) {
     if (to->tcp != NULL) {
         dns_tcp_send(to->tcp, answer);
+    } else if (to->lookup != NULL) {
+        dns_lookup_answer(to->lookup, answer);
     } else if (to->udp != NULL) {
         // A full socket buffer loses the answer, as any network may.
         (void)sendto(to->udp->fd, answer.ptr, answer.len, MSG_DONTWAIT,
@@ -60,7 +62,7 @@ static void reply_built(const struct dns_reply_to *to, const struct dns_query *q
                         const struct dns_answer *answer) {
     struct buf buf;
     buf_init(&buf, DNS_MESSAGE_MAX);
-    dns_answer_build(query, answer, to->tcp != NULL ? DNS_MESSAGE_MAX : dns_udp_limit(query), &buf);
+    dns_answer_build(query, answer, to->udp == NULL ? DNS_MESSAGE_MAX : dns_udp_limit(query), &buf);
     reply(to, buf_slice(&buf));
     buf_fini(&buf);
 }
@@ -132,7 +134,7 @@ static void relay(struct dns_proxy *proxy, struct slice message, const struct dn
         .mark = proxy->mark,
         .servers = proxy->servers,
         .n_servers = proxy->n_servers,
-        .is_tcp = to->tcp != NULL,
+        .is_tcp = to->tcp != NULL || (to->lookup != NULL && to->lookup->is_tcp),
         .query = message,
         .done = on_exchange_done,
         .arg = pending,
@@ -187,6 +189,16 @@ void dns_proxy_forget(struct dns_proxy *proxy, const struct dns_tcp *tcp) {
         struct dns_pending *pending = LIST_ITEM(pos, struct dns_pending, node);
         if (pending->to.tcp == tcp) {
             pending->to.tcp = NULL;
+            dns_exchange_cancel(pending->exchange);
+        }
+    }
+}
+
+void dns_proxy_forget_lookup(struct dns_proxy *proxy, const struct dns_lookup *lookup) {
+    LIST_EACH(pos, &proxy->pending) {
+        struct dns_pending *pending = LIST_ITEM(pos, struct dns_pending, node);
+        if (pending->to.lookup == lookup) {
+            pending->to.lookup = NULL;
             dns_exchange_cancel(pending->exchange);
         }
     }

@@ -17,6 +17,20 @@ struct dns_proxy_config {
     uint32_t mark;
 };
 
+// The address of a host name as the pod itself would find it: from the mesh, else from its servers;
+// IPv4 before IPv6.
+struct dns_lookup {
+    struct dns_proxy *proxy;
+    // Called once, maybe from within start; ip NULL: there is none, `why` (a literal) tells more.
+    void (*done)(struct dns_lookup *lookup, const struct ip *ip, const char *why);
+    const char *name; // the caller's; lower case
+    bool is_v6, is_tcp; // private: the query under way
+};
+void dns_lookup_start(struct dns_lookup *lookup, struct dns_proxy *proxy, const char *name,
+                      void (*done)(struct dns_lookup *lookup, const struct ip *ip,
+                                   const char *why));
+void dns_lookup_cancel(struct dns_lookup *lookup); // before it is done
+
 // Takes over the DNS sockets of `sockets` (sets them to -1).
 struct dns_proxy *dns_proxy_new(struct loop *loop, struct pod *pod, struct pod_sockets *sockets,
                                 const struct dns_proxy_config *config);

@@ -58,16 +58,21 @@ struct dns_proxy {
 // Where the answer to a query goes.
 struct dns_reply_to {
     struct dns_udp *udp; // or
-    struct dns_tcp *tcp;
+    struct dns_tcp *tcp; // or
+    struct dns_lookup *lookup;
     struct sockaddr_storage peer; // UDP
     socklen_t peer_len;
 };
 
 // Takes one query; the answer goes out at once or later.
 void dns_proxy_query(struct dns_proxy *proxy, struct slice message, const struct dns_reply_to *to);
-// The connection is gone: pending answers to it are dropped.
+// The connection, or the look-up, is gone: pending answers to it are dropped.
 void dns_proxy_forget(struct dns_proxy *proxy, const struct dns_tcp *tcp);
+void dns_proxy_forget_lookup(struct dns_proxy *proxy, const struct dns_lookup *lookup);
 void dns_proxy_check_closed(struct dns_proxy *proxy); // may free the proxy
+
+// dns_lookup.c: the answer to its query; may end the look-up.
+void dns_lookup_answer(struct dns_lookup *lookup, struct slice answer);
 
 // dns_tcp.c
 void dns_tcp_accept(struct dns_listen *listen); // all that are queued

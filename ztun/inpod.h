@@ -24,6 +24,7 @@ struct inpod_config {
     struct loop *loop; // control loop
     uint32_t n_workers;
     uint16_t outbound_port, inbound_port, hbone_port, dns_port; // 15001 15006 15008 15053
+    uint16_t socks_port; // 15080; 0 = none
     uint32_t mark; // 0x539
     uint16_t operator_ports[2]; // ours, in our own namespace: never captured there; 0 = none
     uint32_t keepalive_s, keepalive_interval_s, keepalive_probes; // of accepted sockets; 0 = off

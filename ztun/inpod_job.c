@@ -93,6 +93,20 @@ static int listen_on(const struct inpod_helper *h, struct pod *pod, uint16_t por
     return sock_listen(&params);
 }
 
+// On the loopback interface, too (as the DNS sockets): it is for the pod alone.
+static int listen_socks(const struct inpod_helper *h) {
+    struct sock_listen_params params = {
+        .netns_fd = -1,
+        .bind = {.port = h->config.socks_port},
+        .mark = h->config.mark,
+        .device = "lo",
+        .reuse_port = true,
+        .cut_on_death = true,
+    };
+    CHECK(ip_parse(SLICE_LIT("127.0.0.1"), &params.bind.ip));
+    return sock_listen(&params);
+}
+
 // Finds out what the namespace can do, with the first listener. Returns it, or -errno.
 static int probe(const struct inpod_helper *h, struct pod *pod, uint16_t port) {
     pod->has_v4 = true;
@@ -186,6 +200,14 @@ static void open_sockets(const struct inpod_helper *h, struct inpod_job *job) {
             *items[k].fd = fd;
             is_probed = true;
         }
+    }
+    for (uint32_t i = 0; i < job->n_sets && config->socks_port != 0 && !is_self; i++) {
+        int fd = listen_socks(h);
+        if (fd < 0) {
+            fail(job, fd, "cannot listen on port", config->socks_port);
+            return;
+        }
+        job->sets[i].socks = fd;
     }
     for (int i = 0; i < 2 && config->dns_capture && !is_self; i++) {
         int rc = open_dns(h, job, i);

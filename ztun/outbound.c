@@ -9,6 +9,7 @@
 #include "common/net/link_end.h"
 #include "ztun/rebind.h"
 #include "ztun/report.h"
+#include "ztun/socks.h"
 #include "ztun/zmove.h"
 #include "ztun/ztun.h"
 
@@ -38,6 +39,8 @@ struct outbound {
     uint8_t last_reason; // enum flow_end: why the last attempt failed
     bool is_requesting, via_waypoint, is_paused;
     bool is_unserved; // nobody was there, at port 15008 of the last attempt
+    bool is_socks; // a client of SOCKS5 that waits for its reply
+    uint8_t socks_code; // enum socks5_code for it; SUCCEEDED: what the reason of its end says
     bool is_unknown; // passed on to what nobody in the mesh has
 };
 
@@ -61,6 +64,12 @@ static void pipe_done(struct pipe *pipe) {
 
 // Before the pipe has started: resets the application's connection; pipe_done follows.
 static void refuse(struct outbound *out, enum flow_end reason) {
+    if (out->is_socks) {
+        enum socks5_code code = out->socks_code;
+        out->is_socks = false;
+        socks_answer(out->flow.zpod->worker->loop->io, out->down.link.fd,
+                     code != SOCKS5_SUCCEEDED ? code : socks_code(reason));
+    }
     if (out->dial != NULL) {
         dial_cancel(out->dial);
         out->dial = NULL;
@@ -78,6 +87,17 @@ static void refuse(struct outbound *out, enum flow_end reason) {
 
 static void cancel(struct flow *flow, enum flow_end reason) {
     refuse(of_flow(flow), reason);
+}
+
+// The way to the destination is there.
+static void start(struct outbound *out, struct duplex *up) {
+    if (out->is_socks) {
+        out->is_socks = false;
+        socks_answer(out->flow.zpod->worker->loop->io, out->down.link.fd, SOCKS5_SUCCEEDED);
+    }
+    pipe_attach(&out->flow.pipe, PIPE_UP, up);
+    rebind_start(&out->rebind);
+    flow_start(&out->flow);
 }
 
 static bool connect_next(struct outbound *out);
@@ -150,14 +170,13 @@ static void on_dial(void *arg, int fd_or_err) {
     out->dial = NULL;
     if (fd_or_err < 0) {
         out->is_unserved = false; // the application's own port: its refusal is passed on
+        out->socks_code = (uint8_t)socks_code_of_errno(fd_or_err);
         flow_set_detail(flow, strerror(-fd_or_err));
         attempt_failed(out, dial_reason(fd_or_err), true);
         return;
     }
     link_end_init(&out->up.link, flow->zpod->worker->loop, fd_or_err);
-    pipe_attach(&flow->pipe, PIPE_UP, &out->up.link.duplex);
-    rebind_start(&out->rebind);
-    flow_start(flow);
+    start(out, &out->up.link.duplex);
 }
 
 static void connect_plain(struct outbound *out, const struct route *route) {
@@ -201,9 +220,7 @@ static void on_open(struct hbone_request *request, const struct h2_event *head) 
     if (out->via_waypoint) {
         route_shun_del(&out->flow.zpod->worker->shun, &out->flow.hbone_addr.ip);
     }
-    pipe_attach(&out->flow.pipe, PIPE_UP, &request->stream.duplex);
-    rebind_start(&out->rebind);
-    flow_start(&out->flow);
+    start(out, &request->stream.duplex);
 }
 
 // There is no tunnel to it. (What it answered is not its fault: an application may be gone.)
@@ -218,6 +235,7 @@ static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_
     struct outbound *out = of_request(request);
     out->is_requesting = false;
     out->is_unserved = request->is_unserved;
+    out->socks_code = SOCKS5_SUCCEEDED; // the reason says it
     flow_set_detail(&out->flow, request->detail);
     if (status == 401) {
         reason = FLOW_DENIED;
@@ -311,6 +329,7 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
     flow_set_detail(flow, NULL);
     if (route->action == ROUTE_REFUSE) {
         flow_set_detail(flow, route_refusal_text(route->refusal));
+        out->socks_code = route->refusal == ROUTE_BLOCKED ? SOCKS5_NOT_ALLOWED : SOCKS5_SUCCEEDED;
         refuse(out, refusal_reason(route->refusal));
         return;
     }
@@ -385,8 +404,16 @@ static void route_first(const struct zpod *zpod, const struct snapshot *snap,
     route_shun_outbound(&zpod->worker->shun, zpod->worker->loop->now, snap, &request, ret_route);
 }
 
-static bool moves_on(struct zpod *zpod, int fd, const struct snapshot *snap, const struct addr *src,
-                     const struct route *route, uint64_t seed) {
+// A connection of an application: captured, or asked for by SOCKS5.
+struct client {
+    int fd;
+    bool is_socks, is_moved;
+    uint64_t seed; // of the first decision
+    struct addr src, dst;
+};
+
+static bool moves_on(struct zpod *zpod, const struct client *client, const struct snapshot *snap,
+                     const struct route *route) {
     if (!zmove_is_possible(zpod) || route->action == ROUTE_REFUSE) {
         return false;
     }
@@ -396,51 +423,76 @@ static bool moves_on(struct zpod *zpod, int fd, const struct snapshot *snap, con
     uint64_t key = 0;
     if (identity != NULL && identity->tls != NULL) {
         struct hbone_route to;
-        tunnel_route(zpod, src, route, identity->tls, &to);
+        tunnel_route(zpod, &client->src, route, identity->tls, &to);
         key = hbone_route_hash(&to);
     }
-    return zmove_outbound(zpod, fd, key, seed);
+    return zmove_outbound(zpod, client->fd, key, client->seed,
+                          client->is_socks ? &client->dst : NULL);
 }
 
-void outbound_accept(struct zpod *zpod, int fd, const struct zmove *moved) {
+// is_loop: connected to the capture port itself, so that answering would make a loop.
+static void serve(struct zpod *zpod, const struct client *client, bool is_loop) {
     struct zworker *worker = zpod->worker;
-    struct io *io = worker->loop->io;
-    struct addr src, dst, local;
-    if (!zworker_admits(worker, fd) || io->ops->peer_addr(io, fd, &src) < 0 ||
-        io->ops->local_addr(io, fd, &local) < 0) {
-        io->ops->close(io, fd, true);
-        return;
-    }
-    if (io->ops->original_dst(io, fd, &dst) < 0) {
-        dst = local;
-    }
     const struct snapshot *snap = snapshot_current();
-    uint64_t seed = moved != NULL ? moved->seed : rand_u64(&worker->rand);
-    bool is_loop = addr_eq(&dst, &local);
     struct route route;
     if (!is_loop) {
-        route_first(zpod, snap, &dst, seed, &route);
-        if (moved == NULL && moves_on(zpod, fd, snap, &src, &route, seed)) {
+        route_first(zpod, snap, &client->dst, client->seed, &route);
+        if (!client->is_moved && moves_on(zpod, client, snap, &route)) {
             return;
         }
     }
     struct outbound *out = slab_alloc(&worker->outbound_slab);
     struct flow *flow = &out->flow;
     flow_init(flow, zpod, FLOW_OUTBOUND, pipe_done, outbound_free, cancel);
-    flow->src = src;
-    flow->dst = dst;
+    flow->src = client->src;
+    flow->dst = client->dst;
     rebind_init(&out->rebind, flow);
     out->n_tried = 0;
     out->dial = NULL;
     out->is_requesting = out->is_paused = out->is_unserved = out->is_unknown = false;
-    link_end_init(&out->down, worker->loop, fd);
+    out->is_socks = client->is_socks;
+    out->socks_code = SOCKS5_SUCCEEDED;
+    link_end_init(&out->down, worker->loop, client->fd);
     pipe_attach(&flow->pipe, PIPE_DOWN, &out->down.duplex);
-    // Connected to the capture port itself: answering would make a loop.
     if (is_loop) {
         refuse(out, FLOW_ILLEGAL_DESTINATION);
         return;
     }
     connect_route(out, snap, &route);
+}
+
+void outbound_socks(struct zpod *zpod, int fd, const struct addr *to) {
+    struct zworker *worker = zpod->worker;
+    struct io *io = worker->loop->io;
+    struct client client = {
+        .fd = fd, .is_socks = true, .seed = rand_u64(&worker->rand), .dst = *to};
+    if (io->ops->peer_addr(io, fd, &client.src) < 0) {
+        io->ops->close(io, fd, true);
+        return;
+    }
+    client.src.ip = socks_client_ip(zpod, &client.src.ip, to->ip.family);
+    serve(zpod, &client, false);
+}
+
+void outbound_accept(struct zpod *zpod, int fd, const struct zmove *moved) {
+    struct zworker *worker = zpod->worker;
+    struct io *io = worker->loop->io;
+    struct addr src, local;
+    if (!zworker_admits(worker, fd) || io->ops->peer_addr(io, fd, &src) < 0 ||
+        io->ops->local_addr(io, fd, &local) < 0) {
+        io->ops->close(io, fd, true);
+        return;
+    }
+    struct client client = {.fd = fd, .is_moved = moved != NULL, .src = src};
+    client.seed = moved != NULL ? moved->seed : rand_u64(&worker->rand);
+    if (moved != NULL && ip_is_set(&moved->socks_to.ip)) {
+        client.is_socks = true;
+        client.dst = moved->socks_to;
+        client.src.ip = socks_client_ip(zpod, &src.ip, moved->socks_to.ip.family);
+    } else if (io->ops->original_dst(io, fd, &client.dst) < 0) {
+        client.dst = local;
+    }
+    serve(zpod, &client, !client.is_socks && addr_eq(&client.dst, &local));
 }
 
 size_t outbound_size(void) {

@@ -42,6 +42,7 @@ void pod_sockets_init(struct pod_sockets *sockets) {
         .outbound = -1,
         .inbound = -1,
         .hbone = -1,
+        .socks = -1,
         .dns_udp = {-1, -1},
         .dns_tcp = {-1, -1},
     };
@@ -49,8 +50,8 @@ void pod_sockets_init(struct pod_sockets *sockets) {
 
 void pod_sockets_close(struct pod_sockets *sockets) {
     int fds[] = {
-        sockets->outbound,   sockets->inbound,    sockets->hbone,      sockets->dns_udp[0],
-        sockets->dns_udp[1], sockets->dns_tcp[0], sockets->dns_tcp[1],
+        sockets->outbound,   sockets->inbound,    sockets->hbone,      sockets->socks,
+        sockets->dns_udp[0], sockets->dns_udp[1], sockets->dns_tcp[0], sockets->dns_tcp[1],
     };
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0) {

@@ -34,7 +34,7 @@ enum { POD_LISTENERS_MAX = 4 }; // listeners a pod and port: min(workers, this)
 // One worker's share of a pod's sockets; -1 = none. DNS sockets are bound to 127.0.0.1 and ::1 on
 // the loopback interface (packets of other pods do not reach them) and non-blocking.
 struct pod_sockets {
-    int outbound, inbound, hbone; // 15001, 15006, 15008: listening, blocking (io.h)
+    int outbound, inbound, hbone, socks; // 15001, 15006, 15008, 15080: listening, blocking (io.h)
     int dns_udp[2], dns_tcp[2]; // [0] IPv4, [1] IPv6
 };
 

@@ -170,28 +170,38 @@ void report_closed(struct flow *flow) {
     log_flow(flow, was_open || is_named ? ACCESS_COMPLETE : ACCESS_FAILED);
 }
 
-void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,
-                          enum flow_end reason, const char *detail) {
-    (void)zpod;
+static void report_early(struct zpod *zpod, bool is_source, const struct addr *src,
+                         const struct addr *dst, enum flow_end reason, const char *detail) {
     struct slice labels[METRIC_N_LABELS(TRAFFIC)] = {0};
-    labels[METRIC_LABEL(TRAFFIC, REPORTER)] = SLICE_LIT("destination");
+    labels[METRIC_LABEL(TRAFFIC, REPORTER)] =
+        is_source ? SLICE_LIT("source") : SLICE_LIT("destination");
     labels[METRIC_LABEL(TRAFFIC, REQUEST_PROTOCOL)] = SLICE_LIT("tcp");
     labels[METRIC_LABEL(TRAFFIC, RESPONSE_FLAGS)] = slice_str(flow_end_label(reason));
     metric_count(METRIC_TCP_FAILED, labels, 1, zpod->worker->loop->now);
-    if (reason == FLOW_REVOKED) {
-        struct slice reporter = SLICE_LIT("destination");
-        metric_count(METRIC_CRL_REJECTIONS, &reporter, 1, zpod->worker->loop->now);
-    }
     char error[256];
     snprintf(error, sizeof(error), "%s%s%s", flow_end_text(reason), detail[0] != 0 ? ": " : "",
              detail);
     struct access_record record = {
         .src_addr = src,
         .dst_addr = dst,
-        .direction = SLICE_LIT("inbound"),
+        .direction = is_source ? SLICE_LIT("outbound") : SLICE_LIT("inbound"),
         .error = slice_str(error),
     };
     access_log_write(ACCESS_FAILED, &record);
+}
+
+void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,
+                          enum flow_end reason, const char *detail) {
+    if (reason == FLOW_REVOKED) {
+        struct slice reporter = SLICE_LIT("destination");
+        metric_count(METRIC_CRL_REJECTIONS, &reporter, 1, zpod->worker->loop->now);
+    }
+    report_early(zpod, false, src, dst, reason, detail);
+}
+
+void report_socks_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,
+                         enum flow_end reason, const char *detail) {
+    report_early(zpod, true, src, dst, reason, detail);
 }
 
 LOG_SCOPE(log_rbac, "ztun::rbac");

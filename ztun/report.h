@@ -17,6 +17,9 @@ void report_closed(struct flow *flow);
 // and `failed` is counted. `detail` may be "".
 void report_tunnel_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,
                           enum flow_end reason, const char *detail);
+// The same of a SOCKS5 handshake that never became a flow.
+void report_socks_failed(struct zpod *zpod, const struct addr *src, const struct addr *dst,
+                         enum flow_end reason, const char *detail);
 // A connection goes to an endpoint that is a host name, of which DNS gave the address.
 void report_on_demand_dns(const struct flow *flow);
 struct rbac_verdict;

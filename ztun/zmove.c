@@ -124,12 +124,17 @@ bool zmove_tunnel(struct zpod *zpod, int fd) {
     return send_to(zpod, to, reason, (struct zmove){.kind = FLOW_INBOUND_HBONE, .fd = fd});
 }
 
-bool zmove_outbound(struct zpod *zpod, int fd, uint64_t key, uint64_t seed) {
+bool zmove_outbound(struct zpod *zpod, int fd, uint64_t key, uint64_t seed,
+                    const struct addr *socks_to) {
     struct zworker *worker = zpod->worker;
     enum place_reason reason;
     uint32_t to = placement_for_flow(worker->ztun->placement, &worker->placed, worker->index, key,
                                      worker->loop->now, &reason);
-    return send_to(zpod, to, reason, (struct zmove){.kind = FLOW_OUTBOUND, .fd = fd, .seed = seed});
+    struct zmove move = {.kind = FLOW_OUTBOUND, .fd = fd, .seed = seed};
+    if (socks_to != NULL) {
+        move.socks_to = *socks_to;
+    }
+    return send_to(zpod, to, reason, move);
 }
 
 // ---- the end -----------------------------------------------------------------------------------

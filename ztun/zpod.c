@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "ztun/flow.h"
+#include "ztun/socks.h"
 #include "ztun/zmove.h"
 #include "ztun/ztun.h"
 
@@ -67,6 +68,12 @@ static void on_hbone(struct listener *listener, int fd) {
         inbound_accept(zpod, fd);
     }
 }
+static void on_socks(struct listener *listener, int fd) {
+    socks_accept(CONTAINER_OF(listener, struct zpod, socks), fd);
+}
+static void on_socks_closed(struct listener *listener) {
+    zpod_part_closed(CONTAINER_OF(listener, struct zpod, socks));
+}
 static void on_outbound_closed(struct listener *listener) {
     zpod_part_closed(CONTAINER_OF(listener, struct zpod, outbound));
 }
@@ -87,7 +94,11 @@ static const struct listener_handler inbound_handler = {.on_accept = on_inbound,
 static const struct listener_handler hbone_handler = {.on_accept = on_hbone,
                                                       .on_closed = on_hbone_closed};
 
+static const struct listener_handler socks_handler = {.on_accept = on_socks,
+                                                      .on_closed = on_socks_closed};
+
 void zpod_cut_flows(struct zpod *zpod, enum flow_end reason) {
+    socks_cut(zpod, reason);
     LIST_EACH_SAFE(node, &zpod->flows) {
         flow_cut(LIST_ITEM(node, struct flow, node), reason);
     }
@@ -128,6 +139,7 @@ void zpod_stop_accepting(struct zpod *zpod, bool adopt) {
     stop_listening(&zpod->outbound, adopt);
     stop_listening(&zpod->inbound, adopt);
     stop_listening(&zpod->hbone, adopt);
+    stop_listening(&zpod->socks, adopt);
     if (zpod->dns != NULL) {
         dns_proxy_close(zpod->dns, on_dns_closed, zpod);
         zpod->dns = NULL;
@@ -148,6 +160,7 @@ static void run_pod_up(struct mail *mail, void *owner) {
     zpod->worker = worker;
     zpod->pod = up->pod;
     list_init(&zpod->flows);
+    list_init(&zpod->handshakes);
     hbone_server_init(&zpod->server, worker->loop, &worker->tls_queue, &worker->server_h2,
                       &worker->load->n_tunnels, &inbound_hbone_handler);
     hbone_server_allow_growth(&zpod->server, worker->allow_growth);
@@ -184,6 +197,7 @@ static void run_pod_sockets(struct mail *mail, void *owner) {
     start_listening(zpod, &zpod->outbound, got->sockets.outbound, &outbound_handler);
     start_listening(zpod, &zpod->inbound, got->sockets.inbound, &inbound_handler);
     start_listening(zpod, &zpod->hbone, got->sockets.hbone, &hbone_handler);
+    start_listening(zpod, &zpod->socks, got->sockets.socks, &socks_handler);
     if (got->sockets.dns_udp[0] >= 0 || got->sockets.dns_udp[1] >= 0) {
         struct dns_proxy_config dns = {.servers = got->dns_servers,
                                        .n_servers = got->n_dns_servers,

@@ -11,6 +11,7 @@
 #include "ztun/flow.h"
 #include "ztun/flow_list.h"
 #include "ztun/rebind.h"
+#include "ztun/socks.h"
 #include "ztun/zmove.h"
 #include "ztun/ztun.h"
 
@@ -257,6 +258,7 @@ static void on_cut_tick(struct timer *timer, uint64_t now) {
             }
         }
         if (left_ms == 0) {
+            socks_cut(zpod, FLOW_DRAIN);
             hbone_server_end(&zpod->server, FLOW_DRAIN, true);
         }
         zpod_part_closed(zpod);

@@ -64,7 +64,10 @@ struct zpod {
     struct list node; // zworker->pods
     struct zworker *worker;
     struct pod *pod;
-    struct listener outbound, inbound, hbone; // has_sockets; our own pod has the last one only
+    // has_sockets; our own pod has `hbone` only, `socks` is there with --socks5.
+    struct listener outbound, inbound, hbone, socks;
+    struct list handshakes; // socks.c
+    uint32_t n_handshakes;
     struct dns_proxy *dns;
     struct list flows; // flow.node
     struct hbone_server server; // tunnels to the pod
@@ -120,6 +123,8 @@ size_t outbound_size(void);
 size_t inbound_size(void);
 size_t inbound_plain_size(void);
 void outbound_accept(struct zpod *zpod, int fd, const struct zmove *moved);
+// A client of SOCKS5, which waits for the reply to its request.
+void outbound_socks(struct zpod *zpod, int fd, const struct addr *to);
 void inbound_accept(struct zpod *zpod, int fd);
 void inbound_plain_accept(struct zpod *zpod, int fd);
 extern const struct hbone_server_handler inbound_hbone_handler; // of zpod.server

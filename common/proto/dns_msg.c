@@ -305,6 +305,53 @@ bool dns_msg_answers(struct slice message, struct slice query) {
            memcmp(asked.ptr + name_len, repeated.ptr + name_len, 4) == 0;
 }
 
+uint8_t dns_msg_rcode(struct slice message) {
+    CHECK(message.len >= DNS_HEADER_LEN);
+    return (uint8_t)(read_u16(message, 2) & RCODE_MASK);
+}
+
+void dns_query_build(const char *name, enum dns_type type, uint16_t id, struct buf *buf) {
+    buf_put_u16(buf, id);
+    buf_put_u16(buf, FLAG_RD);
+    buf_put_u16(buf, 1);
+    buf_put_u16(buf, 0);
+    buf_put_u16(buf, 0);
+    buf_put_u16(buf, 1);
+    put_name(buf, name);
+    buf_put_u16(buf, (uint16_t)type);
+    buf_put_u16(buf, DNS_IN);
+    put_opt(buf, &(struct dns_answer){.ede = DNS_EDE_NONE}, OPT_LEN);
+}
+
+bool dns_msg_first_ip(struct slice message, enum dns_type type, struct ip *ret_ip) {
+    if (message.len < DNS_HEADER_LEN) {
+        return false;
+    }
+    uint16_t n_questions = read_u16(message, 4), n_answers = read_u16(message, 6);
+    size_t at = DNS_HEADER_LEN;
+    for (uint32_t i = 0; i < (uint32_t)n_questions + n_answers; i++) {
+        at = read_name(message, at, NULL);
+        if (at == 0) {
+            return false;
+        }
+        struct cur cur = cur_make(slice_skip(message, at));
+        bool is_match = cur_u16(&cur) == (uint16_t)type;
+        is_match = cur_u16(&cur) == DNS_IN && is_match;
+        if (i >= n_questions) {
+            cur_skip(&cur, 4); // TTL
+            struct slice data = cur_bytes(&cur, cur_u16(&cur));
+            if (cur_ok(&cur) && is_match && data.len == (type == DNS_A ? 4U : 16U)) {
+                return ip_from_bytes(data, ret_ip);
+            }
+        }
+        if (!cur_ok(&cur)) {
+            return false;
+        }
+        at = message.len - cur.len;
+    }
+    return false;
+}
+
 const char *dns_type_text(uint16_t type) {
     static const struct {
         uint16_t type;

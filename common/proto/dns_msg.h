@@ -104,5 +104,12 @@ bool dns_msg_is_truncated(struct slice message);
 // response that repeats the question, or an error without a question. RFC 5452 section 4.
 bool dns_msg_answers(struct slice message, struct slice query);
 
+// Appends a query of our own, with recursion and EDNS. name: at most 253 characters of a host name.
+void dns_query_build(const char *name, enum dns_type type, uint16_t id, struct buf *buf);
+// The first address of this type (A or AAAA) in a response: whoever owns it, since an alias stands
+// in front of it. False: there is none, or the message is malformed.
+bool dns_msg_first_ip(struct slice message, enum dns_type type, struct ip *ret_ip);
+uint8_t dns_msg_rcode(struct slice message); // of a message of at least DNS_HEADER_LEN bytes
+
 // "A", "AAAA" ...; NULL for types without a name here.
 const char *dns_type_text(uint16_t type);

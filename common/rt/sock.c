@@ -139,6 +139,10 @@ static int set_listen_options(int fd, const struct sock_listen_params *params, b
         set_linger(fd, true); // inherited by accepted sockets
     }
     int rc = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (rc == 0 && params->device != NULL) {
+        socklen_t len = (socklen_t)strlen(params->device);
+        rc = setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, params->device, len) == 0 ? 0 : -errno;
+    }
     if (rc == 0 && params->reuse_port) {
         rc = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     }

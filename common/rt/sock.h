@@ -17,6 +17,7 @@ struct sock_listen_params {
     int netns_fd; // -1: the current one
     struct addr bind;
     uint32_t mark; // SO_MARK, 0 = none; inherited by accepted sockets
+    const char *device; // SO_BINDTODEVICE; NULL: none
     int backlog; // 0: 1024
     bool transparent; // IP_TRANSPARENT
     bool reuse_port;

@@ -25,6 +25,7 @@ def build(mesh):
     mesh.pod("client", 1)
     mesh.pod("plain", 1, captured=False)
     mesh.pod("server", 2, port=8080)
+    mesh.nodes[2].env = {"UNSTABLE_ENABLE_SOCKS5": "true"}
 
 
 mesh = module_mesh(build)
@@ -207,20 +208,22 @@ def test_certificate_of_a_strange_authority(mesh, peer):
 
 def test_slow_handshakes(mesh, peer):
     """A client that says nothing, one that says half, one that says a byte a second: all are
-    ended after 10 s; one that never asks for anything after its handshake, too."""
+    ended after 10 s; one that never asks for anything after its handshake, too. The same with
+    SOCKS5."""
     conns = [mesh.connect("plain", ("server", 15008)) for _ in range(3)]
     conns[1].sendall(GARBAGE["half a client hello"])
     quiet = tls(mesh, "plain", ("server", 15008), peer)
     begun = hbone(mesh, "plain", ("server", 15008), peer)
+    socks = [mesh.connect("server", ("127.0.0.1", 15080)) for _ in range(2)]
     start = time.monotonic()
-    hello = GARBAGE["half a client hello"]
-    open_conns = {*conns, quiet, begun.sock}
+    drips = {conns[2]: GARBAGE["half a client hello"], socks[1]: b"\5\xff" + bytes([7] * 20)}
+    open_conns = {*conns, *socks, quiet, begun.sock}
     for i in range(13):
         for conn in list(open_conns):
             conn.settimeout(0.001)
             try:
-                if conn is conns[2]:
-                    conn.send(hello[i:i + 1])
+                if conn in drips:
+                    conn.send(drips[conn][i:i + 1])
                 while conn.recv(4096):
                     pass
                 open_conns.discard(conn)
@@ -231,9 +234,9 @@ def test_slow_handshakes(mesh, peer):
         if not open_conns:
             break
         time.sleep(1)
-    assert not open_conns, f"{len(open_conns)} of 5 are still open"
+    assert not open_conns, f"{len(open_conns)} of 7 are still open"
     assert 8 < time.monotonic() - start
-    for conn in [*conns, quiet]:
+    for conn in [*conns, *socks, quiet]:
         conn.close()
     begun.close()
 

@@ -28,6 +28,9 @@ static void answer(const struct dns_query *query, struct slice message, uint32_t
     dns_answer_build(query, &spec, limit, &buf);
     CHECK(buf_ok(&buf) && buf.len >= DNS_HEADER_LEN && buf.len <= limit);
     CHECK(query->question.len == 0 || dns_msg_answers(buf_slice(&buf), message));
+    struct ip ip;
+    bool is_whole = !dns_msg_is_truncated(buf_slice(&buf)) && query->question.len > 0;
+    CHECK(!is_whole || dns_msg_first_ip(buf_slice(&buf), DNS_A, &ip) == (n_ips > 1));
     buf_fini(&buf);
 }
 
@@ -41,6 +44,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     if (result == DNS_QUERY_OK || result == DNS_QUERY_BAD) {
         CHECK(strlen(query.name) <= 253);
         answer(&query, message, len % 64, len % 2 == 0 ? query.name : NULL);
+    }
+    struct ip ip;
+    if (dns_msg_first_ip(message, DNS_A, &ip)) {
+        CHECK(ip.family == 4);
+    }
+    if (dns_msg_first_ip(message, DNS_AAAA, &ip)) { // one that is mapped is IPv4
+        CHECK(ip_is_set(&ip));
     }
     if (len > 2 * DNS_HEADER_LEN) { // two messages
         size_t half = len / 2;

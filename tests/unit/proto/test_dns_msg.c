@@ -237,11 +237,52 @@ static void test_answers(void **state) {
     buf_fini(&buf);
 }
 
+// A query of our own is read back as one, and its answer gives the address behind an alias.
+static void test_own_query(void **state) {
+    struct buf buf, out;
+    struct dns_query query;
+    struct ip ip = {0};
+    buf_init(&buf, DNS_MESSAGE_MAX);
+    dns_query_build("web.demo", DNS_AAAA, 0x1234, &buf);
+    assert_int_equal(dns_query_parse(buf_slice(&buf), &query), DNS_QUERY_OK);
+    assert_string_equal(query.name, "web.demo");
+    assert_int_equal(query.id, 0x1234);
+    assert_int_equal(query.flags, 0x0100);
+    assert_true(query.type == DNS_AAAA && query.class_ == DNS_IN && query.has_edns);
+    assert_int_equal(query.udp_size, DNS_UDP_OURS);
+    struct ip ips[] = {{.family = 4, .bytes = {10, 0, 0, 1}}, {.family = 6, .bytes = {0xfd, 1}}};
+    struct dns_answer answer = {
+        .cname = "web.example", .ips = ips, .n_ips = 2, .ede = DNS_EDE_OTHER, .ede_text = "text"};
+    answer_with(&query, &answer, 512, &out);
+    struct slice message = buf_slice(&out);
+    assert_true(dns_msg_first_ip(message, DNS_AAAA, &ip) && ip_eq(&ip, &ips[1]));
+    assert_true(dns_msg_first_ip(message, DNS_A, &ip) && ip_eq(&ip, &ips[0]));
+    assert_false(dns_msg_first_ip(buf_slice(&buf), DNS_AAAA, &ip)); // no answers
+    // The end of the first address (a record of 16 bytes) is the end of what is needed.
+    size_t end = message.len - (11 + 6 + 4) - 28;
+    for (size_t len = 0; len < message.len; len++) {
+        bool has = dns_msg_first_ip(slice_head(message, len), DNS_A, &ip);
+        assert_int_equal(has, len >= end);
+    }
+    out.ptr[7] = 1; // the alias alone
+    assert_false(dns_msg_first_ip(message, DNS_A, &ip));
+    out.ptr[7] = 200; // more than there are
+    assert_true(dns_msg_first_ip(message, DNS_A, &ip));
+    out.ptr[end - 5] = 5; // an address of 5 bytes
+    assert_false(dns_msg_first_ip(message, DNS_A, &ip));
+    buf_fini(&out);
+    answer = (struct dns_answer){.rcode = DNS_NXDOMAIN, .ede = DNS_EDE_NONE};
+    answer_with(&query, &answer, 512, &out);
+    assert_int_equal(dns_msg_rcode(buf_slice(&out)), DNS_NXDOMAIN);
+    buf_fini(&out);
+    buf_fini(&buf);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),   cmocka_unit_test(test_parse_kinds),
-        cmocka_unit_test(test_answer),  cmocka_unit_test(test_truncation),
-        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_own_query),   cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_parse_kinds), cmocka_unit_test(test_answer),
+        cmocka_unit_test(test_truncation),  cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
