@@ -19,7 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from row import ROOT, ROWS  # noqa: E402
 
 LINES, WIDTH = 6, 180
-MORE_LINES = {"productpage:9080/productpage": 24, "http://customer.tutorial:8080/": 11}
+MORE_LINES = {"http://customer.tutorial:8080/": 11}  # a packet
+# Of a page: who asked, the stars or why there are none, the seconds.
+OF_PAGES = r"<p>\w+ \(|<font |currently unavailable|Book Reviews|^[\d.]+$"
 SKIPPED = ("$ ztunctl local up ", "$ ztunctl local down", "$ ztunctl local wait")
 
 
@@ -31,7 +33,8 @@ def declare_rows():
 def shown(command, output):
     """A command and its output, cut and indented."""
     most = next((n for text, n in MORE_LINES.items() if text in command), LINES)
-    lines = [line for line in output if line.strip()]
+    is_page = "productpage:9080/productpage" in command
+    lines = [line for line in output if re.search(OF_PAGES if is_page else r"\S", line)]
     is_cut = len(lines) > most or any(re.fullmatch(r"\.\.\. \d+ lines more", x) for x in lines)
     lines = [x for x in lines if not re.fullmatch(r"\.\.\. \d+ lines more", x)][:most]
     text = [command, *(line[:WIDTH] for line in lines), *(["..."] if is_cut else [])]

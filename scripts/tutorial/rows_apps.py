@@ -49,7 +49,7 @@ def sees(r, user, wanted, low=0.0, high=2.5):
             what == wanted and low <= seconds <= high)
 
 
-@bookinfo("reviews-v1", "reviews-v1.yaml", "no stars, for everybody")
+@bookinfo("reviews-v1", "reviews-v1.yaml", "no stars, for everybody", quick=True)
 def reviews_v1(r):
     r.apply(B + "destination-rule-all.yaml", B + "reviews-v1.yaml")
     for user in (None, None, "jason"):
@@ -58,7 +58,7 @@ def reviews_v1(r):
 
 @bookinfo("reviews-jason", "reviews-jason-v2.yaml; then delay and abort of ratings for jason",
           "jason black stars, others none; delay: jason waits 6 s and sees no reviews; abort: no "
-          "ratings, at once", quick=True)
+          "ratings, at once")
 def reviews_jason(r):
     r.apply(B + "destination-rule-all.yaml", B + "reviews-jason-v2.yaml")
     sees(r, "jason", "black")
