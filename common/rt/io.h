@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The op interface: what the runtime asks of the kernel, with interchangeable back ends: io_uring
-// (uring.c), the simulator's fake (fake.c) and, later, epoll.
+// (uring.c), epoll (epoll.c) where that is forbidden, and the simulator's fake (fake.c).
 //
 // A struct op is embedded in its owner and belongs to the back end from submission until the
 // completion without `more`. Completions never run inside the call that submitted them: the loop
@@ -115,4 +115,4 @@ struct io {
     uint32_t n_ops; // ops that wait for their final completion
 };
 
-// uring.h: struct io *uring_new(...); fake.h: the simulator.
+// uring.h, epoll.h: uring_new, epoll_new; fake.h: the simulator.

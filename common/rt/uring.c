@@ -285,7 +285,7 @@ static int uring_turn(struct io *io, uint64_t deadline, bool wait) {
 
 static void uring_free(struct io *io) {
     struct uring *u = uring_of(io);
-    CHECK(u->bufs.n_free + u->bufs.n_given == u->bufs.n); // no block is held
+    CHECK(u->bufs.blks.n_free + u->bufs.n_given == u->bufs.blks.n); // no block is held
     uring_bufs_fini(&u->bufs, &u->ring);
     io_uring_queue_exit(&u->ring);
     close(u->wake_fd);
@@ -412,7 +412,7 @@ fail_ring:
 void uring_get_stats(const struct io *io, struct uring_stats *ret_stats) {
     const struct uring *u = CONTAINER_OF(io, const struct uring, io);
     *ret_stats = u->stats;
-    ret_stats->n_buffers = u->bufs.n;
-    ret_stats->n_buffers_out = u->bufs.n - u->bufs.n_free - u->bufs.n_given;
+    ret_stats->n_buffers = u->bufs.blks.n;
+    ret_stats->n_buffers_out = u->bufs.blks.n - u->bufs.blks.n_free - u->bufs.n_given;
     ret_stats->window = u->bufs.window;
 }

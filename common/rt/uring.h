@@ -6,16 +6,13 @@
 // every io call and free come from there; only wake() may come from elsewhere. One io_uring_enter a
 // turn submits what is queued and waits.
 //
-// Receive buffers are BLK_RING blocks of a provided-buffer ring: URING_BUF_SIZE bytes of payload
-// with BLK_HEADROOM in front and BLK_TAILROOM behind. The kernel is given a window of them that
-// grows when it ran dry, so that a quiet worker keeps touching the same few. A block goes back when
-// its last reference is dropped.
+// Receive buffers (ring_blks.h) are a provided-buffer ring. The kernel is given a window of them
+// that grows when it ran dry, so that a quiet worker keeps touching the same few.
 #pragma once
 
 #include "common/rt/io.h"
 
 enum {
-    URING_BUF_SIZE = 4096,
     URING_ERROR_MAX = 320,
 };
 

@@ -6,26 +6,21 @@
 #include <liburing.h>
 #include <stdatomic.h>
 
+#include "common/rt/ring_blks.h"
 #include "common/rt/uring.h"
 
 enum {
-    URING_BUF_STRIDE = (BLK_HEADROOM + URING_BUF_SIZE + BLK_TAILROOM + 63) / 64 * 64,
     URING_BUF_GROUP = 1,
     URING_WINDOW_MIN = 64,
 };
 
-struct uring_blks;
-
 // The provided-buffer ring and its blocks.
 struct uring_bufs {
+    struct ring_blks blks;
     struct io_uring_buf_ring *ring; // shared with the kernel
-    uint8_t *mem;
-    struct uring_blks *blks;
-    uint16_t *free; // blocks that nobody has: a stack, the warmest on top
-    uint32_t n_free;
-    uint32_t n; // power of two
-    uint32_t n_given; // with the kernel
+    uint32_t n_given; // blocks with the kernel
     uint32_t window; // how many the kernel is given
+    bool is_registered;
     bool is_starved; // an -ENOBUFS was seen since blocks came back
 };
 

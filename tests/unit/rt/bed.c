@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "common/rt/epoll.h"
 #include "common/rt/sock.h"
 
 int count_fds(void) {
@@ -35,6 +36,8 @@ void bed_init(struct bed *bed, enum bed_kind kind, const struct uring_options *u
             kind == BED_FAKE ? fake_chaos(seed) : (struct fake_options){.seed = seed};
         bed->net = fake_net_new(&fake);
         bed->io = fake_io_new(bed->net, &bed->pool);
+    } else if (kind == BED_EPOLL) {
+        assert_int_equal(epoll_new(options.n_buffers, &bed->pool, &bed->io), 0);
     } else {
         char error[URING_ERROR_MAX];
         int rc = uring_new(&options, &bed->pool, error, &bed->io);

@@ -17,6 +17,7 @@
 enum bed_kind {
     BED_URING,
     BED_URING_PLAIN, // without the newer features
+    BED_EPOLL,
     BED_FAKE, // the simulator, with the faults of fake_chaos(seed)
     BED_FAKE_CALM, // without faults
 };

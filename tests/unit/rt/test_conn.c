@@ -15,7 +15,7 @@
 #include "common/rt/sock.h"
 #include "tests/unit/rt/bed.h"
 
-static const enum bed_kind kinds[] = {BED_URING, BED_URING_PLAIN, BED_FAKE_CALM};
+static const enum bed_kind kinds[] = {BED_URING, BED_URING_PLAIN, BED_EPOLL, BED_FAKE_CALM};
 
 struct dialled {
     bool is_done;
@@ -329,9 +329,10 @@ static void test_close_adopts(void **state) {
 
 // Closing while connections pour in: each is handed over or reset, none is forgotten.
 static void test_close_race(void **state) {
-    for (int round = 0; round < 40; round++) {
+    const enum bed_kind mixed[] = {BED_FAKE, BED_URING, BED_FAKE, BED_EPOLL};
+    for (int round = 0; round < 80; round++) {
         struct bed bed;
-        bed_init(&bed, round % 2 ? BED_URING : BED_FAKE, NULL, (uint64_t)round);
+        bed_init(&bed, mixed[round % 4], NULL, (uint64_t)round);
         if (bed_is_fake(&bed)) {
             fake_set_quiet(bed.net, round % 4 == 0);
         }
@@ -366,9 +367,9 @@ static void test_close_race(void **state) {
     }
 }
 
-static void test_out_of_fds(void **state) {
+static void run_out_of_fds(enum bed_kind kind) {
     struct bed bed;
-    bed_init(&bed, BED_URING, NULL, 0);
+    bed_init(&bed, kind, NULL, 0);
     struct server server;
     server_init(&server, &bed);
     listener_pause(&server.listener, true);
@@ -403,6 +404,11 @@ static void test_out_of_fds(void **state) {
     close(client);
     server_close(&server, false);
     bed_fini(&bed);
+}
+
+static void test_out_of_fds(void **state) {
+    run_out_of_fds(BED_URING);
+    run_out_of_fds(BED_EPOLL);
 }
 
 // The simulator's own faults: EMFILE now and then, connects that are refused or get lost.

@@ -168,7 +168,7 @@ static void on_phase_timer(struct timer *timer, uint64_t now) {
 }
 
 static void test_phases(void **state) {
-    const enum bed_kind kinds[] = {BED_URING, BED_FAKE};
+    const enum bed_kind kinds[] = {BED_URING, BED_EPOLL, BED_FAKE};
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
         struct bed bed;
         bed_init(&bed, kinds[k], NULL, 0);
@@ -208,9 +208,11 @@ static void on_watch_stopped(struct watch *watch) {
     is_stopped = true;
 }
 
-static void test_watch(void **state) {
+static void run_watch(enum bed_kind kind) {
     struct bed bed;
-    bed_init(&bed, BED_URING, NULL, 0);
+    bed_init(&bed, kind, NULL, 0);
+    n_ready = 0;
+    is_stopped = false;
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     struct watch watch;
     watch_init(&watch, &bed.loop, fd, POLLIN, on_ready);
@@ -227,6 +229,11 @@ static void test_watch(void **state) {
     bed_fini(&bed);
 }
 
+static void test_watch(void **state) {
+    run_watch(BED_URING);
+    run_watch(BED_EPOLL);
+}
+
 static int last_signal;
 
 static void on_signal(struct signals *signals, int signo) {
@@ -237,9 +244,10 @@ static void on_signals_stopped(struct signals *signals) {
     is_stopped = true;
 }
 
-static void test_signals(void **state) {
+static void run_signals(enum bed_kind kind) {
     struct bed bed;
-    bed_init(&bed, BED_URING, NULL, 0);
+    bed_init(&bed, kind, NULL, 0);
+    last_signal = 0;
     sigset_t set, old;
     sigemptyset(&set);
     sigaddset(&set, SIGUSR1);
@@ -256,6 +264,11 @@ static void test_signals(void **state) {
     bed_run(&bed, &is_stopped, 5);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     bed_fini(&bed);
+}
+
+static void test_signals(void **state) {
+    run_signals(BED_URING);
+    run_signals(BED_EPOLL);
 }
 
 // ---- Coolers ----

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/rt/ring_blks.h"
 #include "tests/unit/rt/bed.h"
 
 static struct uring_stats new_and_free(const struct uring_options *options) {
@@ -139,7 +140,7 @@ static void drop_blocks(struct recorder *recorder) {
 }
 
 static void test_cancel(void **state) {
-    const enum bed_kind kinds[] = {BED_URING, BED_URING_PLAIN, BED_FAKE_CALM};
+    const enum bed_kind kinds[] = {BED_URING, BED_URING_PLAIN, BED_EPOLL, BED_FAKE_CALM};
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
         struct bed bed;
         bed_init(&bed, kinds[k], NULL, 5);
@@ -328,11 +329,11 @@ static void test_window(void **state) {
     enum { N = 20 };
     int fds[N][2];
     struct recorder *r = calloc(N, sizeof(*r));
-    uint8_t *data = calloc(1, 32 * URING_BUF_SIZE);
+    uint8_t *data = calloc(1, 32 * RING_BLK_SIZE);
     for (int i = 0; i < N; i++) {
         bed_pair(&bed, fds[i]);
         recorder_init(&r[i]);
-        assert_int_equal(send(fds[i][1], data, 8 * URING_BUF_SIZE, 0), 8 * URING_BUF_SIZE);
+        assert_int_equal(send(fds[i][1], data, 8 * RING_BLK_SIZE, 0), 8 * RING_BLK_SIZE);
         bed.io->ops->recv_multishot(bed.io, &r[i].op, fds[i][0]);
     }
     bed_run_ms(&bed, 5);
