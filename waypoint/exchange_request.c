@@ -43,15 +43,17 @@ static bool has_field(const struct exchange *ex, struct slice name) {
 }
 
 // What only a proxy may say is not the client's to say.
-static const char *const proxys_own[] = {
-    "x-envoy-expected-rq-timeout-ms", "x-envoy-original-path",       "x-envoy-attempt-count",
-    "x-envoy-is-timeout-retry",       "x-envoy-decorator-operation", "x-forwarded-client-cert",
-};
+static void remove_proxys_own(struct l7_fields *fields) {
+    static const struct slice names[] = {
+        SLICE_LIT("x-envoy-expected-rq-timeout-ms"), SLICE_LIT("x-envoy-original-path"),
+        SLICE_LIT("x-envoy-attempt-count"),          SLICE_LIT("x-envoy-is-timeout-retry"),
+        SLICE_LIT("x-envoy-decorator-operation"),    SLICE_LIT("x-forwarded-client-cert"),
+    };
+    l7_fields_remove_all(fields, names, ARRAY_LEN(names));
+}
 
 static void set_own_fields(struct exchange *ex) {
-    for (size_t i = 0; i < ARRAY_LEN(proxys_own); i++) {
-        l7_fields_remove(&ex->fields, slice_str(proxys_own[i]));
-    }
+    remove_proxys_own(&ex->fields);
     if (ex->http->client_cert != NULL) {
         struct slice id = exchange_wconn(ex)->client_id;
         l7_fields_add(&ex->fields, SLICE_LIT("x-forwarded-client-cert"),

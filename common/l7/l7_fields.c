@@ -71,6 +71,29 @@ void l7_fields_remove(struct l7_fields *fields, struct slice name) {
     remove_from(fields, name, 0);
 }
 
+static bool is_one_of(struct slice name, const struct slice *names, size_t n_names) {
+    for (size_t i = 0; i < n_names; i++) {
+        if (slice_eq(name, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void l7_fields_remove_all(struct l7_fields *fields, const struct slice *names, size_t n_names) {
+    size_t n = 0;
+    for (size_t i = 0; i < fields->n; i++) {
+        if (is_one_of(fields->items[i].name, names, n_names)) {
+            continue;
+        }
+        if (n != i) {
+            fields->items[n] = fields->items[i];
+        }
+        n++;
+    }
+    fields->n = n;
+}
+
 void l7_fields_set_u64(struct l7_fields *fields, struct slice name, uint64_t value) {
     uint8_t digits[DECIMAL_MAX];
     size_t at = sizeof(digits);
@@ -125,9 +148,12 @@ static bool control_value(const struct http_head *head, struct slice name, struc
 
 bool l7_fields_value(const struct http_head *head, struct slice name, struct buf *scratch,
                      struct slice *ret_value) {
+    if (name.len > 0 && name.ptr[0] == ':') { // no field has such a name
+        return control_value(head, name, scratch, ret_value);
+    }
     const struct http_field *first = l7_fields_find(head->fields, head->n_fields, name);
     if (first == NULL) {
-        return control_value(head, name, scratch, ret_value);
+        return slice_eq(name, SLICE_LIT("host")) && control_value(head, name, scratch, ret_value);
     }
     *ret_value = first->value;
     size_t next = (size_t)(first - head->fields) + 1;

@@ -29,6 +29,7 @@ void l7_fields_add(struct l7_fields *fields, struct slice name, struct slice val
 // One field of that name, in the place of the first one.
 void l7_fields_set(struct l7_fields *fields, struct slice name, struct slice value);
 void l7_fields_remove(struct l7_fields *fields, struct slice name);
+void l7_fields_remove_all(struct l7_fields *fields, const struct slice *names, size_t n_names);
 // Its value is a number or printed text.
 void l7_fields_set_u64(struct l7_fields *fields, struct slice name, uint64_t value);
 

@@ -284,12 +284,31 @@ struct writer {
     const struct l7_vars *vars;
     size_t value_max;
     bool is_json;
+    bool is_plain; // the value that was just taken: nothing in it has to be escaped
 };
 
+// Numbers, addresses and words of ours.
+static bool is_always_plain(enum l7_var var, struct slice format) {
+    switch (var) {
+    case L7_VAR_PROTOCOL:
+    case L7_VAR_RESPONSE_FLAGS:
+    case L7_VAR_UPSTREAM_HOST:
+    case L7_VAR_UPSTREAM_LOCAL_ADDRESS:
+    case L7_VAR_DOWNSTREAM_LOCAL_ADDRESS:
+    case L7_VAR_DOWNSTREAM_REMOTE_ADDRESS:
+        return true;
+    case L7_VAR_START_TIME:
+        return format.len == 0;
+    default:
+        return is_number(var);
+    }
+}
+
 static void take_value(void *arg, enum l7_var var, struct slice format, struct buf *out) {
-    const struct writer *writer = arg;
+    struct writer *writer = arg;
     if (writer->vars->value != NULL) {
         writer->vars->value(writer->vars->arg, var, format, out);
+        writer->is_plain = is_always_plain(var, format);
     }
 }
 
@@ -368,13 +387,14 @@ static void cut(struct buf *out, size_t start, size_t max) {
 }
 
 static void finish_value(void *arg, struct buf *out, size_t start) {
-    const struct writer *writer = arg;
+    struct writer *writer = arg;
     cut(out, start, writer->value_max);
     if (out->len == start) {
         buf_append_byte(out, '-');
-    } else if (!writer->is_json) {
+    } else if (!writer->is_json && !writer->is_plain) {
         escape(out, start);
     }
+    writer->is_plain = false;
 }
 
 static void cut_value(void *arg, struct buf *out, size_t start) {

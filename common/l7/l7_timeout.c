@@ -66,7 +66,5 @@ void l7_timeout_consume(struct l7_fields *fields) {
         SLICE_LIT("x-envoy-retriable-status-codes"),
         SLICE_LIT("x-envoy-retriable-header-names"),
     };
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        l7_fields_remove(fields, names[i]);
-    }
+    l7_fields_remove_all(fields, names, ARRAY_LEN(names));
 }

@@ -52,6 +52,11 @@ static void test_fields(void **state) {
     assert_true(l7_fields_ok(&fields));
     l7_fields_remove(&fields, SLICE_LIT("more"));
     assert_int_equal(fields.n, 5);
+    const struct slice names[] = {SLICE_LIT("n"), SLICE_LIT("a"), SLICE_LIT("nothing")};
+    l7_fields_remove_all(&fields, names, ARRAY_LEN(names));
+    assert_string_equal(fields_text(&fields), "c=4 d=y");
+    l7_fields_remove_all(&fields, names, ARRAY_LEN(names));
+    assert_string_equal(fields_text(&fields), "c=4 d=y");
     // An arena that is full marks the list.
     struct arena small;
     arena_init(&small, 600);
