@@ -9,7 +9,7 @@
 
 // Each look costs a wake-up, and so does being told by a worker, which costs the worker too. So
 // while lines come it is looked for them unasked: often when there are many.
-enum { LOG_BATCH_MS = 5, LOG_FEW_MS = 20, LOG_FEW_BYTES = 16 * 1024 };
+enum { LOG_BATCH_MS = 5, LOG_FEW_MS = 100, LOG_FEW_BYTES = 64 * 1024 };
 
 static void on_timer(struct timer *timer, uint64_t now) {
     struct proc_log *log = CONTAINER_OF(timer, struct proc_log, timer);
