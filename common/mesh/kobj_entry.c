@@ -276,6 +276,13 @@ static void check_resolution(struct schema_ctx *ctx, const struct cfg_node *node
         schema_error(ctx, cfg_get(node, "endpoints"), "endpoints",
                      "cannot be set with resolution NONE");
     }
+    if (entry->resolution == SE_NONE && entry->n_addresses == 0 && entry->n_hosts > 0 &&
+        !entry->has_selector) {
+        schema_warn(ctx, cfg_get(node, "hosts"), "hosts",
+                    "connections go by address, and with resolution NONE (the default) there is "
+                    "none without `addresses`: this has no effect; write `resolution: %s`",
+                    entry->hosts[0][0] == '*' ? "DYNAMIC_DNS" : "DNS");
+    }
     if (entry->resolution == SE_DNS_ROUND_ROBIN && entry->n_endpoints > 1) {
         schema_error(ctx, cfg_get(node, "endpoints"), "endpoints",
                      "only one is allowed with resolution DNS_ROUND_ROBIN");

@@ -72,9 +72,11 @@ def start_row(name, is_kept, is_shown):
     with tempfile.NamedTemporaryFile() as result:
         argv = [sys.executable, __file__, "--row", name, "--result", result.name]
         argv = [*argv, "--keep"] if is_kept else ALONE + argv
-        with open(log_path, "w", encoding="utf-8") as log:
-            process = subprocess.Popen(argv, stdout=None if is_shown else log,
-                                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        tee = subprocess.Popen(["tee", log_path], stdin=subprocess.PIPE,
+                               stdout=None if is_shown else subprocess.DEVNULL)
+        with tee:
+            process = subprocess.Popen(argv, stdout=tee.stdin, stderr=subprocess.STDOUT,
+                                       stdin=subprocess.DEVNULL)
             is_late = False
             try:
                 process.wait(ROW_TIMEOUT_S)

@@ -37,7 +37,7 @@ def shown(command, output):
     lines = [line for line in output if re.search(OF_PAGES if is_page else r"\S", line)]
     is_cut = len(lines) > most or any(re.fullmatch(r"\.\.\. \d+ lines more", x) for x in lines)
     lines = [x for x in lines if not re.fullmatch(r"\.\.\. \d+ lines more", x)][:most]
-    text = [command, *(line[:WIDTH] for line in lines), *(["..."] if is_cut else [])]
+    text = [command, *(line.expandtabs(8)[:WIDTH] for line in lines), *(["..."] if is_cut else [])]
     return [("    " + line).replace(f"{ROOT}/", "$PWD/").rstrip() for line in text]
 
 
@@ -50,6 +50,8 @@ def from_log(path):
             command, output = line, []
         else:
             output.append(line)
+    if not out:
+        sys.exit(f"{path}: no commands")
     return out
 
 

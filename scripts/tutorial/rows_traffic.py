@@ -189,8 +189,10 @@ def combined_1_1(r):
     r.check(f"{n_slow} took longer than 2 s", n_slow <= n_v2 + n_retried)
 
 
-@row("egress", "egress: an outside server, v3; ALLOW_ANY; registry-only.yaml; service-entry.yaml",
-     "v3 has the time; then it is blocked; then it has the time again",
+@row("egress", "egress: an outside server, v3; ALLOW_ANY; registry-only.yaml; "
+     "original/service-entry.yaml; service-entry.yaml",
+     "v3 has the time; then it is blocked, also with an entry that has no address; then it has the "
+     "time again",
      up=["--dns", "worldclockapi.com=172.28.0.12"])
 def egress(r):
     r.apply(E + "outside.yaml", E + "recommendation-v3.yaml")
@@ -215,6 +217,10 @@ def egress(r):
     log = r.run("logs", "node1", show=2, grep='Cluster" direction="outbound"')
     r.check("PassthroughCluster, then BlackHoleCluster in ztun's log",
             0 < log.find('"PassthroughCluster"') < log.find('"BlackHoleCluster"'))
+    original = C + "original/service-entry.yaml"
+    r.validate(original, "spec.hosts: connections go by address", "write `resolution: DNS`")
+    r.apply(original)
+    ask("with the text's ServiceEntry", refused)
     r.apply(E + "service-entry.yaml")
     ask("with the ServiceEntry", time_told)
     out = r.curl(clock).strip()
