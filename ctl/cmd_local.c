@@ -248,28 +248,19 @@ static int do_create(struct local_args *a) {
 }
 
 static int do_delete(struct local_args *a) {
-    json_t *request = json_pack("{s:s, s:i}", "cmd", "delete", "grace", (int)a->grace_s);
-    const char *slash = a->n_rest == 1 ? strchr(a->rest[0], '/') : NULL;
-    char *head = slash != NULL ? xstrndup(a->rest[0], (size_t)(slash - a->rest[0])) : NULL;
-    bool is_single = json_array_size(a->files) == 0 &&
-                     (a->n_rest == 2 || (head != NULL && lab_kind_find(head) != NULL));
-    if (is_single) {
-        js_set_str(request, "kind", a->n_rest == 2 ? a->rest[0] : head);
-        lab_cli_put_name(request, a->n_rest == 2 ? a->rest[1] : slash + 1);
-        if (a->verb.ns != NULL) {
-            js_set_str(request, "ns", a->verb.ns);
-        }
-        free(head);
-        return lab_cli_simple(a->lab.dir, request);
+    struct stat st;
+    bool has_files = json_array_size(a->files) > 0;
+    // `delete PATH...` has been known here for longer than `delete KIND NAME`.
+    if (!has_files && a->n_rest > 0 && stat(a->rest[0], &st) < 0) {
+        a->verb.grace_s = (int)a->grace_s;
+        return verb_delete(&a->verb, a->is_all);
     }
-    free(head);
     json_t *docs = load_all(a, NULL);
     if (docs == NULL) {
-        json_decref(request);
         return 1;
     }
-    js_set(request, "docs", docs);
-    return lab_cli_simple(a->lab.dir, request);
+    return lab_cli_simple(a->lab.dir, json_pack("{s:s, s:i, s:o}", "cmd", "delete", "grace",
+                                                (int)a->grace_s, "docs", docs));
 }
 
 static int do_status(struct local_args *a) {
@@ -309,7 +300,8 @@ static int do_logs(struct local_args *a) {
         return 2;
     }
     char *where = verb_pod(a->lab.dir, a->verb.ns, a->rest[0]);
-    int code = where != NULL ? lab_cli_logs(a->lab.dir, where, a->container, a->is_following) : 1;
+    a->logs.container = a->container;
+    int code = where != NULL ? lab_cli_logs(a->lab.dir, where, &a->logs) : 1;
     free(where);
     return code;
 }

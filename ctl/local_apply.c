@@ -355,10 +355,8 @@ bool lab_delete(struct lab *lab, const char *kind, const char *ns, const char *n
         *ret_text = say(object->doc, "stays: nodes go with the lab");
         return false;
     }
-    char *resource = lab_kind_resource(js_kind(object->doc));
-    const struct lab_kind *known = lab_kind_of(js_kind(object->doc));
-    bool is_core = known != NULL && known->group[0] == '\0';
-    *ret_text = xasprintf("%s \"%s\" deleted", is_core ? known->singular : resource, name);
+    char *resource = lab_kind_name(js_kind(object->doc), ""); // deployment.apps/
+    *ret_text = xasprintf("%.*s \"%s\" deleted", (int)strcspn(resource, "/"), resource, name);
     free(resource);
     if (strcmp(js_kind(object->doc), "Namespace") == 0) {
         LIST_EACH_SAFE(node, &lab->objects) {

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,11 @@ enum {
     OPT_OVERWRITE,
     OPT_TIMEOUT,
     OPT_VALIDATE,
+    OPT_TAIL,
+    OPT_PREVIOUS,
+    OPT_FOLLOW,
+    OPT_ALL,
+    OPT_REVISION,
 };
 
 static const struct option options[] = {
@@ -76,6 +82,11 @@ static const struct option options[] = {
     {"overwrite", no_argument, NULL, OPT_OVERWRITE},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"validate", optional_argument, NULL, OPT_VALIDATE},
+    {"tail", required_argument, NULL, OPT_TAIL},
+    {"previous", no_argument, NULL, OPT_PREVIOUS},
+    {"follow", no_argument, NULL, OPT_FOLLOW},
+    {"all", no_argument, NULL, OPT_ALL},
+    {"to-revision", required_argument, NULL, OPT_REVISION},
     {NULL, 0, NULL, 0},
 };
 
@@ -143,7 +154,7 @@ static const char **text_option(struct local_args *a, int opt) {
     case 'l':
         return &a->verb.selector;
     case 'p':
-        return &a->verb.patch;
+        return optarg != NULL ? &a->verb.patch : NULL; // not of logs
     case OPT_TYPE:
         return &a->verb.type;
     case OPT_SERVICE:
@@ -175,6 +186,16 @@ static bool parse_switch(struct local_args *a, int opt) {
     case 'w':
         a->verb.is_watching = true;
         return true;
+    case 'p': // of logs
+    case OPT_PREVIOUS:
+        a->logs.is_previous = true;
+        return true;
+    case OPT_FOLLOW:
+        a->logs.is_following = true;
+        return true;
+    case OPT_ALL:
+        a->is_all = true;
+        return true;
     case 'i': // exec always hands on stdin and the terminal that it has
     case 't':
         return true;
@@ -193,6 +214,16 @@ static bool parse_timeout(struct local_args *a, const char *text) {
     a->verb.timeout_s = (int)number * (is_minutes ? 60 : 1);
     free(digits);
     return is_ok;
+}
+
+static bool parse_validation(struct local_args *a, const char *text) {
+    if (lab_validation_parse(text != NULL ? text : "strict", &a->validation)) {
+        return true;
+    }
+    fprintf(stderr,
+            "error: invalid argument \"%s\" for \"--validate\" flag: strict, warn or ignore\n",
+            text);
+    return false;
 }
 
 static bool parse_option(struct local_args *a, int opt, const char *cmd) {
@@ -227,14 +258,7 @@ static bool parse_option(struct local_args *a, int opt, const char *cmd) {
     case OPT_TIMEOUT:
         return parse_timeout(a, optarg);
     case OPT_VALIDATE:
-        if (!lab_validation_parse(optarg != NULL ? optarg : "strict", &a->validation)) {
-            fprintf(stderr,
-                    "error: invalid argument \"%s\" for \"--validate\" flag: strict, warn or "
-                    "ignore\n",
-                    optarg);
-            return false;
-        }
-        return true;
+        return parse_validation(a, optarg);
     case OPT_FAMILIES:
         return parse_families(a, optarg);
     case OPT_DNS:
@@ -246,6 +270,10 @@ static bool parse_option(struct local_args *a, int opt, const char *cmd) {
         }
         a->wait_s = (int)number;
         return true;
+    case OPT_TAIL:
+        return strcmp(optarg, "-1") == 0 || parse_number(optarg, LONG_MAX, &a->logs.tail);
+    case OPT_REVISION:
+        return parse_number(optarg, LONG_MAX, &a->verb.revision);
     case OPT_GRACE:
         return parse_number(optarg, 86400, &a->grace_s);
     case OPT_REPLICAS:
@@ -256,7 +284,7 @@ static bool parse_option(struct local_args *a, int opt, const char *cmd) {
         return true;
     case 'f':
         if (strcmp(cmd, "logs") == 0) {
-            a->is_following = true;
+            a->logs.is_following = true;
         } else if (optarg != NULL) {
             json_array_append_new(a->files, json_string(optarg));
         }
@@ -277,6 +305,7 @@ bool local_args_init(struct local_args *a, int argc, char **argv) {
     *a = (struct local_args){.base = "/run/ztun-lab",
                              .grace_s = -1,
                              .validation = LAB_VALIDATE_STRICT,
+                             .logs.tail = -1,
                              .verb.replicas = -1};
     a->lab = (struct lab_options){.name = env != NULL ? env : "lab",
                                   .cluster_domain = "cluster.local",
@@ -289,7 +318,7 @@ bool local_args_init(struct local_args *a, int argc, char **argv) {
                                   .has_host = true,
                                   .has_v4 = true};
     a->files = json_array();
-    const char *shorts = strcmp(argv[0], "logs") == 0 ? "fc:n:" : "f:c:o:n:Al:wp:it";
+    const char *shorts = strcmp(argv[0], "logs") == 0 ? "fpc:n:" : "f:c:o:n:Al:wp:it";
     optind = 0;
     int opt;
     while ((opt = getopt_long(argc, argv, shorts, options, NULL)) != -1) {

@@ -8,6 +8,7 @@
 
 #include "common/base/check.h"
 #include "ctl/local_check.h"
+#include "ctl/local_cli.h"
 #include "ctl/local_lab.h"
 #include "ctl/local_verbs.h"
 
@@ -19,7 +20,8 @@ struct local_args {
     json_t *files; // -f and positional paths
     int wait_s; // 0 = do not wait
     long grace_s;
-    bool is_following;
+    struct lab_logs logs;
+    bool is_all; // --all
     enum lab_validation validation;
     struct verb_args verb;
     char **rest; // what is left, NULL-terminated

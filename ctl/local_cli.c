@@ -145,6 +145,7 @@ static int exec_in_container(const json_t *answer, char **argv) {
     _exit(code);
 }
 
+// NULL: said why.
 static json_t *ask_container(const char *dir, const char *where, const char *container) {
     json_t *request = json_pack("{s:s}", "cmd", "exec");
     lab_cli_put_name(request, where);
@@ -155,6 +156,18 @@ static json_t *ask_container(const char *dir, const char *where, const char *con
     json_t *answer = lab_request(dir, request, &error);
     if (answer == NULL) {
         fprintf(stderr, "ztunctl local: %s\n", error);
+    } else if (js_str(answer, "log", NULL) == NULL) {
+        fprintf(stderr, "%s\n", js_str(answer, "text", ""));
+        json_decref(answer);
+        answer = NULL;
+    } else if (container == NULL && js_len(answer, "containers") > 1) {
+        fprintf(stderr, "Defaulted container \"%s\" out of: ", js_str(answer, "container", ""));
+        size_t i;
+        json_t *name;
+        json_array_foreach(js_get(answer, "containers"), i, name) {
+            fprintf(stderr, "%s%s", i > 0 ? ", " : "", json_string_value(name));
+        }
+        fputs("\n", stderr);
     }
     free(error);
     return answer;
@@ -172,22 +185,55 @@ int lab_cli_exec(const char *dir, const char *where, const char *container, char
     if (js_bool(answer, "ok", false)) {
         code = exec_in_container(answer, argv);
     } else {
-        fprintf(stderr, "ztunctl local: %s: %s\n", where, js_str(answer, "text", ""));
+        fprintf(stderr, "%s\n", js_str(answer, "text", ""));
     }
     json_decref(answer);
     return code;
 }
 
-static int copy_log(const char *path, bool is_following) {
+// Where the last n lines of [from, to) begin.
+static off_t tail_of(int fd, off_t from, off_t to, long n) {
+    char buf[65536];
+    long n_lines = 0;
+    off_t end = to;
+    while (end > from) {
+        size_t len = (size_t)MIN((off_t)sizeof(buf), end - from);
+        ssize_t got = pread(fd, buf, len, end - (off_t)len);
+        if (got != (ssize_t)len) {
+            return from;
+        }
+        for (size_t i = len; i-- > 0;) {
+            off_t at = end - (off_t)len + (off_t)i;
+            // What follows a line's end is a line, unless nothing does.
+            if (buf[i] == '\n' && at + 1 < to && ++n_lines == n) {
+                return at + 1;
+            }
+        }
+        end -= (off_t)len;
+    }
+    return from;
+}
+
+static int copy_log(const char *path, off_t from, off_t to, const struct lab_logs *logs) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno != ENOENT) {
         fprintf(stderr, "ztunctl local: %s: %s\n", path, strerror(errno));
         return 1;
     }
+    struct stat st = {0};
+    if (fd >= 0 && fstat(fd, &st) == 0) {
+        to = to >= 0 ? to : st.st_size;
+        from = from <= st.st_size ? from : 0; // it started over
+        from = logs->tail == 0 ? to : logs->tail > 0 ? tail_of(fd, from, to, logs->tail) : from;
+    }
     char buf[65536];
-    off_t at = 0;
+    off_t at = from;
     while (fd >= 0) {
-        ssize_t n = pread(fd, buf, sizeof(buf), at);
+        size_t most = sizeof(buf);
+        if (!logs->is_following) {
+            most = to > at ? (size_t)MIN((off_t)sizeof(buf), to - at) : 0;
+        }
+        ssize_t n = most > 0 ? pread(fd, buf, most, at) : 0;
         if (n > 0) {
             at += n;
             if (fwrite(buf, 1, (size_t)n, stdout) != (size_t)n || fflush(stdout) != 0) {
@@ -195,8 +241,7 @@ static int copy_log(const char *path, bool is_following) {
             }
             continue;
         }
-        struct stat st;
-        if (!is_following || fstat(fd, &st) < 0 || st.st_nlink == 0) {
+        if (!logs->is_following || fstat(fd, &st) < 0 || st.st_nlink == 0) {
             break;
         }
         at = st.st_size < at ? 0 : at; // it started over
@@ -208,23 +253,37 @@ static int copy_log(const char *path, bool is_following) {
     return 0;
 }
 
-int lab_cli_logs(const char *dir, const char *where, const char *container, bool is_following) {
-    char *path = NULL;
-    if (strcmp(where, "supervisor") == 0) {
-        path = xasprintf("%s/supervisor.log", dir);
-    } else if (strchr(where, '/') == NULL) {
-        path = xasprintf("%s/logs/ztun_%s.log", dir, where);
-    } else {
-        json_t *answer = ask_container(dir, where, container);
-        if (answer == NULL || js_str(answer, "log", NULL) == NULL) {
-            fprintf(stderr, "ztunctl local: %s: %s\n", where, js_str(answer, "text", ""));
-            json_decref(answer);
-            return 1;
-        }
-        path = xstrdup(js_str(answer, "log", ""));
-        json_decref(answer);
+static int container_logs(const char *dir, const char *where, const struct lab_logs *logs) {
+    json_t *answer = ask_container(dir, where, logs->container);
+    if (answer == NULL) {
+        return 1;
     }
-    int code = copy_log(path, is_following);
+    off_t from = (off_t)js_int(answer, "logFrom", 0), to = -1;
+    int code = 0;
+    if (logs->is_previous) {
+        to = from;
+        from = (off_t)js_int(answer, "logPrevious", -1);
+    }
+    if (from < 0) {
+        fprintf(stderr,
+                "Error from server (BadRequest): previous terminated container \"%s\" in pod "
+                "\"%s\" not found\n",
+                js_str(answer, "container", ""), strchr(where, '/') + 1);
+        code = 1;
+    } else {
+        code = copy_log(js_str(answer, "log", ""), from, to, logs);
+    }
+    json_decref(answer);
+    return code;
+}
+
+int lab_cli_logs(const char *dir, const char *where, const struct lab_logs *logs) {
+    if (strchr(where, '/') != NULL) {
+        return container_logs(dir, where, logs);
+    }
+    char *path = strcmp(where, "supervisor") == 0 ? xasprintf("%s/supervisor.log", dir)
+                                                  : xasprintf("%s/logs/ztun_%s.log", dir, where);
+    int code = copy_log(path, 0, -1, logs);
     free(path);
     return code;
 }

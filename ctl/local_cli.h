@@ -11,8 +11,14 @@
 // Runs argv in a container's namespaces, or in a node's network namespace when `where` has no
 // slash, with this process's stdin, stdout, stderr and terminal. Returns the exit code.
 int lab_cli_exec(const char *dir, const char *where, const char *container, char **argv);
-// Copies the log of a container, or of a node's ztun, to stdout; follows it when told to.
-int lab_cli_logs(const char *dir, const char *where, const char *container, bool is_following);
+struct lab_logs {
+    const char *container; // NULL: the first one
+    bool is_following;
+    bool is_previous; // of the container's start before this one
+    long tail; // last lines; < 0: all
+};
+// Copies the log of a container, or of a node's ztun, to stdout.
+int lab_cli_logs(const char *dir, const char *where, const struct lab_logs *logs);
 // Waits until all is ready, at most timeout_s. False: it is not; says what is missing on stderr.
 bool lab_cli_wait(const char *dir, int timeout_s);
 // Ends a lab and removes what it left, whatever state it is in. Returns the exit code.

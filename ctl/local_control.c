@@ -225,16 +225,39 @@ static json_t *do_restart(struct lab *lab, const json_t *request) {
     // More than a second's resolution: two restarts in a row are two.
     snprintf(when, sizeof(when), "%llu", (unsigned long long)clock_wall_ns());
     js_set_annotation(template, "kubectl.kubernetes.io/restartedAt", when);
+    js_set(object->doc, "metadata.generation",
+           json_integer(js_int(object->doc, "metadata.generation", 0) + 1));
     lab_store_touch(lab, object);
     return done(object, "restarted");
 }
 
+// Names of the pod's containers, the ones that run to the end behind the others, as kubectl does.
+static json_t *container_names(const struct lab_pod *pod) {
+    json_t *names = json_array();
+    for (uint32_t i = 0; i < pod->n_ctrs; i++) {
+        uint32_t at = (i + pod->n_init) % pod->n_ctrs;
+        const char *end = pod->ctrs[at].is_init ? " (init)" : "";
+        json_array_append_new(names, json_sprintf("%s%s", pod->ctrs[at].name, end));
+    }
+    return names;
+}
+
 static json_t *do_exec(struct lab *lab, const json_t *request) {
-    struct lab_pod *pod =
-        lab_pod_find(lab, js_str(request, "ns", "default"), js_str(request, "name", ""));
-    struct lab_ctr *ctr = pod != NULL ? lab_pod_ctr(pod, js_str(request, "container", NULL)) : NULL;
+    const char *name = js_str(request, "name", ""), *wanted = js_str(request, "container", NULL);
+    struct lab_pod *pod = lab_pod_find(lab, js_str(request, "ns", "default"), name);
+    struct text text = {0};
+    if (pod == NULL) {
+        text_add(&text, "Error from server (NotFound): pods \"%s\" not found", name);
+        return answer(false, &text);
+    }
+    if (wanted == NULL) {
+        wanted = js_annotation(pod->object->doc, "kubectl.kubernetes.io/default-container");
+    }
+    struct lab_ctr *ctr = lab_pod_ctr(pod, wanted);
     if (ctr == NULL) {
-        return answer_text(false, pod == NULL ? "no such pod" : "no such container");
+        text_add(&text, "Error from server (BadRequest): container %s is not valid for pod %s",
+                 wanted != NULL ? wanted : "\"\"", name);
+        return answer(false, &text);
     }
     json_t *result = json_object();
     json_t *env = json_array();
@@ -244,11 +267,19 @@ static json_t *do_exec(struct lab *lab, const json_t *request) {
     // Not before its set-up is over: its namespaces are not complete.
     bool is_running = ctr->pid > 0 && ctr->setup.fd < 0;
     js_set(result, "ok", json_boolean(is_running));
-    js_set_str(result, "text", is_running ? "" : "the container does not run");
+    js_set(result, "text",
+           is_running ? json_string("")
+                      : json_sprintf("error: unable to upgrade connection: container not found "
+                                     "(\"%s\"): it does not run",
+                                     ctr->name));
     js_set(result, "pid", json_integer(ctr->pid));
     js_set(result, "env", env);
     js_set_str(result, "cwd", ctr->cwd != NULL ? ctr->cwd : "/");
     js_set_str(result, "log", ctr->log);
+    js_set(result, "logFrom", json_integer(ctr->log_from));
+    js_set(result, "logPrevious", json_integer(ctr->log_previous));
+    js_set_str(result, "container", ctr->name);
+    js_set(result, "containers", container_names(pod));
     return result;
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -152,6 +153,11 @@ static void on_setup(void *arg, uint32_t events) {
 
 static int open_log(struct lab_ctr *ctr) {
     int fd = open(ctr->log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    struct stat st;
+    if (fd >= 0 && fstat(fd, &st) == 0) {
+        ctr->log_previous = ctr->has_ended ? ctr->log_from : -1;
+        ctr->log_from = st.st_size;
+    }
     return fd < 0 ? -errno : fd;
 }
 

@@ -136,7 +136,8 @@ struct lab_ctr {
     struct lab_fd hook_fd; // preStop httpGet
     void (*hook_done)(void *ctr);
     struct lab_probe probes[PROBE_N_KINDS];
-    char *log; // path
+    char *log; // path; all its starts write there, this one and the one before from these places
+    int64_t log_from, log_previous; // -1 = it has not been started before
     char **env; // of the last start
     char *cwd;
 };

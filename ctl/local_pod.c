@@ -39,6 +39,7 @@ static void add_ctrs(struct lab_pod *pod, const json_t *list, bool is_init) {
         ctr->is_init = is_init;
         ctr->is_sidecar = is_init && strcmp(js_str(spec, "restartPolicy", ""), "Always") == 0;
         ctr->setup.fd = ctr->hook_fd.fd = -1;
+        ctr->log_previous = -1;
         ctr->log =
             xasprintf("%s/%s_%s_%s.log", pod->lab->log_dir, js_ns(doc), js_name(doc), ctr->name);
         static const char *const names[PROBE_N_KINDS] = {"startupProbe", "livenessProbe",

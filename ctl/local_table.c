@@ -118,6 +118,8 @@ static void pod_row(const json_t *doc, bool is_wide, struct strv *row) {
     if (is_wide) {
         strv_add(row, string(doc, "status.podIP"));
         strv_add(row, string(doc, "spec.nodeName"));
+        strv_addf(row, "<none>");
+        strv_addf(row, "<none>");
     }
 }
 
@@ -247,6 +249,21 @@ static void stateful_set_row(const json_t *doc, bool is_wide, struct strv *row) 
     strv_addf(row, "%lld/%lld", js_int(doc, "status.readyReplicas", 0),
               js_int(doc, "spec.replicas", 1));
     strv_add(row, age_of(doc));
+    if (is_wide) {
+        strv_add(row, each_container(doc, "name"));
+        strv_add(row, each_container(doc, "image"));
+    }
+}
+
+static void daemon_set_row(const json_t *doc, bool is_wide, struct strv *row) {
+    strv_add(row, number(doc, "status.desiredNumberScheduled"));
+    strv_add(row, number(doc, "status.currentNumberScheduled"));
+    strv_add(row, number(doc, "status.numberReady"));
+    strv_add(row, number(doc, "status.updatedNumberScheduled"));
+    strv_add(row, number(doc, "status.numberAvailable"));
+    strv_add(row, selector(js_get(doc, "spec.template.spec.nodeSelector")));
+    strv_add(row, age_of(doc));
+    workload_wide(doc, is_wide, row);
 }
 
 // All others
@@ -323,18 +340,21 @@ static void plain_row(const json_t *doc, bool is_wide, struct strv *row) {
 }
 
 struct shape {
-    const char *kind, *header, *wide; // column names, with one blank between them
+    const char *kind, *header,
+        *wide; // column names, with one blank between them; `_` is a blank in one
     void (*row)(const json_t *doc, bool is_wide, struct strv *row);
 };
 
 static const struct shape shapes[] = {
-    {"Pod", "READY STATUS RESTARTS AGE", "IP NODE", pod_row},
+    {"Pod", "READY STATUS RESTARTS AGE", "IP NODE NOMINATED_NODE READINESS_GATES", pod_row},
     {"Service", "TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE", "SELECTOR", service_row},
     {"Endpoints", "ENDPOINTS AGE", "", endpoints_row},
     {"EndpointSlice", "ADDRESSTYPE PORTS ENDPOINTS AGE", "", slice_row},
     {"Deployment", "READY UP-TO-DATE AVAILABLE AGE", "CONTAINERS IMAGES SELECTOR", deployment_row},
     {"ReplicaSet", "DESIRED CURRENT READY AGE", "CONTAINERS IMAGES SELECTOR", replica_set_row},
-    {"StatefulSet", "READY AGE", "", stateful_set_row},
+    {"StatefulSet", "READY AGE", "CONTAINERS IMAGES", stateful_set_row},
+    {"DaemonSet", "DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE_SELECTOR AGE",
+     "CONTAINERS IMAGES SELECTOR", daemon_set_row},
     {"VirtualService", "GATEWAYS HOSTS AGE", "", virtual_service_row},
     {"DestinationRule", "HOST AGE", "", destination_rule_row},
     {"ServiceEntry", "HOSTS LOCATION RESOLUTION AGE", "", service_entry_row},
@@ -360,7 +380,11 @@ static const struct shape *shape_of(const char *kind) {
 static void add_names(struct strv *cells, const char *names) {
     while (*names != '\0') {
         size_t len = strcspn(names, " ");
-        strv_add(cells, xstrndup(names, len));
+        char *name = xstrndup(names, len);
+        for (char *at = name; *at != '\0'; at++) {
+            *at = *at == '_' ? ' ' : *at;
+        }
+        strv_add(cells, name);
         names += len + (names[len] == ' ');
     }
 }

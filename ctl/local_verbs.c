@@ -8,16 +8,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/base/clock.h"
 #include "common/base/slice.h"
 #include "ctl/local_control.h"
 #include "ctl/local_docs.h"
 #include "ctl/local_json.h"
+#include "ctl/local_select.h"
 #include "ctl/local_sys.h"
 #include "ctl/local_verbs_priv.h"
 #include "ctl/local_yaml.h"
 
-enum { ROLLOUT_POLL_US = 50000, PATCH_FILE_MAX = 1 << 20 };
+enum { PATCH_FILE_MAX = 1 << 20 };
 
 int verb_error(const char *fmt, ...) {
     va_list args;
@@ -73,6 +73,16 @@ json_t *verb_object(const char *dir, const struct verb_target *target) {
     }
     json_decref(items);
     return doc;
+}
+
+bool verb_selector_ok(const struct verb_args *a) {
+    char *error = NULL;
+    if (a->selector == NULL || lab_selector_check(a->selector, &error)) {
+        return true;
+    }
+    verb_error("%s", error);
+    free(error);
+    return false;
 }
 
 bool verb_target(const struct verb_args *a, int *at, const char *fallback,
@@ -141,6 +151,73 @@ int verb_create_namespace(const struct verb_args *a) {
     }
     json_decref(answer);
     return answer != NULL ? 0 : 1;
+}
+
+// delete
+
+static int delete_one(const struct verb_args *a, const char *kind, const char *ns,
+                      const char *name) {
+    json_t *answer =
+        verb_ask(a->dir, json_pack("{s:s, s:s, s:s, s:s, s:i}", "cmd", "delete", "kind", kind, "ns",
+                                   ns, "name", name, "grace", a->grace_s));
+    if (answer != NULL) {
+        fputs(js_str(answer, "text", ""), stdout);
+    }
+    json_decref(answer);
+    return answer != NULL ? 0 : 1;
+}
+
+static int delete_selected(const struct verb_args *a, const struct lab_kind *kind) {
+    const char *ns = kind->is_cluster_scoped || a->is_all_ns ? NULL : verb_ns(a);
+    json_t *items = verb_items(a->dir, kind->kind, ns, NULL), *doc;
+    size_t i, n = 0;
+    int code = items != NULL ? 0 : 1;
+    json_array_foreach(items, i, doc) {
+        if (lab_selector_matches(a->selector, js_get(doc, "metadata.labels"))) {
+            code |= delete_one(a, kind->kind, js_ns(doc), js_name(doc));
+            n++;
+        }
+    }
+    if (items != NULL && n == 0) {
+        printf("No resources found\n");
+    }
+    json_decref(items);
+    return code;
+}
+
+int verb_delete(const struct verb_args *a, bool is_all) {
+    const char *first = a->n_rest > 0 ? a->rest[0] : "";
+    bool is_list = strchr(first, '/') == NULL;
+    const struct lab_kind *kind = is_list ? lab_kind_find(first) : NULL;
+    if (is_list && kind == NULL) {
+        return verb_error("the server doesn't have a resource type \"%s\"", first);
+    }
+    if (!verb_selector_ok(a)) {
+        return 1;
+    }
+    if (is_list && a->n_rest == 1) {
+        return a->selector != NULL || is_all
+                   ? delete_selected(a, kind)
+                   : verb_error("resource(s) were provided, but no name was specified");
+    }
+    int code = 0, at = 0;
+    while (at < a->n_rest) {
+        struct verb_target target = {kind != NULL ? kind->kind : NULL, a->rest[at], NULL};
+        const char *slash = strchr(a->rest[at], '/');
+        if (kind != NULL) { // KIND NAME..., of which a name may be NS/NAME
+            at += at == 0;
+            slash = strchr(a->rest[at], '/');
+            target.name = slash != NULL ? slash + 1 : a->rest[at];
+            target.ns = slash != NULL ? xstrndup(a->rest[at], (size_t)(slash - a->rest[at]))
+                                      : xstrdup(verb_ns(a));
+            at++;
+        } else if (!verb_target(a, &at, NULL, &target)) {
+            return 1;
+        }
+        code |= delete_one(a, target.kind, target.ns, target.name);
+        free(target.ns);
+    }
+    return code;
 }
 
 // expose
@@ -418,94 +495,6 @@ int verb_set(const struct verb_args *a) {
     return code;
 }
 
-// rollout
-
-// What is missing, as kubectl says it; NULL = the roll-out is done. The caller frees.
-static char *rollout_text(const json_t *doc) {
-    const char *name = js_name(doc);
-    long long wanted = js_int(doc, "spec.replicas", 1);
-    long long updated = js_int(doc, "status.updatedReplicas", 0);
-    long long all = js_int(doc, "status.replicas", 0);
-    long long available = js_int(doc, "status.availableReplicas", 0);
-    if (js_int(doc, "metadata.generation", 1) > js_int(doc, "status.observedGeneration", 0)) {
-        return xasprintf("Waiting for deployment spec update to be observed...");
-    }
-    if (updated < wanted) {
-        return xasprintf("Waiting for deployment \"%s\" rollout to finish: %lld out of %lld new "
-                         "replicas have been updated...",
-                         name, updated, wanted);
-    }
-    if (all > updated) {
-        return xasprintf("Waiting for deployment \"%s\" rollout to finish: %lld old replicas are "
-                         "pending termination...",
-                         name, all - updated);
-    }
-    if (available < updated) {
-        return xasprintf("Waiting for deployment \"%s\" rollout to finish: %lld of %lld updated "
-                         "replicas are available...",
-                         name, available, updated);
-    }
-    return NULL;
-}
-
-static int rollout_status(const struct verb_args *a, const struct verb_target *target) {
-    uint64_t deadline = clock_mono_ns() + (uint64_t)a->timeout_s * NS_PER_SEC;
-    char *said = NULL;
-    int code = -1;
-    while (code < 0) {
-        json_t *doc = verb_object(a->dir, target);
-        char *text = doc != NULL ? rollout_text(doc) : NULL;
-        if (doc == NULL) {
-            code = 1;
-        } else if (text == NULL) {
-            printf("deployment \"%s\" successfully rolled out\n", target->name);
-            code = 0;
-        } else if (said == NULL || strcmp(said, text) != 0) {
-            printf("%s\n", text);
-            fflush(stdout);
-        }
-        if (code < 0 && a->timeout_s > 0 && clock_mono_ns() > deadline) {
-            code = verb_error("timed out waiting for the condition");
-        }
-        free(said);
-        said = text;
-        json_decref(doc);
-        if (code < 0) {
-            usleep(ROLLOUT_POLL_US);
-        }
-    }
-    free(said);
-    return code;
-}
-
-int verb_rollout(const struct verb_args *a) {
-    struct verb_target target;
-    int at = 1, code;
-    const char *what = a->n_rest > 0 ? a->rest[0] : "";
-    if (strcmp(what, "status") != 0 && strcmp(what, "restart") != 0) {
-        return verb_error("`rollout status` and `rollout restart` are known here");
-    }
-    if (!verb_target(a, &at, NULL, &target)) {
-        return 1;
-    }
-    if (strcmp(what, "status") == 0 && strcmp(target.kind, "Deployment") != 0) {
-        code = verb_error("no status viewer has been implemented for %s", target.kind);
-    } else if (strcmp(what, "status") == 0) {
-        code = rollout_status(a, &target);
-    } else {
-        json_t *answer =
-            verb_ask(a->dir, json_pack("{s:s, s:s, s:s, s:s}", "cmd", "restart", "kind",
-                                       target.kind, "ns", target.ns, "name", target.name));
-        if (answer != NULL) {
-            fputs(js_str(answer, "text", ""), stdout);
-        }
-        code = answer != NULL ? 0 : 1;
-        json_decref(answer);
-    }
-    free(target.ns);
-    return code;
-}
-
 // label, annotate
 
 // KEY=VALUE sets, KEY- removes. False: said why.
@@ -536,8 +525,30 @@ static bool add_pair(const struct verb_args *a, const json_t *have, const char *
     return is_ok;
 }
 
-static int mark(const struct verb_args *a, const char *field, const char *word,
-                const char *unword) {
+// kubectl's words: labeled, unlabeled, not labeled; annotated whatever became of it.
+static const char *mark_word(const char *field, bool is_removing, bool is_changed) {
+    if (strcmp(field, "annotations") == 0) {
+        return "annotated";
+    }
+    return !is_changed ? "not labeled" : is_removing ? "unlabeled" : "labeled";
+}
+
+static bool changes(const json_t *have, const json_t *map) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)map, key, value) {
+        const json_t *old = json_object_get(have, key);
+        if (json_is_null(value) ? old != NULL : !json_equal(old, value)) {
+            return true;
+        }
+        if (json_is_null(value)) {
+            printf("label \"%s\" not found.\n", key);
+        }
+    }
+    return false;
+}
+
+static int mark(const struct verb_args *a, const char *field) {
     struct verb_target target;
     int at = 0;
     if (!verb_target(a, &at, NULL, &target)) {
@@ -550,14 +561,15 @@ static int mark(const struct verb_args *a, const char *field, const char *word,
                    strcmp(field, "labels") == 0 ? "label" : "annotation");
         is_ok = false;
     }
+    const json_t *have = json_object_get(js_get(doc, "metadata"), field);
     for (; is_ok && at < a->n_rest; at++) {
-        const json_t *have = json_object_get(js_get(doc, "metadata"), field);
         is_ok = add_pair(a, have, a->rest[at], map, &is_removing);
     }
     int code = 1;
     if (is_ok) {
         json_t *patch = json_pack("{s:{s:O}}", "metadata", field, map);
-        code = verb_send_patch(a->dir, &target, "merge", patch, is_removing ? unword : word);
+        const char *word = mark_word(field, is_removing, changes(have, map));
+        code = verb_send_patch(a->dir, &target, "merge", patch, word);
     }
     json_decref(doc);
     json_decref(map);
@@ -566,11 +578,11 @@ static int mark(const struct verb_args *a, const char *field, const char *word,
 }
 
 int verb_label(const struct verb_args *a) {
-    return mark(a, "labels", "labeled", "unlabeled");
+    return mark(a, "labels");
 }
 
 int verb_annotate(const struct verb_args *a) {
-    return mark(a, "annotations", "annotated", "annotated");
+    return mark(a, "annotations");
 }
 
 // pods by way of their owners

@@ -15,6 +15,8 @@ struct verb_args {
     const char *selector, *output, *type, *patch, *service, *port, *target_port;
     bool is_all_ns, is_watching, is_overwriting;
     int replicas, timeout_s;
+    int grace_s; // --grace; < 0 = not given
+    long revision; // --to-revision; 0 = not given
     char **rest;
     int n_rest;
 };
@@ -26,7 +28,9 @@ int verb_patch(const struct verb_args *a);
 int verb_edit(const struct verb_args *a);
 int verb_scale(const struct verb_args *a);
 int verb_set(const struct verb_args *a); // rest: image KIND/NAME CONTAINER=IMAGE...
-int verb_rollout(const struct verb_args *a); // rest: status|restart KIND/NAME
+int verb_rollout(const struct verb_args *a); // rest: status|history|undo|restart KIND/NAME
+// rest: KIND NAME..., KIND/NAME..., or KIND with a selector or `is_all`
+int verb_delete(const struct verb_args *a, bool is_all);
 int verb_label(const struct verb_args *a);
 int verb_annotate(const struct verb_args *a);
 // Listens on 127.0.0.1 and connects to the same address in the pod, until it is interrupted.

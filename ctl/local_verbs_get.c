@@ -5,47 +5,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "common/base/slice.h"
 #include "ctl/local_json.h"
+#include "ctl/local_select.h"
 #include "ctl/local_table.h"
 #include "ctl/local_verbs_priv.h"
 #include "ctl/local_yaml.h"
 
 enum { WATCH_INTERVAL_US = 100000 };
-
-// One requirement of a selector: key=value, key==value, key!=value, key, !key.
-static bool fits(const json_t *labels, const char *term, size_t len) {
-    char *text = xstrndup(term, len);
-    char *equals = strchr(text, '=');
-    bool is_fit;
-    if (equals == NULL) {
-        bool is_wanted = text[0] != '!';
-        is_fit = (json_object_get(labels, text + !is_wanted) != NULL) == is_wanted;
-    } else {
-        bool is_negated = equals > text && equals[-1] == '!';
-        const char *value = equals + 1 + (equals[1] == '=');
-        equals[is_negated ? -1 : 0] = '\0';
-        const char *have = json_string_value(json_object_get(labels, text));
-        is_fit = (have != NULL && strcmp(have, value) == 0) != is_negated;
-    }
-    free(text);
-    return is_fit;
-}
-
-static bool is_selected(const json_t *doc, const char *selector) {
-    const json_t *labels = js_get(doc, "metadata.labels");
-    for (const char *at = selector; at != NULL && *at != '\0';) {
-        size_t len = strcspn(at, ",");
-        if (!fits(labels, at, len)) {
-            return false;
-        }
-        at += len + (at[len] == ',');
-    }
-    return true;
-}
 
 // Slices, under the names of their Services: the lab's plain clients know no other Endpoints.
 static void as_endpoints(json_t *items) {
@@ -105,7 +74,7 @@ static json_t *find(const struct verb_args *a, const struct lab_kind *kind, cons
     }
     for (size_t i = json_array_size(items); i-- > 0;) {
         const json_t *doc = json_array_get(items, i);
-        if (!is_selected(doc, a->selector) ||
+        if (!lab_selector_matches(a->selector, js_get(doc, "metadata.labels")) ||
             (is_endpoints && name != NULL && strcmp(js_name(doc), name) != 0)) {
             json_array_remove(items, i);
         }
@@ -314,9 +283,8 @@ int verb_get(const struct verb_args *a) {
                           "allowed formats are: json,name,wide,yaml",
                           a->output);
     }
-    if (a->selector != NULL && strchr(a->selector, '(') != NULL) {
-        return verb_error("set-based selectors (in, notin) are not known here: \"%s\"",
-                          a->selector);
+    if (!verb_selector_ok(a)) {
+        return 1;
     }
     if (a->n_rest == 0) {
         return verb_error("you must specify the type of resource to get");

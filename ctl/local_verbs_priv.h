@@ -23,5 +23,7 @@ json_t *verb_object(const char *dir, const struct verb_target *target);
 // Sends a patch (takes the reference); prints "deployment.apps/web WORD".
 int verb_send_patch(const char *dir, const struct verb_target *target, const char *type,
                     json_t *patch, const char *word);
+// False: said that --selector is none.
+bool verb_selector_ok(const struct verb_args *a);
 int verb_error(const char *fmt, ...) PRINTF_LIKE(1, 2); // "error: ...", and returns 1
 const char *verb_ns(const struct verb_args *a); // --namespace, or default

@@ -157,12 +157,66 @@ static struct lab_object *make_replica_set(struct lab *lab, const struct lab_obj
     js_set(set, "spec.template", json_deep_copy(js_get(doc, "spec.template")));
     js_set(set, "spec.template.metadata.labels", json_deep_copy(labels));
     free(name);
+    const char *cause = js_annotation(doc, "kubernetes.io/change-cause");
+    if (cause != NULL) {
+        js_set_annotation(set, "kubernetes.io/change-cause", cause);
+    }
     return lab_store_add(lab, set, false);
 }
 
 static bool is_set_of(const struct lab_object *object, const struct lab_object *deployment) {
     return strcmp(js_kind(object->doc), "ReplicaSet") == 0 &&
            lab_is_owned_by(object->doc, deployment);
+}
+
+static const char revision_key[] = "deployment.kubernetes.io/revision";
+
+static long long revision_of(const struct lab_object *set) {
+    const char *text = js_annotation(set->doc, revision_key);
+    return text != NULL ? strtoll(text, NULL, 10) : 0;
+}
+
+// The template in force has the highest revision, also when it is an old one again.
+static void number_revision(struct lab *lab, const struct lab_object *deployment,
+                            struct lab_object *current) {
+    long long most = 0;
+    LIST_EACH(node, &lab->objects) {
+        struct lab_object *set = LAB_OBJECT(node);
+        if (set != current && is_set_of(set, deployment)) {
+            most = MAX(most, revision_of(set));
+        }
+    }
+    if (revision_of(current) <= most) {
+        char text[24];
+        snprintf(text, sizeof(text), "%lld", most + 1);
+        js_set_annotation(current->doc, revision_key, text);
+        lab_store_touch(lab, current);
+    }
+}
+
+// Old sets without pods stay for `rollout undo`, as many as revisionHistoryLimit says.
+static void trim_history(struct lab *lab, const struct lab_object *deployment,
+                         const struct lab_object *current) {
+    long long limit = js_int(deployment->doc, "spec.revisionHistoryLimit", 10);
+    for (;;) {
+        struct lab_object *oldest = NULL;
+        long long n = 0;
+        LIST_EACH(node, &lab->objects) {
+            struct lab_object *set = LAB_OBJECT(node);
+            if (set == current || !is_set_of(set, deployment) || replicas_of(set) > 0 ||
+                lab_work_count(lab, set).n > 0) {
+                continue;
+            }
+            n++;
+            if (oldest == NULL || revision_of(set) < revision_of(oldest)) {
+                oldest = set;
+            }
+        }
+        if (n <= limit) {
+            return;
+        }
+        lab_store_remove(lab, oldest);
+    }
 }
 
 static struct rollout look(struct lab *lab, const struct lab_object *deployment) {
@@ -190,13 +244,14 @@ static struct rollout look(struct lab *lab, const struct lab_object *deployment)
     if (r.current == NULL) {
         r.current = make_replica_set(lab, deployment, hash);
     }
+    number_revision(lab, deployment, r.current);
     return r;
 }
 
-// Takes up to n pods from the old sets; sets without any pod left go.
+// Takes up to n pods from the old sets.
 static void shrink_old(struct lab *lab, const struct lab_object *deployment,
                        const struct lab_object *current, uint32_t n, bool is_unready_only) {
-    LIST_EACH_SAFE(node, &lab->objects) {
+    LIST_EACH(node, &lab->objects) {
         struct lab_object *set = LAB_OBJECT(node);
         if (set == current || !is_set_of(set, deployment)) {
             continue;
@@ -207,9 +262,6 @@ static void shrink_old(struct lab *lab, const struct lab_object *deployment,
         uint32_t take = MIN(n, is_unready_only ? n_unready : wanted);
         set_replicas(lab, set, wanted - take);
         n -= take;
-        if (wanted == 0 && have.n == 0) {
-            lab_store_remove(lab, set);
-        }
     }
 }
 
@@ -261,6 +313,7 @@ static void reconcile_deployment(struct lab *lab, struct lab_object *deployment)
     if (!js_bool(deployment->doc, "spec.paused", false)) {
         roll(lab, deployment, &r, wanted);
     }
+    trim_history(lab, deployment, r.current);
     uint32_t n_ready = r.n_old_ready + r.n_new_ready;
     json_t *status = json_pack("{s:i, s:i, s:i, s:i, s:I, s:[{s:s, s:s}]}", "replicas",
                                (int)(r.n_old_active + r.n_new_active), "updatedReplicas",

@@ -58,6 +58,7 @@ void lab_work_stateful_set(struct lab *lab, struct lab_object *set) {
     lab_work_hash(js_get(set->doc, "spec.template"), hash);
     bool may_go_on = true;
     struct lab_pod *outdated = NULL;
+    int n_updated = 0;
     for (uint32_t i = 0; i < wanted && may_go_on; i++) {
         char *name = xasprintf("%s-%u", js_name(set->doc), i);
         struct lab_pod *pod = lab_pod_find(lab, js_ns(set->doc), name);
@@ -72,6 +73,8 @@ void lab_work_stateful_set(struct lab *lab, struct lab_object *set) {
         const char *own = js_label(pod->object->doc, "controller-revision-hash");
         if (own == NULL || strcmp(own, hash) != 0) {
             outdated = pod;
+        } else {
+            n_updated++;
         }
         may_go_on = is_parallel || (lab_pod_is_ready(pod) && lab_pod_is_active(pod));
     }
@@ -96,9 +99,10 @@ void lab_work_stateful_set(struct lab *lab, struct lab_object *set) {
         lab_pod_delete(outdated, -1);
     }
     json_t *status =
-        json_pack("{s:i, s:i, s:i, s:s, s:I}", "replicas", (int)have.n, "readyReplicas",
-                  (int)have.n_ready, "availableReplicas", (int)have.n_ready, "updateRevision", hash,
-                  "observedGeneration", js_int(set->doc, "metadata.generation", 1));
+        json_pack("{s:i, s:i, s:i, s:i, s:s, s:I}", "replicas", (int)have.n, "readyReplicas",
+                  (int)have.n_ready, "availableReplicas", (int)have.n_ready, "updatedReplicas",
+                  n_updated, "updateRevision", hash, "observedGeneration",
+                  js_int(set->doc, "metadata.generation", 1));
     lab_work_status(lab, set, status);
 }
 
@@ -120,6 +124,7 @@ void lab_work_daemon_set(struct lab *lab, struct lab_object *set) {
     lab_work_hash(js_get(set->doc, "spec.template"), hash);
     struct lab_owned have = lab_work_count(lab, set);
     uint32_t wanted = 0;
+    int n_updated = 0;
     struct lab_pod *outdated = NULL;
     for (uint32_t i = 0; i < lab->n_nodes; i++) {
         struct lab_node *node = &lab->nodes[i];
@@ -138,15 +143,19 @@ void lab_work_daemon_set(struct lab *lab, struct lab_object *set) {
             lab_pod_delete(pod, -1);
         } else if (pod != NULL && pod->state != POD_STOPPING) {
             const char *own = js_label(pod->object->doc, "controller-revision-hash");
-            outdated = own == NULL || strcmp(own, hash) != 0 ? pod : outdated;
+            bool is_updated = own != NULL && strcmp(own, hash) == 0;
+            outdated = is_updated ? outdated : pod;
+            n_updated += is_updated;
         }
     }
     if (outdated != NULL && have.n_ready == wanted) {
         lab_pod_delete(outdated, -1);
     }
-    json_t *status = json_pack("{s:i, s:i, s:i, s:i}", "desiredNumberScheduled", (int)wanted,
-                               "currentNumberScheduled", (int)have.n_active, "numberReady",
-                               (int)have.n_ready, "numberAvailable", (int)have.n_ready);
+    json_t *status =
+        json_pack("{s:i, s:i, s:i, s:i, s:i, s:I}", "desiredNumberScheduled", (int)wanted,
+                  "currentNumberScheduled", (int)have.n_active, "numberReady", (int)have.n_ready,
+                  "numberAvailable", (int)have.n_ready, "updatedNumberScheduled", n_updated,
+                  "observedGeneration", js_int(set->doc, "metadata.generation", 1));
     lab_work_status(lab, set, status);
 }
 

@@ -36,7 +36,8 @@ def test_tables(lab):
     pods = rows(lab, "pods", "-l", "app=web")
     assert pods[0] == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
     assert [p[1:4] for p in pods[1:]] == [["1/1", "Running", "0"]] * 2
-    assert rows(lab, "po", "-o", "wide")[0][-2:] == ["IP", "NODE"]
+    assert rows(lab, "po", "-o", "wide")[0][-6:] == \
+        ["IP", "NODE", "NOMINATED", "NODE", "READINESS", "GATES"]
     assert rows(lab, "deploy")[1][:4] == ["web", "2/2", "2", "2"]
     assert rows(lab, "rs")[1][1:4] == ["2", "2", "2"]
     svc = rows(lab, "svc")
@@ -76,6 +77,20 @@ def test_outputs(lab):
      "error: 'app' already has a value (client), and --overwrite is false"),
     (["delete", "svc", "nobody", "-n", "shop"],
      'Error from server (NotFound): services "nobody" not found'),
+    (["delete", "thing", "x"], 'error: the server doesn\'t have a resource type "thing"'),
+    (["delete", "pods"], "error: resource(s) were provided, but no name was specified"),
+    (["get", "pods", "-l", "app in web"], 'error: unable to parse requirement: "app in web"'),
+    (["logs", "nobody", "-n", "shop"], 'Error from server (NotFound): pods "nobody" not found'),
+    (["logs", "client", "-n", "shop", "-c", "x"],
+     "Error from server (BadRequest): container x is not valid for pod client"),
+    (["logs", "client", "-n", "shop", "-p"], 'Error from server (BadRequest): previous terminated '
+     'container "main" in pod "client" not found'),
+    (["exec", "nobody", "-n", "shop", "--", "true"],
+     'Error from server (NotFound): pods "nobody" not found'),
+    (["rollout", "undo", "deploy/web", "-n", "shop", "--to-revision", "99"],
+     "error: unable to find specified revision 99 in history"),
+    (["rollout", "status", "svc/web", "-n", "shop"],
+     "error: no status viewer has been implemented for Service"),
     (["patch", "deploy/web", "-n", "shop", "-p", "{a: ["], "neither JSON nor YAML"),
     (["patch", "vs/web", "-n", "shop", "-p", "{}"], "is not supported"),
     (["patch", "deploy/web", "-n", "shop", "--type", "json", "-p",
@@ -141,8 +156,15 @@ def test_labels(lab):
     assert rows(lab, "pods", "-l", "tier=front,app!=web")[1][0] == "client"
     run(lab, "label", "pod/client", "-n", "shop", "tier=back", "--overwrite")
     assert len(rows(lab, "pods", "-l", "tier=front")) == 0
+    assert run(lab, "label", "pod/client", "-n", "shop", "tier=back").stdout == \
+        "pod/client not labeled\n"
+    for selector, n in (("tier in (front, back)", 1), ("tier notin (back),app=client", 0),
+                        ("!tier,app=client", 0), ("tier,app in (client)", 1)):
+        assert max(0, len(rows(lab, "pods", "-l", selector)) - 1) == n, selector
     assert run(lab, "label", "pod/client", "-n", "shop", "tier-").stdout == \
         "pod/client unlabeled\n"
+    assert run(lab, "label", "pod/client", "-n", "shop", "tier-").stdout == \
+        'label "tier" not found.\npod/client not labeled\n'
     run(lab, "annotate", "svc", "web", "-n", "shop", "note=some text")
     assert lab.get("Service", "web", "shop")["metadata"]["annotations"]["note"] == "some text"
     # A pod of a ReplicaSet stays its own: it goes with it.
@@ -176,6 +198,78 @@ def test_set_image_scale_restart(lab):
         "deployment.apps/web restarted\n"
     run(lab, "rollout", "status", "deploy/web", "-n", "shop", "--timeout", "20s")
     assert rows(lab, "deploy", "web")[1][1] == "1/1"
+
+
+def test_rollout_history_and_undo(lab):
+    run(lab, "apply", "-f", "-", input=json.dumps(deployment(
+        "hist", ns="shop", image="ztun-client", env={"V": "1"})))
+
+    def history():
+        lines = run(lab, "rollout", "history", "deploy/hist", "-n", "shop").stdout.splitlines()
+        assert lines[:2] == ["deployment.apps/hist ", "REVISION  CHANGE-CAUSE"] and lines[-1] == ""
+        return [line.split() for line in lines[2:-1]]
+
+    def value():
+        pods = lab.get("Deployment", "hist", "shop")["spec"]["template"]["spec"]["containers"]
+        return pods[0]["env"][0]["value"]
+
+    def undo(*args):
+        return run(lab, "rollout", "undo", "deploy/hist", "-n", "shop", *args, check=False)
+    run(lab, "rollout", "status", "deploy/hist", "-n", "shop", "--timeout", "20s")
+    assert 'error: no rollout history found for deployment "hist"' in undo().stderr
+    for v in ("2", "3"):
+        run(lab, "patch", "deploy/hist", "-n", "shop", "-p", json.dumps({"spec": {"template": {
+            "spec": {"containers": [{"name": "main", "env": [{"name": "V", "value": v}]}]}}}}))
+        run(lab, "rollout", "status", "deploy/hist", "-n", "shop", "--timeout", "20s")
+    assert history() == [["1", "<none>"], ["2", "<none>"], ["3", "<none>"]]
+    assert undo().stdout == "deployment.apps/hist rolled back\n" and value() == "2"
+    assert history() == [["1", "<none>"], ["3", "<none>"], ["4", "<none>"]]
+    assert undo("--to-revision", "1").stdout == "deployment.apps/hist rolled back\n"
+    assert value() == "1" and history()[-1] == ["5", "<none>"]
+    assert "skipped rollback (current template already matches revision 5)" in \
+        undo("--to-revision", "5").stdout
+    # The limit: the oldest go.
+    run(lab, "patch", "deploy/hist", "-n", "shop", "-p", '{"spec": {"revisionHistoryLimit": 1}}')
+    wait_until(lambda: len(history()) == 2)
+    assert run(lab, "delete", "deploy", "hist", "-n", "shop").stdout == \
+        'deployment.apps "hist" deleted\n'
+    wait_until(lambda: rows(lab, "rs", "-l", "app=hist") == [])
+
+
+def test_delete_several(lab):
+    names = ["one", "two", "three"]
+    for name in names:
+        lab.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": name, "namespace": "shop", "labels": {"n": name}}}, wait=None)
+    assert run(lab, "delete", "cm", "one", "cm/x", "-n", "shop", check=False).stdout == \
+        'configmap "one" deleted\n'
+    assert run(lab, "delete", "cm", "-l", "n in (two, four)", "-n", "shop").stdout == \
+        'configmap "two" deleted\n'
+    assert run(lab, "delete", "cm", "--all", "-n", "shop").stdout.endswith(
+        'configmap "three" deleted\n')
+    assert run(lab, "delete", "cm", "--all", "-n", "shop").stdout == "No resources found\n"
+
+
+def test_logs_of_starts(lab):
+    lab.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "again", "namespace": "shop"},
+               "spec": {"containers": [
+                   {"name": "main", "image": "x", "command": ["sh", "-c", "for i in 1 2 3; do echo "
+                    "$i of $(ls /seen | wc -l); done; [ -e /seen/1 ] && sleep 60; touch /seen/1"],
+                    "volumeMounts": [{"name": "seen", "mountPath": "/seen"}]},
+                   {"name": "side", "image": "x", "command": ["sleep", "60"]}],
+                   "volumes": [{"name": "seen", "emptyDir": {}}]}}, wait=None)
+
+    def logs(*args):
+        return run(lab, "logs", "again", "-n", "shop", *args)
+    wait_until(lambda: "3 of 1" in logs("-c", "main").stdout)
+    done = logs()
+    assert done.stdout == "1 of 1\n2 of 1\n3 of 1\n"
+    assert done.stderr == 'Defaulted container "main" out of: main, side\n'
+    assert logs("-p", "-c", "main").stdout == "1 of 0\n2 of 0\n3 of 0\n"
+    assert logs("--tail", "2", "-c", "main").stdout == "2 of 1\n3 of 1\n"
+    assert logs("--tail=1", "--previous", "-c", "main").stdout == "3 of 0\n"
+    assert logs("--tail=0", "-c", "main").stdout == ""
+    run(lab, "delete", "pod", "again", "-n", "shop", "--grace", "0")
 
 
 def test_merge_and_json_patch(lab):
