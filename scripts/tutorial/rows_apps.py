@@ -176,7 +176,7 @@ def bff_weight(r):
 
 
 @row("canary-rollout", "weights 100/0 to 90/10 to 0/100 by patches, the image changes, under load",
-     "no request fails; all of v2 in the end", base="conf/canary/base")
+     "no request fails; all of v1, then a tenth of v2, then all", base="conf/canary/base")
 def canary_rollout(r):
     r.ns = "shop"
     r.apply(K + "weight-10-90.yaml")
@@ -186,17 +186,22 @@ def canary_rollout(r):
               f'[{{"op": "replace", "path": "/spec/http/0/route/0/weight", "value": {v1}}},'
               f' {{"op": "replace", "path": "/spec/http/0/route/1/weight", "value": {v2}}}]')
         r.settle()
+
+    def share(which, wanted):
+        lines = r.requests(wanted.n, "recommendation-service:8080")
+        r.share([x for x in lines if "<h1>" in x], f"Recommendations {which}", wanted)
     with r.load("http://recommendation-service:8080/") as load:
         weigh(100, 0)
+        share("v1", ALL)
         weigh(90, 10)
+        share("v2", TENTH)
         r.image("recommendation-service-v2", "docker.io/example/recommendation-service:v2.1",
                 "recommendation-service")
         weigh(0, 100)
         r.image("recommendation-service-v1", "docker.io/example/recommendation-service:v1.1",
                 "recommendation-service")
     r.check(f"{load.failed} of {load.requests} failed", load.requests > 100 and load.failed == 0)
-    r.share([x for x in r.requests(ALL.n, "recommendation-service:8080") if "<h1>" in x],
-            "Recommendations v2", ALL)
+    share("v2", ALL)
 
 
 @row("locality", "locality.yaml", "each product only asks its own zone; the other one when that is "

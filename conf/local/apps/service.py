@@ -5,6 +5,7 @@ A service is a list of aiohttp routes. SIGTERM stops accepting and lets running 
 """
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -36,6 +37,16 @@ def passed_on(request, **more):
     return headers
 
 
+def reason(error):
+    """Why there was no answer, in the system's words: whatever a reset met, connect, write or read."""
+    if not isinstance(error, aiohttp.ClientOSError):
+        return str(error)
+    number = error.errno
+    if number in (None, errno.EPIPE):  # it was closed when the request was to be written
+        number = errno.ECONNRESET
+    return os.strerror(number) if number > 0 else str(error.strerror)  # below 0: names
+
+
 async def call(request, url, timeout=60.0, **more):
     """GET. Returns (status, body); OSError and asyncio.TimeoutError when there was no answer."""
     session = request.app[SESSION]
@@ -47,10 +58,9 @@ async def call(request, url, timeout=60.0, **more):
         except aiohttp.ServerDisconnectedError as error:
             # A kept connection may have been closed when the request was on its way.
             if is_last:
-                raise OSError("Connection reset") from error
+                raise OSError("Unexpected end of file from server") from error
         except aiohttp.ClientError as error:
-            raise OSError(os.strerror(error.errno) if getattr(error, "errno", None) else
-                          str(error)) from error
+            raise OSError(reason(error)) from error
 
 
 def text(body, status=200):
