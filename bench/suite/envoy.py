@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configurations of Envoy: a plain reverse proxy, and a waypoint as Istio sets one up (CONNECT ended
-on 15008, HTTP on an internal listener, CONNECT again towards the pod's 15008)."""
+"""Configurations of Envoy: a plain reverse proxy, a waypoint as Istio sets one up (CONNECT ended on
+15008, HTTP on an internal listener, CONNECT again towards the pod's 15008), and the two halves of a
+pair that carries TCP in HBONE."""
 
 EXT = "type.googleapis.com/envoy.extensions."
 HCM = EXT + "filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -32,6 +33,11 @@ def internal_cluster(name, listener):
                 "@type": EXT + "transport_sockets.raw_buffer.v3.RawBuffer"}}}})
 
 
+def access_log(path):
+    return [{"name": "envoy.access_loggers.file", "typed_config": {
+        "@type": EXT + "access_loggers.file.v3.FileAccessLog", "path": path}}]
+
+
 def http_filter(stat_prefix, route, log_path=None, **more):
     config = {
         "@type": HCM, "stat_prefix": stat_prefix, "stream_idle_timeout": "0s",
@@ -40,8 +46,7 @@ def http_filter(stat_prefix, route, log_path=None, **more):
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route],
                                             "include_request_attempt_count": True}]}, **more}
     if log_path:
-        config["access_log"] = [{"name": "envoy.access_loggers.file", "typed_config": {
-            "@type": EXT + "access_loggers.file.v3.FileAccessLog", "path": log_path}}]
+        config["access_log"] = access_log(log_path)
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
 
 
@@ -108,3 +113,45 @@ def waypoint(backend, backend_id, certs, log_path):
     return bootstrap([terminate, main, originate],
                      [internal_cluster("main", "main"), internal_cluster("app", "connect_originate"),
                       hbone])
+
+
+# ---- A pair for TCP ------------------------------------------------------------------------------
+
+# Windows as large as those that ztun grows to.
+PAIR_H2 = {"allow_connect": True, "initial_stream_window_size": 4 << 20,
+           "initial_connection_window_size": 16 << 20}
+HOSTS = {"requests": "requests.bench:80", "bulk": "bulk.bench:81"}
+
+
+def pair_client(ip, ports, server, certs, log_path):
+    """TCP listeners `ports` {name: port}; each connection becomes a CONNECT stream to `server`."""
+    options = {"@type": EXT + "upstreams.http.v3.HttpProtocolOptions",
+               "explicit_http_config": {"http2_protocol_options": PAIR_H2}}
+    hbone = cluster("hbone", socket(server, 15008), typed_extension_protocol_options={
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+        transport_socket=tls("UpstreamTlsContext", certs))
+    listeners = [{"name": name, "address": socket(ip, port), "tcp_backlog_size": 4096,
+                  "filter_chains": [{"filters": [{
+                      "name": "envoy.filters.network.tcp_proxy", "typed_config": {
+                          "@type": EXT + "filters.network.tcp_proxy.v3.TcpProxy",
+                          "stat_prefix": name, "cluster": "hbone", "idle_timeout": "0s",
+                          "access_log": access_log(log_path),
+                          "tunneling_config": {"hostname": HOSTS[name]}}}]}]}
+                 for name, port in ports.items()]
+    return bootstrap(listeners, [hbone])
+
+
+def pair_server(ip, apps, certs, log_path):
+    """CONNECT on 15008, ended here; `apps` {name: (ip, port)}."""
+    hosts = [{"name": name, "domains": [HOSTS[name]], "routes": [{
+        "match": {"connect_matcher": {}}, "route": {
+            "cluster": name, "timeout": "0s",
+            "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}}]}
+             for name in apps]
+    made = http_filter("hbone", {}, log_path, codec_type="HTTP2", http2_protocol_options=PAIR_H2,
+                       upgrade_configs=[{"upgrade_type": "CONNECT"}])
+    made["typed_config"]["route_config"] = {"virtual_hosts": hosts}
+    listener = {"name": "hbone", "address": socket(ip, 15008), "tcp_backlog_size": 4096,
+                "filter_chains": [{"filters": [made], "transport_socket": tls(
+                    "DownstreamTlsContext", certs, require_client_certificate=True)}]}
+    return bootstrap([listener], [cluster(name, socket(*app)) for name, app in apps.items()])

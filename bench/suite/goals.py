@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The goal rows: each with the figure reached, its ratio R to the peer and F to the floor.
+"""The goal rows of L4, and how a row is made: the figure reached, its ratio R to the peer and F to
+the floor.
 
-A row with a peer is met when R <= goal or F <= 1.15; the others when the figure <= goal.
+A row with a peer is met when R <= goal or F <= 1.15, one with a floor alone when F <= goal; the
+others when the figure is on the right side of the goal.
 """
 
+import os
+
+from . import catalogue
 from .parts import aead
-from .stats import median, ratio, spread
+from .stats import median, number, ratio, rounds, spread
 
 F_GOAL = 1.15
+POINTS = ("p50", "p90", "p99")
 
 
 def column(results, name, *keys):
@@ -19,30 +25,52 @@ def column(results, name, *keys):
     return values
 
 
-def row(goal_id, figure, unit, part, *, goal, ours, peer=None, floor=None, floor_text="",
-        note=""):
-    """`ours`, `peer`, `floor` are lists of rounds or single numbers."""
-    def as_list(values):
-        return values if isinstance(values, list) else [] if values is None else [values]
+def as_list(values):
+    return values if isinstance(values, list) else [] if values is None else [values]
+
+
+def verdict(goal, value, r, f):
+    if goal.by == "R":
+        if r is None:
+            return None
+        return r <= goal.goal or (f is not None and f <= F_GOAL)
+    if goal.by == "F":
+        return None if f is None else f <= goal.goal
+    if value is None:
+        return None
+    return value >= goal.goal if goal.by == "share" else value <= goal.goal
+
+
+def wanted(goal):
+    return {"R": f"R <= {goal.goal}", "F": f"F <= {goal.goal}", "value": f"<= {goal.goal}",
+            "share": f">= {goal.goal}"}[goal.by]
+
+
+def command(goal):
+    binary = "ZTUNNEL_BIN=... " if goal.peer == catalogue.ZTUNNEL else ""
+    return f"{binary}make bench BENCH={goal.part}"
+
+
+def row(goal_id, *, ours, peer=None, floor=None, note="", noise=None):
+    """`ours`, `peer`, `floor` are lists of measurements or single numbers."""
+    goal = catalogue.BY_ID[goal_id]
     ours, peer, floor = as_list(ours), as_list(peer), as_list(floor)
     if floor and len(floor) != len(ours):
         floor = [median(floor)] * len(ours)
     r, r_low, r_high = ratio(ours, peer) if peer else (None, None, None)
     f, f_low, f_high = ratio(ours, floor) if floor else (None, None, None)
     value = median(ours)
-    if value is None:
-        met = None
-    elif peer:
-        met = r is not None and (r <= goal or (f is not None and f <= F_GOAL))
-    elif floor:
-        met = f <= goal
-    else:
-        met = value <= goal
-    return {"id": goal_id, "figure": figure, "unit": unit, "ours": value,
-            "ours_spread": spread(ours)[1:], "peer": median(peer), "floor": median(floor),
-            "ratio": r, "ratio_spread": (r_low, r_high), "f": f, "f_spread": (f_low, f_high),
-            "goal": goal, "met": met, "floor_is": floor_text, "note": note,
-            "command": f"make bench BENCH={part}"}
+    return {"id": goal_id, "line": goal.line, "figure": goal.figure, "unit": goal.unit,
+            "ours": value, "ours_spread": spread(rounds(ours))[1:], "peer": median(peer),
+            "peer_is": goal.peer, "floor": median(floor), "floor_is": goal.floor, "ratio": r,
+            "ratio_spread": (r_low, r_high), "f": f, "f_spread": (f_low, f_high),
+            "rounds": len(rounds(ours)), "goal": goal.goal, "by": goal.by, "wanted": wanted(goal),
+            "met": verdict(goal, value, r, f), "note": note, "noise": noise,
+            "command": command(goal)}
+
+
+def not_measured(goal, reason):
+    return dict(row(goal.id, ours=None), note=f"not measured: {reason}")
 
 
 def low_floor(with_aead, bare_pair):
@@ -54,129 +82,214 @@ def low_floor(with_aead, bare_pair):
     return [min(a, b) for a, b in zip(with_aead, bare_pair)]
 
 
+def noise(results):
+    """Median share of the machine that other programs used while a part ran."""
+    return median([r["foreign_share"] for rounds_ in results.values() if isinstance(rounds_, list)
+                   for r in rounds_ if isinstance(r, dict) and "foreign_share" in r])
+
+
+# ---- Traffic -------------------------------------------------------------------------------------
+
+# topology: (peer, AEAD of the probe, names of our series and of the relays)
+TOPOLOGIES = {"l4": ("haproxy", "aes_128_gcm", "ztun", "relay"),
+              "node": ("ztunnel", "aes_256_gcm", "ztun-node", "relay-node")}
+
+
+def floor_of(results, relay_name, key, crypto):
+    relay = [v + crypto for v in column(results, relay_name, key)]
+    return low_floor(relay, column(results, "pair", key))
+
+
 def bulk_rows(ctx):
-    rows = []
-    for streams in (1, 8):
-        results = ctx.results.get(f"bulk-{streams}")
-        if not results or "ztun" not in results:
-            continue
-        record = aead(ctx)[16384]
-        crypto = (record["seal_ns"] + record["open_ns"]) / 16384  # s/GB
-        relay = [v + crypto for v in column(results, "relay", "cpu_s_per_gb")]
-        pair = column(results, "pair", "cpu_s_per_gb")
-        rows.append(row(
-            f"l4-bulk-{streams}", f"bulk, {streams} stream{'s' if streams > 1 else ''}, pair",
-            "CPU s/GB", f"l4-bulk-{streams}", goal=0.55, ours=column(results, "ztun", "cpu_s_per_gb"),
-            peer=column(results, "haproxy", "cpu_s_per_gb"), floor=low_floor(relay, pair),
-            floor_text="lower of two relay hops + AEAD probe, bare pair"))
-    return rows
+    for topology, (peer, suite, ours, relay) in TOPOLOGIES.items():
+        for streams in (1, 8):
+            part = f"{topology}-bulk-{streams}"
+            results = ctx.results.get(part, {})
+            if ours not in results:
+                continue
+            record = aead(ctx, suite)[16384]
+            crypto = (record["seal_ns"] + record["open_ns"]) / 16384  # s/GB
+            yield row(part, ours=column(results, ours, "cpu_s_per_gb"),
+                      peer=column(results, peer, "cpu_s_per_gb"),
+                      floor=floor_of(results, relay, "cpu_s_per_gb", crypto),
+                      noise=noise(results))
+            if topology == "l4" and relay in results:
+                share = ratio(column(results, ours, "gbit_s"), column(results, relay, "gbit_s"))
+                yield row(f"{part}-share", ours=share[0], noise=noise(results),
+                          note=f"{number(share[1])}-{number(share[2])}")
 
 
-def latency_row(results, point, goal):
+def latency_row(results, goal_id, point, names, peers, floors):
     """Added latency is a difference: of the medians over the rounds, and so is its ratio. Rounds
     show the spread only. Where noise swallows a difference there is no verdict."""
     key = point + "_us"
-    direct = column(results, "direct", "load", key)
 
     def added(name):
         values = column(results, name, "load", key)
-        return median(values) - median(direct) if values and direct else None
+        return median(values) - median(column(results, names[1], "load", key)) if values else None
 
-    floors = [v for v in (added("relay"), added("pair")) if v is not None and v > 0]
-    peer, ours = added("haproxy"), added("ztun")
-    result = row(f"l4-latency-{point}", f"added latency at 1000/s, {point}", "us",
-                 "l4-requests-1000", goal=goal, ours=ours, peer=peer,
-                 floor=min(floors) if floors else None,
-                 floor_text="lower of two relay hops, bare pair")
-    if ours is None or ours <= 0 or peer is None or peer <= 0:
-        result.update(met=None, note="the direct path moved more than the difference")
-    return result
+    lows = [v for v in map(added, floors) if v is not None and v > 0]
+    tops = [v for v in map(added, peers) if v is not None]
+    ours, peer = added(names[0]), min(tops) if tops else None
+    made = row(goal_id, ours=ours, peer=peer, floor=min(lows) if lows else None,
+               noise=noise(results))
+    if ours is None or ours <= 0 or (peer is not None and peer <= 0):
+        made.update(met=None, note="the direct path moved more than the difference")
+    return made
 
 
 def request_rows(ctx):
-    rows = []
-    for key, goal, text in (("requests-1000", 0.65, "1 KB request, 1000/s open loop, pair"),
-                            ("requests-saturated", 0.70, "1 KB request, saturated, pair")):
-        results = ctx.results.get(key)
-        if not results or "ztun" not in results:
-            continue
-        records = aead(ctx)  # the request of 128 bytes and the answer of 1024
-        crypto = sum(records[size][k] for size in (256, 1024)
-                     for k in ("seal_ns", "open_ns")) / 1e3
-        relay = [v + crypto for v in column(results, "relay", "cpu_us")]
-        pair = column(results, "pair", "cpu_us")
-        rows.append(row(f"l4-{key}", text, "CPU us", f"l4-{key}", goal=goal,
-                        ours=column(results, "ztun", "cpu_us"),
-                        peer=column(results, "haproxy", "cpu_us"), floor=low_floor(relay, pair),
-                        floor_text="lower of two relay hops + AEAD probe, bare pair"))
-    results = ctx.results.get("requests-1000", {})
-    for point, goal in (("p50", 0.80), ("p90", 0.75), ("p99", 0.75)):
-        if "ztun" not in results:
-            break
-        rows.append(latency_row(results, point, goal))
-    return rows
+    for topology, (peer, suite, ours, relay) in TOPOLOGIES.items():
+        for load in ("1000", "saturated"):
+            part = f"{topology}-requests-{load}"
+            results = ctx.results.get(part, {})
+            if ours not in results:
+                continue
+            records = aead(ctx, suite)  # the request of 128 bytes and the answer of 1024
+            crypto = sum(records[size][k] for size in (256, 1024)
+                         for k in ("seal_ns", "open_ns")) / 1e3
+            yield row(part, ours=column(results, ours, "cpu_us"),
+                      peer=column(results, peer, "cpu_us"),
+                      floor=floor_of(results, relay, "cpu_us", crypto), noise=noise(results))
+        results = ctx.results.get(f"{topology}-requests-1000", {})
+        direct = "direct" if topology == "l4" else "direct-node"
+        if ours in results and direct in results:
+            for point in POINTS:
+                yield latency_row(results, f"{topology}-latency-{point}", point, (ours, direct),
+                                  [peer], [relay, "pair"])
 
 
-def connection_rows(ctx):
-    rows = []
-    results = ctx.results.get("flows")
-    if results and "ztun" in results:
-        flow = row("l4-flow-pooled", "new flow on a pooled tunnel, pair", "CPU us", "l4-flows",
-                   goal=140, ours=column(results, "ztun", "cpu_us"),
-                   note="stretch 120; two relay hops and HAProxy with its full handshakes are in "
-                        "the table of the part")
-        rows.append(flow)
-    tunnels = ctx.results.get("tunnels")
+# ---- Connections ---------------------------------------------------------------------------------
+
+def flow_rows(ctx):
+    for part, goal_id, ours in (("l4-flows", "l4-flow-pooled", "ztun"),
+                                ("node-flows", "node-flow-pooled", "ztun-node")):
+        results = ctx.results.get(part, {})
+        if ours in results:
+            yield row(goal_id, ours=column(results, ours, "cpu_us"),
+                      peer=column(results, "ztunnel", "cpu_us"), noise=noise(results),
+                      note="stretch 120; relays and HAProxy with its full handshakes are in the "
+                           "table of the part" if part == "l4-flows" else "")
+
+
+def tunnel_rows(ctx):
+    tunnels = ctx.results.get("l4-tunnels")
     if not tunnels:
-        return rows
+        return
     group = (tunnels["tls"] or {}).get("group")
+    suffix = {"X25519MLKEM768": "", "X25519": "-x25519"}.get(group)
     for i, side in enumerate(("client", "server")):
-        rows.append(row(f"l4-tunnel-{side}", f"new tunnel, {side} side ({group})", "CPU us",
-                        "l4-tunnels", goal=1.25, ours=[r["cpu_us"][i] for r in tunnels["rounds"]],
-                        floor=[r["handshake"][side + "_us"] + r["bare_us"][i]
-                               for r in tunnels["rounds"]],
-                        floor_text="BoringSSL handshake of that group without chain check + bare "
-                                   "accept/connect",
-                        note=f"{tunnels['tunnels']} tunnels a round; a flow on a pooled tunnel "
-                             "is taken off"))
+        if suffix is None:
+            break
+        yield row(f"l4-tunnel-{side}{suffix}", ours=[r["cpu_us"][i] for r in tunnels["rounds"]],
+                  floor=[r["handshake"][side + "_us"] + r["bare_us"][i]
+                         for r in tunnels["rounds"]],
+                  note=f"{tunnels['tunnels']} tunnels a round; a flow on a pooled tunnel is "
+                       "taken off")
     kb = [median([r["kb"][i] for r in tunnels["rounds"]]) for i in range(2)]
-    rows.append(row("l4-memory-tunnel", "TLS tunnel, the larger half", "KB", "l4-tunnels",
-                    goal=14, ours=max(kb),
-                    note=f"{tunnels['tunnels']} tunnels; client half {kb[0]:.2f}, server half "
-                         f"{kb[1]:.2f}"))
-    return rows
+    yield row("l4-memory-tunnel", ours=max(kb),
+              note=f"{tunnels['tunnels']} tunnels; client half {number(kb[0])}, server half "
+                   f"{number(kb[1])}")
+
+
+def storm_rows(ctx):
+    storm = ctx.results.get("l4-storm")
+    if not storm:
+        return
+    p99 = ratio([p["p99_us"] for p in storm["storm"]], [p["p99_us"] for p in storm["quiet"]])
+    yield row("l4-storm-p99", ours=p99[0],
+              note=f"{number(p99[1])}-{number(p99[2])} over {len(storm['quiet'])} pairs of "
+                   f"windows; handshakes took {number(storm['core_share'] * 100)} % of a core of "
+                   "the side that is dialled")
+    yield row("l4-storm-turns", ours=storm["turns"]["storm"] - storm["turns"]["quiet"],
+              note=f"{storm['turns']}; a machine that holds up a process makes long turns too")
+    yield row("l4-memory-storm", ours=max(a / b for a, b in zip(storm["after_kb"],
+                                                               storm["before_kb"])),
+              note=f"Pss {storm['before_kb']} kB before, {storm['after_kb']} kB after")
 
 
 def memory_rows(ctx):
-    memory = ctx.results.get("memory")
-    if not memory:
-        return []
-    pooled = memory["pooled"]
-    back = max(a / b for a, b in zip(pooled["after_kb"], pooled["before_kb"]))
-    return [
-        row("l4-memory-idle", "memory of an idle ztun (Pss, alone on the machine)", "MB",
-            "l4-memory", goal=6, ours=memory["idle_kb"]["Pss"] / 1024,
-            note=f"Rss {memory['idle_kb']['Rss'] / 1024:.1f} MB"),
-        row("l4-memory-flow", "idle tunnelled flow, the larger half", "KB", "l4-memory", goal=1.2,
-            ours=max(pooled["kb"]), note=f"{pooled['count']} flows; client half "
-                                         f"{pooled['kb'][0]:.2f}, server half "
-                                         f"{pooled['kb'][1]:.2f}"),
-        row("l4-memory-back", f"memory after {pooled['count']} flows closed, against before",
-            "ratio", "l4-memory", goal=1.10, ours=back,
-            note=f"scaled to the descriptor limit of {memory['fd_limit']}"),
-    ]
+    memory = ctx.results.get("l4-memory")
+    if memory:
+        top = memory["waves"][-1]
+        back = max(a / b for a, b in zip(memory["after_kb"], memory["before_kb"]))
+        yield row("l4-memory-idle", ours=memory["idle_kb"]["Pss"] / 1024,
+                  note=f"Pss; Rss {memory['idle_kb']['Rss'] / 1024:.1f} MB")
+        yield row("l4-memory-flow", ours=max(top["kb"]),
+                  note=f"{top['count']} flows; client half {number(top['kb'][0])}, server half "
+                       f"{number(top['kb'][1])}")
+        yield row("l4-memory-back", ours=back,
+                  note=f"{top['count']} flows, scaled to the descriptor limit of "
+                       f"{memory['fd_limit']}")
+    workloads = ctx.results.get("l4-workloads")
+    if workloads:
+        yield row("l4-memory-workloads",
+                  ours=(workloads["with_kb"] - workloads["without_kb"]) / 1024,
+                  note=f"Pss {workloads['without_kb']} kB without, {workloads['with_kb']} kB with; "
+                       "objects, snapshot and what the loading left behind")
 
 
-def noise(results):
-    """Median share of the machine that other programs used while a part ran."""
-    return median([r["foreign_share"] for rounds in results.values() if isinstance(rounds, list)
-                   for r in rounds if isinstance(r, dict) and "foreign_share" in r])
+def drain_rows(ctx):
+    drain = ctx.results.get("l4-drain")
+    if drain:
+        yield row("l4-drain-failed", ours=sum(drain["failed"].values()),
+                  note=f"of {drain['requests']}: {drain['failed']}")
 
 
-def goal_rows(ctx):
-    rows = bulk_rows(ctx) + request_rows(ctx) + connection_rows(ctx) + memory_rows(ctx)
-    for goal in rows:
-        part = "requests-1000" if "latency" in goal["id"] else goal["id"][len("l4-"):]
-        part = {"flow-pooled": "flows"}.get(part, part)
-        goal["noise"] = noise(ctx.results.get(part, {}))
+def scale_rows(ctx):
+    build, traffic = ctx.results.get("scale-build"), ctx.results.get("scale-traffic")
+    if build:
+        yield row("scale-publish", ours=build["publish_cpu_s"],
+                  note=f"{build['services']} services, {build['endpoints']} endpoints, "
+                       f"{number(build['bytes_kb'] / 1024)} MB with the objects")
+        yield row("scale-yaml", ours=build["load_cpu_s"] / build["libyaml_cpu_s"],
+                  note=f"{number(build['load_cpu_s'])} s over {number(build['libyaml_cpu_s'])} s")
+        yield row("scale-change", ours=build["change_us"] / 1e3,
+                  note=f"worst of {build['changes']}: {number(build['change_max_us'] / 1e3)} ms")
+    if traffic:
+        yield row("scale-p99", ours=traffic["p99_high"],
+                  note=f"{number(traffic['p99_ratio'])} ({number(traffic['p99_low'])}-"
+                       f"{number(traffic['p99_high'])}) over {traffic['pairs']} pairs of windows")
+        yield row("scale-turns", ours=traffic["long_config_turns"],
+                  note=f"config_turn_seconds; all turns: {traffic['long_turns']}")
+
+
+MAKERS = (bulk_rows, request_rows, flow_rows, tunnel_rows, storm_rows, memory_rows, drain_rows,
+          scale_rows)
+
+
+def reason(ctx, goal, parts_run):
+    """Why there is no figure."""
+    if goal.id in ctx.reasons or goal.part in ctx.reasons:
+        return ctx.reasons.get(goal.id) or ctx.reasons[goal.part]
+    if goal.part == "scale-xds":
+        return "there is no xDS source yet"
+    if goal.id.startswith("l4-tunnel") and goal.id.endswith("x25519"):
+        return "two ztuns always agree on the hybrid group"
+    if goal.peer == catalogue.ZTUNNEL and not os.environ.get("ZTUNNEL_BIN"):
+        return "ZTUNNEL_BIN names no binary"
+    if goal.part not in parts_run:
+        return "not a part of this run"
+    return "the part failed"
+
+
+def peer_goals(name):
+    """Goals that have no ratio without that series."""
+    peers = {"haproxy": catalogue.HAPROXY, "ztunnel": catalogue.ZTUNNEL}
+    return [goal.id for goal in catalogue.GOALS if goal.peer and goal.peer == peers.get(name)]
+
+
+def goal_rows(ctx, more_makers, parts_run):
+    """A row for every goal, in the order of the catalogue."""
+    made = {r["id"]: r for maker in (*MAKERS, *more_makers) for r in maker(ctx)}
+    rows = []
+    for goal in catalogue.GOALS:
+        has = made.get(goal.id)
+        if has is None:
+            has = not_measured(goal, reason(ctx, goal, parts_run))
+        elif goal.by == "R" and has["peer"] is None:
+            has["note"] = "; ".join(t for t in (
+                f"no ratio: {ctx.reasons.get(goal.id) or ctx.reasons.get(goal.part) or 'the peer was left out'}",
+                has["note"]) if t)
+        rows.append(has)
     return rows

@@ -2,13 +2,13 @@
 """The paths of HTTP: reverse proxies with a plain way in (HAProxy, nginx, Envoy, the waypoint's HTTP
 side), and waypoints between two ztuns (ours, Envoy)."""
 
-import glob
 import json
 import os
 import subprocess
 import time
 
 from . import envoy, topo
+from . import series as series_mod
 from .procs import BenchError, Proc, wait_listening
 from .series import HERE, Series, Ztun, mesh_objects, wait_ready
 
@@ -20,15 +20,6 @@ MESH_WEB, ENVOY_WEB = ("web", "10.96.0.20"), ("web-envoy", "10.96.0.21")
 PLAIN_WEB = ("web-plain", "10.96.0.22")
 WAYPOINT, ENVOY = ("waypoint", "10.96.0.30"), ("envoy", "10.96.0.31")
 NO_MESH = {"istio.io/dataplane-mode": "none"}
-
-
-def envoy_program():
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    subprocess.run([f"{HERE}/../../tests/interop/prepare"], check=True)
-    found = glob.glob(f"{cache}/ztun/interop-envoy-*/lib/python3*/site-packages/envoy/_bin/envoy")
-    if not found:
-        raise BenchError("Envoy is not where tests/interop/prepare puts it")
-    return sorted(found)[-1]
 
 
 # ---- objects -------------------------------------------------------------------------------------
@@ -186,11 +177,8 @@ def nginx(ctx):
 
 
 def start_envoy(ctx, name, config):
-    path = f"{ctx.work_dir}/{name}.json"
-    with open(path, "w", encoding="utf-8") as out:
-        json.dump(config, out)
-    return Proc(name, [envoy_program(), "-c", path, "--disable-hot-restart", "--concurrency", "1",
-                       "--log-level", "warning"], topo.PEER, ctx.log_dir)
+    return series_mod.start_envoy(series_mod.envoy_program(), name, topo.PEER, config, ctx.work_dir,
+                              ctx.log_dir)
 
 
 def envoy_plain(ctx):

@@ -3,16 +3,18 @@
 
 import json
 import os
-import random
 import resource
 import subprocess
 import sys
 import time
 
 from . import l7, topo
-from .parts import Idle, log_round, rounds_of, settle
-from .procs import BenchError, Proc, measure
+from .checks import check_load
+from .conn_parts import Idle, settle
+from .parts import keep_histogram, rounds_of, say_requests
+from .procs import measure
 from .stats import median
+from .windows import Windows, long_turns
 
 N_ROUTES, N_REGEX, N_SERVICES = 10000, 1000, 1000
 
@@ -31,41 +33,31 @@ def once(ctx, series, server, rate, conns, seconds, path=l7.PATH, more=()):
     return result
 
 
-def say(ctx, key, series, result):
-    load = result["load"]
-    log_round(ctx, key, series.name,
-              f"{load['rate']:7.0f}/s  {result['cpu_us']:6.1f} CPU us  "
-              f"p50 {load['p50_us']:.0f}  p90 {load['p90_us']:.0f}  p99 {load['p99_us']:.0f} us",
-              result)
-
-
-def requests(ctx, key, all_series, server, rate, conns, n_rounds, seconds):
+def requests(ctx, key, all_series, server, rate, conns):
     """Interleaved rounds of {name: series}; the figure is the CPU of halves[0]."""
-    names = ctx.names(all_series)
+    names, seconds = ctx.names(all_series), max(1, int(ctx.seconds))
 
     class Named:  # what rounds_of() asks for series
         series = staticmethod(all_series.get)
 
     def one(series):
-        result = once(ctx, series, server, rate, conns, seconds)
-        say(ctx, key, series, result)
-        if rate and result["load"]["rate"] < 0.97 * rate:
-            ctx.warn(f"{key}: {series.name}: only {result['load']['rate']:.0f} of {rate} requests/s")
+        result = once(ctx, series, server, rate, conns, seconds, more=("--slots",))
+        say_requests(ctx, key, series, result)
+        check_load(ctx, key, series.name, result, rate)
         return result
 
     for name in names:  # warm-up
         l7.wait_for_answer(ctx, all_series[name])
         once(ctx, all_series[name], server, rate, conns, 1)
-    ctx.results[key] = rounds_of(Named, names, n_rounds, one)
+    ctx.results[key] = rounds_of(Named, names, ctx.rounds, one)
+    keep_histogram(ctx, key, ctx.results[key])
 
 
 def both_loads(ctx, prefix, all_series, server, which):
     if "1000" in which:
-        requests(ctx, prefix + "-1000", all_series, server, 1000, 4, ctx.latency_rounds,
-                 max(2, int(ctx.seconds)))
+        requests(ctx, prefix + "-1000", all_series, server, 1000, 4)
     if "saturated" in which:
-        requests(ctx, prefix + "-saturated", all_series, server, 0, 32, ctx.rounds,
-                 max(2, int(ctx.seconds)))
+        requests(ctx, prefix + "-saturated", all_series, server, 0, 32)
         for name in ctx.names(all_series):
             if name != "direct":
                 key = f"{prefix}-pss"
@@ -163,7 +155,7 @@ def routes(ctx):
 
         def one(series, seconds=max(1, int(ctx.seconds / 2))):
             result = once(ctx, series, backend.worker, 0, 32, seconds, paths[series.name])
-            say(ctx, "l7-routes", series, result)
+            say_requests(ctx, "l7-routes", series, result)
             return result
 
         for series in all_series.values():
@@ -220,28 +212,6 @@ def memory(ctx):
 
 # ---- Reload --------------------------------------------------------------------------------------
 
-def turns(netns, metric):
-    """{upper bound in seconds: turns up to it} of a histogram of the process in that namespace; {}
-    while there was none."""
-    text = subprocess.run(["ip", "netns", "exec", netns, "curl", "-s", "--max-time", "5",
-                           "http://127.0.0.1:15020/metrics"], capture_output=True, text=True,
-                          check=True).stdout
-    found = {}
-    for line in text.splitlines():
-        if line.startswith(metric + "_bucket{"):
-            bound = line.split('le="')[1].split('"')[0]
-            found[float(bound)] = int(float(line.rsplit(None, 1)[1]))
-    if not found and "loop_turn_seconds" not in text:
-        raise BenchError("no loop_turn_seconds in the metrics")
-    return found
-
-
-def long_turns(netns, metric):
-    """Turns above a millisecond."""
-    buckets = turns(netns, metric)
-    return buckets[float("inf")] - buckets[0.001] if buckets else 0
-
-
 # One request to each of the services, so that the worker has a view of every one.
 TOUCH = """
 import http.client, sys
@@ -265,102 +235,51 @@ def reload_objects(generation):
     return other_services(generation) + [l7.virtual_service(name, rules + [l7.rule(name)])]
 
 
-def add_up(windows):
-    """One histogram of several, as {upper end in us: count}."""
-    total = {}
-    for window in windows:
-        for end, n in window["load"]["slots"]:
-            total[end] = total.get(end, 0) + n
-    return total
-
-
-def percentile(slots, share):
-    want, seen = sum(slots.values()) * share, 0
-    for end in sorted(slots):
-        seen += slots[end]
-        if seen > want:
-            return end
-    return None
-
-
-def bootstrap(pairs, share, n_samples=1000, seed=1):
-    """Ratio of the percentile of all reload windows to that of all quiet ones, with its 95 %
-    interval: pairs of neighbouring windows are drawn again and again."""
-    def one(chosen):
-        return percentile(add_up(p[1] for p in chosen), share) / \
-            percentile(add_up(p[0] for p in chosen), share)
-    rand = random.Random(seed)
-    drawn = sorted(one([rand.choice(pairs) for _ in pairs]) for _ in range(n_samples))
-    return one(pairs), drawn[int(n_samples * 0.025)], drawn[int(n_samples * 0.975) - 1]
-
-
 def reload(ctx):
     """1000/s through one service, while every one of a thousand other VirtualServices changes; the
     worker has sent requests to each of them."""
     backend = l7.Backend(topo.SERVER, ctx.work_dir, ctx.log_dir)
     series = l7.waypoint_plain(ctx, more_objects=reload_objects(0))[0]
     directory = f"{ctx.work_dir}/plain-waypoint"
-    pairs, long = [], {"quiet": 0, "reload": 0}
-    config_turns, cpu = 0, []
-    seconds, n_pairs = 2, 6 if ctx.quick else 40
+    windows = Windows(ctx, [ctx.tools / "reqload", series.req, l7.PATH, series.host],
+                      series.client_ns, topo.PROXY)
     try:
         l7.wait_for_answer(ctx, series)
         once(ctx, series, backend.worker, 1000, 4, 1)
         proc = series.halves[0][0]
 
-        def window(kind, generation):
+        def prepare(kind, generation):
             touch(series)
-            next_to = f"{directory}/.next"
-            if kind == "reload":
-                with open(next_to, "w", encoding="utf-8") as out:
+            series.trim_logs()
+            if kind == "event":
+                with open(f"{directory}/.next", "w", encoding="utf-8") as out:
                     json.dump({"apiVersion": "v1", "kind": "List",
                                "items": l7.objects() + reload_objects(generation)}, out)
-            before = long_turns(topo.PROXY, "loop_turn_seconds")
-            series.trim_logs()
-            load = Proc("reload-load", [ctx.tools / "reqload", series.req, l7.PATH, series.host,
-                                        "--rate=1000", "--conns=4", f"--seconds={seconds}",
-                                        "--warm-ms=0", "--slots", "--wait"],
-                        series.client_ns, ctx.log_dir, pipes=True)
-            load.read_line(10)
-            used = proc.cpu_s()
-            load.say("go")
-            if kind == "reload":
-                time.sleep(seconds / 4)
-                os.rename(next_to, f"{directory}/mesh.json")
-            result = {"load": json.loads(load.read_line(seconds + 20))}
-            load.finish()
-            result["cpu_s"] = proc.cpu_s() - used
-            long[kind] += long_turns(topo.PROXY, "loop_turn_seconds") - before
-            return result
 
         before = long_turns(topo.PROXY, "config_turn_seconds")
-        for i in range(n_pairs):
-            order = ("quiet", "reload") if i % 2 == 0 else ("reload", "quiet")
-            made = {kind: window(kind, i + 1) for kind in order}
-            pairs.append((made["quiet"], made["reload"]))
-            cpu.append(made["reload"]["cpu_s"] - made["quiet"]["cpu_s"])
+        pairs = windows.run(6 if ctx.quick else 20, 2,
+                            lambda: os.rename(f"{directory}/.next", f"{directory}/mesh.json"),
+                            proc, prepare)
         config_turns = long_turns(topo.PROXY, "config_turn_seconds") - before
-        ratio, low, high = bootstrap(pairs, 0.99)
-        ctx.results["l7-reload"] = {
-            "pairs": n_pairs, "seconds": seconds, "services": N_SERVICES,
-            "p99_ratio": ratio, "p99_low": low, "p99_high": high,
-            "quiet_p99_us": percentile(add_up(p[0] for p in pairs), 0.99),
-            "reload_p99_us": percentile(add_up(p[1] for p in pairs), 0.99),
-            "long_turns": long, "long_config_turns": config_turns, "reload_cpu_s": median(cpu)}
-        ctx.say(f"  l7-reload        waypoint p99 {ratio:.3f} ({low:.3f}-{high:.3f}) of quiet, "
-                f"{median(cpu) * 1e3:.0f} ms of CPU a reload, turns above 1 ms: {long}, of them "
-                f"for configuration: {config_turns}")
+        cpu = [changed["cpu_s"] - quiet["cpu_s"] for quiet, changed in pairs]
+        p99 = windows.p99()
+        ctx.results["l7-reload"] = dict(
+            p99, seconds=2, services=N_SERVICES, reload_p99_us=p99["event_p99_us"],
+            long_turns={"quiet": windows.long["quiet"], "reload": windows.long["event"]},
+            long_config_turns=config_turns, reload_cpu_s=median(cpu))
+        ctx.say(f"  l7-reload            waypoint p99 {p99['p99_ratio']:.3f} ({p99['p99_low']:.3f}-"
+                f"{p99['p99_high']:.3f}) of quiet, {median(cpu) * 1e3:.0f} ms of CPU a reload, "
+                f"turns above 1 ms: {windows.long}, of them for configuration: {config_turns}")
     finally:
         series.stop()
         backend.stop()
 
 
-PARTS = {
-    "l7-memory": memory,
-    "l7-plain-1000": lambda ctx: plain(ctx, ("1000",)),
-    "l7-plain-saturated": lambda ctx: plain(ctx, ("saturated",)),
-    "l7-waypoint-1000": lambda ctx: waypoint(ctx, ("1000",)),
-    "l7-waypoint-saturated": lambda ctx: waypoint(ctx, ("saturated",)),
-    "l7-routes": routes,
-    "l7-reload": reload,
-}
+def add(parts):
+    parts.add("l7-memory", memory)
+    parts.add("l7-plain-1000", lambda ctx: plain(ctx, ("1000",)))
+    parts.add("l7-plain-saturated", lambda ctx: plain(ctx, ("saturated",)), quick=True)
+    parts.add("l7-waypoint-1000", lambda ctx: waypoint(ctx, ("1000",)))
+    parts.add("l7-waypoint-saturated", lambda ctx: waypoint(ctx, ("saturated",)), quick=True)
+    parts.add("l7-routes", routes)
+    parts.add("l7-reload", reload)

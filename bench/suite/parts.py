@@ -1,40 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured. Each part runs all series in interleaved rounds and adds to the results."""
+"""Traffic of L4 in both topologies. Each part runs its series in interleaved rounds and adds to the
+results; what it shares with the other parts is here too."""
 
 import json
-import resource
 import subprocess
-import time
 
-from . import series as series_mod
-from . import topo
-from .procs import BenchError, Proc, measure, wait_listening
+from .checks import check_load
+from .procs import BenchError, measure
 from .stats import median
 
-PROXIES = ("direct", "relay", "pair", "haproxy", "ztun")
+PROXIES = ("direct", "relay", "pair", "haproxy", "envoy-pair", "ztun")
+NODE_PROXIES = ("direct-node", "relay-node", "ztunnel", "ztun-node")
+TOPOLOGIES = {"l4": PROXIES, "node": NODE_PROXIES}
+SIZES = {"64": (64, 64), "1k": (128, 1024), "16k": (16384, 16384)}
+CONNECTIONS = (1, 16, 256, 4000)
+STREAMS = (1, 8, 64)
+DIRECTIONS = {"up": ("up",), "down": ("down",), "both": ("up", "down")}
 
 
 def rounds_of(ctx, names, n_rounds, one):
-    """A B C, C B A, ...: calls one(series) for each; returns {name: [result of each round]}."""
+    """A B C, C B A is one round: calls one(series) twice for each; returns {name: [results]}."""
     results = {name: [] for name in names}
-    for i in range(n_rounds):
-        for name in names if i % 2 == 0 else reversed(names):
-            result = one(ctx.series(name))
-            results[name].append(result)
+    for _ in range(n_rounds):
+        for name in (*names, *reversed(names)):
+            results[name].append(one(ctx.series(name)))
     return results
 
 
 def log_round(ctx, what, name, text, result):
     busy = f"  (other programs: {result['foreign_share'] * 100:.0f} % of the machine)" \
         if result["foreign_share"] > 0.1 else ""
-    ctx.say(f"  {what:<16} {name:<8} {text}{busy}")
+    ctx.say(f"  {what:<20} {name:<10} {text}{busy}")
 
 
 # ---- Bulk ----------------------------------------------------------------------------------------
 
-def bulk_once(ctx, series, streams, direction, ms):
-    result = measure([ctx.tools / "bulk", series.bulk, f"--streams={streams}", f"--{direction}",
-                      f"--ms={ms}"],
+def bulk_once(ctx, series, streams, flags, ms):
+    result = measure([ctx.tools / "bulk", series.bulk, f"--streams={streams}",
+                      *[f"--{flag}" for flag in flags], f"--ms={ms}"],
                      series.client_ns, ctx.bulk_server(series), series.procs("bulk"), ctx.log_dir)
     gb = result["load"]["bytes"] / 1e9
     result["cpu_s_per_gb"] = result["cpu_s"] / gb
@@ -42,40 +45,48 @@ def bulk_once(ctx, series, streams, direction, ms):
     return result
 
 
-def bulk(ctx, streams):
-    """Half of each round upwards, half downwards; the figure is the CPU of both over both."""
+def bulk(ctx, key, names, streams):
+    """Half of each measurement upwards, half downwards; the figure is the CPU of both over both."""
     def one(series):
-        ms = int(ctx.seconds * 500)
-        both = {d: bulk_once(ctx, series, streams, d, ms) for d in ("up", "down")}
+        ms = int(ctx.seconds * 250)
+        both = {d: bulk_once(ctx, series, streams, (d,), ms) for d in ("up", "down")}
         gb = sum(r["load"]["bytes"] for r in both.values()) / 1e9
         wall = sum(r["load"]["seconds"] for r in both.values())
         result = {"up": both["up"], "down": both["down"],
                   "cpu_s_per_gb": sum(r["cpu_s"] for r in both.values()) / gb,
                   "gbit_s": gb * 8 / wall,
                   "foreign_share": max(r["foreign_share"] for r in both.values())}
-        log_round(ctx, f"bulk, {streams} streams", series.name,
+        log_round(ctx, key, series.name,
                   f"{result['gbit_s']:6.2f} Gb/s  {result['cpu_s_per_gb']:6.3f} CPU s/GB", result)
         return result
 
-    names = ctx.names(PROXIES)
+    names = ctx.usable(names)
     for name in names:  # warm-up
-        bulk_once(ctx, ctx.series(name), streams, "down", 300)
-    ctx.results[f"bulk-{streams}"] = rounds_of(ctx, names, ctx.rounds, one)
+        bulk_once(ctx, ctx.series(name), streams, ("down",), 200)
+    ctx.results[key] = rounds_of(ctx, names, ctx.rounds, one)
 
 
-def bulk_1(ctx):
-    bulk(ctx, 1)
+def bulk_cell(ctx, key, names, streams, direction):
+    """One direction, or both at once, of the matrix."""
+    def one(series):
+        result = bulk_once(ctx, series, streams, DIRECTIONS[direction], int(ctx.seconds * 500))
+        result["gbit_s"] = result["load"]["bytes"] * 8 / 1e9 / result["load"]["seconds"]
+        log_round(ctx, key, series.name, f"{result['gbit_s']:6.2f} Gb/s  "
+                  f"{result['cpu_s_per_gb']:6.3f} CPU s/GB", result)
+        return result
 
-
-def bulk_8(ctx):
-    bulk(ctx, 8)
+    names = ctx.usable(names)
+    for name in names:
+        bulk_once(ctx, ctx.series(name), streams, ("down",), 200)
+    ctx.results[key] = rounds_of(ctx, names, ctx.rounds, one)
 
 
 # ---- Requests ------------------------------------------------------------------------------------
 
-def requests_once(ctx, series, rate, conns, seconds, sizes=(128, 1024)):
+def requests_once(ctx, series, rate, conns, seconds, sizes=SIZES["1k"]):
     result = measure([ctx.tools / "reqload", series.req, f"--rate={rate}", f"--conns={conns}",
-                      f"--seconds={seconds}", f"--request={sizes[0]}", f"--answer={sizes[1]}"],
+                      f"--seconds={seconds}", f"--request={sizes[0]}", f"--answer={sizes[1]}",
+                      "--slots"],
                      series.client_ns, ctx.req_server(series), series.procs("req"), ctx.log_dir)
     n = result["load"]["requests"]
     result["cpu_us"] = result["cpu_s"] / n * 1e6
@@ -84,44 +95,63 @@ def requests_once(ctx, series, rate, conns, seconds, sizes=(128, 1024)):
     return result
 
 
-def requests(ctx, key, rate, conns, names, n_rounds, seconds, sizes=(128, 1024)):
+def say_requests(ctx, key, series, result):
+    load = result["load"]
+    log_round(ctx, key, series.name,
+              f"{load['rate']:7.0f}/s  {result['cpu_us']:6.1f} CPU us  "
+              f"p50 {load['p50_us']:.0f}  p90 {load['p90_us']:.0f}  p99 {load['p99_us']:.0f} us",
+              result)
+
+
+def keep_histogram(ctx, key, results):
+    """The histograms of all rounds become one a series, in a place of its own."""
+    for name, measured in results.items():
+        total = ctx.results.setdefault("histograms", {}).setdefault(key, {}).setdefault(name, {})
+        for result in measured:
+            for end, n in result["load"].pop("slots"):
+                total[str(end)] = total.get(str(end), 0) + n
+
+
+def requests(ctx, key, names, rate, conns, seconds=None, sizes=SIZES["1k"]):
+    seconds = seconds or max(1, int(ctx.seconds))
+
     def one(series):
         result = requests_once(ctx, series, rate, conns, seconds, sizes)
-        load = result["load"]
-        log_round(ctx, key, series.name,
-                  f"{load['rate']:7.0f}/s  {result['cpu_us']:6.1f} CPU us  "
-                  f"p50 {load['p50_us']:.0f}  p90 {load['p90_us']:.0f}  p99 {load['p99_us']:.0f} us",
-                  result)
-        if rate and load["rate"] < 0.97 * rate:
-            ctx.warn(f"{key}: {series.name}: only {load['rate']:.0f} of {rate} requests/s")
+        say_requests(ctx, key, series, result)
+        check_load(ctx, key, series.name, result, rate)
         return result
 
-    names = ctx.names(names)
+    names = ctx.usable(names)
     for name in names:  # warm-up
         requests_once(ctx, ctx.series(name), rate, conns, 1, sizes)
-    ctx.results[key] = rounds_of(ctx, names, n_rounds, one)
+    ctx.results[key] = rounds_of(ctx, names, ctx.rounds, one)
+    keep_histogram(ctx, key, ctx.results[key])
 
 
-def requests_1000(ctx):
-    requests(ctx, "requests-1000", 1000, 4, PROXIES, ctx.latency_rounds, max(2, int(ctx.seconds)))
+def half_rate(ctx, names, conns, sizes):
+    """Half of what the slowest path can do, for all of them."""
+    rates = [requests_once(ctx, ctx.series(name), 0, conns, 1, sizes)["load"]["rate"]
+             for name in ctx.usable(names)]
+    return max(100, int(min(rates) / 2 // 100 * 100))
 
 
-def requests_saturated(ctx):
-    requests(ctx, "requests-saturated", 0, 32, PROXIES, ctx.rounds, max(2, int(ctx.seconds)))
+def connections_cell(ctx, key, names, conns):
+    """Saturated by that many connections."""
+    if conns > 256 and "ztun" in names:
+        # What one pod may have to one address is bounded by the streams of a tunnel.
+        ctx.ztun_options = [f"--pool-streams={conns}"]
+        names = [n for n in names if n != "pair"]  # two threads a connection
+    try:
+        requests(ctx, key, names, 0, conns)
+    finally:
+        ctx.ztun_options = []
 
 
-def requests_sizes(ctx):
-    """For orientation: small and large messages, saturated."""
-    for label, sizes in (("64", (64, 64)), ("16k", (16384, 16384))):
-        requests(ctx, f"requests-{label}", 0, 32, PROXIES, 2 if ctx.quick else 3,
-                 max(2, int(ctx.seconds / 2)), sizes)
+# ---- Flows ---------------------------------------------------------------------------------------
 
-
-# ---- Connections ---------------------------------------------------------------------------------
-
-def flows(ctx):
+def flows(ctx, key, names):
     """One TCP connection a request, on a pooled tunnel where there is one."""
-    count = 2000 if ctx.quick else 6000
+    count = 2000 if ctx.quick else 4000
 
     def one(series, n=count):
         result = measure([ctx.tools / "connload", series.req, f"--count={n}", "--threads=8"],
@@ -129,53 +159,18 @@ def flows(ctx):
                          ctx.log_dir, timeout_s=120)
         result["cpu_us"] = result["cpu_s"] / n * 1e6
         result["halves_us"] = [s / n * 1e6 for s in result["cpu_halves_s"]]
-        log_round(ctx, "flows", series.name,
+        log_round(ctx, key, series.name,
                   f"{result['load']['rate']:7.0f}/s  {result['cpu_us']:6.1f} CPU us", result)
         return result
 
     # The bare pair starts two threads a flow: no floor for this.
-    names = ctx.names(n for n in PROXIES if n != "pair")
+    names = ctx.usable(n for n in names if n != "pair")
     for name in names:
         one(ctx.series(name), 300)
-    ctx.results["flows"] = rounds_of(ctx, names, ctx.rounds, one)
+    ctx.results[key] = rounds_of(ctx, names, ctx.rounds, one)
 
 
-class Idle:
-    """Connections that are opened, held and closed. `targets`: one address or several in turn."""
-
-    def __init__(self, ctx, targets, client_ns, count, threads=8, flags=()):
-        self.count = count
-        self.proc = Proc("idleconns", [ctx.tools / "idleconns", *targets, f"--count={count}",
-                                       f"--threads={threads}", "--wait", *flags], client_ns, ctx.log_dir,
-                         pipes=True)
-        self.proc.read_line(10)
-
-    def close(self):
-        self.proc.popen.stdin.close()
-        self.proc.popen.wait(60)
-        self.proc.stop()
-
-
-def conn_probe(ctx, count, with_flights):
-    """CPU us a connection of (client, server) of bare TCP between the two pods."""
-    flag = ["--flights"] if with_flights else []
-    address = f"{topo.POD_IP[topo.SERVER]}:{series_mod.PROBE_PORT}"
-    server = Proc("conn_probe-server", [ctx.tools / "conn_probe", "--serve", address, *flag],
-                  topo.SERVER, ctx.log_dir)
-    wait_listening(topo.SERVER, series_mod.PROBE_PORT, [server])
-    client = Proc("conn_probe", [ctx.tools / "conn_probe", address, f"--count={count}", "--wait",
-                                 *flag], topo.CLIENT, ctx.log_dir, pipes=True)
-    try:
-        client.read_line(10)
-        before = client.cpu_s(), server.cpu_s()
-        client.say("go")
-        client.read_line(60)
-        return [(after - b) / count * 1e6
-                for after, b in zip((client.cpu_s(), server.cpu_s()), before)]
-    finally:
-        client.stop(0.1)
-        server.stop(0.1)
-
+# ---- Probes --------------------------------------------------------------------------------------
 
 def tls_probe(ctx, group):
     key = f"tls-probe-{group}"
@@ -187,153 +182,9 @@ def tls_probe(ctx, group):
     return ctx.results[key]
 
 
-GROUP_OPTION = {"X25519MLKEM768": "x25519mlkem768", "X25519": "x25519", "P-256": "p256"}
-
-
-def handshake_probe(ctx, tls):
-    """CPU us of {client_us, server_us} of BoringSSL alone, now, with the group of `tls`."""
-    group = GROUP_OPTION.get((tls or {}).get("group"), "x25519")
-    out = subprocess.run([ctx.tools / "tls_probe", "--group", group, "--handshakes", "100",
-                          "--aead-ms", "1"], capture_output=True, text=True, check=True).stdout
-    return json.loads(out)["handshake"]["boringssl_no_chain_check"]
-
-
-def aead(ctx):
+def aead(ctx, suite):
     """The AEAD figures of the probe; of the group nothing depends."""
-    return {a["size"]: a for a in tls_probe(ctx, "x25519mlkem768")["aead"]
-            if a["suite"] == "aes_128_gcm"}
-
-
-def settle(proc, timeout_s=12):
-    """Memory when it has stopped falling: given-back buffers need a moment."""
-    last = proc.memory_kb()
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        time.sleep(1.5)
-        now = proc.memory_kb()
-        if abs(now["Pss"] - last["Pss"]) <= max(8, last["Pss"] * 0.002):
-            return now
-        last = now
-    return last
-
-
-def halves_cpu(series):
-    return [sum(p.cpu_s() for p in half) for half in series.halves]
-
-
-def halves_memory(series):
-    return [settle(half[0])["Pss"] for half in series.halves]
-
-
-def wave(series, idles):
-    """Opens the connections of all `idles` at once. Returns CPU us and Pss kB per connection, by half."""
-    count = sum(idle.count for idle in idles)
-    memory, cpu = halves_memory(series), halves_cpu(series)
-    for idle in idles:
-        idle.proc.say("go")
-    for idle in idles:
-        idle.proc.read_line(300)
-    cpu = [(b - a) / count * 1e6 for a, b in zip(cpu, halves_cpu(series))]
-    now = halves_memory(series)
-    return {"count": count, "cpu_us": cpu, "before_kb": memory, "during_kb": now,
-            "kb": [(n - m) / count for n, m in zip(now, memory)]}
-
-
-def hold_open(ctx, series, count):
-    """Opens `count` idle flows and closes them."""
-    idle = Idle(ctx, [series.req], series.client_ns, count)
-    try:
-        result = wave(series, [idle])
-    finally:
-        idle.close()
-    deadline = time.monotonic() + 20
-    after = halves_memory(series)
-    while time.monotonic() < deadline and \
-            any(a > b * 1.1 for a, b in zip(after, result["before_kb"])):
-        time.sleep(2)
-        after = halves_memory(series)
-    return dict(result, after_kb=after)
-
-
-def memory(ctx):
-    """Idle memory of a fresh ztun, idle flows, and what is left when they are closed."""
-    if not ctx.has("ztun"):
-        return
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    n_flows = min(1000 if ctx.quick else 8000, int(limit * 0.4))
-    result = {"fd_limit": limit, "flows": n_flows}
-
-    def alone(proc):
-        time.sleep(2)
-        result["idle_kb"] = settle(proc)
-
-    # All flows on one tunnel: the memory of tunnels is measured by itself.
-    series = ctx.ztun.start(f"--pool-streams={2 * n_flows + 1000}", on_first=alone)
-    ctx.say(f"  memory           ztun     idle: Pss {result['idle_kb']['Pss']} kB, "
-            f"Rss {result['idle_kb']['Rss']} kB")
-    series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
-    hold_open(ctx, series, 100)  # warm-up
-    result["pooled"] = pooled = hold_open(ctx, series, n_flows)
-    ctx.say(f"  memory           ztun     {n_flows} flows: {pooled['kb'][0]:.2f} + "
-            f"{pooled['kb'][1]:.2f} KB each; Pss before {pooled['before_kb']}, with them "
-            f"{pooled['during_kb']}, after {pooled['after_kb']} kB")
-    ctx.ztun.stop()
-    ctx.results["memory"] = result
-
-
-def count_tunnels(pods):
-    return sum(len(subprocess.run(["ip", "netns", "exec", pod, "ss", "-Htn", "state",
-                                   "established", "sport", "=", ":15008"], capture_output=True,
-                                  text=True, check=True).stdout.splitlines()) for pod in pods)
-
-
-def tunnels(ctx):
-    """New tunnels: every client pod to every server pod. A second flow between the same pods then
-    finds a tunnel; what it costs is taken off what the first one did."""
-    if not ctx.has("ztun"):
-        return
-    n = 8 if ctx.quick else 16
-    ctx.ztun.stop()
-    if not ctx.tunnel_pods:
-        ctx.tunnel_pods = topo.add_tunnel_pods(n)
-        for pod in ctx.tunnel_pods[1]:
-            ctx.servers[pod] = (Proc("reqserver", [ctx.tools / "reqserver",
-                                                   f"0.0.0.0:{series_mod.REQ_PORT}"], pod,
-                                     ctx.log_dir),)
-    clients, servers = ctx.tunnel_pods
-    targets = [f"{topo.POD_IP[pod]}:{series_mod.REQ_PORT}" for pod in servers]
-    ctx.ztun.configure(ctx.tunnel_pods)
-    result = {"n_clients": n, "n_servers": n, "tunnels": n * n, "rounds": []}
-    try:
-        for _ in range(2 if ctx.quick else 4):
-            series = ctx.ztun.start()
-            result["tls"] = series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
-            idles = [[Idle(ctx, targets, pod, n, threads=1) for pod in clients] for _ in range(2)]
-            first, second = wave(series, idles[0]), wave(series, idles[1])
-            found = count_tunnels(servers)
-            if found != n * n:
-                ctx.warn(f"l4-tunnels: {found} tunnels, expected {n * n}")
-            for idle in idles[0] + idles[1]:
-                idle.close()
-            ctx.ztun.stop()
-            result["rounds"].append({
-                "first": first, "second": second,
-                "cpu_us": [a - b for a, b in zip(first["cpu_us"], second["cpu_us"])],
-                "kb": [a - b for a, b in zip(first["kb"], second["kb"])],
-                "handshake": handshake_probe(ctx, result["tls"]),
-                "bare_us": conn_probe(ctx, 1000, False),
-                "bare_flights_us": conn_probe(ctx, 1000, True)})
-            last = result["rounds"][-1]
-            ctx.say(f"  new tunnels      ztun     {last['cpu_us'][0]:6.1f} + "
-                    f"{last['cpu_us'][1]:6.1f} CPU us, {last['kb'][0]:.1f} + {last['kb'][1]:.1f} KB "
-                    f"(bare TCP {last['bare_us'][0]:.1f} + {last['bare_us'][1]:.1f}, "
-                    f"handshake {last['handshake']['client_us']:.1f} + "
-                    f"{last['handshake']['server_us']:.1f} us)")
-    finally:
-        if result["rounds"]:
-            ctx.results["tunnels"] = result
-        ctx.ztun.stop()
-        ctx.ztun.configure()
+    return {a["size"]: a for a in tls_probe(ctx, "x25519mlkem768")["aead"] if a["suite"] == suite}
 
 
 # ---- Self-check ----------------------------------------------------------------------------------
@@ -342,39 +193,62 @@ def self_check(ctx):
     """The same proxy under two names: the ratio has to be 1 within the printed error."""
     name = "ztun" if ctx.has("ztun") else "haproxy"
     for what, one in (
-            ("bulk-1", lambda s: bulk_once(ctx, s, 1, "down", int(ctx.seconds * 500))),
-            ("requests-saturated",
+            ("l4-bulk-1", lambda s: bulk_once(ctx, s, 1, ("down",), int(ctx.seconds * 250))),
+            ("l4-requests-1000",
+             lambda s: requests_once(ctx, s, 1000, 4, max(1, int(ctx.seconds / 2)))),
+            ("l4-requests-saturated",
              lambda s: requests_once(ctx, s, 0, 32, max(1, int(ctx.seconds / 2))))):
-        figure = "cpu_s_per_gb" if what == "bulk-1" else "cpu_us"
+        figure = "cpu_s_per_gb" if what == "l4-bulk-1" else "cpu_us"
         results = {"a": [], "b": []}
         one(ctx.series(name))
-        for i in range(max(3, ctx.rounds)):
-            for label in ("ab", "ba")[i % 2]:
+        for i in range(max(6, ctx.rounds)):
+            for label in ("abba", "baab")[i % 2]:
                 results[label].append(one(ctx.series(name))[figure])
         ctx.results.setdefault("self", {})[what] = dict(results, series=name)
-        ctx.say(f"  self             {name:<8} {what}: "
+        ctx.say(f"  self                 {name:<10} {what}: "
                 f"{median([a / b for a, b in zip(results['a'], results['b'])]):.3f}")
 
 
-PARTS = {
-    "l4-memory": memory,
-    "l4-tunnels": tunnels,
-    "l4-bulk-1": bulk_1,
-    "l4-bulk-8": bulk_8,
-    "l4-requests-1000": requests_1000,
-    "l4-requests-saturated": requests_saturated,
-    "l4-flows": flows,
-    "self": self_check,
-    "l4-sizes": requests_sizes,
-}
-NOT_QUICK = ("l4-sizes",)
+# ---- Table ---------------------------------------------------------------------------------------
+
+def add_traffic(parts, topology, names, wants, is_default=True):
+    """The goal rows of one topology."""
+    is_l4 = topology == "l4"
+
+    def add(name, run, quick=False):
+        parts.add(f"{topology}-{name}", lambda ctx: run(ctx, f"{topology}-{name}"), quick=quick,
+                  default=is_default, wants=wants)
+
+    for streams in (1, 8):
+        add(f"bulk-{streams}", lambda ctx, key, s=streams: bulk(ctx, key, names, s),
+            quick=is_l4 and streams == 1)
+    add("requests-1000", lambda ctx, key: requests(ctx, key, names, 1000, 4), quick=is_l4)
+    add("requests-saturated", lambda ctx, key: requests(ctx, key, names, 0, 32), quick=is_l4)
+    add("flows", lambda ctx, key: flows(ctx, key, names), quick=is_l4)
 
 
-def select(all_parts, names, quick):
-    """Parts by name or beginning of a name ("l4-bulk"); all that fit when none is named."""
-    if not names:
-        return [name for name in all_parts if not (quick and name in NOT_QUICK)]
-    chosen = [p for p in all_parts if any(p == n or p.startswith(n + "-") for n in names)]
-    if not chosen:
-        raise BenchError(f"BENCH={','.join(names)}: there is {', '.join(all_parts)}")
-    return chosen
+def add_matrix(parts, topology, names, wants):
+    def add(name, run):
+        parts.add(f"{topology}-cell-{name}", lambda ctx: run(ctx, f"{topology}-cell-{name}"),
+                  default=False, wants=wants)
+
+    for streams in STREAMS:
+        for direction in DIRECTIONS:
+            add(f"bulk-{direction}-{streams}", lambda ctx, key, s=streams, d=direction:
+                bulk_cell(ctx, key, names, s, d))
+    for label, sizes in SIZES.items():
+        add(f"requests-{label}-1000", lambda ctx, key, s=sizes:
+            requests(ctx, key, names, 1000, 4, sizes=s))
+        add(f"requests-{label}-half", lambda ctx, key, s=sizes:
+            requests(ctx, key, names, half_rate(ctx, names, 32, s), 32, sizes=s))
+        add(f"requests-{label}-saturated", lambda ctx, key, s=sizes:
+            requests(ctx, key, names, 0, 32, sizes=s))
+    for conns in CONNECTIONS:
+        add(f"connections-{conns}", lambda ctx, key, c=conns:
+            connections_cell(ctx, key, names, c))
+
+
+def check_names(ctx):
+    unknown = ctx.skipped - set(PROXIES) - set(NODE_PROXIES) - {"nginx", "envoy", "waypoint"}
+    if unknown:
+        raise BenchError(f"--skip={','.join(sorted(unknown))}: no such series")

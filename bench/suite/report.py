@@ -8,8 +8,8 @@ import re
 import subprocess
 import time
 
-from . import topo
-from .stats import number, ratio, spread
+from . import checks, plots, topo
+from .stats import confidence, number, ranged, ratio, spread
 
 
 def run(*argv):
@@ -69,7 +69,7 @@ def halves(results, name, key):
     """Median of each half as "a + b"."""
     both = pick(results, name, key)
     return " + ".join(number(spread([h[i] for h in both])[0]) for i in range(2)) \
-        if both and name != "direct" else "-"
+        if both and not name.startswith("direct") else "-"
 
 
 def table(head, rows):
@@ -77,48 +77,51 @@ def table(head, rows):
     return lines + ["| " + " | ".join(str(c) for c in row) + " |" for row in rows]
 
 
+BASES = ("haproxy", "ztunnel")
+
+
 def versus(results, name, *keys):
-    """Ratio to the HAProxy pair."""
-    if name in ("direct", "haproxy") or "haproxy" not in results:
+    """Ratio to the peer of the topology."""
+    base = next((b for b in BASES if b in results), None)
+    if name.startswith("direct") or base is None or name == base:
         return "-"
-    r = ratio(pick(results, name, *keys), pick(results, "haproxy", *keys))
-    return f"{number(r[0])} ({number(r[1])}-{number(r[2])})"
+    return ranged(ratio(pick(results, name, *keys), pick(results, base, *keys)))
+
+
+def base_of(results):
+    return {"haproxy": "HAProxy", "ztunnel": "ztunnel"}.get(
+        next((b for b in BASES if b in results), None), "peer")
+
+
+def parts_with(results, *texts):
+    """(key, part) of the parts of L4 whose key has one of the texts."""
+    return [(key, part) for key, part in results.items()
+            if key.startswith(("l4-", "node-")) and any(t in key for t in texts)]
 
 
 def bulk_tables(results):
     lines = []
-    for key in ("bulk-1", "bulk-8"):
-        if key not in results:
-            continue
-        part = results[key]
-        streams = key.split("-")[1]
+    for key, part in parts_with(results, "-bulk-"):
         rows = []
-        for name in part:
-            up = [r["up"]["cpu_s_per_gb"] for r in part[name]]
-            down = [r["down"]["cpu_s_per_gb"] for r in part[name]]
-            is_proxy = name != "direct"
+        for name, rounds in part.items():
+            is_proxy = not name.startswith("direct")
+            both = [cell([r[way]["cpu_s_per_gb"] for r in rounds])
+                    if is_proxy and way in rounds[0] else "-" for way in ("up", "down")]
             rows.append([name, cell(pick(part, name, "gbit_s")),
-                         cell(pick(part, name, "cpu_s_per_gb")) if is_proxy else "-",
-                         cell(up) if is_proxy else "-", cell(down) if is_proxy else "-",
+                         cell(pick(part, name, "cpu_s_per_gb")) if is_proxy else "-", *both,
                          versus(part, name, "cpu_s_per_gb")])
-        lines += ["", f"### Bulk, {streams} stream{'s' if streams != '1' else ''}", ""]
-        lines += table(["path", "Gb/s", "CPU s/GB", "upwards", "downwards", "/ HAProxy"], rows)
+        lines += ["", f"### Bulk: `{key}`", ""]
+        lines += table(["path", "Gb/s", "CPU s/GB", "upwards", "downwards",
+                        f"/ {base_of(part)}"], rows)
     return lines
 
 
 def request_tables(results):
-    titles = {"requests-1000": "1 KB requests, 1000/s open loop, 4 connections",
-              "requests-saturated": "1 KB requests, saturated, 32 connections",
-              "requests-64": "64 B requests and answers, saturated, 32 connections",
-              "requests-16k": "16 KB requests and answers, saturated, 32 connections"}
     lines = []
-    for key, title in titles.items():
-        if key not in results:
-            continue
-        part = results[key]
+    for key, part in parts_with(results, "-requests-", "-connections-"):
         rows = []
         for name in part:
-            is_proxy = name != "direct"
+            is_proxy = not name.startswith("direct")
             rows.append([name, cell(pick(part, name, "load", "rate")),
                          cell(pick(part, name, "cpu_us")) if is_proxy else "-",
                          halves(part, name, "halves_us"),
@@ -126,41 +129,41 @@ def request_tables(results):
                          *[cell(pick(part, name, "load", p + "_us"))
                            for p in ("p50", "p90", "p99")],
                          versus(part, name, "cpu_us")])
-        lines += ["", f"### {title}", ""]
-        lines += table(["path", "requests/s", "CPU us/request, pair", "client + server half",
-                        "context switches", "p50 us", "p90 us", "p99 us", "CPU / HAProxy"], rows)
+        lines += ["", f"### Requests: `{key}`", ""]
+        lines += table(["path", "requests/s", "CPU us/request, all proxies",
+                        "client + server half", "context switches", "p50 us", "p90 us", "p99 us",
+                        f"CPU / {base_of(part)}"], rows)
     return lines
 
 
 def connection_tables(results):
     lines = []
-    if "flows" in results:
-        part = results["flows"]
+    for key, part in parts_with(results, "-flows"):
         rows = [[name, cell(pick(part, name, "load", "rate")),
-                 cell(pick(part, name, "cpu_us")) if name != "direct" else "-",
+                 cell(pick(part, name, "cpu_us")) if not name.startswith("direct") else "-",
                  halves(part, name, "halves_us"), cell(pick(part, name, "load", "p50_us")),
                  cell(pick(part, name, "load", "p99_us"))] for name in part]
-        lines += ["", "### One TCP connection a request", "",
-                  "ztun puts each on a pooled tunnel; HAProxy makes a full handshake for each.", ""]
-        lines += table(["path", "connections/s", "CPU us, pair", "client + server half", "p50 us",
-                        "p99 us"], rows)
+        lines += ["", f"### One TCP connection a request: `{key}`", "",
+                  "ztun, ztunnel and Envoy put each on a pooled tunnel; HAProxy makes a full "
+                  "handshake for each.", ""]
+        lines += table(["path", "connections/s", "CPU us, all proxies", "client + server half",
+                        "p50 us", "p99 us"], rows)
     rows = []
-    if "memory" in results:
-        pooled = results["memory"]["pooled"]
-        rows.append(["idle flows on one tunnel", pooled["count"],
-                     *[" + ".join(number(v) for v in pooled[k]) for k in (
-                         "cpu_us", "kb", "before_kb", "during_kb", "after_kb")]])
-    for r in results.get("tunnels", {}).get("rounds", ()):
+    for made in results.get("l4-memory", {}).get("waves", ()):
+        rows.append(["idle flows on one tunnel", made["count"],
+                     *[" + ".join(number(v) for v in made[k]) for k in (
+                         "cpu_us", "kb", "before_kb", "during_kb")]])
+    for r in results.get("l4-tunnels", {}).get("rounds", ()):
         for label, key in (("flow with a new tunnel", "first"), ("flow on that tunnel", "second")):
             rows.append([label, r[key]["count"],
                          *[" + ".join(number(v) for v in r[key][k]) for k in (
-                             "cpu_us", "kb", "before_kb", "during_kb")], "-"])
+                             "cpu_us", "kb", "before_kb", "during_kb")]])
     if rows:
         lines += ["", "### Tunnels and memory of ztun, client half + server half", ""]
         lines += table(["what", "count", "CPU us to open one", "KB each", "Pss kB before",
-                        "with them", "after"], rows)
-    if "tunnels" in results:
-        bare, flights = ([[r[k][i] for r in results["tunnels"]["rounds"]] for i in range(2)]
+                        "with them"], rows)
+    if "l4-tunnels" in results:
+        bare, flights = ([[r[k][i] for r in results["l4-tunnels"]["rounds"]] for i in range(2)]
                          for k in ("bare_us", "bare_flights_us"))
         lines += ["", f"Bare TCP connection, CPU us, client and server: {cell(bare[0])}, "
                   f"{cell(bare[1])}. With messages of a handshake's sizes: {cell(flights[0])}, "
@@ -169,16 +172,10 @@ def connection_tables(results):
 
 
 def http_tables(results, access_log):
-    titles = {"l7-plain-1000": "HTTP, plain reverse proxy, 1000/s open loop, 4 connections",
-              "l7-plain-saturated": "HTTP, plain reverse proxy, saturated, 32 connections",
-              "l7-waypoint-1000": "HTTP, waypoint between two ztuns, 1000/s open loop, 4 connections",
-              "l7-waypoint-saturated": "HTTP, waypoint between two ztuns, saturated, 32 connections",
-              "l7-routes": "HTTP, many rules, plain, saturated, 32 connections"}
     lines = []
-    for key, title in titles.items():
-        if key not in results:
+    for key, part in results.items():
+        if not key.startswith("l7-") or key.endswith(("-pss", "-probe", "-memory", "-reload")):
             continue
-        part = results[key]
         first = "one" if key == "l7-routes" else "waypoint"
         rows = []
         for name in part:
@@ -190,8 +187,8 @@ def http_tables(results, access_log):
                          cell(pick(part, name, "switches_per_request")) if is_proxy else "-",
                          *[cell(pick(part, name, "load", p + "_us"))
                            for p in ("p50", "p90", "p99")],
-                         f"{number(r[0])} ({number(r[1])}-{number(r[2])})" if r else "-"])
-        lines += ["", f"### {title}{'' if access_log else ', no access log'}", ""]
+                         ranged(r) if r else "-"])
+        lines += ["", f"### HTTP: `{key}`{'' if access_log else ', no access log'}", ""]
         lines += table(["path", "requests/s", "CPU us/request, proxy", "context switches", "p50 us",
                         "p90 us", "p99 us", f"CPU / {first}"], rows)
         pss = results.get(key.replace("saturated", "pss")) if "saturated" in key else None
@@ -218,59 +215,75 @@ def probe_lines(results):
     return lines
 
 
-def self_lines(results):
-    lines = []
-    for what, part in results.get("self", {}).items():
-        r = ratio(part["a"], part["b"])
-        lines.append(f"- Self-check, {part['series']} against itself, {what}: {number(r[0])} "
-                     f"({number(r[1])}-{number(r[2])}); it has to be 1 within that range.")
+def check_lines(verdicts):
+    """The self-check, and in one line what else was checked; what fails is among the notes."""
+    lines = [checks.self_line(v) for v in verdicts if v["part"] == "self"]
+    others = [v for v in verdicts if v["part"] != "self"]
+    if others:
+        bad = sum(not v["ok"] for v in others)
+        lines.append(f"- Checks of generator, servers, control and noise: {len(others) - bad} hold, "
+                     f"{bad} do not" + (" (see the notes)." if bad else "."))
     return lines
 
 
 def goal_table(goals):
     rows = []
     for g in goals:
-        by = "R" if g["peer"] is not None else "F" if g["floor"] is not None else "value"
-        rows.append([f"`{g['id']}`", f"{g['figure']}, {g['unit']}", number(g["ours"]),
-                     number(g["peer"]), number(g["floor"]),
-                     "-" if g["ratio"] is None else
-                     f"{number(g['ratio'])} ({number(g['ratio_spread'][0])}-"
-                     f"{number(g['ratio_spread'][1])})",
-                     number(g["f"]), f"{by} <= {g['goal']}",
-                     {True: "yes", False: "**no**", None: "-"}[g["met"]],
+        r = "-" if g["ratio"] is None else ranged((g["ratio"], *g["ratio_spread"]))
+        if g["id"].split("-")[1:2] == ["latency"] and g["ratio"] is not None:
+            r = number(g["ratio"])  # of medians: there is no range
+        rows.append([g["line"], f"`{g['id']}`", f"{g['figure']}, {g['unit']}", number(g["ours"]),
+                     number(g["peer"]), number(g["floor"]), r,
+                     "-" if g["f"] is None else ranged((g["f"], *g["f_spread"]))
+                     if g["by"] == "F" else number(g["f"]),
+                     g["wanted"], {True: "yes", False: "**no**", None: "-"}[g["met"]],
                      "-" if g["noise"] is None else f"{g['noise'] * 100:.0f} %"])
-    return table(["goal", "figure", "ours", "peer", "floor", "R", "F", "wanted", "met", "noise"],
-                 rows)
+    return table(["line", "goal", "figure", "ours", "peer", "floor", "R", "F", "wanted", "met",
+                  "noise"], rows)
+
+
+def goal_lines(goals):
+    n_met, n_missed = (sum(g["met"] is verdict for g in goals) for verdict in (True, False))
+    lines = ["", "## Goals", "",
+             f"{n_met} met, {n_missed} missed, {len(goals) - n_met - n_missed} without a verdict in "
+             "this run. A row with a peer is met when R holds or F <= 1.15, one with a floor alone "
+             "when F holds. Noise: the share of the machine that other programs used meanwhile.", ""]
+    lines += goal_table(goals)
+    lines.append("")
+    for g in goals:
+        texts = [f"peer: {g['peer_is']}" if g["peer"] is not None else "",
+                 f"floor: {g['floor_is']}" if g["floor"] is not None else "", g["note"],
+                 f"`{g['command']}`"]
+        lines.append(f"- `{g['id']}`: " + "; ".join(t for t in texts if t))
+    return lines
 
 
 def markdown(run_data):
     env, results = run_data["environment"], run_data["results"]
     virtual = f" ({env['virtual']})" if env["virtual"] else ""
     lines = [f"# Bench, {env['date']}", "",
-             f"- Made by `{run_data['command']}`; {run_data['rounds']} interleaved rounds, "
-             f"{run_data['seconds']} s each; medians, in brackets lowest and highest.",
-             f"- {env['cpus']} x {env['cpu']}{virtual}, Linux {env['kernel']}, {env['congestion_control']}; load average at the "
-             f"start {env['load_average'][0]:.2f}.",
+             f"- Made by `{run_data['command']}`; {run_data['rounds']} rounds A B B A, "
+             f"{run_data['seconds']} s each measurement; medians, in brackets lowest and highest. "
+             f"Of {run_data['rounds']} rounds such a range holds the true median with "
+             f"{confidence(run_data['rounds']) * 100:.0f} %.",
+             f"- {env['cpus']} x {env['cpu']}{virtual}, Linux {env['kernel']}, "
+             f"{env['congestion_control']}; load average at the start "
+             f"{env['load_average'][0]:.2f}.",
              f"- {env['ztun'] or 'no ztun'}, source {env['commit']}."]
     for name, info in run_data["paths"].items():
         tls = info["tls"]
         if tls:
             lines.append(f"- {name}: {tls['version']}, {tls['cipher']}, {tls['group']} (read from "
                          f"the wire). {info['note']}".rstrip())
-    lines += probe_lines(results) + self_lines(results)
+    lines += probe_lines(results) + check_lines(run_data["checks"])
     for warning in run_data["warnings"]:
         lines.append(f"- **Note:** {warning}")
     lines += ["", "What each figure means, and what it cannot show: "
               "[bench/README.md](../README.md)."]
-    if run_data["goals"]:
-        lines += ["", "## Goals", "",
-                  "A row with a peer is met when R holds or F <= 1.15. Noise: the share of the "
-                  "machine that other programs used meanwhile.", ""]
-        lines += goal_table(run_data["goals"])
-        notes = [f"- `{g['id']}`: " + "; ".join(
-            t for t in ("floor: " + g["floor_is"] if g["floor_is"] else "", g["note"]) if t)
-                 for g in run_data["goals"] if g["floor_is"] or g["note"]]
-        lines += ["", *notes]
+    lines += goal_lines(run_data["goals"])
+    if run_data.get("plots"):
+        lines += ["", "## Plots", ""]
+        lines += [f"![{name}]({name})" for name in run_data["plots"]]
     lines += ["", "## Figures"]
     lines += bulk_tables(results) + request_tables(results) + connection_tables(results)
     lines += http_tables(results, run_data["access_log"])
@@ -287,6 +300,7 @@ def write(directory, run_data):
     elif run_data["quick"]:
         stem += "-quick"
     path = os.path.join(directory, stem)
+    run_data["plots"] = plots.write(path, run_data["results"])
     with open(path + ".json", "w", encoding="utf-8") as out:
         json.dump(run_data, out, indent=1)
         out.write("\n")

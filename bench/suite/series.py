@@ -6,6 +6,7 @@ two halves. With place="node" the peers run in the namespaces of the nodes, with
 those of the pods (127.0.0.1 on the inside), where ztun has its sockets.
 """
 
+import glob
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from . import topo
+from . import envoy, topo
 from .procs import BenchError, Proc, wait_listening
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -25,6 +26,7 @@ class Series:
         self.name, self.client_ns = name, client_ns
         self.req, self.bulk = req, bulk
         self.halves = [list(half) for half in halves]
+        self.server_ns = topo.MESH_SERVER if client_ns == topo.MESH_CLIENT else topo.SERVER
         self.tls = None  # what wire.py saw
         self.is_tried = False
         self.note = ""
@@ -142,21 +144,74 @@ def haproxy_version():
     return text.splitlines()[0].split(" - ")[0] + ", " + (library.group(1) if library else "?")
 
 
+# ---- Envoy ---------------------------------------------------------------------------------------
+
+def envoy_program():
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    subprocess.run([f"{HERE}/../../tests/interop/prepare"], check=True)
+    found = glob.glob(f"{cache}/ztun/interop-envoy-*/lib/python3*/site-packages/envoy/_bin/envoy")
+    if not found:
+        raise BenchError("Envoy is not where tests/interop/prepare puts it")
+    return sorted(found)[-1]
+
+
+def start_envoy(program, name, netns, config, work_dir, log_dir):
+    path = f"{work_dir}/{name}.json"
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump(config, out)
+    return Proc(name, [program, "-c", path, "--disable-hot-restart", "--concurrency", "1",
+                       "--log-level", "warning"], netns, log_dir)
+
+
+def envoy_pair(place, work_dir, log_dir):
+    directory, base = f"{work_dir}/envoy-pair", 4080
+    os.makedirs(directory, exist_ok=True)
+    made = make_certificates(directory)
+    certs = {side: {"cert": f"{directory}/{side}.crt", "key": f"{directory}/{side}.key",
+                    "root": made["ca"]} for side in ("client", "server")}
+    program = envoy_program()
+    configs = (
+        envoy.pair_client(place.near_ip, {"requests": base, "bulk": base + 1}, place.far_ip,
+                          certs["client"], f"{log_dir}/envoy-pair-client-access.log"),
+        envoy.pair_server(place.far_ip, {"requests": (place.app_ip, REQ_PORT),
+                                         "bulk": (place.app_ip, BULK_PORT)},
+                          certs["server"], f"{log_dir}/envoy-pair-server-access.log"))
+    halves = [[start_envoy(program, f"envoy-pair-{side}", netns, config, work_dir, log_dir)]
+              for side, netns, config in zip(("client", "server"), place.ns, configs)]
+    for netns, half, port in zip(place.ns, halves, (base + 1, 15008)):
+        wait_listening(netns, port, half, 30)
+    series = Series("envoy-pair", topo.CLIENT, f"{place.near_ip}:{base}",
+                    f"{place.near_ip}:{base + 1}", halves)
+    series.note = subprocess.run([program, "--version"], capture_output=True, text=True,
+                                 check=True).stdout.strip().split("version: ")[-1].split("/")[1]
+    series.note = f"Envoy {series.note}, HBONE"
+    return series
+
+
 # ---- ztun ----------------------------------------------------------------------------------------
+
+def pod_object(netns, name, node, account):
+    address = topo.POD_IP[netns]
+    return {"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "bench", "uid": f"zb-{name}",
+                         "labels": {"app": name},
+                         "annotations": {"ztun.io/netns": f"/run/netns/{netns}"}},
+            "spec": {"nodeName": node, "serviceAccountName": account,
+                     "containers": [{"name": "main", "image": "bench"}]},
+            "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+                       "conditions": [{"type": "Ready", "status": "True"}]}}
+
+
+def service_object(name, ip):
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "bench"},
+            "spec": {"clusterIP": ip, "clusterIPs": [ip], "selector": {"app": name},
+                     "ports": [{"name": "requests", "port": 80, "targetPort": REQ_PORT},
+                               {"name": "bulk", "port": 81, "targetPort": BULK_PORT}]}}
+
 
 def mesh_objects(tunnel_pods=((), ())):
     """What `kubectl get -o yaml` would say of the two pods and their service, and of more pods on
     either side."""
-    def pod(netns, name, node, account):
-        address = topo.POD_IP[netns]
-        return {"apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": name, "namespace": "bench", "uid": f"zb-{name}",
-                             "labels": {"app": name},
-                             "annotations": {"ztun.io/netns": f"/run/netns/{netns}"}},
-                "spec": {"nodeName": node, "serviceAccountName": account,
-                         "containers": [{"name": "main", "image": "bench"}]},
-                "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
-                           "conditions": [{"type": "Ready", "status": "True"}]}}
     objects = [{"apiVersion": "v1", "kind": "Namespace",
                 "metadata": {"name": "bench", "labels": {"istio.io/dataplane-mode": "ambient"}}}]
     for node, netns in (("node1", topo.NODE1), ("node2", topo.NODE2)):
@@ -167,16 +222,11 @@ def mesh_objects(tunnel_pods=((), ())):
     for account in ("client", "server"):
         objects.append({"apiVersion": "v1", "kind": "ServiceAccount",
                         "metadata": {"name": account, "namespace": "bench"}})
-    objects.append(pod(topo.MESH_CLIENT, "client", "node1", "client"))
-    objects.append(pod(topo.MESH_SERVER, "server", "node2", "server"))
+    objects.append(pod_object(topo.MESH_CLIENT, "client", "node1", "client"))
+    objects.append(pod_object(topo.MESH_SERVER, "server", "node2", "server"))
     for side, node, names in zip(("client", "server"), ("node1", "node2"), tunnel_pods):
-        objects += [pod(name, name, node, side) for name in names]
-    objects.append({"apiVersion": "v1", "kind": "Service",
-                    "metadata": {"name": "server", "namespace": "bench"},
-                    "spec": {"clusterIP": topo.SERVICE_IP, "clusterIPs": [topo.SERVICE_IP],
-                             "selector": {"app": "server"},
-                             "ports": [{"name": "requests", "port": 80, "targetPort": REQ_PORT},
-                                       {"name": "bulk", "port": 81, "targetPort": BULK_PORT}]}})
+        objects += [pod_object(name, name, node, side) for name in names]
+    objects.append(service_object("server", topo.SERVICE_IP))
     return objects
 
 
@@ -193,8 +243,26 @@ def wait_ready(proc, netns, timeout_s=30):
     raise BenchError(f"{proc.name}: not ready after {timeout_s} s: {proc.log_tail()}")
 
 
+def listeners(netns):
+    return len(subprocess.run(["ip", "netns", "exec", netns, "ss", "-Hltn", "sport", "=", ":15008"],
+                              capture_output=True, text=True, check=True).stdout.splitlines())
+
+
+def wait_beside(proc, netns, before, timeout_s=30):
+    """Until a second process listens in the pod too."""
+    end = time.monotonic() + timeout_s
+    while listeners(netns) <= before:
+        proc.check()
+        if time.monotonic() > end:
+            raise BenchError(f"{proc.name}: does not listen beside the other: {proc.log_tail()}")
+        time.sleep(0.1)
+    time.sleep(0.2)  # its redirection rules are there when it listens; a moment for the others
+
+
 class Ztun:
     """Two ztun processes on the two nodes, started and stopped as the parts need it."""
+
+    objects = staticmethod(mesh_objects)
 
     def __init__(self, binary, work_dir, log_dir, options=()):
         self.binary, self.work_dir, self.log_dir = binary, work_dir, log_dir
@@ -203,19 +271,24 @@ class Ztun:
         self.started_with = None
         self.configure()
 
-    def configure(self, tunnel_pods=((), ())):
+    def configure(self, tunnel_pods=((), ()), more=()):
         directory = f"{self.work_dir}/mesh"
         os.makedirs(directory, exist_ok=True)
         with open(f"{directory}/.new", "w", encoding="utf-8") as out:
-            json.dump({"apiVersion": "v1", "kind": "List", "items": mesh_objects(tunnel_pods)},
-                      out, indent=1)
+            json.dump({"apiVersion": "v1", "kind": "List",
+                       "items": self.objects(tunnel_pods) + list(more)}, out)
         os.rename(f"{directory}/.new", f"{directory}/mesh.json")
 
-    def start_half(self, node, netns):
+    def start_half(self, node, netns, is_beside=False):
+        """`is_beside`: the process before it still serves, and has the operator's ports."""
+        before = listeners(topo.MESH_SERVER) if is_beside else 0
         argv = [self.binary, "--config", f"{self.work_dir}/mesh", "--ca-dir", f"{self.work_dir}/ca",
                 "--node", node, *self.started_with]
         proc = Proc(f"ztun-{node}", argv, netns, self.log_dir)
-        wait_ready(proc, netns)
+        if is_beside:
+            wait_beside(proc, topo.MESH_SERVER, before)
+        else:
+            wait_ready(proc, netns)
         return proc
 
     def start(self, *extra, on_first=None):
@@ -230,10 +303,10 @@ class Ztun:
                              f"{topo.SERVICE_IP}:81", [[near], [far]])
         return self.series
 
-    def get(self):
+    def get(self, *extra):
         """The pair as the traffic parts use it."""
-        if not self.series or self.started_with != ["--workers=1", *self.options]:
-            self.start()
+        if not self.series or self.started_with != ["--workers=1", *self.options, *extra]:
+            self.start(*extra)
         for half in self.series.halves:
             half[0].check()
         return self.series
@@ -245,8 +318,11 @@ class Ztun:
 
 
 def first_exchange(tools, series, log_dir, timeout_s=20):
-    """Until one request goes through; with a view of the handshake on the wire of node 1."""
-    sniffer = Proc("wire", [sys.executable, f"{HERE}/wire.py", "eth0", 15], topo.NODE1, log_dir,
+    """Until one request goes through; with a view of the handshake on the wire of node 1, where
+    both pods are on one node on that of the server's pod."""
+    wire_ns = topo.NODE1 if series.server_ns in (topo.SERVER, topo.MESH_SERVER) \
+        else series.server_ns
+    sniffer = Proc("wire", [sys.executable, f"{HERE}/wire.py", "eth0", 15], wire_ns, log_dir,
                    pipes=True)
     try:
         sniffer.read_line(10)

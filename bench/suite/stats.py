@@ -15,10 +15,27 @@ def spread(values):
     return (statistics.median(values), min(values), max(values)) if values else (None, None, None)
 
 
+def rounds(values):
+    """A round runs every series forwards and then backwards (A B B A): both values of a series make
+    one, so that what drifts evenly hits all of them alike."""
+    if len(values) % 2 or any(v is None for v in values):
+        return values
+    return [(a + b) / 2 for a, b in zip(values[::2], values[1::2])]
+
+
+def ratios(ours, peer):
+    """One ratio for each round."""
+    return [a / b for a, b in zip(rounds(ours), rounds(peer)) if a is not None and b and b > 0]
+
+
 def ratio(ours, peer):
-    """Median of the ratios of the rounds, with the lowest and the highest. Round i of one series
-    ran next to round i of the other, so that a slow minute of the machine hits both."""
-    return spread([a / b for a, b in zip(ours, peer) if a is not None and b and b > 0])
+    """Median of the ratios of the rounds, with the lowest and the highest. Of n rounds the range
+    holds the true median with a probability of 1 - 2^(1-n): 94 % of five, 97 % of six."""
+    return spread(ratios(ours, peer))
+
+
+def confidence(n_rounds):
+    return 1 - 2.0 ** (1 - n_rounds) if n_rounds > 0 else 0.0
 
 
 def number(value, digits=3):
@@ -36,3 +53,10 @@ def number(value, digits=3):
         magnitude *= 10
         places += 1
     return f"{value:.{places}f}"
+
+
+def ranged(triple):
+    """"median (lowest-highest)" """
+    if triple[0] is None:
+        return "-"
+    return f"{number(triple[0])} ({number(triple[1])}-{number(triple[2])})"

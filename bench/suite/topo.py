@@ -12,7 +12,9 @@
 
 Every pod hangs on its node by a veth pair and is routed, so that a byte crosses the same links in
 every series. The pods of the mesh (m) are others than those of the direct path and of the peers,
-because capture takes everything that a pod sends. The proxies of HTTP have a pod each: the waypoint
+because capture takes everything that a pod sends. Where both pods are on one node there are pairs
+of pods on node 1 besides: zb-nc and zb-ns without a mesh, zb-uc and zb-us of ztun, zb-zc and zb-zs
+of ztunnel; each of these two has its own namespace for its own ports. The proxies of HTTP have a pod each: the waypoint
 (zb-proxy), and the peer (zb-peer). Nothing is made in the machine's own network
 namespace.
 """
@@ -24,14 +26,18 @@ PREFIX = "zb-"
 BRIDGE, NODE1, NODE2 = "zb-bridge", "zb-node1", "zb-node2"
 CLIENT, SERVER, MESH_CLIENT, MESH_SERVER = "zb-client", "zb-server", "zb-mclient", "zb-mserver"
 PROXY, PEER = "zb-proxy", "zb-peer"
+# Client and server on one node.
+NODE_PODS = {"plain": ("zb-nc", "zb-ns"), "ztun": ("zb-uc", "zb-us"), "ztunnel": ("zb-zc", "zb-zs")}
+ZTUNNEL_NS = "zb-ztunnel"
 NODE_IP = {NODE1: "10.99.0.1", NODE2: "10.99.0.2"}
 POD_IP = {CLIENT: "10.98.1.2", MESH_CLIENT: "10.98.1.3",
           PROXY: "10.98.1.4", PEER: "10.98.1.5",
-          SERVER: "10.98.2.2", MESH_SERVER: "10.98.2.3"}
+          SERVER: "10.98.2.2", MESH_SERVER: "10.98.2.3",
+          **{pod: f"10.98.1.{20 + i}" for i, pod in enumerate(sum(NODE_PODS.values(), ()))}}
 NODE_OF = {CLIENT: NODE1, MESH_CLIENT: NODE1, PROXY: NODE1, PEER: NODE1, SERVER: NODE2,
-           MESH_SERVER: NODE2}
+           MESH_SERVER: NODE2, **{pod: NODE1 for pods in NODE_PODS.values() for pod in pods}}
 POD_CIDR = {NODE1: "10.98.1.0/24", NODE2: "10.98.2.0/24"}
-SERVICE_IP = "10.96.0.10"
+SERVICE_IP, NODE_SERVICE_IP = "10.96.0.10", "10.96.0.11"
 CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"
 
 
@@ -119,7 +125,7 @@ def congestion_control(netns):
 
 def build():
     remove()
-    for netns in (BRIDGE, NODE1, NODE2, *POD_IP):
+    for netns in (BRIDGE, NODE1, NODE2, ZTUNNEL_NS, *POD_IP):
         add_namespace(netns)
     ip("-n", BRIDGE, "link", "add", "br0", "type", "bridge")
     ip("-n", BRIDGE, "link", "set", "br0", "up")

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Windows of running traffic, half of them with something going on beside it: what happens to the
+99th percentile, and how long the turns of a worker get."""
+
+import json
+import random
+import subprocess
+import time
+
+from .procs import BenchError, Proc
+
+
+def turns(netns, metric):
+    """{upper bound in seconds: turns up to it} of a histogram of the process in that namespace; {}
+    while there was none."""
+    text = subprocess.run(["ip", "netns", "exec", netns, "curl", "-s", "--max-time", "5",
+                           "http://127.0.0.1:15020/metrics"], capture_output=True, text=True,
+                          check=True).stdout
+    found = {}
+    for line in text.splitlines():
+        if line.startswith(metric + "_bucket{"):
+            bound = line.split('le="')[1].split('"')[0]
+            found[float(bound)] = int(float(line.rsplit(None, 1)[1]))
+    if not found and "loop_turn_seconds" not in text:
+        raise BenchError("no loop_turn_seconds in the metrics")
+    return found
+
+
+def long_turns(netns, metric, above_s=0.001):
+    """Turns above a bound of the histogram."""
+    buckets = turns(netns, metric)
+    return buckets[float("inf")] - buckets[above_s] if buckets else 0
+
+
+def add_up(windows):
+    """One histogram of several, as {upper end in us: count}."""
+    total = {}
+    for window in windows:
+        for end, n in window["load"]["slots"]:
+            total[end] = total.get(end, 0) + n
+    return total
+
+
+def percentile(slots, share):
+    want, seen = sum(slots.values()) * share, 0
+    for end in sorted(slots):
+        seen += slots[end]
+        if seen > want:
+            return end
+    return None
+
+
+def bootstrap(pairs, share, n_samples=1000, seed=1):
+    """Ratio of the percentile of all windows with the event to that of all quiet ones, with its
+    95 % interval: pairs of neighbouring windows are drawn again and again."""
+    def one(chosen):
+        return percentile(add_up(p[1] for p in chosen), share) / \
+            percentile(add_up(p[0] for p in chosen), share)
+    rand = random.Random(seed)
+    drawn = sorted(one([rand.choice(pairs) for _ in pairs]) for _ in range(n_samples))
+    return one(pairs), drawn[int(n_samples * 0.025)], drawn[int(n_samples * 0.975) - 1]
+
+
+class Windows:
+    """1000/s, open loop, in windows of `seconds`; `event()` is called in each second one, at
+    `event_at` of its time. `netns`: of the process whose turns are looked at."""
+
+    def __init__(self, ctx, load_argv, client_ns, netns, above_s=0.001):
+        self.ctx, self.client_ns, self.netns, self.above_s = ctx, client_ns, netns, above_s
+        self.argv = [*load_argv, "--rate=1000", "--conns=4", "--warm-ms=0", "--slots", "--wait"]
+        self.long = {"quiet": 0, "event": 0}
+        self.pairs = []
+
+    def window(self, kind, seconds, event, event_at, proc):
+        before = long_turns(self.netns, "loop_turn_seconds", self.above_s)
+        load = Proc("window-load", [*self.argv, f"--seconds={seconds}"], self.client_ns,
+                    self.ctx.log_dir, pipes=True)
+        try:
+            load.read_line(10)
+            used = proc.cpu_s() if proc else 0
+            load.say("go")
+            if kind == "event":
+                time.sleep(seconds * event_at)
+                event()
+            result = {"load": json.loads(load.read_line(seconds + 30))}
+            result["cpu_s"] = proc.cpu_s() - used if proc else None
+            load.finish()
+        finally:
+            load.stop()
+        self.long[kind] += long_turns(self.netns, "loop_turn_seconds", self.above_s) - before
+        return result
+
+    def run(self, n_pairs, seconds, event, proc=None, prepare=None, event_at=0.25):
+        """prepare(kind, number) comes before each window. Returns the pairs (quiet, event)."""
+        for i in range(n_pairs):
+            made = {}
+            for kind in ("quiet", "event") if i % 2 == 0 else ("event", "quiet"):
+                if prepare:
+                    prepare(kind, i + 1)
+                made[kind] = self.window(kind, seconds, event, event_at, proc)
+            self.pairs.append((made["quiet"], made["event"]))
+        return self.pairs
+
+    def p99(self):
+        """Ratio with its interval, and the percentiles themselves."""
+        ratio, low, high = bootstrap(self.pairs, 0.99)
+        return {"pairs": len(self.pairs), "p99_ratio": ratio, "p99_low": low, "p99_high": high,
+                "quiet_p99_us": percentile(add_up(p[0] for p in self.pairs), 0.99),
+                "event_p99_us": percentile(add_up(p[1] for p in self.pairs), 0.99)}
