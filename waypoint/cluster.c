@@ -95,8 +95,9 @@ void cluster_each(void (*fn)(void *arg, struct cluster *cluster), void *arg) {
 }
 
 const char *cluster_missing_feature(const struct l7_settings *settings) {
-    return settings->tunnel_protocol[0] != '\0' ? "tunnel (DestinationRule) is not supported"
-                                                : NULL;
+    return settings->tunnel_protocol[0] != '\0'
+               ? "tunnel (DestinationRule) is for TCP and TLS, not for HTTP"
+               : NULL;
 }
 
 // ---- outlier detection -------------------------------------------------------------------------

@@ -60,7 +60,7 @@ size_t cluster_n_hosts(struct cluster *cluster); // that it knows of now
 void cluster_tick(struct cluster *cluster, const struct l7_outlier_policy *policy,
                   const struct l7_host *hosts, size_t n_hosts, uint64_t now_ms);
 
-// What the settings ask for and connections here cannot do: such a cluster is not connected to.
+// What the settings ask for and connections of HTTP cannot do: such a cluster is not connected to.
 // NULL: nothing.
 const char *cluster_missing_feature(const struct l7_settings *settings);
 

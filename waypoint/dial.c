@@ -72,9 +72,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
     struct upstream_failure failure = {.reason = FLOW_TIMEOUT,
                                        .is_timeout = true,
                                        .is_retryable = true,
-                                       .text = dial_layer_is_in_handshake(dial->layer)
-                                                   ? "the TLS handshake timed out"
-                                                   : "connect timeout"};
+                                       .text = dial_layer_timeout_text(dial->layer)};
     upstream_dial_cancel(dial);
     dial->ops->on_fail(dial, &failure);
 }

@@ -3,8 +3,8 @@
 // A connection to one endpoint, whatever the way: a CONNECT stream in a tunnel to the pod's port
 // 15008, where exactly the endpoint's SPIFFE id (or one that the service names) is accepted, or
 // plain TCP to a workload that has no HBONE. Over that, as a DestinationRule asks for it, a header
-// of the PROXY protocol and TLS with the server itself (dial_layer.c). One attempt; choosing
-// endpoints and trying others is the caller's.
+// of the PROXY protocol, TLS with the server itself, and a tunnel through it, where it is a proxy
+// (dial_layer.c). One attempt; choosing endpoints and trying others is the caller's.
 //
 // Embedded in its owner. After on_open the duplex lives in it: the owner keeps it until the
 // duplex's on_closed. After on_fail and upstream_dial_cancel it may be freed or started again.
@@ -15,6 +15,7 @@
 #include "common/mesh/snapshot.h"
 #include "common/net/hbone_client.h"
 #include "common/net/link_end.h"
+#include "common/net/proxy_tunnel.h"
 #include "common/net/tls_end.h"
 
 struct l7_pool_policy;
@@ -44,6 +45,8 @@ struct upstream_target { // borrowed for the call
     struct tls_ctx *tls;
     struct tls_outside_server server;
     struct slice ahead; // what goes ahead of everything else: PROXY protocol; empty: nothing
+    // The server is a proxy, through which the connection goes on to "host:port"; empty: it is not.
+    struct proxy_tunnel_target proxy;
     const struct l7_pool_policy *pool; // tcpKeepalive of plain TCP; NULL: the waypoint's setting
 };
 

@@ -16,13 +16,17 @@ struct dial_layer {
     size_t n_ahead; // bytes of it that have not left
     struct tls_handshake *hs; // until it starts
     struct tls_end tls;
-    bool is_tls;
+    struct proxy_tunnel tunnel;
+    struct proxy_tunnel_target proxy; // its authority is a copy on the heap
+    bool is_tls, is_tunnel;
+    bool in_tunnel; // it has been begun
 };
 
 static void layer_free(struct dial_layer *layer) {
     layer->worker->http->upstreams.n_layers--;
     chain_clear(&layer->ahead);
     tls_handshake_free(layer->hs);
+    free((void *)(uintptr_t)layer->proxy.authority.ptr);
     free(layer);
 }
 
@@ -108,9 +112,9 @@ static void on_abort(struct duplex *transport, enum flow_end reason) {
 
 static void on_closed(struct duplex *transport) {
     struct dial_layer *layer = transport->owner;
-    bool is_tls = layer->is_tls;
+    bool is_under = layer->is_tls || layer->is_tunnel; // then it goes with the end above
     layer->plain.events->on_closed(&layer->plain);
-    if (!is_tls) { // else it went with the end of TLS
+    if (!is_under) {
         layer_free(layer);
     }
 }
@@ -135,6 +139,58 @@ static struct duplex *send_ahead(struct dial_layer *layer) {
     return &layer->plain;
 }
 
+// ---- above TLS, or without it ------------------------------------------------------------------
+
+static void layer_failed(struct dial_layer *layer, const struct upstream_failure *failure) {
+    struct upstream_dial *dial = layer->dial;
+    layer->dial = NULL;
+    dial->layer = NULL; // it closes by itself
+    upstream_dial_failed(dial, failure);
+}
+
+static struct dial_layer *of_tunnel(struct proxy_tunnel *tunnel) {
+    return CONTAINER_OF(tunnel, struct dial_layer, tunnel);
+}
+
+static void on_tunnel_ready(struct proxy_tunnel *tunnel) {
+    struct dial_layer *layer = of_tunnel(tunnel);
+    struct upstream_dial *dial = layer->dial;
+    layer->dial = NULL;
+    upstream_dial_opened(dial, &tunnel->duplex);
+}
+
+static void on_tunnel_fail(struct proxy_tunnel *tunnel, const char *text) {
+    struct dial_layer *layer = of_tunnel(tunnel);
+    if (layer->dial != NULL) {
+        struct upstream_failure failure = {
+            .reason = FLOW_CONNECT_REFUSED, .is_retryable = true, .text = text};
+        layer_failed(layer, &failure);
+    }
+}
+
+static void on_tunnel_closed(struct proxy_tunnel *tunnel) {
+    struct dial_layer *layer = of_tunnel(tunnel);
+    if (!layer->is_tls) { // else it goes with the end of TLS
+        layer_free(layer);
+    }
+}
+
+static const struct proxy_tunnel_handler tunnel_handler = {
+    .on_ready = on_tunnel_ready, .on_fail = on_tunnel_fail, .on_closed = on_tunnel_closed};
+
+// The way to the server is there.
+static void go_on(struct dial_layer *layer, struct duplex *duplex) {
+    if (layer->is_tunnel) {
+        layer->in_tunnel = true;
+        proxy_tunnel_init(&layer->tunnel, layer->ahead.pool, duplex, &layer->proxy,
+                          &tunnel_handler);
+        return;
+    }
+    struct upstream_dial *dial = layer->dial;
+    layer->dial = NULL;
+    upstream_dial_opened(dial, duplex);
+}
+
 // ---- TLS ---------------------------------------------------------------------------------------
 
 static struct dial_layer *of_tls(struct tls_end *end) {
@@ -142,24 +198,19 @@ static struct dial_layer *of_tls(struct tls_end *end) {
 }
 
 static void on_tls_ready(struct tls_end *end) {
-    struct dial_layer *layer = of_tls(end);
-    struct upstream_dial *dial = layer->dial;
-    layer->dial = NULL;
-    upstream_dial_opened(dial, &end->duplex);
+    go_on(of_tls(end), &end->duplex);
 }
 
 static void on_tls_fail(struct tls_end *end, const char *text) {
     struct dial_layer *layer = of_tls(end);
-    struct upstream_dial *dial = layer->dial;
-    if (dial == NULL) {
+    char error[TLS_LINK_ERROR_MAX];
+    if (layer->dial == NULL) {
         return;
     }
-    layer->dial = NULL;
-    dial->layer = NULL; // it closes by itself
-    snprintf(dial->text, sizeof(dial->text), "TLS error: %s", text);
+    snprintf(error, sizeof(error), "TLS error: %s", text);
     struct upstream_failure failure = {
-        .reason = FLOW_TLS_FAILURE, .is_retryable = true, .text = dial->text};
-    upstream_dial_failed(dial, &failure);
+        .reason = FLOW_TLS_FAILURE, .is_retryable = true, .text = error};
+    layer_failed(layer, &failure);
 }
 
 static void on_tls_closed(struct tls_end *end) {
@@ -173,7 +224,8 @@ static const struct tls_end_handler tls_handler = {
 
 struct dial_layer *dial_layer_new(struct upstream_dial *dial,
                                   const struct upstream_target *target) {
-    if (target->tls == NULL && target->ahead.len == 0) {
+    bool is_tunnel = target->proxy.authority.len > 0;
+    if (target->tls == NULL && target->ahead.len == 0 && !is_tunnel) {
         return NULL;
     }
     struct dial_layer *layer = xcalloc(1, sizeof(*layer));
@@ -181,6 +233,12 @@ struct dial_layer *dial_layer_new(struct upstream_dial *dial,
     layer->worker = dial->worker;
     layer->worker->http->upstreams.n_layers++;
     layer->is_tls = target->tls != NULL;
+    layer->is_tunnel = is_tunnel;
+    if (is_tunnel) {
+        struct slice to = target->proxy.authority;
+        layer->proxy.is_post = target->proxy.is_post;
+        layer->proxy.authority = slice_make(xstrndup((const char *)to.ptr, to.len), to.len);
+    }
     if (layer->is_tls) {
         layer->hs = tls_handshake_new_outside(target->tls, &target->server);
     }
@@ -202,9 +260,7 @@ void dial_layer_start(struct dial_layer *layer, struct duplex *transport) {
         tls_end_init(&layer->tls, &layer->worker->tls_queue, duplex, hs, &tls_handler);
         return;
     }
-    struct upstream_dial *dial = layer->dial;
-    layer->dial = NULL;
-    upstream_dial_opened(dial, duplex);
+    go_on(layer, duplex);
 }
 
 void dial_layer_drop(struct dial_layer *layer) {
@@ -214,11 +270,16 @@ void dial_layer_drop(struct dial_layer *layer) {
     layer->dial = NULL;
     if (layer->transport == NULL) {
         layer_free(layer);
+    } else if (layer->in_tunnel) {
+        proxy_tunnel_abort(&layer->tunnel); // on_closed frees it, here and below
     } else {
-        tls_end_abort(&layer->tls); // on_closed frees it
+        tls_end_abort(&layer->tls);
     }
 }
 
-bool dial_layer_is_in_handshake(const struct dial_layer *layer) {
-    return layer != NULL && layer->transport != NULL;
+const char *dial_layer_timeout_text(const struct dial_layer *layer) {
+    if (layer == NULL || layer->transport == NULL) {
+        return "connect timeout";
+    }
+    return layer->in_tunnel ? "the proxy did not answer in time" : "the TLS handshake timed out";
 }

@@ -3,6 +3,7 @@
 // A connection as bytes: a rule and its destination are chosen, an endpoint of that is reached
 // (others are tried when that fails), and only then the client is answered, unless bytes of it were
 // read before that.
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/l7/l7_outlier.h"
@@ -20,6 +21,7 @@
 enum {
     TCP_ATTEMPTS = 3, // the first endpoint and two more
     TCP_RETRY_MS = 10000, // no further attempt later than this
+    PROXY_TEXT_MAX = 264, // a host name and a port
 };
 
 struct tcp_conn {
@@ -305,12 +307,6 @@ static bool find_place(struct tcp_conn *tcp, const struct snapshot *snap) {
         return false;
     }
     set_view(tcp, view);
-    const char *missing = cluster_missing_feature(upstream_view_settings(view));
-    if (missing != NULL) {
-        wconn_set_detail(conn, missing);
-        give_up(tcp, FLOW_NO_UPSTREAM);
-        return false;
-    }
     if (!tcp->has_place && !upstream_view_take_conn(view)) {
         give_up(tcp, FLOW_OVERFLOW);
         return false;
@@ -334,12 +330,27 @@ static void give_up_hosts(struct tcp_conn *tcp) {
     give_up(tcp, tcp->n_tried > 0 ? (enum flow_end)tcp->conn->end : FLOW_NO_UPSTREAM);
 }
 
+// The proxy's name of where the connection goes, if the destination is one (DestinationRule).
+static void set_proxy(const struct l7_settings *settings, char text[PROXY_TEXT_MAX],
+                      struct upstream_target *target) {
+    struct ip ip;
+    const char *host = settings->tunnel_host;
+    if (settings->tunnel_protocol[0] == '\0') {
+        return;
+    }
+    bool is_ipv6 = ip_parse(slice_str(host), &ip) && ip.family == 6;
+    int len =
+        snprintf(text, PROXY_TEXT_MAX, is_ipv6 ? "[%s]:%u" : "%s:%u", host, settings->tunnel_port);
+    target->proxy.authority = slice_make(text, MIN((size_t)len, PROXY_TEXT_MAX - 1U));
+    target->proxy.is_post = strcmp(settings->tunnel_protocol, "POST") == 0;
+}
+
 // `host` NULL: to where the client wanted.
 static void connect_to_host(struct tcp_conn *tcp, const struct l7_host *host) {
     struct wconn *conn = tcp->conn;
     const struct l7_settings *settings = upstream_view_settings(tcp->view);
     uint8_t header[PROXY_HEADER_MAX];
-    char text[TLS_LINK_ERROR_MAX];
+    char text[TLS_LINK_ERROR_MAX], proxy[PROXY_TEXT_MAX];
     struct upstream_target target = {
         .addr = host != NULL ? host->addr : conn->dst,
         .workload = host != NULL ? host->endpoint->workload : NULL,
@@ -353,6 +364,7 @@ static void connect_to_host(struct tcp_conn *tcp, const struct l7_host *host) {
         tcp->tried[tcp->n_tried] = host->cell;
     }
     target.ahead = slice_make(header, upstream_ahead(settings, &conn->client, &conn->dst, header));
+    set_proxy(settings, proxy, &target);
     struct slice name =
         slice_str(tcp->name != NULL && target.service->is_dynamic ? tcp->name
                                                                   : target.service->hostname);

@@ -22,7 +22,7 @@ import pytest
 from lablib import meta, namespace, pod, service, wait_until
 from mesh.labnet import LabNet
 from mesh.pki import Authority
-from mesh.topology import echo, linger0, read_all, say
+from mesh.topology import echo, linger0, read_all, read_exactly, say
 from test_ctl_l7 import ctl
 from test_waypoint_http import curl, logs_of_waypoints, waypoints
 from test_waypoint_tcp import access, gateway
@@ -686,6 +686,120 @@ def test_connect_timeout_of_the_mesh(lab, ext):
         lab.exec("node1", "ip", "route", "del", "203.0.113.9/32")
         mesh_config(lab)
         lab.apply(rule())
+
+
+# Through a proxy (tunnel of a DestinationRule)
+
+
+class HttpProxy:
+    """Serves CONNECT and POST: takes the way to `to`, or refuses. `heads` are the requests'."""
+
+    def __init__(self, net, to, status=b"200 OK"):
+        self.net, self.to, self.status, self.heads = net, to, status, []
+
+    def __call__(self, conn, text=""):
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += conn.recv(65536)
+        head, _, data = data.partition(b"\r\n\r\n")
+        self.heads.append(head.decode())
+        if not self.status.startswith(b"2"):
+            conn.sendall(b"HTTP/1.1 " + self.status + b"\r\nContent-Length: 0\r\n\r\n")
+            return
+        if head.startswith(b"POST"):
+            conn.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while not data.endswith(b"0\r\n\r\n"):
+                data += conn.recv(65536)
+            body = data.split(b"\r\n")[1][::-1]  # one chunk
+            conn.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            return
+        with self.net.connect("one", self.to) as up:
+            # What the server says first comes in one piece with the answer.
+            conn.sendall(b"HTTP/1.1 " + self.status + b"\r\nVia: proxy\r\n\r\n" + up.recv(64))
+            back = threading.Thread(target=self.back, args=(up, conn), daemon=True)
+            back.start()
+            while data or (data := conn.recv(65536)):
+                up.sendall(data)
+                data = b""
+            up.shutdown(socket.SHUT_WR)
+            back.join(10)
+
+    @staticmethod
+    def back(up, conn):
+        while data := up.recv(65536):
+            conn.sendall(data)
+        try:
+            conn.shutdown(socket.SHUT_WR)
+        except OSError:  # TLS
+            pass
+
+
+def gives(ask, wanted):
+    """False while it fails: the configuration may be on its way."""
+    try:
+        return ask() == wanted
+    except (OSError, EOFError):
+        return False
+
+
+def greet_and_echo(conn):
+    conn.sendall(b"welcome ")
+    echo(conn)
+
+
+@pytest.mark.main
+@pytest.mark.parametrize("host", ["two.example.com", "fd00::7"])
+def test_tunnel_through_a_proxy(lab, net, pki, host):
+    client, target = LabNet(lab, "m"), (lab.ip("two", "out"), 8095)
+    authority = f"[{host}]:8095" if ":" in host else f"{host}:8095"
+    tunnel = {"protocol": "CONNECT", "targetHost": host, "targetPort": 8095}
+    lab.apply(tcp_entry(lab, "one"))
+    lab.apply(rule(host=TCP_HOST, name="tcp", tunnel=tunnel))
+    to = (wait_until(lambda: lab.exec("m/client", "getent", "ahostsv4",
+                                      TCP_HOST).out.split())[0], 90)
+    proxy = HttpProxy(net, target)
+    try:
+        with net.serve("two", 8095, greet_and_echo):
+            with net.serve("one", 8090, proxy):
+                wait_until(lambda: client.ask("client", to) == b"welcome hello world")
+                assert proxy.heads[-1] == f"CONNECT {authority} HTTP/1.1\r\nhost: {authority}"
+                big = b"0123456789" * 100000
+                assert client.ask("client", to, big) == b"welcome " + big
+                proxy.status = b"403 Forbidden"
+                client.fails("client", to)
+                lines = wait_until(lambda: [x for x in logs_of_waypoints(lab).splitlines()
+                                            if "the proxy answered CONNECT with 403" in x])
+                assert 'direction="waypoint"' in lines[0]
+            # TLS is with the proxy.
+            lab.apply(rule(host=TCP_HOST, name="tcp", tunnel=tunnel,
+                           tls={"mode": "SIMPLE", "caCertificates": str(pki.root), "sni": HOST}))
+            proxy.status = b"200 Connection established"
+            with TlsServer(net, "one", 8090, pki.server, handler=proxy):
+                def ask():
+                    with client.connect("client", to) as conn:
+                        conn.sendall(b"hello")
+                        return read_exactly(conn, 13)
+
+                wait_until(lambda: gives(ask, b"welcome hello"))
+    finally:
+        lab.delete("DestinationRule", "m/tcp")
+
+
+def test_tunnel_by_post(lab, net, ext):
+    client = LabNet(lab, "m")
+    lab.apply(tcp_entry(lab, "one"))
+    tunnel = {"protocol": "POST", "targetHost": "two.example.com", "targetPort": 8095}
+    lab.apply(rule(host=TCP_HOST, name="tcp", tunnel=tunnel))
+    to = (wait_until(lambda: lab.exec("m/client", "getent", "ahostsv4",
+                                      TCP_HOST).out.split())[0], 90)
+    proxy = HttpProxy(net, None)
+    with net.serve("one", 8090, proxy):
+        wait_until(lambda: client.ask("client", to) == b"dlrow olleh")
+        assert proxy.heads[-1].startswith("POST / HTTP/1.1\r\nhost: two.example.com:8095\r\n")
+    lab.delete("DestinationRule", "m/tcp")
+    # Requests of HTTP have no such way, and none of their own instead.
+    ext(tunnel=tunnel)
+    reply(lab, says("tunnel (DestinationRule) is for TCP and TLS, not for HTTP"))
 
 
 # ServiceEntries
