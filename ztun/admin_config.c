@@ -26,6 +26,8 @@ static void put_sources(struct json_out *out, const struct ztun_config *config) 
     json_out_kv_str(out, "configPath", config->config_path);
     json_out_kv_str(out, "caDir", config->ca_dir);
     json_out_kv_str(out, "localNode", config->node_name);
+    json_out_kv_str(out, "proxyMode", config->is_dedicated ? "Dedicated" : "Shared");
+    json_out_kv_str(out, "proxyWorkloadInformation", config->workload);
     json_out_kv_str(out, "podName", config->pod_name);
     json_out_kv_str(out, "podNamespace", config->pod_namespace);
     json_out_kv_str(out, "serviceAccount", config->service_account);

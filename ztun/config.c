@@ -13,6 +13,10 @@
 static const struct proc_option options[] = {
     PROC_OPTIONS_SOURCE(struct ztun_config),
     {"node", "NODE_NAME", PROC_TEXT, FIELD(node_name), "NAME", "serve the Pods of this node"},
+    {"proxy-mode", "PROXY_MODE", PROC_TEXT, FIELD(proxy_mode), "MODE",
+     "shared: the Pods of the node; dedicated: one, in our own network namespace"},
+    {"workload", "PROXY_WORKLOAD_INFO", PROC_TEXT, FIELD(workload), "NS/NAME/SA",
+     "dedicated: the Pod that is served, and its service account"},
     {"pod-name", "POD_NAME", PROC_TEXT, FIELD(pod_name), "NAME",
      "our own Pod: with the next two, its metrics are served over HBONE"},
     {"pod-namespace", "POD_NAMESPACE", PROC_TEXT, FIELD(pod_namespace), "NS", "its namespace"},
@@ -72,6 +76,7 @@ static void set_defaults(struct ztun_config *config) {
         .dns_port = 15053,
         .socks_port = 15080,
         .mark = 1337,
+        .proxy_mode = "shared",
         .redirect = true,
         .dns_capture = true,
         .ipv6 = true,
@@ -93,6 +98,44 @@ static void set_defaults(struct ztun_config *config) {
     addr_parse(slice_str("127.0.0.1:15000"), &config->admin);
     addr_parse(slice_str("0.0.0.0:15020"), &config->metrics);
     addr_parse(slice_str("0.0.0.0:15021"), &config->readiness);
+}
+
+// Splits NS/NAME/SA. False: not that form.
+static bool split_workload(struct ztun_config *config) {
+    const char **const parts[] = {&config->workload_ns, &config->workload_name,
+                                  &config->workload_account};
+    struct slice rest = slice_str(config->workload);
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        struct slice part = rest;
+        bool has_more = slice_split(rest, '/', &part, &rest);
+        if (part.len == 0 || has_more != (i + 1 < ARRAY_LEN(parts))) {
+            return false;
+        }
+        *parts[i] = slice_dup(part); // as long as the process
+    }
+    return true;
+}
+
+static int check_mode(struct ztun_config *config) {
+    config->is_dedicated = strcmp(config->proxy_mode, "dedicated") == 0;
+    if (!config->is_dedicated && strcmp(config->proxy_mode, "shared") != 0) {
+        fprintf(stderr, "ztun: --proxy-mode: \"%s\", expected shared or dedicated\n",
+                config->proxy_mode);
+        return 2;
+    }
+    if (config->is_dedicated != (config->workload != NULL)) {
+        fprintf(stderr, "ztun: --proxy-mode dedicated and --workload go together\n");
+        return 2;
+    }
+    if (config->is_dedicated && !split_workload(config)) {
+        fprintf(stderr, "ztun: --workload: \"%s\", expected NAMESPACE/NAME/SERVICE-ACCOUNT\n",
+                config->workload);
+        return 2;
+    }
+    if (config->is_dedicated && config->node_name == NULL) {
+        config->node_name = ""; // no other Pod is served
+    }
+    return 0;
 }
 
 static int check(struct ztun_config *config) {
@@ -129,5 +172,8 @@ int ztun_config_parse(struct ztun_config *config, int argc, char **argv) {
     set_defaults(config);
     proc_options_grace(&config->termination_ms);
     int rc = proc_options_parse(&program, config, argc, argv);
+    if (rc == 0) {
+        rc = check_mode(config);
+    }
     return rc != 0 ? rc : check(config);
 }

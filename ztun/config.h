@@ -10,6 +10,10 @@ struct ztun_config {
     // sources
     const char *config_path, *ca_dir, *node_name, *crl_path, *state_dir;
     const char *log_filter, *log_format;
+    // dedicated mode: the one workload that is served, in our own network namespace
+    const char *proxy_mode, *workload; // as given
+    bool is_dedicated;
+    const char *workload_ns, *workload_name, *workload_account;
     // our own pod: with all three, tunnels reach its metrics
     const char *pod_name, *pod_namespace, *service_account;
     // identity and mesh defaults (MeshConfig overrides trust domain and root namespace)

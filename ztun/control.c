@@ -87,7 +87,12 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
     if (n_waiting > 0) {
         buf_printf(ret_reasons, "%u pods wait for their certificates\n", n_waiting);
     }
-    return status.n_pending == 0 && n_waiting == 0;
+    bool is_missing = control->ztun->config.is_dedicated && control->own.served == NULL;
+    if (is_missing) {
+        buf_printf(ret_reasons, "pod %s/%s: %s\n", control->own.ns, control->own.name,
+                   control->own.problem);
+    }
+    return status.n_pending == 0 && n_waiting == 0 && !is_missing;
 }
 
 // ---- start and stop ----------------------------------------------------------------------------
@@ -167,10 +172,12 @@ static void on_changes(void *arg, const struct builder_changes *changes) {
 }
 
 static void init_mesh(struct control *control, const struct mesh_settings *defaults) {
+    const struct ztun_config *config = &control->ztun->config;
     struct proc_mesh_params params = {
         .loop = &control->loop,
-        .builder = {.mesh = *defaults, .node = control->ztun->config.node_name},
-        .state_dir = control->ztun->config.state_dir,
+        .builder = {.mesh = *defaults, .node = config->is_dedicated ? "" : config->node_name},
+        .state_dir = config->state_dir,
+        .mark = config->is_dedicated ? config->mark : 0, // the rules are in our own namespace
         .scope = &log_config,
         .on_changes = on_changes,
         .arg = control,

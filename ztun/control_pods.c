@@ -161,7 +161,8 @@ bool control_pods_is_own(const struct control *control, const struct workload *w
 
 bool control_pods_is_local(const struct control *control, const struct workload *workload) {
     return control_pods_is_own(control, workload) ||
-           (is_served(workload) && strcmp(workload->node, control->ztun->config.node_name) == 0);
+           (!control->ztun->config.is_dedicated && is_served(workload) &&
+            strcmp(workload->node, control->ztun->config.node_name) == 0);
 }
 
 static struct workload *find_own(const struct control *control) {
@@ -236,7 +237,7 @@ void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32
         served->pod_id = pod->id;
     }
     if (served != NULL && !pod->is_self) {
-        n_servers = dns_upstreams_for(served->workload, servers, &reason);
+        n_servers = dns_upstreams_for(served->workload, served->is_own, servers, &reason);
     }
     log_info(&log_pods, "pod is served", LOG_STR("namespace", pod->ns), LOG_STR("pod", pod->name),
              LOG_U64("id", pod->id), LOG_BOOL("original_source", pod->original_source));
@@ -284,7 +285,14 @@ void control_pod_drained(struct control *control, uint64_t pod_id) {
 void control_pods_init(struct control *control) {
     const struct ztun_config *config = &control->ztun->config;
     const char *const self[] = {config->pod_namespace, config->pod_name, config->service_account};
-    if (self[0] != NULL && self[1] != NULL && self[2] != NULL) {
+    if (config->is_dedicated) {
+        control->own = (struct control_own){
+            .ns = config->workload_ns,
+            .name = config->workload_name,
+            .service_account = config->workload_account,
+            .problem = "the configuration is not read yet",
+        };
+    } else if (self[0] != NULL && self[1] != NULL && self[2] != NULL) {
         control->own = (struct control_own){
             .ns = self[0], .name = self[1], .service_account = self[2], .is_self = true};
     }

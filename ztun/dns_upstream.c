@@ -88,8 +88,8 @@ static struct slice netns_name(const char *netns) {
     return is_name ? name : slice_make(NULL, 0);
 }
 
-uint32_t dns_upstreams_for(const struct workload *workload, struct addr servers[DNS_UPSTREAMS_MAX],
-                           const char **ret_reason) {
+uint32_t dns_upstreams_for(const struct workload *workload, bool is_own,
+                           struct addr servers[DNS_UPSTREAMS_MAX], const char **ret_reason) {
     *ret_reason = "";
     uint32_t n = 0;
     if (workload->nameservers != NULL) {
@@ -103,7 +103,7 @@ uint32_t dns_upstreams_for(const struct workload *workload, struct addr servers[
         return n;
     }
     struct slice name = netns_name(workload->netns);
-    if (name.len > 0) {
+    if (name.len > 0 && !is_own) {
         char path[512];
         snprintf(path, sizeof(path), "/etc/netns/%.*s/resolv.conf", SLICE_ARG(name));
         int rc = read_file(path, false, servers);
@@ -114,10 +114,11 @@ uint32_t dns_upstreams_for(const struct workload *workload, struct addr servers[
             return (uint32_t)rc;
         }
     }
-    int rc = read_file("/etc/resolv.conf", true, servers);
+    int rc = read_file("/etc/resolv.conf", !is_own, servers);
     if (rc <= 0) {
-        *ret_reason = rc < 0 ? "there is no /etc/resolv.conf"
-                             : "/etc/resolv.conf names no server that is not on loopback";
+        *ret_reason = rc < 0   ? "there is no /etc/resolv.conf"
+                      : is_own ? "/etc/resolv.conf names no server"
+                               : "/etc/resolv.conf names no server that is not on loopback";
     }
     return rc > 0 ? (uint32_t)rc : 0;
 }

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 
 #include "common/base/list.h"
@@ -22,6 +23,7 @@ struct ares_sock {
 struct dns_channel {
     struct loop *loop;
     ares_channel ares;
+    uint32_t mark;
     struct list socks;
     struct timer timer; // c-ares' own
 };
@@ -161,10 +163,18 @@ void dns_channel_look_up(struct dns_channel *channel, const char *host, dns_resu
 
 // ---- life --------------------------------------------------------------------------------------
 
+// 0, or -1: c-ares closes the socket, and the server counts as one that does not answer.
+static int on_sock_open(ares_socket_t fd, int type, void *arg) {
+    (void)type;
+    const struct dns_channel *channel = arg;
+    return setsockopt(fd, SOL_SOCKET, SO_MARK, &channel->mark, sizeof(channel->mark));
+}
+
 struct dns_channel *dns_channel_new(const struct dns_channel_config *config,
                                     const char **ret_error) {
     struct dns_channel *channel = xcalloc(1, sizeof(*channel));
     channel->loop = config->loop;
+    channel->mark = config->mark;
     list_init(&channel->socks);
     timer_init(&channel->timer, on_timer);
     struct ares_options options = {
@@ -182,6 +192,9 @@ struct dns_channel *dns_channel_new(const struct dns_channel_config *config,
         rc = ares_init_options(&channel->ares, &options,
                                ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS |
                                    ARES_OPT_SOCK_STATE_CB);
+    }
+    if (rc == ARES_SUCCESS && config->mark != 0) {
+        ares_set_socket_configure_callback(channel->ares, on_sock_open, channel);
     }
     if (rc == ARES_SUCCESS && config->servers != NULL) {
         rc = ares_set_servers_ports_csv(channel->ares, config->servers);

@@ -35,6 +35,7 @@ struct dns_channel_config {
     struct loop *loop;
     const char *servers; // "ip:port,[ip]:port"; NULL: those of /etc/resolv.conf
     uint32_t timeout_ms, tries; // of a server; 0: 2000, 2
+    uint32_t mark; // SO_MARK of the queries, 0 = none
 };
 
 // NULL and a text in *ret_error (a literal) when c-ares cannot start.

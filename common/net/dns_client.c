@@ -135,7 +135,8 @@ struct dns_client *dns_client_new(const struct dns_client_config *config, const 
     struct dns_channel_config channel = {.loop = config->loop,
                                          .servers = config->servers,
                                          .timeout_ms = config->timeout_ms,
-                                         .tries = config->tries};
+                                         .tries = config->tries,
+                                         .mark = config->mark};
     client->channel = dns_channel_new(&channel, ret_error);
     if (client->channel == NULL) {
         hmap_fini(&client->names);

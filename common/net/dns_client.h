@@ -25,6 +25,7 @@ struct dns_client_config {
     struct loop *loop;
     const char *servers; // "ip:port,[ip]:port"; NULL: those of /etc/resolv.conf
     uint32_t timeout_ms, tries; // of a server; 0: 2000, 2
+    uint32_t mark; // SO_MARK of the queries, 0 = none
     // The addresses of a name changed (also from or to none). Sorted; valid during the call. Not
     // called from within dns_client_set_names.
     void (*on_change)(void *arg, const char *host, const struct ip *ips, uint32_t n_ips);

@@ -54,8 +54,10 @@ static void watch_names(struct proc_mesh *mesh) {
     builder_each_hostname(mesh->builder, add_name, &list);
     if (mesh->dns == NULL && list.n > 0) {
         const char *error = NULL;
-        struct dns_client_config config = {
-            .loop = mesh->params.loop, .on_change = on_resolved, .arg = mesh};
+        struct dns_client_config config = {.loop = mesh->params.loop,
+                                           .mark = mesh->params.mark,
+                                           .on_change = on_resolved,
+                                           .arg = mesh};
         mesh->dns = dns_client_new(&config, &error);
         if (mesh->dns == NULL) {
             log_error(mesh->params.scope, "host names of endpoints cannot be resolved",

@@ -19,6 +19,7 @@ struct proc_mesh_params {
     struct builder_options builder; // copied; what it points at outlives the object
     bool has_secrets; // the data of Secrets are kept
     const char *state_dir; // of source_file; NULL = none
+    uint32_t mark; // SO_MARK of queries for host names, 0 = none
     const struct log_scope *scope;
     // A snapshot was published, or (generation 0) nothing that is part of it changed. `changes` is
     // borrowed.
