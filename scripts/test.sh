@@ -155,7 +155,7 @@ no_aslr=() # see scripts/build.sh
 check format 60 scripts/format.sh --check
 check tidy 60 python3 tests/tidy.py
 cases tidy-self-test 60 /usr/bin/python3 -m pytest -q --junitxml="$logs/tidy-self-test.xml" tests/test_tidy.py tests/test_metrics_doc.py \
-    tests/test_tutorial_stats.py
+    tests/test_tutorial_stats.py tests/test_tutorial_docs.py
 
 check build-gcc 600 scripts/build.sh release
 scripts/build.sh release --link-bin
@@ -178,6 +178,8 @@ if [[ -d tests/e2e || -d tests/interop ]]; then
         cases e2e-$sanitizer 420 "${no_aslr[@]}" scripts/e2e.sh build/$sanitizer/bin -m main \
             --junitxml="$logs/e2e-$sanitizer.xml"
     done
+    cases e2e-epoll 420 "${no_aslr[@]}" env ZTUN_IO=epoll scripts/e2e.sh build/asan/bin -m main \
+        --junitxml="$logs/e2e-epoll.xml"
 fi
 
 # ZTUN_TUTORIAL=all: every row, as continuous integration has it.

@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/proc/proc_dump.h"
+#include "common/proc/proc_options.h"
 #include "version.h"
 #include "waypoint/admin_l7.h"
 #include "waypoint/conn_list.h"
@@ -114,6 +115,7 @@ static void put_config(struct json_out *out, const struct waypoint_config *confi
     json_out_kv_str(out, "caDir", config->ca_dir);
     json_out_kv_str(out, "crlPath", config->crl_path);
     json_out_kv_str(out, "stateDir", config->state_dir);
+    json_out_kv_str(out, "io", proc_options_io_name(config->io));
     json_out_kv_str(out, "logFilter", config->log_filter);
     json_out_kv_str(out, "logFormat", config->log_format);
     json_out_kv_str(out, "trustDomain", config->trust_domain);

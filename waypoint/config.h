@@ -4,11 +4,13 @@
 #pragma once
 
 #include "common/base/addr.h"
+#include "common/proc/proc_start.h"
 #include "common/tls/tls_ctx.h"
 
 struct waypoint_config {
     // sources
     const char *config_path, *ca_dir, *crl_path, *state_dir;
+    enum proc_io io;
     const char *gateway; // as given: "NS/NAME", or NAME in `ns`
     // who it is, after waypoint_config_parse: the Gateway that it serves, its account and place
     const char *ns, *name, *service_account, *node_name, *pod_name; // node, pod: "" = unknown

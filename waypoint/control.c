@@ -201,7 +201,8 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
 // ---- start and stop ----------------------------------------------------------------------------
 
 static int open_loop(struct control *control, int signal_fd) {
-    int rc = proc_loop_open(&control->loop, &control->pool, &control->io, control, &log_control);
+    int rc = proc_loop_open(&control->loop, &control->pool, &control->io, control, &log_control,
+                            control->waypoint->config.io, &control->waypoint->io_kind);
     if (rc < 0) {
         return rc;
     }
@@ -349,7 +350,7 @@ int control_run(struct waypoint *waypoint) {
     if (rc < 0) {
         return 1;
     }
-    proc_collect_build("proxy");
+    proc_collect_build("proxy", control->io);
     rc = open_all(control);
     if (rc == 0) {
         log_info(&log_control, "ready to serve", LOG_STR("version", ZTUN_VERSION_FULL),

@@ -17,6 +17,7 @@ struct control; // control.c: sources, identity, admin
 
 struct waypoint {
     struct waypoint_config config;
+    enum io_kind io_kind; // of all loops, once the control thread's is open
     struct loop *control_loop; // mails from workers go here; owner = struct control
     struct control *control;
     struct wworker *workers[WAYPOINT_WORKERS_MAX];

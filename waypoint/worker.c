@@ -431,8 +431,12 @@ struct wworker *wworker_new(struct waypoint *waypoint, uint32_t index, char **re
     worker->fd_high = (int)(MIN(limit.rlim_cur, (rlim_t)INT32_MAX) / 10 * 9);
     char name[16], error[URING_ERROR_MAX];
     snprintf(name, sizeof(name), "waypoint-w%u", index);
-    struct worker_options options = {
-        .name = name, .cpu = -1, .arg = worker, .start = on_start, .stop = on_stop};
+    struct worker_options options = {.name = name,
+                                     .cpu = -1,
+                                     .io = waypoint->io_kind,
+                                     .arg = worker,
+                                     .start = on_start,
+                                     .stop = on_stop};
     if (worker_start(&worker->thread, &options, error) < 0) {
         *ret_error = xstrdup(error);
         free(worker);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "common/base/clock.h"
+#include "common/proc/proc_options.h"
 #include "ztun/admin_priv.h"
 #include "ztun/config.h"
 
@@ -33,6 +34,7 @@ static void put_sources(struct json_out *out, const struct ztun_config *config) 
     json_out_kv_str(out, "serviceAccount", config->service_account);
     json_out_kv_str(out, "crlPath", config->crl_path);
     json_out_kv_str(out, "stateDir", config->state_dir);
+    json_out_kv_str(out, "io", proc_options_io_name(config->io));
     json_out_kv_str(out, "logFilter", config->log_filter);
     json_out_kv_str(out, "logFormat", config->log_format);
     json_out_kv_str(out, "trustDomain", config->trust_domain);

@@ -4,11 +4,13 @@
 #pragma once
 
 #include "common/base/addr.h"
+#include "common/proc/proc_start.h"
 #include "common/tls/tls_ctx.h"
 
 struct ztun_config {
     // sources
     const char *config_path, *ca_dir, *node_name, *crl_path, *state_dir;
+    enum proc_io io;
     const char *log_filter, *log_format;
     // dedicated mode: the one workload that is served, in our own network namespace
     const char *proxy_mode, *workload; // as given

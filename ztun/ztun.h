@@ -15,6 +15,7 @@ struct control; // control.c: sources, identities, enrolment, admin
 
 struct ztun {
     struct ztun_config config;
+    enum io_kind io_kind; // of all loops, once the control thread's is open
     struct loop *control_loop; // mails from workers go here; owner = struct control
     struct control *control;
     struct zworker *workers[ZTUN_WORKERS_MAX];

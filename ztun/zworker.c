@@ -483,8 +483,12 @@ struct zworker *zworker_new(struct ztun *ztun, uint32_t index, char **ret_error)
     list_init(&worker->pods);
     char name[24], error[URING_ERROR_MAX];
     snprintf(name, sizeof(name), "ztun-w%u", index);
-    struct worker_options options = {
-        .name = name, .cpu = -1, .arg = worker, .start = on_start, .stop = on_stop};
+    struct worker_options options = {.name = name,
+                                     .cpu = -1,
+                                     .io = ztun->io_kind,
+                                     .arg = worker,
+                                     .start = on_start,
+                                     .stop = on_stop};
     if (worker_start(&worker->thread, &options, error) < 0) {
         *ret_error = xstrdup(error);
         free(worker);

@@ -106,6 +106,22 @@ static bool parse_compliance(const char *text, enum tls_compliance *ret) {
     return true;
 }
 
+static const char *const io_names[] = {"auto", "uring", "epoll"}; // as enum proc_io
+
+const char *proc_options_io_name(enum proc_io io) {
+    return io_names[io % ARRAY_LEN(io_names)];
+}
+
+static bool parse_io(const char *text, enum proc_io *ret) {
+    for (size_t i = 0; i < ARRAY_LEN(io_names); i++) {
+        if (strcmp(text, io_names[i]) == 0) {
+            *ret = (enum proc_io)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool set_number(const struct proc_option *option, void *field, const char *text) {
     uint64_t n = 0;
     bool ok = false;
@@ -155,6 +171,8 @@ static bool set_value(void *config, const struct proc_option *option, const char
         return addr_parse(slice_str(text), field);
     case PROC_COMPLIANCE:
         return parse_compliance(text, field);
+    case PROC_IO:
+        return parse_io(text, field);
     case PROC_THREADS:
         return parse_threads(text, field);
     default:

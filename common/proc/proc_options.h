@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/proc/proc_start.h"
+
 enum proc_option_type {
     PROC_TEXT, // const char *
     PROC_U32,
@@ -25,6 +27,7 @@ enum proc_option_type {
     PROC_MS_U32,
     PROC_NS, // uint64_t
     PROC_COMPLIANCE, // enum tls_compliance: "", fips-140-2, pqc
+    PROC_IO, // enum proc_io: auto, uring, epoll
     PROC_THREADS, // uint32_t: number, percentage of the cores, 0 = all cores
 };
 
@@ -54,7 +57,9 @@ struct proc_program {
                  "built-in CA: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem; created "   \
                  "when empty"),                                                                    \
         PROC_ROW(T, "state-dir", NULL, PROC_TEXT, state_dir, "DIR",                                \
-                 "last good files of --config, for a start while one is broken; none")
+                 "last good files of --config, for a start while one is broken; none"),            \
+        PROC_ROW(T, "io", "ZTUN_IO", PROC_IO, io, "auto|uring|epoll",                              \
+                 "how to wait for sockets; auto: epoll where io_uring is refused")
 #define PROC_OPTIONS_MESH(T)                                                                       \
     PROC_ROW(T, "crl", "CRL_PATH", PROC_TEXT, crl_path, "FILE", "certificate revocation list"),    \
         PROC_ROW(T, "log", "RUST_LOG", PROC_TEXT, log_filter, "FILTER",                            \
@@ -82,7 +87,7 @@ struct proc_program {
         PROC_ROW(T, "readiness", NULL, PROC_ADDR, readiness, "IP:PORT", "readiness address")
 #define PROC_OPTIONS_TUNNEL(T)                                                                     \
     PROC_ROW(T, "stream-window", NULL, PROC_BYTES_U32, stream_window, "BYTES",                     \
-             "first stream window; default 256Ki, less with little memory"),                                                               \
+             "first stream window; default 256Ki, less with little memory"),                       \
         PROC_ROW(T, "stream-window-max", "HTTP2_STREAM_WINDOW_SIZE", PROC_BYTES_U32,               \
                  stream_window_max, "BYTES", "stream window limit"),                               \
         PROC_ROW(T, "connection-window", "HTTP2_CONNECTION_WINDOW_SIZE", PROC_BYTES_U32,           \
@@ -107,6 +112,8 @@ struct proc_program {
 // Environment, then flags. Returns 0; 1 when it printed help or the version (exit 0); 2 when it
 // printed a usage error (exit 2).
 int proc_options_parse(const struct proc_program *program, void *config, int argc, char **argv);
+
+const char *proc_options_io_name(enum proc_io io);
 
 // The drain deadline that TERMINATION_GRACE_PERIOD_SECONDS leaves; *ret_ms stays without one.
 void proc_options_grace(uint32_t *ret_ms);

@@ -10,7 +10,6 @@
 #include "common/obs/metrics.h"
 #include "common/obs/prom.h"
 #include "common/rt/signals.h"
-#include "common/rt/uring.h"
 #include "version.h"
 
 enum { CONTROL_NICE = 5 };
@@ -39,13 +38,20 @@ static void before_wait(struct loop *loop) {
 }
 
 int proc_loop_open(struct loop *loop, struct blk_pool *pool, struct io **ret_io, void *owner,
-                   const struct log_scope *scope) {
+                   const struct log_scope *scope, enum proc_io want, enum io_kind *ret_kind) {
     char error[URING_ERROR_MAX];
     struct uring_options options = {.entries = 64, .n_buffers = 16};
     blk_pool_init(pool, 1);
-    int rc = uring_new(&options, pool, error, ret_io);
+    *ret_kind = want == PROC_IO_EPOLL ? IO_EPOLL : IO_URING;
+    int rc = io_open(*ret_kind, &options, pool, error, ret_io);
+    if (rc < 0 && want == PROC_IO_AUTO) {
+        log_warn(scope, "io_uring is not usable, epoll is used: it needs more CPU",
+                 LOG_STR("reason", error));
+        *ret_kind = IO_EPOLL;
+        rc = io_open(*ret_kind, &options, pool, error, ret_io);
+    }
     if (rc < 0) {
-        log_error(scope, "io_uring is not usable", LOG_STR("reason", error));
+        log_error(scope, "no I/O back end is usable", LOG_STR("reason", error));
         return rc;
     }
     loop_init(loop, *ret_io, pool, owner);
@@ -57,11 +63,11 @@ void proc_be_nice(void) {
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), CONTROL_NICE);
 }
 
-void proc_collect_build(const char *component) {
+void proc_collect_build(const char *component, const struct io *io) {
     struct slice build[METRIC_N_LABELS(BUILD)] = {slice_str(component),
                                                   slice_str(ZTUN_VERSION_FULL)};
     metric_series_set(metric_series_get(METRIC_LABELS_BUILD, build), METRIC_BUILD, 1);
-    struct slice type = SLICE_LIT("io_uring");
+    struct slice type = slice_str(io->ops->name);
     metric_series_set(metric_series_get(METRIC_LABELS_TYPE, &type), METRIC_IO_BACKEND, 1);
     prom_collector_add(prom_process, NULL);
 }

@@ -47,7 +47,7 @@ static void *thread_main(void *arg) {
     set_cpu(options->cpu);
     blk_pool_init(&worker->pool,
                   options->max_bulk_free != 0 ? options->max_bulk_free : DEFAULT_BULK_FREE);
-    int rc = uring_new(&options->uring, &worker->pool, worker->error, &worker->io);
+    int rc = io_open(options->io, &options->uring, &worker->pool, worker->error, &worker->io);
     if (rc < 0) {
         goto out;
     }

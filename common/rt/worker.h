@@ -8,8 +8,8 @@
 
 #include <pthread.h>
 
+#include "common/rt/io_open.h"
 #include "common/rt/loop.h"
-#include "common/rt/uring.h"
 
 struct worker;
 
@@ -17,6 +17,7 @@ struct worker_options {
     const char *name; // of the thread, up to 15 bytes
     int cpu; // -1: any
     uint32_t max_bulk_free; // bulk blocks kept for reuse; 0: 8
+    enum io_kind io;
     struct uring_options uring;
     void *arg; // worker->arg, and the owner that mails get
     // On the worker's thread, before the first and after the last turn. `start` returns 0 or -errno
