@@ -2,46 +2,10 @@
 #include "common/net/hbone_client.h"
 
 #include <errno.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 
-static const uint64_t SURPLUS_IDLE_NS = 10 * NS_PER_SEC;
-
-enum tunnel_state { TUNNEL_DIALING, TUNNEL_SHAKING, TUNNEL_READY, TUNNEL_ENDING };
-
-struct hbone_tunnel {
-    struct h2_drv drv;
-    struct dial *dial; // while DIALING
-    struct hbone_key *key; // NULL once it is out of the pool
-    struct hbone_client *client;
-    struct list node; // key->tunnels
-    struct list all; // client->tunnels, until it is freed
-    uint64_t pod_id;
-    struct tls_ctx *tls;
-    struct tls_peer *peer; // own copy, once ready
-    uint64_t busy_since; // monotonic ns since it has held HBONE_BUSY_BYTES; 0 = it has not
-    int64_t not_after; // Unix seconds: no new streams later
-    uint8_t state;
-    bool served; // had a stream
-    bool is_proven; // frames of the peer arrived: it has taken our certificate and speaks HTTP/2
-};
-
-// One pool key with its tunnels and the requests that wait for one.
-struct hbone_key {
-    struct hmap_node node;
-    struct hbone_client *client;
-    struct list tunnels, waiting;
-    uint32_t n_tunnels, n_connecting;
-    uint32_t n_requests; // that wait, or have a stream without an answer
-    struct tls_ctx *tls;
-    struct io_socket_params socket;
-    uint64_t pod_id;
-    struct addr destination;
-    bool has_room; // as on_room was told
-    size_t text_len; // the whole key as bytes: fixed part, then the SANs with NULs
-    uint8_t text[];
-};
+#include "common/net/hbone_client_priv.h"
 
 static const struct h2_drv_handler drv_handler;
 
@@ -243,8 +207,7 @@ static bool tunnel_is_busy(struct hbone_tunnel *tunnel) {
     return now - tunnel->busy_since >= HBONE_BUSY_MS * NS_PER_MS;
 }
 
-// No new streams; it closes with the last one. is_gone: there is nothing to connect to any more.
-static void tunnel_drain(struct hbone_tunnel *tunnel, bool is_gone) {
+void hbone_client_drain(struct hbone_tunnel *tunnel, bool is_gone) {
     struct hbone_client *client = tunnel->client;
     struct hbone_key *key = tunnel->key;
     tunnel_retire(tunnel);
@@ -271,11 +234,6 @@ static void tunnel_drain(struct hbone_tunnel *tunnel, bool is_gone) {
     } else {
         key_release(key);
     }
-}
-
-// Past the validity of either certificate: running streams live, new ones go elsewhere.
-static bool tunnel_is_expired(const struct hbone_tunnel *tunnel) {
-    return tunnel->not_after < clock_wall_s();
 }
 
 // ---- requests ----------------------------------------------------------------------------------
@@ -433,7 +391,7 @@ void hbone_client_connect(struct hbone_client *client, struct hbone_request *req
     request->detail = "";
     LIST_EACH_SAFE(node, &request->key->tunnels) {
         struct hbone_tunnel *tunnel = LIST_ITEM(node, struct hbone_tunnel, node);
-        if (tunnel->state == TUNNEL_READY && tunnel_is_expired(tunnel)) {
+        if (tunnel->state == TUNNEL_READY && hbone_client_is_expired(tunnel)) {
             tunnel_retire(tunnel);
             tunnel->state = TUNNEL_ENDING;
             client->stats.n_ready--;
@@ -539,165 +497,3 @@ static void on_closed(struct h2_drv *drv) {
 
 static const struct h2_drv_handler drv_handler = {
     .on_ready = on_ready, .on_event = on_event, .on_end = on_end, .on_closed = on_closed};
-
-// ---- the pool as a whole -----------------------------------------------------------------------
-
-// Calls fn for every tunnel, also those that left the pool and whose streams run on; fn may end it.
-static void each_tunnel(struct hbone_client *client,
-                        void (*fn)(struct hbone_tunnel *tunnel, const void *arg), const void *arg) {
-    // Collected first: ending one may start another.
-    size_t n = 0, max = client->stats.n_tunnels;
-    struct hbone_tunnel **all = xcalloc(max + 1, sizeof(struct hbone_tunnel *));
-    LIST_EACH(node, &client->tunnels) {
-        CHECK(n < max);
-        all[n++] = LIST_ITEM(node, struct hbone_tunnel, all);
-    }
-    for (size_t i = 0; i < n; i++) {
-        fn(all[i], arg);
-    }
-    free(all);
-}
-
-static void sweep_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
-    const uint64_t *now = arg;
-    if (tunnel->state != TUNNEL_READY || h2_conn_n_streams(tunnel->drv.h2) > 0) {
-        return;
-    }
-    // What a crowd needed goes soon; one tunnel is kept for the next flow.
-    uint64_t idle_ns = tunnel->client->config.idle_ns;
-    uint64_t max_ns = tunnel->key->n_tunnels > 1 ? MIN(idle_ns, SURPLUS_IDLE_NS) : idle_ns;
-    if (*now - tunnel->drv.last_active >= max_ns || tunnel_is_expired(tunnel)) {
-        tunnel_drain(tunnel, false);
-    }
-}
-
-static uint64_t sweep_interval(const struct hbone_client *client) {
-    return MIN(client->config.idle_ns / 8, SURPLUS_IDLE_NS / 2) + NS_PER_MS;
-}
-
-static void on_sweep(struct timer *timer, uint64_t now) {
-    struct hbone_client *client = CONTAINER_OF(timer, struct hbone_client, sweep);
-    each_tunnel(client, sweep_tunnel, &now);
-    timer_set(&client->loop->timers, &client->sweep, now + sweep_interval(client));
-}
-
-static void abort_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
-    const enum flow_end *reason = arg;
-    if (tunnel->state == TUNNEL_DIALING) {
-        tunnel_drain(tunnel, false);
-    } else {
-        h2_drv_abort(&tunnel->drv, *reason);
-    }
-}
-
-static void drain_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
-    (void)arg;
-    tunnel_drain(tunnel, false);
-}
-
-struct pod_filter {
-    uint64_t pod_id;
-    bool abort;
-    enum flow_end reason;
-};
-
-static void close_pod_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
-    const struct pod_filter *filter = arg;
-    if (tunnel->pod_id != filter->pod_id) {
-        return;
-    }
-    if (filter->abort) {
-        abort_tunnel(tunnel, &filter->reason);
-    } else {
-        tunnel_drain(tunnel, false);
-    }
-}
-
-struct retain {
-    bool (*keep)(void *arg, const struct addr *destination);
-    void *arg;
-};
-
-static void drain_unless_kept(struct hbone_tunnel *tunnel, const void *arg) {
-    const struct retain *retain = arg;
-    if (tunnel->key != NULL && !retain->keep(retain->arg, &tunnel->key->destination)) {
-        tunnel_drain(tunnel, true);
-    }
-}
-
-struct recheck {
-    enum tls_err (*check)(void *arg, uint64_t pod_id, const struct tls_peer *peer);
-    void *arg;
-};
-
-static void recheck_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
-    const struct recheck *recheck = arg;
-    if (tunnel->peer == NULL || tunnel->drv.is_ended) {
-        return;
-    }
-    enum tls_err err = recheck->check(recheck->arg, tunnel->pod_id, tunnel->peer);
-    if (err != TLS_OK) {
-        h2_drv_abort(&tunnel->drv, err == TLS_REVOKED ? FLOW_REVOKED : FLOW_UNTRUSTED);
-    }
-}
-
-static void grow_tunnel(struct hbone_tunnel *tunnel, const void *arg) {
-    if (tunnel->state != TUNNEL_DIALING && tunnel->drv.h2 != NULL) {
-        h2_conn_allow_growth(tunnel->drv.h2, *(const bool *)arg);
-    }
-}
-
-void hbone_client_init(struct hbone_client *client, struct loop *loop, struct tls_queue *queue,
-                       const struct hbone_client_config *config) {
-    *client = (struct hbone_client){
-        .loop = loop, .tls_queue = queue, .config = *config, .allow_growth = true};
-    hmap_init(&client->keys);
-    list_init(&client->tunnels);
-    timer_init(&client->sweep, on_sweep);
-    timer_set(&loop->timers, &client->sweep, loop->now + sweep_interval(client));
-}
-
-void hbone_client_fini(struct hbone_client *client) {
-    CHECK(client->keys.n_items == 0 && list_empty(&client->tunnels));
-    timer_clear(&client->loop->timers, &client->sweep);
-    hmap_fini(&client->keys);
-}
-
-void hbone_client_close_pod(struct hbone_client *client, uint64_t pod_id, bool abort,
-                            enum flow_end reason) {
-    struct pod_filter filter = {.pod_id = pod_id, .abort = abort, .reason = reason};
-    each_tunnel(client, close_pod_tunnel, &filter);
-}
-
-void hbone_client_retain(struct hbone_client *client,
-                         bool (*keep)(void *arg, const struct addr *destination), void *arg) {
-    struct retain retain = {.keep = keep, .arg = arg};
-    each_tunnel(client, drain_unless_kept, &retain);
-}
-
-void hbone_client_drain_all(struct hbone_client *client) {
-    client->is_closing = true;
-    each_tunnel(client, drain_tunnel, NULL);
-}
-
-void hbone_client_abort_all(struct hbone_client *client, enum flow_end reason) {
-    client->is_closing = true;
-    each_tunnel(client, abort_tunnel, &reason);
-}
-
-void hbone_client_recheck(struct hbone_client *client,
-                          enum tls_err (*check)(void *arg, uint64_t pod_id,
-                                                const struct tls_peer *peer),
-                          void *arg) {
-    struct recheck recheck = {.check = check, .arg = arg};
-    each_tunnel(client, recheck_tunnel, &recheck);
-}
-
-void hbone_client_allow_growth(struct hbone_client *client, bool is_allowed) {
-    client->allow_growth = is_allowed;
-    each_tunnel(client, grow_tunnel, &is_allowed);
-}
-
-size_t hbone_client_n_tunnels(const struct hbone_client *client) {
-    return client->stats.n_tunnels;
-}
