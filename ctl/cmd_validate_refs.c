@@ -12,6 +12,9 @@ static void ignore(void *arg, const struct validate_workload *workload) {
 
 // Namespaces and sidecars
 
+// What a sidecar does for HTTP, a waypoint does.
+#define WAYPOINT_TOO "; for HTTP rules it needs a waypoint, too (istio.io/use-waypoint)"
+
 static void check_injection(struct validate *v, const struct kobj *obj, const struct kobj_map *map,
                             const char *base) {
     const char *inject = kobj_map_get(map, "sidecar.istio.io/inject");
@@ -19,10 +22,11 @@ static void check_injection(struct validate *v, const struct kobj *obj, const st
 
     if (inject != NULL && strcmp(inject, "true") == 0) {
         snprintf(path, sizeof(path), "%s[sidecar.istio.io/inject]", base);
-        validate_warn(v, obj, path, "",
-                      "no sidecar is injected: remove it and enrol the namespace instead "
-                      "(kubectl label namespace %.63s istio.io/dataplane-mode=ambient)",
-                      obj->kind == KOBJ_NAMESPACE ? obj->meta.name : obj->meta.ns);
+        validate_warn(
+            v, obj, path, "",
+            "no sidecar is injected: remove it and enrol the namespace instead "
+            "(kubectl label namespace %.63s istio.io/dataplane-mode=ambient)" WAYPOINT_TOO,
+            obj->kind == KOBJ_NAMESPACE ? obj->meta.name : obj->meta.ns);
     }
     if (kobj_map_get(map, "sidecar.istio.io/status") != NULL) {
         snprintf(path, sizeof(path), "%s[sidecar.istio.io/status]", base);
@@ -37,15 +41,16 @@ static void check_namespace(struct validate *v, const struct kobj *obj) {
     const char *mode = kobj_map_get(&obj->meta.labels, "istio.io/dataplane-mode");
 
     if (injection != NULL && strcmp(injection, "enabled") == 0) {
-        validate_warn(v, obj, "metadata.labels[istio-injection]", "",
-                      "no sidecars are injected: enrol the namespace instead (kubectl label "
-                      "namespace %.63s istio-injection- istio.io/dataplane-mode=ambient)",
-                      obj->meta.name);
+        validate_warn(
+            v, obj, "metadata.labels[istio-injection]", "",
+            "no sidecars are injected: enrol the namespace instead (kubectl label "
+            "namespace %.63s istio-injection- istio.io/dataplane-mode=ambient)" WAYPOINT_TOO,
+            obj->meta.name);
     } else if (revision != NULL && mode == NULL) {
         validate_warn(v, obj, "metadata.labels[istio.io/rev]", "",
                       "chooses sidecars of a revision, which are not injected: enrol the "
                       "namespace (kubectl label namespace %.63s istio.io/rev- "
-                      "istio.io/dataplane-mode=ambient)",
+                      "istio.io/dataplane-mode=ambient)" WAYPOINT_TOO,
                       obj->meta.name);
     }
     if (mode != NULL && strcmp(mode, "ambient") != 0 && strcmp(mode, "none") != 0) {

@@ -191,6 +191,18 @@ static const struct config_error *first_error(const struct config_errors *errors
     return NULL;
 }
 
+// There is no such kind or version.
+static bool has_no_match(const struct config_errors *errors) {
+    for (uint32_t i = 0; i < errors->n; i++) {
+        const char *path = errors->items[i].path;
+        if (is_checked(&errors->items[i]) &&
+            (strcmp(path, "apiVersion") == 0 || strcmp(path, "kind") == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void decode(const char *file, const struct cfg_node *doc, struct config_errors *errors) {
     struct arena arena;
     arena_init(&arena, SIZE_MAX);
@@ -258,7 +270,7 @@ static bool is_good(struct lab_check *check, const char *file, json_t *json,
         return true;
     }
     check->n_refused++;
-    if (strcmp(first->path, "apiVersion") == 0 || strcmp(first->path, "kind") == 0) {
+    if (has_no_match(errors)) {
         say_no_match(check, file, json);
     } else if (is_strict && has_unknown(errors)) {
         say_unknown(check, file, json, errors);
@@ -276,6 +288,7 @@ json_t *lab_check_doc(struct lab_check *check, const char *file, const struct cf
     }
     struct config_errors errors;
     decode(file, doc, &errors);
+    config_errors_sort(&errors);
     bool is_ok = is_good(check, file, json, &errors);
     config_errors_fini(&errors);
     if (!is_ok) {

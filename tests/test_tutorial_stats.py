@@ -79,7 +79,7 @@ def test_shares_are_declared(module):
         for call in (n for n in ast.walk(function) if isinstance(n, ast.Call)):
             name = getattr(call.func, "id", getattr(call.func, "attr", ""))
             assert name not in ("Share", "Turns", "Times", "draws"), f"line {call.lineno}"
-            if name == "share":
+            if name == "share" and isinstance(call.func, ast.Attribute):
                 assert len(call.args) == 3 and isinstance(call.args[2], ast.Name), \
                     f"line {call.lineno}: share(lines, pattern, A_SHARE_OF_THE_MODULE)"
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from row import ROOT, ROWS  # noqa: E402
 
 LINES, WIDTH = 6, 180
+WIDE, WIDTH_MAX = (" validate ", " apply "), 500  # messages are shown whole
 MORE_LINES = {"http://customer.tutorial:8080/": 11}  # a packet
 # Of a page: who asked, the stars or why there are none, the seconds.
 OF_PAGES = r"<p>\w+ \(|<font |currently unavailable|Book Reviews|^[\d.]+$"
@@ -37,7 +38,8 @@ def shown(command, output):
     lines = [line for line in output if re.search(OF_PAGES if is_page else r"\S", line)]
     is_cut = len(lines) > most or any(re.fullmatch(r"\.\.\. \d+ lines more", x) for x in lines)
     lines = [x for x in lines if not re.fullmatch(r"\.\.\. \d+ lines more", x)][:most]
-    text = [command, *(line.expandtabs(8)[:WIDTH] for line in lines), *(["..."] if is_cut else [])]
+    width = WIDTH_MAX if any(word in command for word in WIDE) else WIDTH
+    text = [command, *(line.expandtabs(8)[:width] for line in lines), *(["..."] if is_cut else [])]
     return [("    " + line).replace(f"{ROOT}/", "$PWD/").rstrip() for line in text]
 
 
