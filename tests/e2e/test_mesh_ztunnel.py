@@ -168,7 +168,7 @@ def test_metrics_are_documented(mesh):
         assert mesh.ask("client", ("server", 8080)) == b"hello world"
     wait_until(lambda: since("hbone_pool_streams_total") >= 1, 3)  # up to a second old
     assert one.metric("hbone_pool_tunnels") >= 1
-    assert two.metric("hbone_server_tunnels") >= 1
+    wait_until(lambda: two.metric("hbone_server_tunnels") >= 1, 3)
 
 
 def test_metrics_compression(mesh):

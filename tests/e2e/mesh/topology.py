@@ -29,6 +29,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 from lablib import ZTUN, Metrics, wait_until
@@ -156,6 +157,15 @@ class Pod:
         return f"spiffe://cluster.local/ns/{self.ns}/sa/{self.sa}"
 
 
+class Mark(int):
+    """A position in a log, and the time: lines are written a little later than they are made."""
+
+    def __new__(cls, position):
+        self = super().__new__(cls, position)
+        self.time = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return self
+
+
 class Node:
     """A node and its ztun."""
 
@@ -240,8 +250,8 @@ class Node:
         return "\n".join(line[:600] for line in lines)
 
     def mark(self):
-        """A position in the log, for log(since=)."""
-        return self.log_path.stat().st_size if self.log_path.exists() else 0
+        """Now, as a position in the log, for log(since=)."""
+        return Mark(self.log_path.stat().st_size if self.log_path.exists() else 0)
 
     def log(self, since=0, **fields):
         """Log lines as dicts; `fields` (dots written as __) must be equal, or match a pattern."""
@@ -253,6 +263,8 @@ class Node:
             try:
                 item = json.loads(line)
             except ValueError:
+                continue
+            if item.get("time", "") < getattr(since, "time", ""):
                 continue
             for key, want in fields.items():
                 have = item.get(key.replace("__", "."))
