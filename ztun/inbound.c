@@ -175,6 +175,7 @@ static void dial_application(struct inbound *in) {
     }
     ztun_application_params(&params, flow, &at, in->called == NULL);
     in->dial = dial_start(worker->loop, &params, &at, INBOUND_DIAL_MS * NS_PER_MS, on_dial, in);
+    h2_drv_await_answer(&in->tunnel->drv); // a connect within one machine takes no longer
 }
 
 // Who the client is, for telemetry: the workload at its address, if the identity agrees.

@@ -118,7 +118,7 @@ static bool push_output(struct h2_drv *drv) {
     bool has_pushed = false;
     while (can_push(drv) && h2_conn_pull(drv->h2, &out, H2_DRV_PULL) > 0) {
         tls_link_write(&drv->tl, &out);
-        has_pushed = true;
+        has_pushed = drv->has_sent = true;
     }
     return has_pushed;
 }
@@ -140,6 +140,11 @@ static void on_flush(struct loop_flush *flush) {
         drv->in_flush = true;
         drain_events(drv);
         drv->in_flush = false;
+        return;
+    }
+    if (drv->awaits_answer) {
+        drv->awaits_answer = false;
+        timer_set(&drv->loop->timers, &drv->timer, drv->loop->now); // in the next turn
         return;
     }
     drv->in_flush = true;
@@ -170,6 +175,10 @@ void h2_drv_kick(struct h2_drv *drv) {
     if (!drv->is_ended && drv->h2 != NULL) {
         loop_flush_arm(drv->loop, &drv->flush);
     }
+}
+
+void h2_drv_await_answer(struct h2_drv *drv) {
+    drv->awaits_answer = !drv->has_sent && !drv->is_ended;
 }
 
 bool h2_drv_shed(struct h2_drv *drv) {
@@ -255,6 +264,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
     }
     if (!drv->is_ended) {
         arm_timer(drv);
+        h2_drv_kick(drv); // what awaited an answer has waited enough
     }
 }
 
@@ -405,6 +415,7 @@ bool h2_drv_import(struct h2_drv *drv, struct tls_queue *queue, int fd, struct c
     }
     init_all(drv, queue->loop, handler, (flags & FLAG_SERVER) != 0);
     drv->last_active = last_active;
+    drv->has_sent = true;
     drv->close_when_idle = (flags & FLAG_CLOSE_WHEN_IDLE) != 0;
     drv->is_frozen = true;
     drv->h2 = h2_conn_import(conn, queue->loop->pool);

@@ -61,6 +61,7 @@ struct h2_drv {
     uint64_t last_active; // monotonic ns of the last stream's end (idle pools)
     bool is_server, is_ended, close_when_idle, close_after_flush, in_flush;
     bool drains_when_ready, is_frozen;
+    bool has_sent, awaits_answer; // see h2_drv_await_answer
 };
 
 void h2_drv_init(struct h2_drv *drv, struct tls_queue *queue, int fd, struct tls_handshake *hs,
@@ -70,6 +71,9 @@ void h2_drv_init(struct h2_drv *drv, struct tls_queue *queue, int fd, struct tls
 bool h2_drv_shed(struct h2_drv *drv);
 // Output is pending (after any h2_conn_*/h2_stream_* call): it leaves in this turn's flush phase.
 void h2_drv_kick(struct h2_drv *drv);
+// A server's first request, whose answer the next turn may bring: SETTINGS wait for that turn, so
+// that both are one send. Of no effect once something was sent.
+void h2_drv_await_answer(struct h2_drv *drv);
 void h2_user_init(struct h2_user *user, const struct h2_user_ops *ops);
 void h2_user_attach(struct h2_user *user, struct h2_drv *drv, struct h2_stream *stream);
 void h2_user_detach(struct h2_user *user); // harmless when detached

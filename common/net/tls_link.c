@@ -225,6 +225,7 @@ static void handshake_done(struct tls_link *tl) {
         feed(tl, seg_slice(&seg));
         blk_unref(seg.blk);
     }
+    link_flush_last(&tl->link); // the last flight and what the handler has to say are one send
 }
 
 static void handshake_step(struct tls_job *job) {

@@ -295,6 +295,11 @@ void link_write(struct link *link, struct chain *data) {
     loop_flush_arm(link->loop, &link->flush);
 }
 
+void link_flush_last(struct link *link) {
+    loop_flush_disarm(&link->flush);
+    loop_flush_arm(link->loop, &link->flush);
+}
+
 void link_fin(struct link *link) {
     if (!link_is_ending(link) && !link->want_fin) {
         link->want_fin = true;

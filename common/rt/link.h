@@ -96,6 +96,8 @@ void link_init(struct link *link, struct loop *loop, int fd, enum link_mode mode
 void link_read(struct link *link, bool on);
 // Moves all of data into the queue. Not after link_fin. On a link that is ending it is dropped.
 void link_write(struct link *link, struct chain *data);
+// What others write in their own flush of this turn still goes into the same send.
+void link_flush_last(struct link *link);
 void link_fin(struct link *link); // FIN after the queue has left
 size_t link_queued(const struct link *link); // bytes that the kernel has not taken
 void link_close(

@@ -166,6 +166,7 @@ static void in_request(struct hbone_tunnel *tunnel, const struct h2_event *event
     struct io_socket_params params = {.netns_fd = -1, .family = 4};
     flow->dial = dial_start(&flow->bed->loop, &params, &flow->bed->app_addr, 5 * NS_PER_SEC,
                             in_dialed, flow);
+    h2_drv_await_answer(&flow->tunnel->drv);
 }
 
 static void in_failed(struct hbone_server *server, const struct addr *src, const struct addr *dst,

@@ -2,6 +2,7 @@
 //
 // Tunnels end to end in one loop: integrity both ways, half-close, resets, refusals, pooling,
 // drain.
+#include <linux/tcp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -157,7 +158,7 @@ static void *run_client(void *arg) {
     return NULL;
 }
 
-static void app_start(struct app *app, struct bed *bed) {
+static void app_listen(struct app *app, struct bed *bed) {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     app->listen_fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(bind(app->listen_fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
@@ -168,6 +169,10 @@ static void app_start(struct app *app, struct bed *bed) {
     assert_true(addr_from_sockaddr((struct sockaddr *)&sa, &addr));
     bed_init(bed, &addr);
     app->bed = bed;
+}
+
+static void app_start(struct app *app, struct bed *bed) {
+    app_listen(app, bed);
     pthread_create(&app->server, NULL, run_server, app);
     pthread_create(&app->client, NULL, run_client, app);
 }
@@ -221,6 +226,35 @@ static void test_pooled(void **state) {
     assert_int_equal(bed.n_opened, 50);
     assert_int_equal(bed.client.stats.n_opened, 1); // one tunnel served them all
     assert_int_equal(app.down_sum, app.down_seen);
+    bed_fini(&bed);
+}
+
+static struct tcp_info tcp_info_of(struct hbone_server *server) {
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+    LIST_EACH(node, &server->tunnels) {
+        int fd = LIST_ITEM(node, struct hbone_tunnel, node)->drv.tl.link.fd;
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    }
+    return info;
+}
+
+// The client's last flight goes with its SETTINGS and CONNECT, the server's SETTINGS with its 200.
+static void test_sends_of_a_new_tunnel(void **state) {
+    (void)state;
+    struct bed bed;
+    struct app app = {0};
+    app_listen(&app, &bed);
+    int fd = dial_bed(&bed);
+    // Hello; Finished, SETTINGS, CONNECT; SETTINGS ACK.
+    for (int i = 0; i < 10000 && tcp_info_of(&bed.server).tcpi_data_segs_in < 3; i++) {
+        loop_turn(&bed.loop, i % 16 == 0);
+    }
+    assert_int_equal(bed.n_opened, 1);
+    assert_int_equal(tcp_info_of(&bed.server).tcpi_data_segs_in, 3);
+    assert_int_equal(tcp_info_of(&bed.server).tcpi_data_segs_out, 2);
+    close(fd);
+    close(app.listen_fd);
     bed_fini(&bed);
 }
 
@@ -294,10 +328,15 @@ static void test_drain(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_half_close),     cmocka_unit_test(test_bulk_both_ways),
-        cmocka_unit_test(test_pooled),         cmocka_unit_test(test_server_reset),
-        cmocka_unit_test(test_client_reset),   cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_wrong_identity), cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_sends_of_a_new_tunnel),
+        cmocka_unit_test(test_half_close),
+        cmocka_unit_test(test_bulk_both_ways),
+        cmocka_unit_test(test_pooled),
+        cmocka_unit_test(test_server_reset),
+        cmocka_unit_test(test_client_reset),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_wrong_identity),
+        cmocka_unit_test(test_drain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
