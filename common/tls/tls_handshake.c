@@ -12,18 +12,13 @@
 
 #include "common/tls/tls_ctx_priv.h"
 #include "common/tls/tls_err_priv.h"
+#include "common/tls/tls_secrets.h"
 #include "common/tls/tls_verify_priv.h"
 
 enum {
     INPUT_MAX = 96 * 1024, // of one handshake, in all
-    SECRET_MAX = 48,
     SECOND_SHARE_N =
         64, // handshakes that send two key shares after a server did not take the first
-};
-
-struct secret {
-    uint8_t bytes[SECRET_MAX];
-    size_t len;
 };
 
 struct tls_handshake {
@@ -39,7 +34,6 @@ struct tls_handshake {
     struct chain *out;
     int64_t now_s;
     // The result.
-    struct secret client_secret, server_secret;
     struct tls_record *record;
     struct tls_peer peer;
     uint8_t *rest;
@@ -180,35 +174,8 @@ static enum ssl_verify_result_t on_verify(SSL *ssl, uint8_t *ret_alert) {
     return ssl_verify_invalid;
 }
 
-static int hex_value(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-// "LABEL <client random> <secret>": the only way libssl hands out the traffic secrets of TLS 1.3.
-static void on_keylog(const SSL *ssl, const char *line) {
-    static const char client[] = "CLIENT_TRAFFIC_SECRET_0 ";
-    static const char server[] = "SERVER_TRAFFIC_SECRET_0 ";
-    struct tls_handshake *hs = hs_of(ssl);
-    struct secret *secret;
-    if (strncmp(line, client, sizeof(client) - 1) == 0) {
-        secret = &hs->client_secret;
-    } else if (strncmp(line, server, sizeof(server) - 1) == 0) {
-        secret = &hs->server_secret;
-    } else {
-        return;
-    }
-    const char *hex = strrchr(line, ' ') + 1;
-    size_t len = strlen(hex) / 2;
-    CHECK(len <= SECRET_MAX);
-    for (size_t i = 0; i < len; i++) {
-        secret->bytes[i] = (uint8_t)(hex_value(hex[2 * i]) << 4 | hex_value(hex[2 * i + 1]));
-    }
-    secret->len = len;
-}
-
 void tls_handshake_set_callbacks(SSL_CTX *ssl, bool is_outside) {
     SSL_CTX_set_custom_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
-    SSL_CTX_set_keylog_callback(ssl, on_keylog);
     if (is_outside) {
         return; // each connection has its own ALPN
     }
@@ -321,8 +288,6 @@ void tls_handshake_free(struct tls_handshake *hs) {
     tls_chain_unref(hs->peer.chain);
     tls_ctx_unref(hs->ctx);
     free(hs->rest);
-    wipe(&hs->client_secret, sizeof(hs->client_secret));
-    wipe(&hs->server_secret, sizeof(hs->server_secret));
     free(hs);
 }
 
@@ -417,26 +382,24 @@ static enum tls_step fail(struct tls_handshake *hs, enum tls_err err) {
 // libssl is done: its traffic secrets go to our record layer, and it is freed.
 static enum tls_step take_over(struct tls_handshake *hs) {
     uint16_t suite = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(hs->ssl));
-    const struct secret *read = hs->is_server ? &hs->client_secret : &hs->server_secret;
-    const struct secret *write = hs->is_server ? &hs->server_secret : &hs->client_secret;
+    struct tls_secrets secrets;
     uint64_t read_seq = SSL_get_read_sequence(hs->ssl);
     uint64_t write_seq = SSL_get_write_sequence(hs->ssl);
     // on_verify refused the others before; without tickets and early data nothing has gone under
     // the application keys yet.
     bool is_settled = hs->ctx->is_outside || (is_h2_selected(hs->ssl) && hs->peer.chain != NULL);
-    if (!hs->is_verified || !is_settled || read_seq != 0 || write_seq != 0) {
+    if (!hs->is_verified || !is_settled || read_seq != 0 || write_seq != 0 ||
+        !tls_secrets_of(hs->ssl, &secrets)) {
         return fail(hs, TLS_INTERNAL);
     }
-    hs->record = tls_record_new((enum tls_suite)suite, slice_make(read->bytes, read->len), read_seq,
-                                slice_make(write->bytes, write->len), write_seq);
+    hs->record = tls_record_new((enum tls_suite)suite, slice_make(secrets.read, secrets.read_len),
+                                read_seq, slice_make(secrets.write, secrets.write_len), write_seq);
     if (hs->record == NULL) {
         return fail(hs, TLS_NO_SUITE);
     }
     if (hs->is_server) {
         tls_record_set_server(hs->record);
     }
-    wipe(&hs->client_secret, sizeof(hs->client_secret));
-    wipe(&hs->server_secret, sizeof(hs->server_secret));
     hs->peer.suite = (enum tls_suite)suite;
     hs->peer.group = SSL_get_group_id(hs->ssl);
     note_group(hs);
