@@ -52,11 +52,12 @@ class Row:
         """`ztunctl local ARGS`; returns what it printed."""
         return self.command("local", *args, **how)
 
-    def command(self, *args, timeout=60, check=True, show=SHOWN_LINES, stdin=None, grep=None):
-        """grep: only lines with this text."""
+    def command(self, *args, timeout=60, check=True, show=SHOWN_LINES, stdin=None, grep=None,
+                tail=None):
+        """grep: only lines with this text; tail: only so many, the last ones."""
         argv = ["ztunctl", *map(str, args)]
-        print("$ " + shlex.join(argv) + (f" | grep -F {shlex.quote(grep)}" if grep else ""),
-              flush=True)
+        print("$ " + shlex.join(argv) + (f" | grep -F {shlex.quote(grep)}" if grep else "") +
+              (f" | tail -n {tail}" if tail else ""), flush=True)
         env = {**os.environ, "ZTUN_LAB": self.lab}
         try:
             done = subprocess.run([self.ztunctl, *argv[1:]], cwd=ROOT, env=env, input=stdin,
@@ -66,6 +67,8 @@ class Row:
         out, self.code = done.stdout + done.stderr, done.returncode
         if grep:
             out = "".join(line for line in out.splitlines(keepends=True) if grep in line)
+        if tail:
+            out = "".join(out.splitlines(keepends=True)[-tail:])
         lines = out.splitlines()
         for line in lines[:show]:
             print(line)
@@ -121,9 +124,9 @@ class Row:
         times = [line for line in out.splitlines() if re.fullmatch(r"[\d.]+ \d{3}", line)]
         return answers, [(float(t.split()[0]), int(t.split()[1])) for t in times]
 
-    def log(self, where, show, grep=None):
+    def log(self, where, show, grep=None, tail=None):
         time.sleep(0.5)  # lines are written in batches
-        return self.run("logs", "-n", self.ns, where, show=show, grep=grep)
+        return self.run("logs", "-n", self.ns, where, show=show, grep=grep, tail=tail)
 
     def image(self, deployment, image, container="recommendation"):
         self.run("set", "image", f"deployment/{deployment}", "-n", self.ns, f"{container}={image}")
