@@ -335,6 +335,7 @@ static const struct {
     {"replace", do_replace, NULL},
     {"delete", do_delete, NULL},
     {"get", NULL, verb_get},
+    {"describe", NULL, verb_describe},
     {"exec", do_exec, NULL},
     {"logs", do_logs, NULL},
     {"status", do_status, NULL},

@@ -13,6 +13,7 @@ void local_usage(FILE *out) {
           "                                    create or change objects (- is stdin)\n"
           "  delete -f PATH... | KIND NAME... | KIND -l SELECTOR | KIND --all  [--grace S]\n"
           "  get KIND[,KIND] [NAME...] [-n NS|-A] [-l SELECTOR] [-w] [-o wide|yaml|json|name]\n"
+          "  describe KIND [NAME...] | KIND/NAME... [-n NS|-A] [-l SELECTOR]\n"
           "  exec NS/POD [-c C] -- CMD...      run a command in a pod; NODE instead of NS/POD: in\n"
           "                                    the node's network namespace\n"
           "  logs NS/POD|NODE|supervisor [-c C] [-f] [--tail N] [-p]\n"

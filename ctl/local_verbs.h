@@ -22,6 +22,7 @@ struct verb_args {
 };
 
 int verb_get(const struct verb_args *a);
+int verb_describe(const struct verb_args *a); // rest: KIND [NAME...], KIND/NAME...
 int verb_create_namespace(const struct verb_args *a); // rest: namespace NAME
 int verb_expose(const struct verb_args *a);
 int verb_patch(const struct verb_args *a);

@@ -283,6 +283,31 @@ def test_merge_and_json_patch(lab):
     assert (spec["http"][0]["timeout"], spec["hosts"]) == ("2s", ["web", "web.shop"])
 
 
+def test_describe(lab):
+    def described(*args):
+        return run(lab, "describe", *args, "-n", "shop").stdout
+    text = described("pod/client")
+    assert text.startswith("Name:             client\nNamespace:        shop\nPriority:         0\n")
+    assert "\nNode:             node" in text and "\nLabels:           app=client\n" in text
+    assert "\nContainers:\n  main:\n    Image: " in text and "    State:          Running\n" in text
+    assert text.endswith("Events:                      <none>\n")
+    text = described("svc", "web")
+    assert "\nType:              ClusterIP\n" in text and "\nTargetPort:        8080/TCP\n" in text
+    addresses = text.split("Endpoints:")[1].split()[0].split(",")
+    assert len(addresses) == len(lab.ready_endpoints("web", "shop"))
+    text = described("deploy", "web")
+    assert " desired | " in text and " | 0 unavailable\n" in text
+    assert "\nRollingUpdateStrategy:  25% max unavailable, 25% max surge\n" in text
+    assert "\nNewReplicaSet:   web-" in text
+    text = described("vs/web")
+    assert "\nAPI Version:  networking.istio.io/v1\nKind:         VirtualService\n" in text
+    assert "\nSpec:\n  Hosts:\n    web\n" in text and "        Host:  web\n" in text
+    assert described("pods", "-l", "app=web").count("Name:  ") == len(rows(lab, "pods", "-l", "app=web")) - 1
+    missing = run(lab, "describe", "pod", "nobody", "-n", "shop", check=False)
+    assert (missing.returncode, missing.stderr) == \
+        (1, 'Error from server (NotFound): pods "nobody" not found\n')
+
+
 def test_edit(lab):
     env = {**os.environ, "KUBE_EDITOR": "sed -i s/app:.web/app:\\ shop/"}
     assert run(lab, "edit", "svc/web", "-n", "shop", env=env).stdout == "service/web edited\n"
