@@ -63,6 +63,22 @@ static void set_policy(SSL_CTX *ssl, enum tls_compliance compliance, bool prefer
     CHECK(ok == 1);
 }
 
+// TLS 1.2 for servers outside of the mesh: ECDHE and an AEAD, which is what tls_record_12.c has.
+// `pqc` has no groups for it.
+static void allow_12(SSL_CTX *ssl, enum tls_compliance compliance) {
+#define GCM_SUITES                                                                                 \
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"                                   \
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+    static const char all[] =
+        GCM_SUITES ":ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
+    if (compliance == TLS_COMPLIANCE_PQC) {
+        return;
+    }
+    bool is_fips = compliance == TLS_COMPLIANCE_FIPS;
+    CHECK(SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1);
+    CHECK(SSL_CTX_set_strict_cipher_list(ssl, is_fips ? GCM_SUITES : all) == 1);
+}
+
 static SSL_CTX *ssl_ctx_new(enum tls_compliance compliance, bool prefer_aes_256, bool is_outside) {
     // With buffers: libssl itself does not parse X.509, we do, and only for chains not in the
     // cache.
@@ -74,6 +90,9 @@ static SSL_CTX *ssl_ctx_new(enum tls_compliance compliance, bool prefer_aes_256,
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_max_cert_list(ssl, CERT_LIST_MAX);
     set_policy(ssl, compliance, prefer_aes_256);
+    if (is_outside) {
+        allow_12(ssl, compliance);
+    }
     tls_handshake_set_callbacks(ssl, is_outside);
     return ssl;
 }

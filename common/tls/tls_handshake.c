@@ -379,21 +379,75 @@ static enum tls_step fail(struct tls_handshake *hs, enum tls_err err) {
     return TLS_STEP_ERROR;
 }
 
+static bool aead_12_of(const SSL *ssl, enum tls_aead_12 *ret_aead) {
+    switch (SSL_CIPHER_get_cipher_nid(SSL_get_current_cipher(ssl))) {
+    case NID_aes_128_gcm:
+        *ret_aead = TLS_12_AES_128_GCM;
+        return true;
+    case NID_aes_256_gcm:
+        *ret_aead = TLS_12_AES_256_GCM;
+        return true;
+    case NID_chacha20_poly1305:
+        *ret_aead = TLS_12_CHACHA20_POLY1305;
+        return true;
+    default:
+        return false;
+    }
+}
+
+// RFC 5246 6.3: the client's key, the server's, then both IVs; AEADs have no keys for a MAC. We
+// are the client. NULL: not one of our suites.
+static struct tls_record *take_over_12(struct tls_handshake *hs, uint16_t suite) {
+    uint8_t block[2 * (32 + 12)];
+    enum tls_aead_12 aead;
+    if (!hs->ctx->is_outside || hs->is_server || !aead_12_of(hs->ssl, &aead)) {
+        return NULL;
+    }
+    size_t key_len = tls_record_12_key_len(aead), iv_len = tls_record_12_iv_len(aead);
+    size_t size = 2 * (key_len + iv_len);
+    if (SSL_get_key_block_len(hs->ssl) != size ||
+        SSL_generate_key_block(hs->ssl, block, size) != 1) {
+        return NULL;
+    }
+    const uint8_t *ivs = block + 2 * key_len;
+    struct tls_keys_12 keys = {
+        .aead = aead,
+        .write_key = slice_make(block, key_len),
+        .read_key = slice_make(block + key_len, key_len),
+        .write_iv = slice_make(ivs, iv_len),
+        .read_iv = slice_make(ivs + iv_len, iv_len),
+        .read_seq = SSL_get_read_sequence(hs->ssl), // the Finished messages have gone before
+        .write_seq = SSL_get_write_sequence(hs->ssl),
+    };
+    struct tls_record *record = tls_record_new_12(suite, &keys);
+    wipe(block, sizeof(block));
+    return record;
+}
+
+static struct tls_record *take_over_13(struct tls_handshake *hs, uint16_t suite) {
+    struct tls_secrets secrets;
+    // Without tickets and early data nothing has gone under the application keys yet.
+    if (SSL_get_read_sequence(hs->ssl) != 0 || SSL_get_write_sequence(hs->ssl) != 0 ||
+        !tls_secrets_of(hs->ssl, &secrets)) {
+        return NULL;
+    }
+    struct tls_record *record =
+        tls_record_new((enum tls_suite)suite, slice_make(secrets.read, secrets.read_len), 0,
+                       slice_make(secrets.write, secrets.write_len), 0);
+    wipe(&secrets, sizeof(secrets));
+    return record;
+}
+
 // libssl is done: its traffic secrets go to our record layer, and it is freed.
 static enum tls_step take_over(struct tls_handshake *hs) {
     uint16_t suite = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(hs->ssl));
-    struct tls_secrets secrets;
-    uint64_t read_seq = SSL_get_read_sequence(hs->ssl);
-    uint64_t write_seq = SSL_get_write_sequence(hs->ssl);
-    // on_verify refused the others before; without tickets and early data nothing has gone under
-    // the application keys yet.
+    // on_verify refused the others before.
     bool is_settled = hs->ctx->is_outside || (is_h2_selected(hs->ssl) && hs->peer.chain != NULL);
-    if (!hs->is_verified || !is_settled || read_seq != 0 || write_seq != 0 ||
-        !tls_secrets_of(hs->ssl, &secrets)) {
+    if (!hs->is_verified || !is_settled) {
         return fail(hs, TLS_INTERNAL);
     }
-    hs->record = tls_record_new((enum tls_suite)suite, slice_make(secrets.read, secrets.read_len),
-                                read_seq, slice_make(secrets.write, secrets.write_len), write_seq);
+    hs->record =
+        SSL_version(hs->ssl) == TLS1_3_VERSION ? take_over_13(hs, suite) : take_over_12(hs, suite);
     if (hs->record == NULL) {
         return fail(hs, TLS_NO_SUITE);
     }
@@ -430,8 +484,9 @@ static enum tls_step advance(struct tls_handshake *hs) {
     if (hs->err == TLS_OK) { // else on_verify said why
         read_error_queue(hs);
     }
-    if (hs->ctx->is_outside && hs->err == TLS_PEER_PROTOCOL_VERSION) {
-        hs->err = TLS_VERSION; // it wants an older one: no newer one exists
+    if (hs->ctx->is_outside && (hs->err == TLS_PEER_PROTOCOL_VERSION || hs->err == TLS_VERSION)) {
+        // It wants an older one: no newer one exists.
+        hs->err = hs->ctx->compliance == TLS_COMPLIANCE_PQC ? TLS_VERSION : TLS_OLD_VERSION;
         hs->detail[0] = '\0';
     }
     ERR_clear_error();

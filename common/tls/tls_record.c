@@ -75,10 +75,10 @@ static void seal_copy(struct tls_record *record, uint8_t *rec, const uint8_t *sr
 
 // One small record of another type than application data.
 static void seal_message(struct tls_record *record, struct chain *out, const uint8_t *bytes,
-                         size_t len, enum rec_type type) {
+                         size_t len, uint8_t type) {
     struct blk *blk = blk_new_cold(out->pool, len + REC_OVERHEAD);
     memcpy(blk->base + REC_HEADER, bytes, len);
-    seal_in_place(record, blk->base, len, type);
+    seal_in_place(record, blk->base, len, (enum rec_type)type);
     chain_give(out, blk, 0, (uint32_t)(len + REC_OVERHEAD));
 }
 
@@ -89,9 +89,7 @@ static void seal_key_update(struct tls_record *record, struct chain *out) {
     rec_keys_update(&record->write, record->suite);
 }
 
-// Bytes of the first segments that go together into one record by copy; 0 when the first goes
-// alone.
-static size_t coalesce_len(const struct chain *plain) {
+size_t rec_coalesce_len(const struct chain *plain) {
     const struct seg *seg = plain->head;
     size_t n = seg->len;
     if (seg->next == NULL || n + seg->next->len > REC_COALESCE_MAX) {
@@ -106,7 +104,7 @@ static size_t coalesce_len(const struct chain *plain) {
 // Makes one record from the front of `plain`.
 static void seal_next(struct tls_record *record, struct chain *plain, struct chain *out) {
     const struct seg *head = plain->head;
-    size_t n = coalesce_len(plain);
+    size_t n = rec_coalesce_len(plain);
     if (n == 0 && head->len <= REC_PLAIN_MAX && head->headroom >= REC_HEADER &&
         head->tailroom >= 1 + REC_TAG) {
         struct seg seg;
@@ -140,6 +138,10 @@ size_t tls_record_seal(struct tls_record *record, struct chain *plain, struct ch
     if (record->is_write_closed) {
         return 0;
     }
+    if (UNLIKELY(record->is_12)) {
+        rec_12_seal(record, plain, out, budget);
+        return out->len - before;
+    }
     if (record->is_update_due) {
         seal_key_update(record, out);
     }
@@ -162,7 +164,8 @@ void tls_record_close(struct tls_record *record, enum tls_err err, struct chain 
     if (alert >= 0) {
         // Section 6: level 1 (warning) for close_notify, 2 (fatal) for errors.
         const uint8_t msg[] = {alert == ALERT_CLOSE_NOTIFY ? 1 : 2, (uint8_t)alert};
-        seal_message(record, out, msg, sizeof(msg), REC_ALERT);
+        (record->is_12 ? rec_12_seal_message : seal_message)(record, out, msg, sizeof(msg),
+                                                             REC_ALERT);
     }
 }
 
@@ -328,6 +331,9 @@ enum tls_open tls_record_open(struct tls_record *record, uint8_t *in, size_t len
         *ret_used = len; // section 6.1: what follows close_notify is ignored
         return TLS_OPEN_CLOSED;
     }
+    if (UNLIKELY(record->is_12)) {
+        return rec_12_open(record, in, len, ret_used, ret_off, ret_len, ret_need);
+    }
     if (len > 0 && in[0] != REC_APPLICATION_DATA) {
         return fail(record, TLS_UNEXPECTED_MESSAGE); // also CCS: the handshake is over
     }
@@ -386,7 +392,7 @@ bool tls_record_is_write_closed(const struct tls_record *record) {
 }
 
 void tls_record_key_update(struct tls_record *record, bool request_peer) {
-    if (!record->is_write_closed) {
+    if (!record->is_write_closed && !record->is_12) {
         record->is_update_due = true;
         record->is_update_request |= request_peer;
     }

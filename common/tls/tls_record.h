@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TLS 1.3 record layer (RFC 8446 section 5), in place, after a handshake by BoringSSL.
+// TLS 1.3 record layer (RFC 8446 section 5), in place, after a handshake by BoringSSL; and that of
+// TLS 1.2, for servers outside of the mesh.
 //
 // Pure: no fds, clock, log or randomness. One tls_record per connection holds both directions'
 // traffic keys and sequence numbers; it is a plain value that can be exported to a successor.
@@ -39,6 +40,20 @@ struct tls_record;
 struct tls_record *tls_record_new(enum tls_suite suite, struct slice read_secret, uint64_t read_seq,
                                   struct slice write_secret, uint64_t write_seq);
 void tls_record_free(struct tls_record *record); // NULL ok; wipes keys
+
+// TLS 1.2 with an AEAD, of a client towards a server outside of the mesh: the same object from then
+// on, but for updates of keys, which there are none of, and the hand-over, which it has not. A
+// request for another handshake is an error.
+enum tls_aead_12 { TLS_12_AES_128_GCM, TLS_12_AES_256_GCM, TLS_12_CHACHA20_POLY1305 };
+size_t tls_record_12_key_len(enum tls_aead_12 aead);
+size_t tls_record_12_iv_len(enum tls_aead_12 aead); // of the part that is not in records
+struct tls_keys_12 { // copied
+    enum tls_aead_12 aead;
+    struct slice read_key, read_iv, write_key, write_iv;
+    uint64_t read_seq, write_seq; // of the next records
+};
+// NULL: a key or an IV of the wrong length. `suite`: its number, for tls_record_suite.
+struct tls_record *tls_record_new_12(uint16_t suite, const struct tls_keys_12 *keys);
 
 // Moves plaintext from `plain` to records in `out` (same pool), about `budget` bytes. Queues our
 // own KeyUpdate before `key_update_records` (default 2^23) records went out under one key, and asks
@@ -87,6 +102,6 @@ enum tls_suite tls_record_suite(const struct tls_record *record);
 
 // Hand-over to a successor process. Contains secrets: the buffer is the caller's to wipe.
 struct buf;
-// False for a record in error: such a connection is not handed over.
+// False for a record in error, and with TLS 1.2: such connections are not handed over.
 MUST_USE bool tls_record_export(const struct tls_record *record, struct buf *out);
 struct tls_record *tls_record_import(struct slice bytes); // NULL: malformed

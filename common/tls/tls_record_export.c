@@ -27,7 +27,7 @@ static void put_keys(const struct rec_keys *keys, size_t secret_len, struct buf 
 
 bool tls_record_export(const struct tls_record *record, struct buf *out) {
     uint8_t flags = 0;
-    if (record->err != TLS_OK) {
+    if (record->err != TLS_OK || record->is_12) {
         return false;
     }
     flags |= record->is_server ? FLAG_SERVER : 0;

@@ -43,7 +43,9 @@ struct tls_record {
     enum tls_err err; // sticky, of the read side
     uint16_t suite;
     uint8_t secret_len;
+    uint8_t explicit_len; // is_12: of the nonce, in each record
     bool is_server;
+    bool is_12; // TLS 1.2 (tls_record_12.c): no secrets, no updates
     bool is_read_closed, is_write_closed;
     bool is_update_due, is_update_request; // a KeyUpdate waits; it asks the peer for one
     bool is_update_asked; // the peer was asked under its present key
@@ -59,3 +61,14 @@ void rec_keys_update(struct rec_keys *keys, uint16_t suite); // to the next gene
 void rec_keys_fini(struct rec_keys *keys); // wipes
 size_t rec_secret_len(uint16_t suite); // 0: not a suite of ours
 void rec_nonce(const struct rec_keys *keys, uint8_t ret_nonce[REC_IV_LEN]);
+
+// Bytes of the first segments that go together into one record by copy; 0 when the first goes
+// alone.
+size_t rec_coalesce_len(const struct chain *plain);
+
+// TLS 1.2 (tls_record_12.c), behind the functions of tls_record.h.
+void rec_12_seal(struct tls_record *record, struct chain *plain, struct chain *out, size_t budget);
+void rec_12_seal_message(struct tls_record *record, struct chain *out, const uint8_t *bytes,
+                         size_t len, uint8_t type);
+enum tls_open rec_12_open(struct tls_record *record, uint8_t *in, size_t len, size_t *ret_used,
+                          size_t *ret_off, size_t *ret_len, size_t *ret_need);

@@ -28,7 +28,7 @@
 enum { BULK = 3 << 20, WAIT_MS = 20000, TEST_S = 120 };
 
 static char dir[] = "/tmp/ztun-test-tls-XXXXXX";
-static struct tls_ctx *ctx;
+static struct tls_ctx *ctx, *ctx_outside;
 
 static void write_file(const char *name, const char *text) {
     char *path = xasprintf("%s/%s", dir, name);
@@ -71,6 +71,9 @@ static int setup(void **state) {
     };
     ctx = tls_ctx_new(&ctx_params, &error);
     CHECK(ctx != NULL);
+    struct tls_outside_params outside_params = {.roots_pem = slice_str(svid.roots_pem)};
+    ctx_outside = tls_ctx_new_outside(&outside_params, &error);
+    CHECK(ctx_outside != NULL);
     tls_svid_fini(&svid);
     fix_ca_fini(&mid);
     fix_ca_fini(&root);
@@ -86,6 +89,7 @@ static int teardown(void **state) {
     }
     rmdir(dir);
     tls_ctx_unref(ctx);
+    tls_ctx_unref(ctx_outside);
     return fix_pool_teardown(state);
 }
 
@@ -146,6 +150,7 @@ struct peer {
     struct buf in, got;
     size_t at; // consumed of `in`
     bool is_closed; // by close_notify
+    enum tls_err err; // of a record
     struct program *program;
     struct slice feed; // for the program's stdin
 };
@@ -171,6 +176,8 @@ static void peer_fini(struct peer *peer) {
     }
 }
 
+static enum tls_err want_err; // the one that is no failure
+
 static void peer_open(struct peer *peer) {
     size_t used = 0, off, len, need;
     for (;;) {
@@ -187,7 +194,11 @@ static void peer_open(struct peer *peer) {
             peer->is_closed = true;
             return;
         case TLS_OPEN_ERROR:
-            fail_msg("%s", tls_err_label(tls_record_error(peer->record)));
+            peer->err = tls_record_error(peer->record);
+            if (peer->err != want_err) {
+                fail_msg("%s", tls_err_label(peer->err));
+            }
+            return;
         }
         peer->at += used;
     }
@@ -338,6 +349,10 @@ static bool has_address(struct peer *peer) {
            peer->program->output.ptr[peer->program->output.len - 1] == '\n';
 }
 
+static bool has_failed(struct peer *peer) {
+    return peer->err != TLS_OK;
+}
+
 // Text that is no command of s_client or s_server at any place.
 static uint8_t *bulk_text(void) {
     uint8_t *text = xmalloc(BULK);
@@ -459,6 +474,19 @@ static void test_s_client_bulk(void **state) {
 
 // ---- s_server
 
+static void connect_server(struct peer *peer, struct program *p) {
+    peer_run(peer, has_address);
+    const char *at = strstr(buf_cstr(&p->output), "ACCEPT ");
+    const char *colon = strchr(at, ':');
+    assert_non_null(colon);
+    struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    sin.sin_port = htons((uint16_t)strtoul(colon + 1, NULL, 10));
+    peer->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(peer->fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+    peer_shake(peer, slice_make(NULL, 0));
+    peer_run(peer, has_record);
+}
+
 static void start_server(struct peer *peer, struct program *p, const char *groups) {
     const char *const args[] = {"openssl",
                                 "s_server",
@@ -487,16 +515,63 @@ static void start_server(struct peer *peer, struct program *p, const char *group
                                 NULL};
     program_start(p, args);
     peer_init(peer, p, true);
-    peer_run(peer, has_address);
-    const char *at = strstr(buf_cstr(&p->output), "ACCEPT ");
-    const char *colon = strchr(at, ':');
-    assert_non_null(colon);
-    struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    sin.sin_port = htons((uint16_t)strtoul(colon + 1, NULL, 10));
-    peer->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(peer->fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
-    peer_shake(peer, slice_make(NULL, 0));
-    peer_run(peer, has_record);
+    connect_server(peer, p);
+}
+
+// ---- s_server with TLS 1.2: a server outside of the mesh
+
+static void start_server_12(struct peer *peer, struct program *p, const char *suite) {
+    const char *const args[] = {"openssl",  "s_server",    "-accept",  "127.0.0.1:0", "-naccept",
+                                "1",        "-tls1_2",     "-alpn",    "http/1.1",    "-cert",
+                                "cert.pem", "-cert_chain", "cert.pem", "-key",        "key.pem",
+                                "-cipher",  suite,         NULL};
+    struct slice names[] = {SLICE_LIT(FIX_CLIENT)};
+    struct tls_outside_server server = {
+        .sni = SLICE_LIT("a"), .names = names, .n_names = 1, .alpn = TLS_ALPN_HTTP1};
+    program_start(p, args);
+    peer_init(peer, p, true);
+    tls_handshake_free(peer->hs);
+    peer->hs = tls_handshake_new_outside(ctx_outside, &server);
+    connect_server(peer, p);
+}
+
+static void test_s_server_12(void **state) {
+    static const char *const suites[] = {"ECDHE-ECDSA-AES128-GCM-SHA256",
+                                         "ECDHE-ECDSA-AES256-GCM-SHA384",
+                                         "ECDHE-ECDSA-CHACHA20-POLY1305"};
+    for (size_t i = 0; i < ARRAY_LEN(suites); i++) {
+        struct program p;
+        struct peer peer;
+        uint8_t *text = bulk_text();
+        start_server_12(&peer, &p, suites[i]);
+        peer.feed = slice_make(text, BULK);
+        peer_write(&peer, slice_make(text, BULK));
+        want_got = BULK;
+        peer_run(&peer, has_got);
+        peer_run(&peer, has_sent);
+        assert_memory_equal(peer.got.ptr, text, BULK);
+        want_text = text;
+        peer_run(&peer, has_text);
+        tls_record_close(peer.record, TLS_OK, &peer.out);
+        peer_run(&peer, has_closed);
+        peer_fini(&peer);
+        program_stop(&p);
+        free(text);
+    }
+}
+
+// Another handshake on the connection is refused.
+static void test_s_server_12_again(void **state) {
+    struct program p;
+    struct peer peer;
+    want_err = TLS_RENEGOTIATION;
+    start_server_12(&peer, &p, "ECDHE-ECDSA-AES128-GCM-SHA256");
+    peer.feed = SLICE_LIT("r\n"); // s_server's command
+    peer_run(&peer, has_failed);
+    assert_int_equal(peer.err, TLS_RENEGOTIATION);
+    want_err = TLS_OK;
+    peer_fini(&peer);
+    program_stop(&p);
 }
 
 static void test_s_server(void **state) {
@@ -525,9 +600,9 @@ static void test_s_server(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_s_client_commands),
-        cmocka_unit_test(test_s_client_bulk),
-        cmocka_unit_test(test_s_server),
+        cmocka_unit_test(test_s_client_commands), cmocka_unit_test(test_s_client_bulk),
+        cmocka_unit_test(test_s_server),          cmocka_unit_test(test_s_server_12),
+        cmocka_unit_test(test_s_server_12_again),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

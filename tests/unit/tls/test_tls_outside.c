@@ -201,12 +201,26 @@ static void test_old_version(void **state) {
     fix_leaf_init(&leaf, &root, "DNS:a", NULL, FIX_NOW - FIX_DAY, FIX_NOW + FIX_DAY);
     SSL_CTX *oracle = fix_oracle_ctx(&root, NULL);
     fix_oracle_use_leaf(oracle, &leaf);
+    assert_int_equal(SSL_CTX_set_min_proto_version(oracle, TLS1_1_VERSION), 1);
+    assert_int_equal(SSL_CTX_set_max_proto_version(oracle, TLS1_1_VERSION), 1);
+    struct tls_outside_params params = {.roots_pem = slice_str(root.cert_pem)};
+    struct tls_outside_server server = {.sni = SLICE_LIT("a")};
+    struct tls_ctx *ctx = ctx_of(&params);
+    assert_int_equal(run(ctx, &server, oracle, NULL), TLS_OLD_VERSION);
+    tls_ctx_unref(ctx);
+    // No group of TLS 1.2 withstands a quantum computer.
     assert_int_equal(SSL_CTX_set_min_proto_version(oracle, TLS1_2_VERSION), 1);
     assert_int_equal(SSL_CTX_set_max_proto_version(oracle, TLS1_2_VERSION), 1);
-    struct tls_outside_params params = {.roots_pem = slice_str(root.cert_pem)};
-    struct tls_ctx *ctx = ctx_of(&params);
-    struct tls_outside_server server = {.sni = SLICE_LIT("a")};
+    params.compliance = TLS_COMPLIANCE_PQC;
+    ctx = ctx_of(&params);
     assert_int_equal(run(ctx, &server, oracle, NULL), TLS_VERSION);
+    tls_ctx_unref(ctx);
+    // Suites without an AEAD, or without ECDHE.
+    assert_int_equal(SSL_CTX_set_strict_cipher_list(oracle, "ECDHE-ECDSA-AES128-SHA:AES128-SHA"),
+                     1);
+    params.compliance = TLS_COMPLIANCE_DEFAULT;
+    ctx = ctx_of(&params);
+    assert_int_equal(run(ctx, &server, oracle, NULL), TLS_PEER_HANDSHAKE_FAILURE);
     tls_ctx_unref(ctx);
     SSL_CTX_free(oracle);
     fix_leaf_fini(&leaf);
