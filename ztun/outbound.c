@@ -474,25 +474,31 @@ void outbound_socks(struct zpod *zpod, int fd, const struct addr *to) {
     serve(zpod, &client, false);
 }
 
+// Asks the kernel only where the port leaves it open: one system call less for all others.
+static bool is_own_address(const struct zpod *zpod, int fd, const struct addr *dst) {
+    struct io *io = zpod->worker->loop->io;
+    struct addr local;
+    return dst->port == zpod->worker->config->outbound_port &&
+           io->ops->local_addr(io, fd, &local) == 0 && addr_eq(dst, &local);
+}
+
 void outbound_accept(struct zpod *zpod, int fd, const struct zmove *moved) {
     struct zworker *worker = zpod->worker;
     struct io *io = worker->loop->io;
-    struct addr src, local;
+    struct addr src, dst;
     if (!zworker_admits(worker, fd) || io->ops->peer_addr(io, fd, &src) < 0 ||
-        io->ops->local_addr(io, fd, &local) < 0) {
+        io->ops->original_dst(io, fd, &dst) < 0) {
         io->ops->close(io, fd, true);
         return;
     }
-    struct client client = {.fd = fd, .is_moved = moved != NULL, .src = src};
+    struct client client = {.fd = fd, .is_moved = moved != NULL, .src = src, .dst = dst};
     client.seed = moved != NULL ? moved->seed : rand_u64(&worker->rand);
     if (moved != NULL && ip_is_set(&moved->socks_to.ip)) {
         client.is_socks = true;
         client.dst = moved->socks_to;
         client.src.ip = socks_client_ip(zpod, &src.ip, moved->socks_to.ip.family);
-    } else if (io->ops->original_dst(io, fd, &client.dst) < 0) {
-        client.dst = local;
     }
-    serve(zpod, &client, !client.is_socks && addr_eq(&client.dst, &local));
+    serve(zpod, &client, !client.is_socks && is_own_address(zpod, fd, &dst));
 }
 
 size_t outbound_size(void) {
