@@ -170,6 +170,8 @@ ctest_cases test-tsan tsan '^unit$'
 check sim-tsan 120 "${no_aslr[@]}" env TSAN_OPTIONS=suppressions="$PWD/tests/tsan.supp" \
     sh -ec 'for sim in build/tsan/tests/sim*; do "$sim" --seeds 20; done'
 check linkage 60 scripts/check-linkage.sh build/release/bin
+# Instructions of the hot modules against the stored baseline.
+check micro 120 python3 bench/micro.py --bin build/release/bin
 
 if [[ -d tests/e2e || -d tests/interop ]]; then
     export E2E_JOBS=3

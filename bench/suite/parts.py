@@ -229,7 +229,7 @@ def add_traffic(parts, topology, names, wants, is_default=True):
 
 def add_matrix(parts, topology, names, wants):
     def add(name, run):
-        parts.add(f"{topology}-cell-{name}", lambda ctx: run(ctx, f"{topology}-cell-{name}"),
+        parts.add(f"cell-{topology}-{name}", lambda ctx: run(ctx, f"cell-{topology}-{name}"),
                   default=False, wants=wants)
 
     for streams in STREAMS:

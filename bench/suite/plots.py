@@ -117,7 +117,7 @@ def cpu_by_rate(results):
     for prefix in ("l4", "node", "l7-plain", "l7-waypoint"):
         lines = {}
         keys = [f"{prefix}-requests-1000", f"{prefix}-requests-saturated", f"{prefix}-1000",
-                f"{prefix}-saturated", f"{prefix}-cell-requests-1k-half"]
+                f"{prefix}-saturated", f"cell-{prefix}-requests-1k-half"]
         for key in keys:
             for name, rounds in of_proxies(results.get(key, {})).items():
                 lines.setdefault(name, []).append((median([r["load"]["rate"] for r in rounds]),
@@ -132,7 +132,7 @@ def cpu_by_streams(results):
     for topology in ("l4", "node"):
         lines = {}
         for streams in (1, 8, 64):
-            for key in (f"{topology}-bulk-{streams}", f"{topology}-cell-bulk-both-{streams}"):
+            for key in (f"{topology}-bulk-{streams}", f"cell-{topology}-bulk-both-{streams}"):
                 part = of_proxies(results.get(key, {}))
                 for name, rounds in part.items():
                     lines.setdefault(name, []).append(
@@ -148,7 +148,7 @@ def cpu_by_size(results):
     for topology in ("l4", "node"):
         lines = {}
         for label, size in SIZES.items():
-            keys = [f"{topology}-cell-requests-{label}-saturated"]
+            keys = [f"cell-{topology}-requests-{label}-saturated"]
             keys += [f"{topology}-requests-saturated"] if label == "1k" else []
             part = next((of_proxies(results[k]) for k in keys if k in results), {})
             for name, rounds in part.items():

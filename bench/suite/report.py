@@ -96,7 +96,7 @@ def base_of(results):
 def parts_with(results, *texts):
     """(key, part) of the parts of L4 whose key has one of the texts."""
     return [(key, part) for key, part in results.items()
-            if key.startswith(("l4-", "node-")) and any(t in key for t in texts)]
+            if key.startswith(("l4-", "node-", "cell-")) and any(t in key for t in texts)]
 
 
 def bulk_tables(results):

@@ -307,8 +307,8 @@ class Ztun:
         """The pair as the traffic parts use it."""
         if not self.series or self.started_with != ["--workers=1", *self.options, *extra]:
             self.start(*extra)
-        for half in self.series.halves:
-            half[0].check()
+        for proc in sum(self.series.halves, []):
+            proc.check()
         return self.series
 
     def stop(self):

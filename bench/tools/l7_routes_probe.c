@@ -3,9 +3,7 @@
 // l7_routes_probe [--ms=300]: CPU time of one look-up in route tables of a waypoint: with one rule,
 // and with thousands. The requests ask for the rules in a random order, so that a table is not
 // warmer than its traffic makes it. JSON on stdout.
-#include "bench/tools/load.h"
-#include "common/base/arena.h"
-#include "common/l7/l7_routes.h"
+#include "bench/tools/route_table.h"
 
 enum { N_MANY = 10000, N_REGEX = 1000, N_REQUESTS = 4096, BATCH = 4096 };
 
@@ -17,79 +15,6 @@ static uint64_t random_below(uint64_t n) {
     return x % n;
 }
 
-static struct arena arena; // what tables are made of lives as long as the program
-
-PRINTF_LIKE(1, 2) static const char *text(const char *format, ...) {
-    char buf[128];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(buf, sizeof(buf), format, args);
-    va_end(args);
-    char *copy = arena_strdup(&arena, slice_str(buf));
-    if (copy == NULL) {
-        die("no memory");
-    }
-    return copy;
-}
-
-PRINTF_LIKE(3, 4)
-static void problem(const struct builder_l7_input *in, const struct kobj *obj, const char *format,
-                    ...) {
-    (void)in;
-    (void)obj;
-    die("the compiler objects: %s", format);
-}
-
-// A VirtualService with a rule for each condition.
-static struct leaf *compile(const struct kobj_string_match *uris, size_t n) {
-    static const struct mesh_settings mesh = {.cluster_domain = "cluster.local",
-                                              .root_namespace = "istio-system"};
-    static struct service_port port = {.port = 80, .name = "http", .app_protocol = APP_HTTP11};
-    static struct service service = {
-        .leaf = {.key = SLICE_LIT("bench/web.bench.svc.cluster.local")},
-        .name = "web",
-        .ns = "bench",
-        .hostname = "web.bench.svc.cluster.local",
-        .ports = &port,
-        .n_ports = 1,
-        .waypoint = ""};
-    static const struct kobj_vs_dest dest = {.host = "web", .subset = ""};
-    struct kobj_vs_http *rules = arena_array(&arena, n, sizeof(*rules));
-    struct kobj_vs_match *matches = arena_array(&arena, n, sizeof(*matches));
-    for (size_t i = 0; i < n; i++) {
-        matches[i] =
-            (struct kobj_vs_match){.name = "", .stat_prefix = "", .source_ns = "", .uri = &uris[i]};
-        rules[i] = (struct kobj_vs_http){.name = "",
-                                         .delegate_name = "",
-                                         .delegate_ns = "",
-                                         .matches = &matches[i],
-                                         .n_matches = 1,
-                                         .routes = &dest,
-                                         .n_routes = 1};
-    }
-    const struct kobj_virtual_service vs = {.http = rules, .n_http = (uint32_t)n};
-    const struct kobj obj = {.kind_name = "VirtualService",
-                             .api_version = "",
-                             .group = "",
-                             .meta = {.name = "vs", .ns = "bench"},
-                             .file = "",
-                             .virtual_service = &vs};
-    const struct kobj *objs[] = {&obj};
-    const char *host = service.hostname;
-    struct builder_l7_input in = {.mesh = &mesh,
-                                  .proxy_ns = "bench",
-                                  .service = &service,
-                                  .virtual_services = objs,
-                                  .virtual_hosts = &host,
-                                  .n_virtual_services = 1,
-                                  .problem = problem};
-    struct leaf *leaf = l7_routes_compile(NULL, &in);
-    if (leaf == NULL || l7_routes_count(l7_routes_of_leaf(leaf)) != n) {
-        die("the table does not have its %zu rules", n);
-    }
-    return leaf;
-}
-
 static const struct http_field fields[] = {
     {SLICE_LIT("user-agent"), SLICE_LIT("bench"), false},
     {SLICE_LIT("accept"), SLICE_LIT("*/*"), false},
@@ -99,7 +24,7 @@ static const struct http_field fields[] = {
 
 static void measure(const char *name, const struct kobj_string_match *uris, size_t n,
                     const char *const *paths, uint64_t ms, const char *comma) {
-    struct leaf *leaf = compile(uris, n);
+    struct leaf *leaf = route_compile(uris, n);
     const struct l7_routes *routes = l7_routes_of_leaf(leaf);
     static struct http_head heads[N_REQUESTS];
     for (size_t i = 0; i < N_REQUESTS; i++) {
@@ -142,16 +67,16 @@ int main(int argc, char **argv) {
     static struct kobj_string_match uris[3][N_MANY];
     static const char *paths[3][N_MANY];
     static const struct kobj_string_match all = {.kind = KOBJ_MATCH_PREFIX, .text = "/"};
-    arena_init(&arena, SIZE_MAX);
+    arena_init(&route_arena, SIZE_MAX);
     for (int i = 0; i < N_MANY; i++) {
-        paths[0][i] = text("/api/v1/item%d/view", i);
-        paths[1][i] = text("/api/v1/dir%d/view", i);
-        paths[2][i] = text("/api/v12/re%d/view", i);
+        paths[0][i] = route_text("/api/v1/item%d/view", i);
+        paths[1][i] = route_text("/api/v1/dir%d/view", i);
+        paths[2][i] = route_text("/api/v12/re%d/view", i);
         uris[0][i] = (struct kobj_string_match){.kind = KOBJ_MATCH_EXACT, .text = paths[0][i]};
         uris[1][i] = (struct kobj_string_match){.kind = KOBJ_MATCH_PREFIX,
-                                                .text = text("/api/v1/dir%d/", i)};
+                                                .text = route_text("/api/v1/dir%d/", i)};
         uris[2][i] = (struct kobj_string_match){.kind = KOBJ_MATCH_REGEX,
-                                                .text = text("/api/v[0-9]+/re%d/.*", i)};
+                                                .text = route_text("/api/v[0-9]+/re%d/.*", i)};
     }
     printf("{");
     measure("one", &all, 1, paths[0], ms, "");
