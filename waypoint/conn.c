@@ -73,7 +73,8 @@ struct duplex *wconn_accept(struct wconn *conn) {
     conn->is_accepted = true;
     conn->down.on_lost = NULL;
     respond(conn, HBONE_OK);
-    return &conn->down.duplex;
+    conn->client_end = &conn->down.duplex;
+    return conn->client_end;
 }
 
 void wconn_refuse(struct wconn *conn, enum hbone_err err, enum flow_end reason) {

@@ -50,7 +50,8 @@ struct wconn {
     struct list node; // worker->conns
     struct list waiting; // worker->waiting
     struct hbone_tunnel *tunnel; // a reference
-    struct hbone_stream down; // the CONNECT stream; down.duplex is the client's end
+    struct hbone_stream down; // the CONNECT stream
+    struct duplex *client_end; // its duplex, once it is accepted
     uint64_t id, started_ns; // monotonic
     struct addr client; // the client's address; port 0 when its proxy did not tell
     struct addr local; // where the tunnel came to

@@ -107,7 +107,7 @@ void tcp_hello_start(struct wconn *conn, struct chain *early, bool fin, tcp_hell
     if (early != NULL) {
         chain_move_all(&hello->input, early);
     }
-    hello->duplex = early != NULL ? &conn->down.duplex : wconn_accept(conn);
+    hello->duplex = early != NULL ? conn->client_end : wconn_accept(conn);
     hello->duplex->events = &events;
     hello->duplex->owner = hello;
     conn->ops = &ops;

@@ -487,7 +487,7 @@ static void serve_named(struct wconn *conn, struct chain *early, bool fin, const
     if (early != NULL) {
         chain_move_all(&tcp->early, early);
         tcp->is_attached = true;
-        pipe_attach(&tcp->pipe, PIPE_DOWN, &conn->down.duplex);
+        pipe_attach(&tcp->pipe, PIPE_DOWN, conn->client_end);
     }
     if (conn->service != NULL) {
         tcp->name = name[0] != '\0' ? xstrdup(name) : NULL;

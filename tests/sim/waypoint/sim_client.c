@@ -6,6 +6,9 @@
 #include <stdlib.h>
 
 #include "tests/sim/waypoint/sim_waypoint.h"
+#include "waypoint/websocket.h"
+
+#define SIM_WS_KEY "dGhlIHNhbXBsZSBub25jZQ=="
 
 enum { H2_OPEN_MAX = 5, H1_OPEN_MAX = 2, PIECE_MAX = 8000 };
 
@@ -16,7 +19,8 @@ static const char *const paths[SIM_N_ROUTES] = {"plain",  "none",   "retry",    
 struct sim_client {
     struct sim *sim;
     int fd; // -1: not connected
-    bool is_h2, is_leaving, sent_fin;
+    bool is_h2, is_leaving;
+    bool is_tunnel; // HTTP/1: an upgrade was accepted, its request is open[0]
     uint32_t n_left; // requests to start
     struct sim_out out;
     struct sim_request *open[H2_OPEN_MAX]; // not over; HTTP/1: in order
@@ -44,7 +48,7 @@ static size_t some_len(struct sim *sim) {
     }
 }
 
-struct sim_request *sim_client_new_request(struct sim *sim) {
+struct sim_request *sim_client_new_request(struct sim *sim, bool can_upgrade) {
     CHECK(sim->n_requests < SIM_REQUESTS_MAX && sim->n_to_start > 0);
     sim->n_to_start--;
     struct sim_request *request = &sim->requests[sim->n_requests];
@@ -61,7 +65,37 @@ struct sim_request *sim_client_new_request(struct sim *sim) {
     if (rand_chance(&sim->rand, 1, 2)) { // half of them where the most can happen
         request->route = rand_chance(&sim->rand, 1, 2) ? SIM_RETRY : SIM_PLAIN;
     }
+    request->expects = request->len > 0 && sim_chance(sim, 1, 5);
+    if (can_upgrade && sim_chance(sim, 1, 6)) {
+        static const uint8_t routes[] = {SIM_PLAIN, SIM_NO_RETRY, SIM_RETRY, SIM_TIMEOUT};
+        request->is_ws = true;
+        request->route = routes[rand_below(&sim->rand, ARRAY_LEN(routes))];
+        request->ends_first = sim_chance(sim, 1, 2);
+        request->is_head = request->has_length = request->has_trailers = request->expects = false;
+    }
     return request;
+}
+
+static void on_informational(struct sim_request *request, uint16_t status) {
+    CHECK(!request->has_head && (status == 100 || status == 103));
+    CHECK(status != 100 || request->expects);
+    request->n_informational++;
+    request->may_go = request->may_go || status == 100;
+}
+
+// The body waits for a 100, but not for ever.
+static bool may_send_body(struct sim *sim, struct sim_request *request) {
+    request->may_go =
+        request->may_go || !request->expects || request->has_head || sim_chance(sim, 1, 100);
+    return request->may_go;
+}
+
+static void check_informational(const struct sim *sim, const struct sim_request *request) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < request->n_tries; i++) {
+        n += request->tries[i].n_informational;
+    }
+    CHECK(request->n_informational <= n && (sim->has_faults || request->n_informational == n));
 }
 
 void sim_client_on_head(struct sim_request *request, uint16_t status, const char *try,
@@ -81,7 +115,15 @@ void sim_client_on_head(struct sim_request *request, uint16_t status, const char
     request->answer_key = strtoull(key, NULL, 10);
     request->answer_len = strtoull(len, NULL, 10);
     CHECK(from->key == request->answer_key && from->len == request->answer_len);
-    CHECK(from->status == status);
+    if (from->is_tunnel) { // 101 or 200, by the version of HTTP
+        CHECK(status == 101 || status == 200);
+    } else {
+        CHECK(from->status == status);
+    }
+}
+
+static bool has_tunnel(const struct sim_request *request) {
+    return request->n_try >= 0 && request->tries[request->n_try].is_tunnel;
 }
 
 void sim_client_on_body(struct sim_request *request, const uint8_t *bytes, size_t len) {
@@ -98,6 +140,7 @@ void sim_client_on_end(struct sim *sim, struct sim_request *request) {
     sim_tracef(sim, "client: request %u: %u, %zu bytes", request->id, request->status,
                request->n_answer);
     request->has_end = request->is_over = true;
+    check_informational(sim, request);
     if (request->n_try >= 0) {
         CHECK(request->n_answer == (request->is_head ? 0 : request->answer_len));
     } else if (request->route == SIM_DIRECT) {
@@ -159,13 +202,22 @@ static void on_h1_head(void *arg, const char *head) {
     uint16_t status = (uint16_t)strtol(head + 9, NULL, 10);
     char try[16] = "", key[32] = "", len[32] = "", value[32];
     CHECK(client->n_open > 0);
-    if (status < 200) {
+    if (status < 200 && status != 101) {
+        on_informational(request, status);
         return;
     }
     (void)h1_reader_field(head, "x-try", try, sizeof(try));
     (void)h1_reader_field(head, "x-key", key, sizeof(key));
     (void)h1_reader_field(head, "x-len", len, sizeof(len));
     sim_client_on_head(request, status, try, key, len);
+    if (status == 101) {
+        char proof[WEBSOCKET_PROOF_LEN], given[64] = "";
+        CHECK(request->is_ws && has_tunnel(request));
+        (void)h1_reader_field(head, "sec-websocket-accept", given, sizeof(given));
+        websocket_proof(SLICE_LIT(SIM_WS_KEY), proof);
+        CHECK(slice_eq(slice_str(given), slice_make(proof, sizeof(proof))));
+        client->is_tunnel = client->is_leaving = true;
+    }
     if (h1_reader_field(head, "connection", value, sizeof(value)) && strcmp(value, "close") == 0) {
         client->is_leaving = true;
     }
@@ -178,12 +230,12 @@ static void on_h1_body(void *arg, const uint8_t *bytes, size_t len) {
 static void on_h1_end(void *arg) {
     struct sim_client *client = arg;
     struct sim_request *request = client->open[0];
-    if (!request->has_head) { // 1xx
+    if (!request->has_head || client->is_tunnel) { // 1xx
         return;
     }
     sim_client_on_end(client->sim, request);
-    bool was_read =
-        request->n_try >= 0 ? request->tries[request->n_try].got_end : request->len == 0;
+    bool was_read = request->n_try >= 0 ? request->tries[request->n_try].got_end
+                                        : request->len == 0 || request->is_ws;
     if (!was_read) { // what is left of it may be more than the waypoint reads for nobody
         client->is_leaving = true;
     }
@@ -193,6 +245,15 @@ static void on_h1_end(void *arg) {
 
 static void put_h1_head(struct sim_client *client, struct sim_request *request) {
     struct sim_out *out = &client->out;
+    if (request->is_ws) {
+        sim_out_printf(out,
+                       "GET /%s/%u HTTP/1.1\r\nhost: web\r\nx-id: %u\r\nconnection: Upgrade\r\n"
+                       "upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+                       "sec-websocket-key: %s\r\n\r\n",
+                       paths[request->route], request->id, request->id, SIM_WS_KEY);
+        request->is_sent = true;
+        return;
+    }
     sim_out_printf(out, "%s /%s/%u HTTP/1.1\r\nhost: web\r\nx-id: %u\r\n",
                    request->is_head   ? "HEAD"
                    : request->len > 0 ? "POST"
@@ -202,6 +263,9 @@ static void put_h1_head(struct sim_client *client, struct sim_request *request) 
         sim_out_printf(out, "content-length: %zu\r\n", request->len);
     } else if (request->len > 0) {
         sim_out_printf(out, "transfer-encoding: chunked\r\n");
+    }
+    if (request->expects) {
+        sim_out_printf(out, "expect: 100-continue\r\n");
     }
     sim_out_printf(out, "\r\n");
     request->is_sent = true;
@@ -232,20 +296,46 @@ static void put_h1_body(struct sim_client *client, struct sim_request *request) 
     }
 }
 
+// Bytes through an upgrade, and behind them the end of the client's direction.
+static void put_tunnel(struct sim_client *client, struct sim_request *request) {
+    struct sim *sim = client->sim;
+    uint8_t piece[PIECE_MAX];
+    if (request->n_sent < request->len && sim_out_room(&client->out) > PIECE_MAX) {
+        size_t n = (size_t)rand_range(&sim->rand, 1, PIECE_MAX);
+        n = MIN(n, request->len - request->n_sent);
+        sim_fill(request->key, request->n_sent, piece, n);
+        sim_out_add(&client->out, piece, n);
+        request->n_sent += n;
+    } else if (request->n_sent == request->len && request->ends_first && !request->sent_end &&
+               client->out.len == 0) {
+        request->sent_end = true;
+        (void)fake_shutdown(sim->bed.net, client->fd);
+    }
+}
+
 static void write_h1(struct sim_client *client) {
     struct sim *sim = client->sim;
     struct sim_request *last = client->n_open > 0 ? client->open[client->n_open - 1] : NULL;
+    if (client->is_tunnel) {
+        put_tunnel(client, last);
+        return;
+    }
+    if (last != NULL && last->is_ws) {
+        return; // waits for the answer
+    }
     if (last != NULL && !last->sent_end) {
-        put_h1_body(client, last);
+        if (may_send_body(sim, last)) {
+            put_h1_body(client, last);
+        }
         return;
     }
     uint32_t max = sim->has_faults && sim_chance(sim, 1, 10) ? H1_OPEN_MAX : 1;
     if (client->n_left > 0 && client->n_open < max && !client->is_leaving &&
         sim_chance(sim, 1, 4)) {
-        struct sim_request *request = sim_client_new_request(sim);
+        struct sim_request *request = sim_client_new_request(sim, client->n_open == 0);
         client->n_left--;
-        sim_tracef(sim, "client %d: request %u, route %u, %zu bytes", client->fd, request->id,
-                   request->route, request->len);
+        sim_tracef(sim, "client %d: request %u, route %u, %zu bytes%s", client->fd, request->id,
+                   request->route, request->len, request->is_ws ? ", WebSocket" : "");
         client->open[client->n_open++] = request;
         client->reader.has_no_body = client->open[0]->is_head;
         put_h1_head(client, request);
@@ -256,6 +346,10 @@ static bool read_h1(struct sim_client *client, const uint8_t *bytes, size_t len)
     while (len > 0) {
         if (client->n_open == 0) { // only the answer to what was no request comes unasked
             return false;
+        }
+        if (client->is_tunnel) {
+            sim_client_on_body(client->open[0], bytes, len);
+            return true;
         }
         size_t n = h1_reader_read(&client->reader, bytes, len);
         bytes += n;
@@ -315,7 +409,9 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     if (request == NULL || request->is_over) {
         return 0;
     }
-    if (frame->hd.type == NGHTTP2_HEADERS && client->status >= 200) {
+    if (frame->hd.type == NGHTTP2_HEADERS && client->status > 0 && client->status < 200) {
+        on_informational(request, client->status);
+    } else if (frame->hd.type == NGHTTP2_HEADERS && client->status >= 200) {
         sim_client_on_head(request, client->status, client->try, client->key, client->len);
     }
     bool has_end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
@@ -362,12 +458,16 @@ static ssize_t on_source(nghttp2_session *session, int32_t id, uint8_t *bytes, s
                          uint32_t *flags, nghttp2_data_source *source, void *user) {
     struct sim_client *client = user;
     struct sim_request *request = source->ptr;
-    if (sim_chance(client->sim, 1, 4)) {
+    bool waits = request->is_ws && !request->is_over && !has_tunnel(request);
+    if (sim_chance(client->sim, 1, 4) || waits || !may_send_body(client->sim, request)) {
         return NGHTTP2_ERR_DEFERRED; // goes on with a later step
     }
     size_t n = MIN(len, request->len - request->n_sent);
     sim_fill(request->key, request->n_sent, bytes, n);
     request->n_sent += n;
+    if (request->is_ws && !request->ends_first && !request->is_over) {
+        return n > 0 ? (ssize_t)n : NGHTTP2_ERR_DEFERRED; // the end comes behind the server's
+    }
     if (request->n_sent == request->len) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
         request->sent_end = true;
@@ -385,12 +485,35 @@ static nghttp2_nv field(const char *name, const char *value) {
                         strlen(value), NGHTTP2_NV_FLAG_NONE};
 }
 
+static void submit_ws(struct sim_client *client, struct sim_request *request, const char *path,
+                      const char *id) {
+    nghttp2_nv fields[] = {field(":method", "CONNECT"),
+                           field(":scheme", "http"),
+                           field(":authority", "web"),
+                           field(":path", path),
+                           field(":protocol", "websocket"),
+                           field("sec-websocket-version", "13"),
+                           field("x-id", id)};
+    nghttp2_data_provider source = {.source.ptr = request, .read_callback = on_source};
+    int32_t stream =
+        nghttp2_submit_request(client->h2, NULL, fields, ARRAY_LEN(fields), &source, request);
+    CHECK(stream > 0);
+    request->is_sent = true;
+    client->open[client->n_open++] = request;
+    sim_tracef(client->sim, "client %d: request %u on stream %d, route %u, %zu bytes, WebSocket",
+               client->fd, request->id, stream, request->route, request->len);
+}
+
 static void submit(struct sim_client *client, struct sim_request *request) {
     char path[64], id[16], len[24];
     snprintf(path, sizeof(path), "/%s/%u", paths[request->route], request->id);
     snprintf(id, sizeof(id), "%u", request->id);
     snprintf(len, sizeof(len), "%zu", request->len);
-    nghttp2_nv fields[] = {
+    if (request->is_ws) {
+        submit_ws(client, request, path, id);
+        return;
+    }
+    nghttp2_nv fields[7] = {
         field(":method", request->is_head   ? "HEAD"
                          : request->len > 0 ? "POST"
                                             : "GET"),
@@ -398,10 +521,15 @@ static void submit(struct sim_client *client, struct sim_request *request) {
         field(":authority", "web"),
         field(":path", path),
         field("x-id", id),
-        field("content-length", len),
     };
     nghttp2_data_provider source = {.source.ptr = request, .read_callback = on_source};
-    size_t n = ARRAY_LEN(fields) - (request->len == 0 || !request->has_length);
+    size_t n = 5;
+    if (request->len > 0 && request->has_length) {
+        fields[n++] = field("content-length", len);
+    }
+    if (request->expects) {
+        fields[n++] = field("expect", "100-continue");
+    }
     int32_t stream = nghttp2_submit_request(client->h2, NULL, fields, n,
                                             request->len > 0 ? &source : NULL, request);
     CHECK(stream > 0);
@@ -448,7 +576,14 @@ static void write_h2(struct sim_client *client) {
     if (client->n_left > 0 && client->n_open < H2_OPEN_MAX && !client->is_leaving &&
         nghttp2_session_check_request_allowed(h2) && sim_chance(sim, 1, 4)) {
         client->n_left--;
-        submit(client, sim_client_new_request(sim));
+        bool can_upgrade =
+            nghttp2_session_get_remote_settings(h2, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
+        submit(client, sim_client_new_request(sim, can_upgrade));
+    }
+    if (client->n_open > 0 && !client->is_leaving && sim_is_bad(sim, 1, 500)) {
+        // It wants no pushes any more: what it asked for goes on.
+        CHECK(nghttp2_submit_goaway(h2, 0, 0, NGHTTP2_NO_ERROR, NULL, 0) == 0);
+        client->is_leaving = true;
     }
     if (client->n_open > 0 && sim_is_bad(sim, 1, 400)) { // it does not want this one any more
         struct sim_request *request = client->open[rand_below(&sim->rand, client->n_open)];
@@ -477,7 +612,7 @@ static void reconnect(struct sim_client *client) {
     client->fd = wbed_connect(&sim->bed, (uint32_t)rand_below(&sim->rand, sim->bed.n_workers),
                               key_of_web, 80);
     client->is_h2 = sim_chance(sim, 1, 2);
-    client->is_leaving = client->sent_fin = false;
+    client->is_leaving = client->is_tunnel = false;
     client->out.len = 0;
     client->reader = (struct h1_reader){.on_head = on_h1_head,
                                         .on_body = on_h1_body,
@@ -496,7 +631,12 @@ static void read_some(struct sim_client *client) {
     if (n == 0) {
         return;
     }
-    if (n == -1 && !client->is_h2) {
+    if (n == -1 && client->is_tunnel) { // in order: all of the server's bytes have come
+        struct sim_request *request = client->open[0];
+        sim_client_on_end(client->sim, request);
+        request->sent_end = true; // with the connection
+        forget(client, request);
+    } else if (n == -1 && !client->is_h2) {
         (void)h1_reader_end(&client->reader); // an answer up to the end of the connection
     }
     bool goes_on = n > 0;

@@ -7,20 +7,24 @@
 #include "common/base/buf.h"
 #include "tests/sim/waypoint/sim_waypoint.h"
 
+static const char *const names[SIM_N_KINDS] = {"web", "shadow", "bytes"};
+
 static void put_services(struct sim *sim, struct buf *yaml) {
-    static const char *const names[] = {"web", "shadow"};
     buf_append_str(yaml, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SIM_N_KINDS; i++) {
+        const char *protocol = i == SIM_BYTES                  ? "tcp"
+                               : i == SIM_WEB && sim->is_h2_up ? "http2"
+                                                               : "http";
         buf_printf(yaml,
                    "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: shop}\n"
                    "spec: {clusterIP: 10.9.0.%d, selector: {app: %s}, ports: [{name: %s, port: 80, "
                    "targetPort: 8080}]}\n",
-                   names[i], i + 1, names[i], i == 0 && sim->is_h2_up ? "http2" : "http");
+                   names[i], i + 1, names[i], protocol);
     }
 }
 
 static void put_hosts(struct sim *sim, struct buf *yaml) {
-    for (int kind = 0; kind < 2; kind++) {
+    for (int kind = 0; kind < SIM_N_KINDS; kind++) {
         for (uint32_t i = 0; i < sim->n_hosts[kind]; i++) {
             const struct sim_host *host = &sim->hosts[kind][i];
             char ip[IP_TEXT_MAX];
@@ -29,8 +33,8 @@ static void put_hosts(struct sim *sim, struct buf *yaml) {
                        "labels: {app: %s}}\nspec: {nodeName: n1, containers: [{name: a}]}\n"
                        "status: {phase: Running, podIP: %s, conditions: [{type: Ready, status: "
                        "'%s'}]}\n",
-                       kind == 0 ? "web" : "shadow", i, kind == 0 ? "web" : "shadow",
-                       ip_text(&host->addr.ip, ip), host->is_ready ? "True" : "False");
+                       names[kind], i, names[kind], ip_text(&host->addr.ip, ip),
+                       host->is_ready ? "True" : "False");
         }
     }
 }
@@ -89,6 +93,16 @@ static void put_policy(struct sim *sim, struct buf *yaml) {
     }
 }
 
+static void put_flow_policy(struct sim *sim, struct buf *yaml) {
+    buf_printf(yaml,
+               "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
+               "metadata: {name: bytes, namespace: shop}\nspec:\n  host: bytes\n  trafficPolicy:\n"
+               "    connectionPool: {tcp: {maxConnections: %u, connectTimeout: %ums, idleTimeout: "
+               "%us}}\n%s",
+               limit(sim), sim->has_faults ? 500 : 10000, sim->has_faults ? 5 : 600,
+               sim_chance(sim, 1, 4) ? "    proxyProtocol: {version: V2}\n" : "");
+}
+
 static void apply(struct sim *sim, struct buf *yaml) {
     sim->n_loads++;
     sim_tracef(sim, "configuration %u", sim->n_loads);
@@ -103,6 +117,7 @@ void sim_config_start(struct sim *sim) {
     put_hosts(sim, &yaml);
     put_routes(sim, &yaml);
     put_policy(sim, &yaml);
+    put_flow_policy(sim, &yaml);
     apply(sim, &yaml);
 }
 
@@ -110,7 +125,7 @@ void sim_config_change(struct sim *sim) {
     struct buf yaml;
     buf_init(&yaml, SIZE_MAX);
     if (sim_chance(sim, 1, 2)) { // endpoints come and go; one always stays where nothing may fail
-        int kind = sim_chance(sim, 3, 4) ? 0 : 1;
+        int kind = sim_chance(sim, 1, 2) ? SIM_WEB : (int)rand_below(&sim->rand, SIM_N_KINDS);
         uint32_t i = (uint32_t)rand_below(&sim->rand, sim->n_hosts[kind]);
         if (sim->has_faults || i > 0) {
             sim->hosts[kind][i].is_ready = sim_chance(sim, 1, 2);
@@ -118,6 +133,7 @@ void sim_config_change(struct sim *sim) {
         put_hosts(sim, &yaml);
     } else {
         put_policy(sim, &yaml);
+        put_flow_policy(sim, &yaml);
     }
     if (sim_chance(sim, 1, 4)) {
         put_routes(sim, &yaml);

@@ -21,12 +21,27 @@ void sim_log_open(void) {
     buf_fini(&error);
 }
 
+// Of a connection as bytes: told by its client's port.
+static void take_flow(struct sim *sim, const char *line) {
+    const char *at = strstr(line, "src.addr=10.0.0.1:");
+    unsigned long port = at != NULL ? strtoul(at + strlen("src.addr=10.0.0.1:"), NULL, 10) : 0;
+    if (strstr(line, "direction=\"waypoint\"") == NULL || port < SIM_FLOW_PORT ||
+        port >= SIM_FLOW_PORT + (unsigned long)sim->n_flows) {
+        return;
+    }
+    struct sim_flow *flow = &sim->flows[port - SIM_FLOW_PORT];
+    flow->n_lines++;
+    flow->has_reason = strstr(line, "error=") != NULL;
+    sim_tracef(sim, "log: %s", line);
+}
+
 static void take_line(struct sim *sim, const char *line) {
     unsigned id, status;
     unsigned long long len;
     char flags[64], details[256];
     if (sscanf(line, "sim %u %u %63s %255s %llu", &id, &status, flags, details, &len) != 5) {
-        return; // not a request of ours: it was none at all
+        take_flow(sim, line); // or not a request of ours: it was none at all
+        return;
     }
     CHECK(id < sim->n_requests);
     struct sim_request *request = &sim->requests[id];

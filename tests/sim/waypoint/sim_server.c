@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "waypoint/websocket.h"
+
 enum { PIECE_MAX = 8000, LONG_MS = 2500 };
 
 // ---- tries -------------------------------------------------------------------------------------
@@ -16,7 +18,7 @@ enum { PIECE_MAX = 8000, LONG_MS = 2500 };
 // has seen and not refused is not sent again unless the route says so, or it may be repeated and
 // its connection was lost. (What a server answered may have got lost with it.)
 static void check_retry(const struct sim_request *request, uint32_t attempt) {
-    bool is_idempotent = request->len == 0; // GET, HEAD
+    bool is_idempotent = request->len == 0 || request->is_ws; // GET, HEAD
     uint32_t max = request->route == SIM_RETRY ? 4 : request->route == SIM_NO_RETRY ? 1 : 3;
     if (is_idempotent && request->route != SIM_NO_RETRY) {
         max += 2;
@@ -30,6 +32,7 @@ static void check_retry(const struct sim_request *request, uint32_t attempt) {
     for (uint32_t i = 0; i < request->n_tries; i++) {
         CHECK(request->route == SIM_RETRY || is_idempotent ||
               request->tries[i].outcome == SIM_TRY_REFUSED);
+        CHECK(request->tries[i].n_read == 0 || !request->is_ws); // bytes have gone
     }
 }
 
@@ -83,6 +86,21 @@ static void draw_act(struct sim *sim, struct sim_plan *plan) {
     }
 }
 
+// An upgrade is accepted, or answered like any request that is complete with its head.
+static void draw_ws(struct sim *sim, struct sim_plan *plan) {
+    struct sim_try *try = plan->try;
+    try->is_tunnel = try->status == 200 && (plan->act == SIM_ANSWER || plan->act == SIM_CUT);
+    try->got_end = !try->is_tunnel;
+    plan->waits_for_end = false;
+    plan->is_short = try->is_tunnel && sim_is_bad(sim, 1, 6);
+    if (try->is_tunnel && plan->act == SIM_CUT) {
+        plan->cuts_in_order = false; // that would be an end
+    }
+    if (!try->is_tunnel && try->status == 200) {
+        try->status = 500;
+    }
+}
+
 struct sim_plan *sim_server_plan(struct sim_server_conn *conn, uint32_t id, uint32_t attempt) {
     struct sim *sim = conn->sim;
     CHECK(id < sim->n_requests);
@@ -97,9 +115,13 @@ struct sim_plan *sim_server_plan(struct sim_server_conn *conn, uint32_t id, uint
     plan->framing = (uint8_t)rand_below(&sim->rand, 3);
     plan->has_trailers = plan->framing == SIM_CHUNKED && sim_chance(sim, 1, 4);
     plan->closes = sim_chance(sim, 1, 5) || plan->framing == SIM_TO_THE_END;
+    plan->says_continue = plan->try->request->expects && sim_chance(sim, 2, 3);
     plan->cuts_in_order = plan->framing != SIM_TO_THE_END && sim_chance(sim, 1, 2);
     uint64_t wait_ms = rand_below(&sim->rand, sim_is_bad(sim, 1, 8) ? LONG_MS : 30);
     plan->due = fake_now(sim->bed.net) + wait_ms * NS_PER_MS;
+    if (plan->try->request->is_ws) {
+        draw_ws(sim, plan);
+    }
     conn->plans[conn->n_plans++] = plan;
     sim_tracef(sim, "server %d: request %u, try %u%s: act %u, status %u, %zu bytes", conn->fd, id,
                plan->try->index, plan->try->is_mirror ? " (mirror)" : "", plan->act,
@@ -117,7 +139,11 @@ void sim_server_took(struct sim_plan *plan, const uint8_t *bytes, size_t len) {
 // The end of a request's body is the client's, never that of a part of it.
 void sim_server_took_end(struct sim_plan *plan) {
     struct sim_try *try = plan->try;
-    CHECK(!try->got_end && try->request->sent_end && try->n_read == try->request->len);
+    if (try->request->is_ws && !try->is_tunnel) {
+        return; // what was refused was complete
+    }
+    CHECK(!try->got_end && try->request->sent_end && try->n_read == try->request->n_sent);
+    CHECK(try->request->is_ws || try->n_read == try->request->len);
     try->got_end = true;
 }
 
@@ -128,11 +154,29 @@ bool sim_server_is_due(const struct sim_plan *plan) {
 
 void sim_server_say(struct sim_plan *plan) {
     plan->try->outcome = SIM_TRY_STATUS;
-    plan->try->is_early = !plan->try->got_end;
+    plan->try->is_early = !plan->try->got_end && !plan->try->is_tunnel;
+}
+
+bool sim_server_says_continue(struct sim_plan *plan) {
+    bool says = plan->says_continue && !plan->said_continue && !plan->is_done &&
+                plan->try->outcome == SIM_TRY_OPEN && plan->try->n_read == 0;
+    plan->said_continue = true;
+    plan->try->n_informational += says;
+    return says;
+}
+
+// The end of what it says through an upgrade waits for all that the client says.
+bool sim_server_may_end(const struct sim_plan *plan) {
+    const struct sim_try *try = plan->try;
+    return !try->is_tunnel || plan->is_short || plan->act == SIM_CUT ||
+           try->n_read == try->request->len;
 }
 
 void sim_server_drop(struct sim_plan *plan, enum sim_outcome outcome) {
     struct sim_server_conn *conn = plan->conn;
+    if (conn->tunnel == plan) {
+        conn->tunnel = NULL;
+    }
     if (plan->try->outcome == SIM_TRY_OPEN) {
         plan->try->outcome = (uint8_t)outcome;
     }
@@ -186,6 +230,11 @@ static void on_head(void *arg, const char *head) {
     struct sim_plan *plan = sim_server_plan(conn, (uint32_t)strtoul(id, NULL, 10),
                                             (uint32_t)strtoul(attempt, NULL, 10));
     bool is_bodiless = plan->try->request->is_head || plan->try->len == 0;
+    conn->key[0] = '\0';
+    (void)h1_reader_field(head, "sec-websocket-key", conn->key, sizeof(conn->key));
+    char protocol[16] = "";
+    (void)h1_reader_field(head, "upgrade", protocol, sizeof(protocol));
+    CHECK(plan->try->request->is_ws == (strcmp(protocol, "websocket") == 0));
     if (is_bodiless && plan->framing != SIM_LENGTH) {
         plan->framing = SIM_LENGTH;
         plan->has_trailers = false;
@@ -201,19 +250,39 @@ static void on_body(void *arg, const uint8_t *bytes, size_t len) {
 
 static void on_end(void *arg) {
     struct sim_server_conn *conn = arg;
-    if (conn->n_plans > 0) {
+    if (conn->n_plans > 0 && !conn->plans[0]->try->request->is_ws) {
         sim_server_took_end(conn->plans[0]);
     }
+}
+
+static void put_upgrade(struct sim_plan *plan) {
+    struct sim_try *try = plan->try;
+    char proof[WEBSOCKET_PROOF_LEN];
+    websocket_proof(slice_str(plan->conn->key), proof);
+    try->status = 101;
+    sim_out_printf(&plan->conn->out,
+                   "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: "
+                   "websocket\r\nsec-websocket-accept: %.*s\r\nx-try: %u\r\nx-key: %llu\r\n"
+                   "x-len: %zu\r\n\r\n",
+                   (int)sizeof(proof), proof, try->index, (unsigned long long)try->key, try->len);
+    plan->conn->tunnel = plan;
+    plan->sent_head = true;
+    sim_server_say(plan);
 }
 
 static void put_head(struct sim_plan *plan) {
     struct sim_out *out = &plan->conn->out;
     struct sim_try *try = plan->try;
-    if (!try->got_end && !sim_is_bad(plan->conn->sim, 1, 2)) { // it reads no further, and says so
-        plan->closes = true;
-    }
     if (plan->has_informational) {
         sim_out_printf(out, "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+        try->n_informational++;
+    }
+    if (try->is_tunnel) {
+        put_upgrade(plan);
+        return;
+    }
+    if (!try->got_end && !sim_is_bad(plan->conn->sim, 1, 2)) { // it reads no further, and says so
+        plan->closes = true;
     }
     sim_out_printf(out, "HTTP/1.1 %u Text\r\nx-try: %u\r\nx-key: %llu\r\nx-len: %zu\r\n%s",
                    try->status, try->index, (unsigned long long)try->key, try->len,
@@ -232,10 +301,10 @@ static void put_head(struct sim_plan *plan) {
 static void finish(struct sim_plan *plan) {
     struct sim_server_conn *conn = plan->conn;
     bool is_whole = plan->act == SIM_ANSWER;
-    if (is_whole && plan->framing == SIM_CHUNKED) {
+    if (is_whole && plan->framing == SIM_CHUNKED && !plan->try->is_tunnel) {
         sim_out_printf(&conn->out, plan->has_trailers ? "0\r\nx-end: yes\r\n\r\n" : "0\r\n\r\n");
     }
-    bool is_last = !is_whole || plan->closes || !plan->try->got_end;
+    bool is_last = !is_whole || plan->closes || !plan->try->got_end || plan->try->is_tunnel;
     conn->resets = !is_whole && !plan->cuts_in_order;
     sim_server_drop(plan, SIM_TRY_LOST);
     if (is_last) {
@@ -258,14 +327,15 @@ static void put_body(struct sim_plan *plan) {
     n = MIN(n, end - plan->n_sent);
     if (n > 0) {
         sim_fill(plan->try->key, plan->n_sent, piece, n);
-        if (plan->framing == SIM_CHUNKED) {
+        bool is_chunk = plan->framing == SIM_CHUNKED && !plan->try->is_tunnel;
+        if (is_chunk) {
             sim_out_printf(out, "%zx\r\n", n);
         }
         sim_out_add(out, piece, n);
-        sim_out_printf(out, "%s", plan->framing == SIM_CHUNKED ? "\r\n" : "");
+        sim_out_printf(out, "%s", is_chunk ? "\r\n" : "");
         plan->n_sent += n;
     }
-    if (plan->n_sent == end) {
+    if (plan->n_sent == end && sim_server_may_end(plan)) {
         finish(plan);
     }
 }
@@ -273,14 +343,16 @@ static void put_body(struct sim_plan *plan) {
 // False: the connection is gone.
 static bool act_h1(struct sim_plan *plan) {
     struct sim_server_conn *conn = plan->conn;
-    bool is_whole = plan->try->request->is_head || plan->try->len == 0; // with its head
+    // With its head.
+    bool is_whole = (plan->try->request->is_head || plan->try->len == 0) && !plan->try->is_tunnel;
     switch ((enum sim_act)plan->act) {
     case SIM_SILENCE:
         return true;
     case SIM_CUT:
         if (is_whole) {
             plan->act = SIM_ANSWER;
-        } else if (plan->cut_at == plan->try->len && plan->framing == SIM_LENGTH) {
+        } else if (plan->cut_at == plan->try->len && plan->framing == SIM_LENGTH &&
+                   !plan->try->is_tunnel) {
             plan->cut_at--; // all of it would be an answer
         }
         break;
@@ -334,6 +406,10 @@ static bool take(struct sim_server_conn *conn, const uint8_t *bytes, size_t len)
     if (conn->is_h2) {
         return sim_server_h2_read(conn, bytes, len);
     }
+    if (conn->tunnel != NULL) {
+        sim_server_took(conn->tunnel, bytes, len);
+        return true;
+    }
     while (len > 0 && !conn->is_leaving) {
         size_t n = h1_reader_read(&conn->reader, bytes, len);
         bytes += n;
@@ -353,7 +429,11 @@ static bool read_some(struct sim_server_conn *conn) {
         conn_close(conn, n > 0);
         return false;
     }
-    if (n == -1) { // the other side says no more: HTTP/1 may still be answered, but is not here
+    if (n == -1 && conn->tunnel != NULL && !conn->is_leaving) { // the client's end
+        sim_server_took_end(conn->tunnel);
+        conn->got_end = true;
+    } else if (n ==
+               -1) { // the other side says no more: HTTP/1 may still be answered, but is not here
         conn->got_end = true;
         leave(conn);
     }
@@ -371,6 +451,9 @@ static void step_conn(struct sim_server_conn *conn) {
     }
     if (conn->is_h2 && !conn->is_leaving) {
         sim_server_h2_write(conn);
+    } else if (conn->n_plans > 0 && !conn->is_leaving && !conn->is_h2 &&
+               sim_server_says_continue(conn->plans[0])) {
+        sim_out_printf(&conn->out, "HTTP/1.1 100 Continue\r\n\r\n");
     } else if (conn->n_plans > 0 && sim_server_is_due(conn->plans[0]) && !conn->is_leaving &&
                !act_h1(conn->plans[0])) {
         return;
@@ -414,7 +497,7 @@ static void accept_some(struct sim *sim, const struct sim_host *host) {
 }
 
 void sim_server_step(struct sim *sim) {
-    for (int kind = 0; kind < 2; kind++) {
+    for (int kind = 0; kind < SIM_BYTES; kind++) {
         for (uint32_t i = 0; i < sim->n_hosts[kind]; i++) {
             accept_some(sim, &sim->hosts[kind][i]);
         }
@@ -425,14 +508,14 @@ void sim_server_step(struct sim *sim) {
 }
 
 void sim_server_open(struct sim *sim) {
-    for (int kind = 0; kind < 2; kind++) {
+    for (int kind = 0; kind < SIM_N_KINDS; kind++) {
         sim->n_hosts[kind] = (uint32_t)rand_range(&sim->rand, 1, kind == 0 ? SIM_HOSTS_MAX : 2);
         for (uint32_t i = 0; i < sim->n_hosts[kind]; i++) {
             struct sim_host *host = &sim->hosts[kind][i];
             char text[ADDR_TEXT_MAX];
             snprintf(text, sizeof(text), "10.1.%d.%u:8080", kind, i + 1);
             CHECK(addr_parse(slice_str(text), &host->addr));
-            host->is_mirror = kind == 1;
+            host->is_mirror = kind == SIM_SHADOW;
             host->is_ready = true;
             host->listener =
                 sim_is_bad(sim, 1, 10) ? -1 : fake_listen(sim->bed.net, -1, &host->addr);
@@ -444,7 +527,7 @@ void sim_server_close(struct sim *sim) {
     while (sim->n_conns > 0) {
         conn_close(sim->conns[0], true);
     }
-    for (int kind = 0; kind < 2; kind++) {
+    for (int kind = 0; kind < SIM_N_KINDS; kind++) {
         for (uint32_t i = 0; i < sim->n_hosts[kind]; i++) {
             if (sim->hosts[kind][i].listener >= 0) {
                 fake_close(sim->bed.net, sim->hosts[kind][i].listener, false);

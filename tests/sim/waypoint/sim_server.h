@@ -27,6 +27,8 @@ struct sim_plan {
     bool waits_for_end, has_informational, has_trailers, closes, cuts_in_order;
     size_t n_sent, cut_at;
     bool is_begun, sent_head, is_done;
+    bool says_continue, said_continue; // 100, when its body is expected
+    bool is_short; // a WebSocket's: it ends without waiting for all of the client's bytes
 };
 
 struct sim_server_conn {
@@ -43,8 +45,11 @@ struct sim_server_conn {
     struct sim_plan *plans[SIM_REQUESTS_MAX]; // of tries that run; HTTP/1: one
     uint32_t n_plans;
     struct h1_reader reader;
+    struct sim_plan *tunnel; // HTTP/1: whose bytes all are, since 101
+    char key[64]; // of the WebSocket
     nghttp2_session *h2;
     uint32_t id, attempt; // of the head that comes (HTTP/2)
+    bool is_ws; // :protocol
 };
 
 // A request has come, with this x-id and x-envoy-attempt-count.
@@ -53,6 +58,8 @@ void sim_server_took(struct sim_plan *plan, const uint8_t *bytes, size_t len); /
 void sim_server_took_end(struct sim_plan *plan);
 bool sim_server_is_due(const struct sim_plan *plan);
 void sim_server_say(struct sim_plan *plan); // its response begins
+bool sim_server_says_continue(struct sim_plan *plan); // 100, now; once
+bool sim_server_may_end(const struct sim_plan *plan);
 void sim_server_drop(struct sim_plan *plan, enum sim_outcome outcome); // frees it
 
 // sim_server_h2.c

@@ -23,6 +23,9 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         conn->id = (uint32_t)strtoul(text, NULL, 10);
     } else if (slice_eq_str(slice_make(name, name_len), "x-envoy-attempt-count")) {
         conn->attempt = (uint32_t)strtoul(text, NULL, 10);
+    } else if (slice_eq_str(slice_make(name, name_len), ":protocol")) {
+        CHECK(strcmp(text, "websocket") == 0);
+        conn->is_ws = true;
     }
     return 0;
 }
@@ -33,6 +36,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     struct sim_server_conn *conn = user;
     conn->id = UINT32_MAX;
     conn->attempt = 0;
+    conn->is_ws = false;
     return 0;
 }
 
@@ -43,6 +47,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     if (is_head && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         struct sim_plan *plan = sim_server_plan(conn, conn->id, conn->attempt);
         plan->stream = id;
+        CHECK(conn->is_ws == plan->try->request->is_ws);
         CHECK(nghttp2_session_set_stream_user_data(session, id, plan) == 0);
     }
     struct sim_plan *plan = of_stream(conn, id);
@@ -117,8 +122,10 @@ void sim_server_h2_open(struct sim_server_conn *conn) {
     nghttp2_option_del(option);
     // Fewer than a client may count on before it has heard of it: some are refused.
     uint32_t max = conn->sim->has_faults ? (uint32_t)rand_range(&conn->sim->rand, 1, 20) : 100;
-    nghttp2_settings_entry settings = {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, max};
-    CHECK(nghttp2_submit_settings(conn->h2, NGHTTP2_FLAG_NONE, &settings, 1) == 0);
+    nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, max},
+        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, !sim_is_bad(conn->sim, 1, 4)}};
+    CHECK(nghttp2_submit_settings(conn->h2, NGHTTP2_FLAG_NONE, settings, 2) == 0);
 }
 
 bool sim_server_h2_read(struct sim_server_conn *conn, const uint8_t *bytes, size_t len) {
@@ -141,15 +148,15 @@ static ssize_t on_source(nghttp2_session *session, int32_t id, uint8_t *bytes, s
     size_t n = MIN(len, end - plan->n_sent);
     sim_fill(plan->try->key, plan->n_sent, bytes, n);
     plan->n_sent += n;
-    if (plan->n_sent < end) {
-        return (ssize_t)n;
+    if (plan->n_sent < end || !sim_server_may_end(plan)) {
+        return n > 0 ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
     }
     if (plan->act == SIM_CUT) {
         CHECK(nghttp2_submit_rst_stream(session, 0, id, NGHTTP2_INTERNAL_ERROR) == 0);
         return n > 0 ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
     }
     *flags |= NGHTTP2_DATA_FLAG_EOF;
-    if (plan->has_trailers) {
+    if (plan->has_trailers && !plan->try->is_tunnel) {
         nghttp2_nv field = {(uint8_t *)"x-end", (uint8_t *)"yes", 5, 3, 0};
         *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
         CHECK(nghttp2_submit_trailer(session, id, &field, 1) == 0);
@@ -173,13 +180,14 @@ static void answer(struct sim_plan *plan) {
     if (plan->has_informational) {
         nghttp2_nv early[] = {field(":status", "103"), field("link", "</a.css>")};
         CHECK(nghttp2_submit_headers(h2, 0, plan->stream, NULL, early, 2, NULL) == 0);
+        try->n_informational++;
     }
     nghttp2_nv fields[] = {field(":status", status), field("x-try", index), field("x-key", key),
                            field("x-len", len), field("content-length", len)};
-    bool has_body = try->len > 0 && !try->request->is_head;
+    bool has_body = (try->len > 0 && !try->request->is_head) || try->is_tunnel;
+    bool has_length = plan->framing == SIM_LENGTH && !try->is_tunnel;
     nghttp2_data_provider source = {.read_callback = on_source};
-    CHECK(nghttp2_submit_response(h2, plan->stream, fields,
-                                  ARRAY_LEN(fields) - (plan->framing != SIM_LENGTH),
+    CHECK(nghttp2_submit_response(h2, plan->stream, fields, ARRAY_LEN(fields) - !has_length,
                                   has_body ? &source : NULL) == 0);
     sim_server_say(plan);
 }
@@ -211,7 +219,7 @@ static void act(struct sim_plan *plan) {
     plan->is_done = true;
     switch ((enum sim_act)plan->act) {
     case SIM_CUT:
-        if (plan->try->len == 0 || plan->try->request->is_head) {
+        if ((plan->try->len == 0 || plan->try->request->is_head) && !plan->try->is_tunnel) {
             plan->act = SIM_ANSWER;
         }
         answer(plan);
@@ -251,6 +259,11 @@ static void consume(struct sim_server_conn *conn) {
 void sim_server_h2_write(struct sim_server_conn *conn) {
     consume(conn);
     for (uint32_t i = conn->n_plans; i-- > 0;) {
+        if (sim_server_says_continue(conn->plans[i])) {
+            nghttp2_nv go_on = field(":status", "100");
+            CHECK(nghttp2_submit_headers(conn->h2, 0, conn->plans[i]->stream, NULL, &go_on, 1,
+                                         NULL) == 0);
+        }
         if (sim_server_is_due(conn->plans[i])) {
             act(conn->plans[i]);
         }

@@ -5,12 +5,18 @@
 // refuse, fail before, in and after a head, stand still, close when idle, say GOAWAY; while
 // configuration and endpoints change, and the waypoint drains. What must hold for every seed:
 //
+//   - through an upgrade, too, each byte arrives once and in order, and an end behind all of them;
+//     informational answers (1xx) reach the client, each at most once;
 //   - a complete answer is all of what one server said to this request, or one of the waypoint's
 //     own; an answer that was cut never looks complete;
 //   - a server sees a request's body from its start, in order, and its end only when the client
 //     ended it; what a server has seen is sent to another one only as the route's policy allows;
 //   - of a mirrored request there is one copy, whatever becomes of it;
-//   - each request has one line in the access log; of one that was cut it says why;
+//   - of a connection that is carried as bytes each byte arrives once and in order, an end after
+//   all
+//     bytes before it, and one that is cut looks cut to the other side;
+//   - each request, and each such connection, has one line in the access log; of one that was cut
+//   it says why;
 //   - nothing hangs, and in the end all gauges are 0: requests, pending, connections, retries,
 //     hosts' active requests, descriptors, ops, blocks, leaves.
 //
@@ -125,6 +131,7 @@ static void step(struct sim *sim, uint64_t *skip_ns) {
         }
     }
     sim_server_step(sim);
+    sim_tcp_step(sim);
     // Time goes faster while nothing happens.
     *skip_ns = sim->has_moved ? SKIP_MIN_NS : MIN(*skip_ns * 2, (uint64_t)SKIP_MAX_NS);
     fake_skip(sim->bed.net, rand_range(&sim->rand, *skip_ns / 2, *skip_ns * 2));
@@ -142,7 +149,7 @@ static void disturb(struct sim *sim) {
         struct wworker *worker = sim->bed.workers[rand_below(&sim->rand, sim->bed.n_workers)];
         worker->refuse_new = !worker->refuse_new; // memory is short
     } else if (x == 8 && sim->has_faults) {
-        int kind = sim_chance(sim, 1, 2);
+        int kind = (int)rand_below(&sim->rand, SIM_N_KINDS);
         struct sim_host *host = &sim->hosts[kind][rand_below(&sim->rand, sim->n_hosts[kind])];
         if (host->listener >= 0) { // it is gone
             fake_close(sim->bed.net, host->listener, false);
@@ -159,7 +166,7 @@ static bool clients_are_over(const struct sim *sim) {
             return false;
         }
     }
-    return true;
+    return sim_tcp_is_over(sim);
 }
 
 static void open_sim(struct sim *sim) {
@@ -180,6 +187,7 @@ static void open_sim(struct sim *sim) {
     wbed_open(&sim->bed, sim->seed);
     sim_server_open(sim);
     sim_config_start(sim);
+    sim_tcp_open(sim);
     uint64_t n_clients = rand_range(&sim->rand, 1, SIM_CLIENTS_MAX);
     for (uint64_t i = 0; i < n_clients; i++) {
         sim_client_start(sim);
@@ -198,6 +206,7 @@ static void close_sim(struct sim *sim, uint64_t *skip_ns) {
         CHECK(fake_now(sim->bed.net) < end);
     }
     sim_server_close(sim);
+    sim_tcp_close(sim);
     for (int i = 0; i < 50; i++) { // completions of what is closed
         (void)wbed_turn(&sim->bed);
         fake_skip(sim->bed.net, NS_PER_MS);
@@ -214,6 +223,10 @@ static void close_sim(struct sim *sim, uint64_t *skip_ns) {
 // A line without a reason is one of an answer that went out whole, whether it arrived or not.
 static void check_line(const struct sim_request *request) {
     CHECK(request->has_reason || request->logged_status != 0);
+    if (request->is_ws) { // its statuses are those of two versions
+        CHECK(!request->has_end || request->logged_len == request->n_answer);
+        return;
+    }
     bool is_one = request->has_reason || !request->was_passed_on;
     for (uint32_t i = 0; i < request->n_tries; i++) {
         const struct sim_try *try = &request->tries[i];
@@ -227,7 +240,10 @@ static void check_request(const struct sim *sim, const struct sim_request *reque
     CHECK(request->is_over || !request->is_sent);
     CHECK(request->n_lines <= 1); // none, if its head did not arrive
     if (request->has_end) {
-        CHECK(request->n_lines == 1 && request->logged_status == request->status);
+        bool is_tunnel = request->n_try >= 0 && request->tries[request->n_try].is_tunnel;
+        // HTTP/2 says 200 to an upgrade, and the log what it means.
+        CHECK(request->n_lines == 1 &&
+              request->logged_status == (is_tunnel ? 101 : request->status));
     }
     if (request->n_tries + request->n_mirrored > 0) {
         CHECK(request->n_lines == 1);
@@ -239,7 +255,8 @@ static void check_request(const struct sim *sim, const struct sim_request *reque
         static const uint16_t statuses[SIM_N_ROUTES] = {
             [SIM_DIRECT] = 200, [SIM_REDIRECT] = 301, [SIM_NOWHERE] = 503};
         uint16_t expected = statuses[request->route] != 0 ? statuses[request->route] : 200;
-        CHECK(request->has_end && request->status == expected);
+        bool is_101 = request->is_ws && request->status == 101; // a client of HTTP/1.1
+        CHECK(request->has_end && (request->status == expected || is_101));
         bool is_early = request->n_try >= 0 && request->tries[request->n_try].is_early;
         CHECK(request->route != SIM_MIRROR || request->n_mirrored == 1 || is_early);
     }
@@ -267,6 +284,7 @@ static void run_seed(uint64_t seed, bool trace) {
     for (uint32_t i = 0; i < sim->n_requests; i++) {
         check_request(sim, &sim->requests[i]);
     }
+    sim_tcp_check(sim);
     free(sim);
 }
 

@@ -6,6 +6,7 @@
 //   sim_client.c   clients: connections with requests, HTTP/1.1 and HTTP/2
 //   sim_server.c   endpoints: connections, what is planned for each try, HTTP/1.1
 //   sim_server_h2.c  the same of HTTP/2
+//   sim_tcp.c      connections that are carried as bytes, both sides of them
 //   sim_log.c      the access log of the run
 //
 // Everything that a side learns of a request is written into its sim_request, where the sides are
@@ -25,7 +26,8 @@ enum {
     SIM_HOSTS_MAX = 4, // of each service
     SIM_CONNS_MAX = 64, // of servers, at a time
     SIM_OUT_MAX = 48 * 1024,
-    SIM_ALL_STREAMS = 0x7fffffff,
+    SIM_FLOWS_MAX = 12, // connections as bytes
+    SIM_FLOW_PORT = 41000, // of the client, for the first one
 };
 
 // ---- bytes on their way out of a peer ----
@@ -76,12 +78,17 @@ struct sim_try {
     size_t n_read; // of the request
     bool got_end; // the request was complete
     bool is_early; // it was answered before that
+    bool is_tunnel; // an upgrade that was accepted: both say bytes now
+    uint32_t n_informational; // heads of 1xx that were said
 };
 
 struct sim_request {
     uint32_t id;
     uint8_t route; // enum sim_route
     bool is_head, has_length, has_trailers;
+    bool expects; // Expect: 100-continue; the body waits
+    // A WebSocket. Its `body` are the bytes that go through it, `ends_first`: and the end.
+    bool is_ws, ends_first;
     uint64_t key;
     size_t len; // of the body
     // The client's side.
@@ -90,7 +97,8 @@ struct sim_request {
     bool is_given_up; // by the client itself
     bool is_over; // has_end, or cut
     uint16_t status;
-    bool has_head, has_end;
+    bool has_head, has_end, may_go; // may_go: 100 has come, or it waited long enough
+    uint32_t n_informational;
     int32_t n_try; // of the try that answered; -1: the waypoint
     size_t n_answer, answer_len;
     uint64_t answer_key;
@@ -115,6 +123,25 @@ void sim_check(uint64_t key, size_t at, const uint8_t *bytes, size_t len);
 
 struct sim_client;
 struct sim_server_conn;
+enum sim_kind { SIM_WEB, SIM_SHADOW, SIM_BYTES, SIM_N_KINDS }; // of services
+
+// A connection that is carried as bytes. Each side knows its own end of it.
+struct sim_flow_end {
+    int fd; // -1: none (yet, or any more)
+    uint64_t key;
+    size_t len; // that it says, after which it ends its direction
+    size_t n_sent, n_read;
+    size_t cut_at; // it resets when it has sent that much; SIZE_MAX: never
+    bool sent_fin, got_fin, is_cut;
+};
+struct sim_flow {
+    uint32_t id;
+    bool is_started;
+    struct sim_flow_end client, server;
+    uint32_t n_servers; // that heard of it
+    uint32_t n_lines; // of the access log
+    bool has_reason;
+};
 
 struct sim_host { // an address of a service
     int listener; // -1: refuses
@@ -133,8 +160,15 @@ struct sim {
     struct sim_request requests[SIM_REQUESTS_MAX];
     uint32_t n_requests, n_to_start;
     struct sim_client *clients[SIM_CLIENTS_MAX];
-    struct sim_host hosts[2][SIM_HOSTS_MAX]; // [0]: web, [1]: shadow
-    uint32_t n_hosts[2];
+    struct sim_host hosts[SIM_N_KINDS][SIM_HOSTS_MAX];
+    uint32_t n_hosts[SIM_N_KINDS];
+    struct sim_flow flows[SIM_FLOWS_MAX];
+    uint32_t n_flows;
+    struct sim_greeting { // of a server of bytes: which flow's is not known yet
+        int fd; // -1: none
+        uint8_t bytes[64];
+        size_t n;
+    } greetings[SIM_CONNS_MAX];
     struct sim_server_conn *conns[SIM_CONNS_MAX];
     uint32_t n_conns;
     uint32_t n_loads; // of configuration
@@ -157,7 +191,7 @@ void sim_client_start(struct sim *sim);
 void sim_client_step(struct sim *sim, struct sim_client *client);
 bool sim_client_is_over(const struct sim_client *client);
 void sim_client_free(struct sim *sim, struct sim_client *client);
-struct sim_request *sim_client_new_request(struct sim *sim);
+struct sim_request *sim_client_new_request(struct sim *sim, bool can_upgrade);
 // What the answer's head says about itself; `field` gives a header's value or NULL.
 void sim_client_on_head(struct sim_request *request, uint16_t status, const char *try,
                         const char *key, const char *len);
@@ -170,6 +204,13 @@ void sim_server_open(struct sim *sim);
 void sim_server_step(struct sim *sim);
 void sim_server_close(struct sim *sim); // all of them
 bool sim_server_is_idle(const struct sim *sim); // no connection
+
+// sim_tcp.c
+void sim_tcp_open(struct sim *sim);
+void sim_tcp_step(struct sim *sim);
+bool sim_tcp_is_over(const struct sim *sim);
+void sim_tcp_close(struct sim *sim);
+void sim_tcp_check(const struct sim *sim); // after sim_log_read
 
 // sim_log.c
 void sim_log_open(void);

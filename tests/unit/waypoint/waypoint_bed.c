@@ -311,7 +311,8 @@ static uint16_t port_index(const struct service *service, uint16_t port) {
     return i;
 }
 
-int wbed_connect(struct wbed *bed, uint32_t index, const char *service_key, uint16_t port) {
+static struct wconn *open_conn(struct wbed *bed, uint32_t index, const char *service_key,
+                               uint16_t port, uint16_t client_port, int *ret_fd) {
     struct wworker *worker = bed->workers[index];
     struct service *service = snapshot_service(snapshot_current(), service_key);
     CHECK(service != NULL);
@@ -328,8 +329,8 @@ int wbed_connect(struct wbed *bed, uint32_t index, const char *service_key, uint
     };
     CHECK(addr_parse(SLICE_LIT("10.0.0.1:40000"), &conn->client));
     CHECK(addr_parse(SLICE_LIT("10.0.0.9:15008"), &conn->local));
-    CHECK(addr_parse(SLICE_LIT("10.9.0.1:80"), &conn->dst));
-    conn->dst.port = port;
+    conn->client.port = client_port;
+    conn->dst = (struct addr){.ip = service->vips[0], .port = port};
     list_init(&conn->waiting);
     list_push_back(&worker->conns, &conn->node);
     worker->n_conns++;
@@ -339,6 +340,24 @@ int wbed_connect(struct wbed *bed, uint32_t index, const char *service_key, uint
     struct wbed_conn *client = xcalloc(1, sizeof(*client));
     list_push_back(&bed->conns, &client->node);
     link_end_init(&client->link, worker->loop, fds[1]);
-    http_down_start(conn, &client->link.duplex, NULL, false);
-    return fds[0];
+    conn->client_end = &client->link.duplex;
+    *ret_fd = fds[0];
+    return conn;
+}
+
+int wbed_connect(struct wbed *bed, uint32_t index, const char *service_key, uint16_t port) {
+    int fd;
+    struct wconn *conn = open_conn(bed, index, service_key, port, 40000, &fd);
+    http_down_start(conn, conn->client_end, NULL, false);
+    return fd;
+}
+
+int wbed_connect_tcp(struct wbed *bed, uint32_t index, const char *service_key, uint16_t port,
+                     uint16_t client_port) {
+    int fd;
+    struct wconn *conn = open_conn(bed, index, service_key, port, client_port, &fd);
+    struct chain nothing;
+    chain_init(&nothing, bed->workers[index]->loop->pool);
+    tcp_serve(conn, &nothing, false);
+    return fd;
 }

@@ -36,6 +36,9 @@ void wbed_apply(struct wbed *bed, const char *yaml);
 // A client's connection to a port of the service "ns/hostname", accepted by one of the workers. The
 // client's end.
 int wbed_connect(struct wbed *bed, uint32_t worker, const char *service_key, uint16_t port);
+// The same for bytes, to a port of TCP. `client_port`: the client's, for the log.
+int wbed_connect_tcp(struct wbed *bed, uint32_t worker, const char *service_key, uint16_t port,
+                     uint16_t client_port);
 // One turn of each worker. True: something was done.
 bool wbed_turn(struct wbed *bed);
 uint32_t wbed_n_conns(const struct wbed *bed); // of clients, that are not over
