@@ -324,7 +324,7 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
     flow_set_ends(flow, route->source, route->destination, route->service);
     const char *unknown = unknown_name(route);
     flow->hostname = unknown != NULL ? unknown : flow->hostname;
-    out->is_unknown = unknown != NULL;
+    out->is_unknown = unknown != NULL && route->action == ROUTE_PASSTHROUGH;
     flow->hbone_addr = (struct addr){0};
     flow_set_detail(flow, NULL);
     if (route->action == ROUTE_REFUSE) {

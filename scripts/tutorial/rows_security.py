@@ -36,7 +36,7 @@ def access_control(r):
     hosts = [f"{name}:8080" for name in ("customer", "preference", "recommendation")]
     works = OK[1:-1]
     r.run("label", "namespace", r.ns, "istio.io/use-waypoint-")
-    r.settle()
+    time.sleep(2)  # a connection by way of the waypoint would be kept for a while
     ask(r, client, hosts[0], works)
     r.apply(A + "deny-all.yaml")
     ask(r, client, hosts[0], RESET)
