@@ -164,10 +164,19 @@ void dynamic_init(struct http_worker *http) {
     http->dynamic = NULL; // until a request needs it
 }
 
-// Clusters that went do not stay for their hosts' sake.
+// Clusters that went do not stay for their hosts' sake; the others keep what they know of theirs.
 void dynamic_news(struct http_worker *http) {
-    if (http->dynamic != NULL) {
-        forget(http->dynamic, 0);
+    const struct snapshot *snap = snapshot_current();
+    struct dynamic *dynamic = http->dynamic;
+    if (dynamic == NULL) {
+        return;
+    }
+    LIST_EACH_SAFE(pos, &dynamic->by_use) {
+        struct dynamic_host *item = LIST_ITEM(pos, struct dynamic_host, by_use);
+        if (snapshot_service(snap, item->cluster->service_key) == NULL &&
+            atomic_load(&item->host.cell->active) == 0) {
+            host_free(dynamic, item);
+        }
     }
 }
 

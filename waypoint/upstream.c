@@ -66,7 +66,10 @@ const struct service *upstream_view_service(const struct upstream_view *view) {
 }
 
 size_t upstream_view_n_hosts(const struct upstream_view *view) {
-    return view->service->is_dynamic ? cluster_n_hosts(view->cluster) : view->n_hosts;
+    if (!view->service->is_dynamic) {
+        return view->n_hosts;
+    }
+    return view->settings->outlier.is_on ? cluster_n_hosts(view->cluster) : 0; // it takes a lock
 }
 
 struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload *source) {

@@ -59,7 +59,7 @@ void upstream_view_unref(struct upstream_view *view); // NULL ok
 struct cluster *upstream_view_cluster(const struct upstream_view *view);
 const struct l7_settings *upstream_view_settings(const struct upstream_view *view);
 const struct service *upstream_view_service(const struct upstream_view *view);
-size_t upstream_view_n_hosts(const struct upstream_view *view);
+size_t upstream_view_n_hosts(const struct upstream_view *view); // for outlier detection
 // The balancer for this client, valid as long as the view.
 struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload *source);
 

@@ -239,6 +239,12 @@ static void test_outlier(void **state) {
     for (int i = 0; i < 20; i++) {
         ask(client, "h1.ext.com");
         assert_int_equal(talk_wait(client, ++n), 200);
+        if (i == 10) { // news of another service change nothing
+            talk_rules(&names.talk,
+                       "apiVersion: v1\nkind: Service\nmetadata: {name: new, namespace: shop}\n"
+                       "spec: {clusterIP: 10.9.0.9, ports: [{name: http, port: 80}]}\n");
+            talk_run(&names.talk, 5);
+        }
     }
     names.talk.hosts[0].act = TALK_OK;
     talk_run(&names.talk, 12000);
