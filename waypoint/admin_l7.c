@@ -20,6 +20,7 @@ struct live_cluster {
     char *service_key, *subset;
     uint16_t port;
     uint32_t counts[L7_N_BREAKERS], n_ejected;
+    uint64_t ended[L7_BREAKER_SLOTS];
     struct live_host *hosts;
     size_t n_hosts;
     bool is_written;
@@ -75,6 +76,9 @@ static void copy_cluster(void *arg, struct cluster *cluster) {
                                   .n_ejected = get(&cluster->outlier.n_ejected)};
     for (size_t i = 0; i < L7_N_BREAKERS; i++) {
         live->counts[i] = l7_breaker_count(&cluster->breaker, (enum l7_breaker_kind)i);
+    }
+    for (size_t i = 0; i < L7_BREAKER_SLOTS; i++) {
+        live->ended[i] = atomic_load(&cluster->breaker.ended[i]);
     }
     pthread_mutex_lock(&cluster->lock);
     live->hosts = xcalloc(cluster->hosts.n_items + 1, sizeof(*live->hosts));
@@ -356,7 +360,7 @@ static void put_limit(struct json_out *out, const char *key, uint32_t used, uint
 }
 
 static void put_breakers(struct json_out *out, const struct live_cluster *live,
-                         const struct l7_settings *settings) {
+                         const struct l7_settings *settings, uint64_t now_ms) {
     static const char *const keys[L7_N_BREAKERS] = {[L7_BREAKER_CONNECTIONS] = "connections",
                                                     [L7_BREAKER_PENDING] = "pending",
                                                     [L7_BREAKER_REQUESTS] = "requests",
@@ -365,11 +369,14 @@ static void put_breakers(struct json_out *out, const struct live_cluster *live,
     for (size_t i = 0; i < L7_N_BREAKERS; i++) {
         atomic_init(&now.counts[i], live != NULL ? live->counts[i] : 0);
     }
+    for (size_t i = 0; i < L7_BREAKER_SLOTS; i++) {
+        atomic_init(&now.ended[i], live != NULL ? live->ended[i] : 0);
+    }
     json_out_kv_object(out, "breakers");
     for (size_t i = 0; i < L7_N_BREAKERS; i++) {
         enum l7_breaker_kind kind = (enum l7_breaker_kind)i;
         put_limit(out, keys[i], l7_breaker_count(&now, kind),
-                  l7_breaker_limit(&now, kind, settings));
+                  l7_breaker_limit(&now, kind, settings, now_ms));
     }
     json_out_end(out);
 }
@@ -489,7 +496,7 @@ static void put_cluster(struct json_out *out, const struct admin_l7 *dump,
     json_out_kv_str(out, "subset", subset_name);
     json_out_kv_bool(out, "used", live != NULL);
     put_policy(out, settings, subset);
-    put_breakers(out, live, settings);
+    put_breakers(out, live, settings, dump->now_ms);
     json_out_kv_u64(out, "ejected", live != NULL ? live->n_ejected : 0);
     put_endpoints(out, dump, service, port, subset, live);
     json_out_end(out);

@@ -24,8 +24,10 @@ static uint64_t now_ms(const struct exchange *ex) {
 
 static void give_request_slot(struct exchange *ex) {
     if (ex->has_request_slot) {
+        struct l7_breaker *breaker = &upstream_view_cluster(ex->view)->breaker;
         ex->has_request_slot = false;
-        l7_breaker_give(&upstream_view_cluster(ex->view)->breaker, L7_BREAKER_REQUESTS);
+        l7_breaker_ended(breaker, &upstream_view_settings(ex->view)->budget, now_ms(ex));
+        l7_breaker_give(breaker, L7_BREAKER_REQUESTS);
     }
 }
 
@@ -89,7 +91,7 @@ static void judge_reset(struct exchange *ex, enum l7_reset reset) {
 static bool take_retry_slot(struct exchange *ex) {
     struct cluster *cluster = upstream_view_cluster(ex->view);
     const struct l7_settings *settings = upstream_view_settings(ex->view);
-    uint32_t limit = l7_breaker_limit(&cluster->breaker, L7_BREAKER_RETRIES, settings);
+    uint32_t limit = l7_breaker_limit(&cluster->breaker, L7_BREAKER_RETRIES, settings, now_ms(ex));
     ex->has_retry_slot = l7_breaker_take(&cluster->breaker, L7_BREAKER_RETRIES, limit);
     return ex->has_retry_slot;
 }

@@ -18,8 +18,12 @@ enum l7_breaker_kind {
     L7_N_BREAKERS,
 };
 
+enum { L7_BREAKER_SLOTS = 8 };
 struct l7_breaker { // of one cluster
     atomic_uint counts[L7_N_BREAKERS];
+    // Requests that ended, for a retry budget with an interval: of each eighth of it, by its
+    // number, how many (in the lower half).
+    atomic_uint_fast64_t ended[L7_BREAKER_SLOTS];
 };
 
 static inline uint32_t l7_breaker_count(const struct l7_breaker *breaker,
@@ -31,6 +35,10 @@ bool l7_breaker_take(struct l7_breaker *breaker, enum l7_breaker_kind kind, uint
     MUST_USE;
 void l7_breaker_give(struct l7_breaker *breaker, enum l7_breaker_kind kind);
 
-// The limit of a kind; of retries, a budget's share of what is under way and waits now.
+// A request has ended: counts for as long as the budget's interval. Nothing when it has none.
+void l7_breaker_ended(struct l7_breaker *breaker, const struct l7_retry_budget *budget,
+                      uint64_t now_ms);
+// The limit of a kind; of retries, a budget's share of what is under way, waits, or ended within
+// its interval (to an eighth of it).
 uint32_t l7_breaker_limit(const struct l7_breaker *breaker, enum l7_breaker_kind kind,
-                          const struct l7_settings *settings);
+                          const struct l7_settings *settings, uint64_t now_ms);

@@ -282,7 +282,7 @@ static void test_breaker(void **state) {
     struct l7_settings settings = {
         .pool = {.max_connections = 1, .max_pending = 2, .max_requests = 3, .max_retries = 4}};
     for (uint32_t kind = 0; kind < L7_N_BREAKERS; kind++) {
-        assert_int_equal(l7_breaker_limit(&b, (enum l7_breaker_kind)kind, &settings), kind + 1);
+        assert_int_equal(l7_breaker_limit(&b, (enum l7_breaker_kind)kind, &settings, 0), kind + 1);
     }
     settings.budget = (struct l7_retry_budget){.is_on = true, .ppm = 200000, .min_concurrency = 3};
     static const uint32_t expect[][2] = {{0, 3}, {14, 3}, {15, 3}, {20, 4}, {99, 19}, {100, 20}};
@@ -292,16 +292,48 @@ static void test_breaker(void **state) {
             assert_true(l7_breaker_take(&b, n % 3 ? L7_BREAKER_REQUESTS : L7_BREAKER_PENDING,
                                         L7_NO_LIMIT));
         }
-        assert_int_equal(l7_breaker_limit(&b, L7_BREAKER_RETRIES, &settings), expect[i][1]);
+        assert_int_equal(l7_breaker_limit(&b, L7_BREAKER_RETRIES, &settings, 0), expect[i][1]);
     }
+}
+
+// budgetInterval: what ended within it counts, too, and then no more.
+static void test_budget_interval(void **state) {
+    static const struct {
+        uint64_t at_ms;
+        uint32_t n_ended; // then
+        uint32_t limit;
+    } steps[] = {
+        {0, 0, 1},       {100, 10, 6},    {900, 10, 11}, // half of all, at least 1
+        {990, 0, 11},    {1130, 0, 6}, // the first ten are a second away
+        {1800, 0, 6},    {2000, 0, 1},    {5000, 4, 3},
+        {1000000, 0, 1}, {1000000, 8, 5}, // slots of earlier rounds are not theirs
+    };
+    struct l7_breaker b = {0};
+    struct l7_settings settings = {
+        .budget = {.is_on = true, .ppm = 500000, .min_concurrency = 1, .interval_ms = 1000}};
+    assert_true(l7_breaker_take(&b, L7_BREAKER_REQUESTS, L7_NO_LIMIT));
+    assert_true(l7_breaker_take(&b, L7_BREAKER_REQUESTS, L7_NO_LIMIT)); // two are under way
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        for (uint32_t k = 0; k < steps[i].n_ended; k++) {
+            l7_breaker_ended(&b, &settings.budget, steps[i].at_ms);
+        }
+        uint32_t limit = l7_breaker_limit(&b, L7_BREAKER_RETRIES, &settings, steps[i].at_ms);
+        if (limit != steps[i].limit) {
+            fail_msg("step %zu: limit %u", i, limit);
+        }
+    }
+    settings.budget.interval_ms = 0; // none: only what is under way
+    l7_breaker_ended(&b, &settings.budget, 1000000);
+    assert_int_equal(l7_breaker_limit(&b, L7_BREAKER_RETRIES, &settings, 1000000), 1);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_streaks), cmocka_unit_test(test_codes),
-        cmocka_unit_test(test_percent), cmocka_unit_test(test_times),
-        cmocka_unit_test(test_going),   cmocka_unit_test(test_resets),
-        cmocka_unit_test(test_breaker), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_streaks),         cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_percent),         cmocka_unit_test(test_times),
+        cmocka_unit_test(test_going),           cmocka_unit_test(test_resets),
+        cmocka_unit_test(test_breaker),         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_budget_interval),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
