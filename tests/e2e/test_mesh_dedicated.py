@@ -49,11 +49,6 @@ def build(mesh):
     mesh.pod("plain-server", 2, captured=False, port=8080)
     for name in ("server", "shared"):
         mesh.vips[name] = mesh.service(name)
-    mesh.apply({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
-                "metadata": {"name": "database", "namespace": "demo"},
-                "spec": {"hosts": ["db.outside.example"], "addresses": ["240.0.0.9"],
-                         "ports": [{"number": 9000, "name": "tcp", "protocol": "TCP"}],
-                         "resolution": "DNS"}})
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +126,14 @@ def test_with_shared_ones(mesh):
 
 @pytest.mark.main
 def test_dns(mesh):
-    """Its DNS proxy answers the pod; its own queries, for endpoints that are names, pass by."""
+    """Its DNS proxy answers the pod; its own queries, for endpoints that are names, pass it by: there
+    they would get the address of the ServiceEntry."""
+    mesh.settle(lambda: mesh.apply(
+        {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+         "metadata": {"name": "database", "namespace": "demo"},
+         "spec": {"hosts": ["db.outside.example"], "addresses": ["240.0.0.9"],
+                  "ports": [{"number": 9000, "name": "tcp", "protocol": "TCP"}],
+                  "resolution": "DNS"}}))
     name = "server.demo.svc.cluster.local"
     assert dns.resolve(mesh, "client", name).records[0][3] == mesh.vips["server"]
     assert dns.resolve(mesh, "client", "www.outside.example").records[0][3] == "9.9.9.9"
