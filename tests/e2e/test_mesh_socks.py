@@ -151,6 +151,25 @@ def test_plain_tcp(mesh, upstream):
         assert ask(mesh, "six.outside.example", 8080) == b"hello", "IPv6 where there is no IPv4"
 
 
+def test_shares_tunnels(mesh):
+    """Captured connections and those of SOCKS5 are streams of the same tunnels, on all workers."""
+    node = mesh.nodes[1]
+    with mesh.serve("near", 8080, echo), contextlib.ExitStack() as stack:
+        to, since = (mesh.pods["near"].ip, 8080), node.since()
+        for _ in range(8):
+            conn = stack.enter_context(mesh.connect("client", to))
+            conn.sendall(b"x")
+            assert read(conn, 1) == b"x"
+        wait_until(lambda: since("hbone_pool_streams_total") == 8, 3)  # up to a second old
+        since = node.since()
+        for _ in range(16):
+            conn, code = socks(mesh, *to)
+            stack.enter_context(conn)
+            assert code == OK
+        wait_until(lambda: since("hbone_pool_streams_total") == 16, 3)
+        assert since("hbone_pool_tunnels_opened_total") == 0
+
+
 def test_curl(mesh):
     def http(conn):
         conn.recv(1 << 16)
