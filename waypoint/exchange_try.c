@@ -45,7 +45,8 @@ static void give_host(struct exchange *ex) {
     }
 }
 
-void exchange_drop_try(struct exchange *ex, enum h2_err code) {
+// All but its place among the retries.
+static void drop_try(struct exchange *ex, enum h2_err code) {
     timer_clear(timers(ex), &ex->try_deadline);
     dns_cache_cancel(&ex->query);
     upstream_request_cancel(&ex->wait);
@@ -53,9 +54,13 @@ void exchange_drop_try(struct exchange *ex, enum h2_err code) {
     ex->has_sent_head = false;
     if (ex->view != NULL) {
         give_request_slot(ex);
-        give_retry_slot(ex);
         give_host(ex);
     }
+}
+
+void exchange_drop_try(struct exchange *ex, enum h2_err code) {
+    drop_try(ex, code);
+    give_retry_slot(ex);
 }
 
 // What the host did is evidence for outlier detection.
@@ -119,7 +124,8 @@ static bool replay(struct exchange *ex, enum l7_reset reset) {
     return true;
 }
 
-// True: another try is on its way, the one that failed is gone.
+// True: another try is on its way, the one that failed is gone. False: that one is what it was, and
+// its answer, if it has one, the client's.
 static bool try_again(struct exchange *ex) {
     if (ex->state == EXCHANGE_RESPONSE || (!ex->keeps && ex->n_received > 0) ||
         (ex->is_upgrade && ex->has_sent_head && ex->n_received > 0)) {
@@ -131,12 +137,13 @@ static bool try_again(struct exchange *ex) {
         }
         return false;
     }
-    const struct l7_host_cell *tried = ex->host != NULL ? ex->host->cell : NULL;
-    exchange_drop_try(ex, H2_CANCEL);
+    give_retry_slot(ex); // of the try that failed
     if (!take_retry_slot(ex)) {
         ex->flags |= L7_FLAG_UO;
         return false;
     }
+    const struct l7_host_cell *tried = ex->host != NULL ? ex->host->cell : NULL;
+    drop_try(ex, H2_CANCEL);
     if (tried != NULL && ex->n_tried < EXCHANGE_TRIED_MAX) {
         ex->tried[ex->n_tried++] = tried;
     }

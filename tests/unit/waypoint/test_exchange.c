@@ -164,10 +164,13 @@ static void test_stale_connection(void **state) {
     }
 }
 
-// A body of 3 MB, with a copy of it for nobody, for one who answers, and for one who does not even
-// read: the request takes the same time.
-static uint64_t upload_ms(const char *more, enum talk_act mirror, size_t *ret_mirrored) {
-    enum { SIZE = 3000000 };
+enum { UPLOAD = 10000000 };
+
+// A body of 10 MB, with a copy of it for nobody, for one who answers, and for one who does not even
+// read, from the start or from the middle on: the request takes the same time.
+static uint64_t upload_ms(const char *more, enum talk_act mirror, enum talk_act later,
+                          size_t *ret_mirrored) {
+    enum { SIZE = UPLOAD };
     static char block[64 * 1024];
     struct talk talk;
     char head[128];
@@ -181,6 +184,9 @@ static uint64_t upload_ms(const char *more, enum talk_act mirror, size_t *ret_mi
     for (size_t n = 0; n < SIZE;) {
         n += talk_say(client, block, MIN(sizeof(block), SIZE - n));
         talk_run(&talk, 1);
+        if (n > SIZE / 2) {
+            talk.hosts[1].act = (uint8_t)later;
+        }
         assert_true(talk_now_ms(&talk) < start + 10000);
     }
     assert_int_equal(talk_wait(client, 1), 200);
@@ -194,14 +200,18 @@ static uint64_t upload_ms(const char *more, enum talk_act mirror, size_t *ret_mi
 
 static void test_mirror_is_free(void **state) {
     size_t n_mirrored;
-    uint64_t alone = upload_ms("", TALK_OK, &n_mirrored);
+    uint64_t alone = upload_ms("", TALK_OK, TALK_OK, &n_mirrored);
     assert_int_equal(n_mirrored, 0);
-    uint64_t copied = upload_ms("mirror: {host: shadow}", TALK_OK, &n_mirrored);
-    assert_int_equal(n_mirrored, 3000000);
-    uint64_t deaf = upload_ms("mirror: {host: shadow}", TALK_DEAF, &n_mirrored);
+    static const char copy[] = "mirror: {host: shadow}";
+    uint64_t copied = upload_ms(copy, TALK_OK, TALK_OK, &n_mirrored);
+    assert_int_equal(n_mirrored, UPLOAD);
+    uint64_t deaf = upload_ms(copy, TALK_DEAF, TALK_DEAF, &n_mirrored);
     assert_int_equal(n_mirrored, 0);
+    uint64_t stalls = upload_ms(copy, TALK_OK, TALK_DEAF, &n_mirrored);
+    assert_int_equal(n_mirrored, 0); // never whole
     assert_in_range(copied, alone / 2, alone * 3 / 2);
     assert_in_range(deaf, alone / 2, alone * 3 / 2);
+    assert_in_range(stalls, alone / 2, alone * 3 / 2);
 }
 
 // The client goes: so does what was under way for it.

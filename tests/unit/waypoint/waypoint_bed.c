@@ -329,7 +329,7 @@ static struct wconn *open_conn(struct wbed *bed, uint32_t index, const char *ser
     };
     CHECK(addr_parse(SLICE_LIT("10.0.0.1:40000"), &conn->client));
     CHECK(addr_parse(SLICE_LIT("10.0.0.9:15008"), &conn->local));
-    conn->client.port = client_port;
+    conn->client.port = client_port != 0 ? client_port : (uint16_t)(40000 + conn->id % 1000);
     conn->dst = (struct addr){.ip = service->vips[0], .port = port};
     list_init(&conn->waiting);
     list_push_back(&worker->conns, &conn->node);
@@ -347,7 +347,7 @@ static struct wconn *open_conn(struct wbed *bed, uint32_t index, const char *ser
 
 int wbed_connect(struct wbed *bed, uint32_t index, const char *service_key, uint16_t port) {
     int fd;
-    struct wconn *conn = open_conn(bed, index, service_key, port, 40000, &fd);
+    struct wconn *conn = open_conn(bed, index, service_key, port, 0, &fd);
     http_down_start(conn, conn->client_end, NULL, false);
     return fd;
 }

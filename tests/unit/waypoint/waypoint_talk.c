@@ -132,6 +132,8 @@ static void on_answer_head(void *arg, const char *head) {
     client->n_body = 0;
     client->flags[0] = '\0';
     (void)h1_reader_field(head, "x-flags", client->flags, sizeof(client->flags));
+    client->cookie[0] = '\0';
+    (void)h1_reader_field(head, "set-cookie", client->cookie, sizeof(client->cookie));
 }
 
 static void on_answer_body(void *arg, const uint8_t *bytes, size_t len) {

@@ -49,6 +49,7 @@ struct talk_client {
     uint16_t status; // of the last answer; 0: none yet
     uint32_t n_answers;
     char flags[16]; // x-flags: the response flags that the route tells
+    char cookie[256]; // set-cookie
     char body[256];
     size_t n_body;
 };
