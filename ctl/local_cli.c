@@ -139,6 +139,9 @@ static int exec_in_container(const json_t *answer, char **argv) {
         exec_child(argv, env.items, js_str(answer, "cwd", "/"));
     }
     int code = pid < 0 ? 1 : wait_for_child(pid);
+    if (code != 0) {
+        fprintf(stderr, "command terminated with exit code %d\n", code);
+    }
     fflush(NULL);
     // Our children would be in the pod's PID namespace, where a leak checker cannot start its
     // helper.

@@ -86,9 +86,36 @@ static char *pod_ready(const json_t *doc) {
     return xasprintf("%zu/%zu", n_ready, js_len(doc, "spec.containers"));
 }
 
+// "Init:0/2" and the like while init containers run; NULL: they have done their part.
+static char *init_status(const json_t *doc) {
+    size_t i, n = js_len(doc, "status.initContainerStatuses");
+    json_t *status;
+    json_array_foreach(js_get(doc, "status.initContainerStatuses"), i, status) {
+        const json_t *ended = js_get(status, "state.terminated");
+        const char *reason = js_str(status, "state.waiting.reason", "");
+        const json_t *spec = json_array_get(js_get(doc, "spec.initContainers"), i);
+        bool is_sidecar = strcmp(js_str(spec, "restartPolicy", ""), "Always") == 0;
+        if ((ended != NULL && js_int(ended, "exitCode", 1) == 0) ||
+            (is_sidecar && js_bool(status, "started", false))) {
+            continue;
+        }
+        if (ended != NULL) {
+            return xasprintf("Init:%s", js_str(ended, "reason", "Error"));
+        }
+        bool is_plain = reason[0] == '\0' || strcmp(reason, "PodInitializing") == 0 ||
+                        strcmp(reason, "ContainerCreating") == 0;
+        return is_plain ? xasprintf("Init:%zu/%zu", i, n) : xasprintf("Init:%s", reason);
+    }
+    return NULL;
+}
+
 static char *pod_status(const json_t *doc) {
     if (js_get(doc, "metadata.deletionTimestamp") != NULL) {
         return xstrdup("Terminating");
+    }
+    char *init = init_status(doc);
+    if (init != NULL) {
+        return init;
     }
     const char *word = js_str(doc, "status.phase", "Pending");
     size_t i;

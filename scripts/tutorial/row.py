@@ -64,7 +64,9 @@ class Row:
                                   capture_output=True, text=True, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise Failed(f"{shlex.join(argv)}: no end after {timeout} s") from error
-        out, self.code = done.stdout + done.stderr, done.returncode
+        # Of a command in a pod: kubectl's own last line is no part of what it said.
+        said = re.sub(r"(?m)^command terminated with exit code \d+\n", "", done.stderr)
+        out, self.code = done.stdout + said, done.returncode
         if grep:
             out = "".join(line for line in out.splitlines(keepends=True) if grep in line)
         if tail:

@@ -272,6 +272,32 @@ def test_logs_of_starts(lab):
     run(lab, "delete", "pod", "again", "-n", "shop", "--grace", "0")
 
 
+def test_status_of_init_containers(lab):
+    lab.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "init", "namespace": "shop"},
+               "spec": {"terminationGracePeriodSeconds": 0, "initContainers": [
+                   {"name": "side", "image": "x", "command": ["sleep", "60"],
+                    "restartPolicy": "Always"},
+                   {"name": "wait", "image": "x", "command": ["sh", "-c", "until [ -e /go/x ]; do "
+                    "sleep 0.1; done; exit $(cat /go/x)"],
+                    "volumeMounts": [{"name": "go", "mountPath": "/go"}]}],
+                   "containers": [{"name": "main", "image": "x", "command": ["sleep", "60"]}],
+                   "volumes": [{"name": "go", "emptyDir": {}}]}}, wait=None)
+
+    def status():
+        return run(lab, "get", "pod", "init", "-n", "shop").stdout.splitlines()[1].split()[2]
+
+    def end_with(code):
+        run(lab, "exec", "-n", "shop", "init", "-c", "wait", "--", "sh", "-c", f"echo {code} >/go/x")
+    wait_until(lambda: status() == "Init:1/2")
+    end_with(3)
+    wait_until(lambda: status() in ("Init:Error", "Init:CrashLoopBackOff"))
+    wait_until(lambda: status() == "Init:CrashLoopBackOff")
+    done = run(lab, "exec", "-n", "shop", "init", "-c", "wait", "--", "true", check=False)
+    assert done.returncode == 1 and 'container not found ("wait")' in done.stderr
+    run(lab, "exec", "-n", "shop", "init", "-c", "side", "--", "true")
+    run(lab, "delete", "pod", "init", "-n", "shop")
+
+
 def test_merge_and_json_patch(lab):
     run(lab, "patch", "vs/web", "-n", "shop", "--type", "merge", "-p",
         '{"spec": {"http": [{"timeout": "1s", "route": [{"destination": {"host": "web"}}]}]}}')
