@@ -20,7 +20,7 @@ import stats  # noqa: E402
 from row import ROWS, Failed, Row  # noqa: E402
 
 MODULES = {path.stem: importlib.import_module(path.stem) for path in sorted(HERE.glob("rows*.py"))}
-CHECKS = (stats.Share, stats.Turns, stats.Times)
+CHECKS = (stats.Share, stats.ShareAfter, stats.Turns, stats.Times)
 
 
 def names_in(code):
@@ -49,6 +49,7 @@ USED = [(row, name, check) for row, entry in ROWS.items() if entry["function"]
         for name, check in checks_of(entry["function"]).items()]
 ALL = [pytest.param(check, id=f"{row}-{name}") for row, name, check in USED]
 SHARES = [p for p in ALL if isinstance(p.values[0], stats.Share)]
+SHARES_AFTER = [p for p in ALL if isinstance(p.values[0], stats.ShareAfter)]
 TURNS = [p for p in ALL if isinstance(p.values[0], stats.Turns)]
 TIMES = [p for p in ALL if isinstance(p.values[0], stats.Times)]
 
@@ -57,6 +58,9 @@ def p_wrong_alarm(check):
     """The probability that right code fails it."""
     if isinstance(check, stats.Share):
         return max(0.0, 1 - check.p_accept(check.n, check.p))
+    if isinstance(check, stats.ShareAfter):  # whatever the first draws are
+        n = check.n - check.first
+        return max(0.0, 1 - stats.probability(*stats.bounds(n, check.p), n, check.p))
     if isinstance(check, stats.Times):
         return max(0.0, stats.probability(0, check.least - 1, check.n, check.p))
     return 0.0  # turns are strict
@@ -78,7 +82,8 @@ def test_shares_are_declared(module):
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         for call in (n for n in ast.walk(function) if isinstance(n, ast.Call)):
             name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-            assert name not in ("Share", "Turns", "Times", "draws"), f"line {call.lineno}"
+            assert name not in ("Share", "ShareAfter", "Turns", "Times", "draws", "bounds") or \
+                isinstance(call.func, ast.Attribute), f"line {call.lineno}"
             if name == "share" and isinstance(call.func, ast.Attribute):
                 assert len(call.args) == 3 and isinstance(call.args[2], ast.Name), \
                     f"line {call.lineno}: share(lines, pattern, A_SHARE_OF_THE_MODULE)"
@@ -113,6 +118,16 @@ def test_bounds_are_no_wider_than_needed(check):
 def test_the_nearest_wrong_share_is_rejected(check):
     for q in check.wrong:
         assert check.p_accept(check.n, q) < stats.WRONG
+
+
+@pytest.mark.parametrize("check", SHARES_AFTER)
+def test_the_nearest_wrong_share_is_rejected_whatever_came_first(check):
+    low, high = check.bounds()
+    assert check.wrong
+    for q in check.wrong:
+        assert check.p_accept(q) < stats.WRONG and not check.accepts(round(q * check.n))
+    assert check.accepts(low) and check.accepts(high)
+    assert not check.accepts(low - 1) and not check.accepts(high + 1)
 
 
 @pytest.mark.parametrize("check", TURNS)

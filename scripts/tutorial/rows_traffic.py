@@ -7,7 +7,7 @@ import time
 from row import row, version
 from rows import C, RECOMMENDATION
 from rows_security import RESET
-from stats import Share, Turns, bounds
+from stats import Share, ShareAfter, Turns
 
 E = C + "egress/"
 V2_SLOW = "quay.io/rhdevelopers/istio-tutorial-recommendation:v2-timeout"
@@ -18,7 +18,7 @@ FIRST, RETRIED = "reset reason:", "retried and the latest reset reason:"
 HUNDREDTH = Share(0.01, 0.0, 0.02)
 HALF = Share(0.5, 0.4, 0.6)
 REPEATED = Share(0.5, 0.0, 0.4, 0.6)  # the same version as the one before; strict turns: never
-QUARTER = Share(0.25, 0.5)
+BUSY = ShareAfter(100, 1000, 0.25, 0.5)
 HALF_DELAYED = Share(0.5, 0.3, 0.7)
 THREE_TENTHS_DELAYED = Share(0.3, 0.1, 0.5)
 HALF_FAILING = Share(0.5, 0.3, 0.7)
@@ -109,11 +109,11 @@ def least_request(r):
             "same", REPEATED)
     r.image("recommendation-v2", V2_SLOW)
     # The first hundred come at once and may go anywhere; from then on v2 has more to do.
-    lines, _ = at_once(r, 1000, 100)
+    lines, _ = at_once(r, BUSY.n, BUSY.first)
     hits = sum(version(line) == "v2" for line in lines)
-    low, high = bounds(900, QUARTER.p)
-    r.check(f"busy: v2 {hits} of {len(lines)}, {low} to {high + 100} allowed",
-            len(lines) == 1000 and low <= hits <= high + 100)
+    low, high = BUSY.bounds()
+    r.check(f"busy: v2 {hits} of {len(lines)}, {low} to {high} allowed",
+            len(lines) == BUSY.n and BUSY.accepts(hits))
 
 
 @row("mirror-trouble", "mirror.yaml with v2 slow, failing, gone",

@@ -2,7 +2,7 @@
 """Binomial bounds for shares: right code leaves them fewer than once in a million runs of all rows
 together, and the nearest wrong ratio stays within them less than once in a thousand.
 
-A row's checks are Share and Turns objects of its module, made when it is loaded, so that a test
+A row's checks are the objects of these classes in its module, made when it is loaded, so that a test
 finds all of them (tests/test_tutorial_stats.py)."""
 
 import functools
@@ -73,6 +73,25 @@ class Share:
     def p_accept(self, n, q):
         """The probability that a share of q is taken for right."""
         return probability(*bounds(n, self.p), n, q)
+
+
+class ShareAfter:
+    """A share of p in all but the first draws, which may go anywhere; n draws in all."""
+
+    def __init__(self, first, n, p, *wrong):
+        self.first, self.n, self.p, self.wrong = first, n, float(p), tuple(map(float, wrong))
+
+    def bounds(self):
+        low, high = bounds(self.n - self.first, self.p)
+        return low, high + self.first
+
+    def accepts(self, hits):
+        low, high = self.bounds()
+        return low <= hits <= high
+
+    def p_accept(self, q):
+        """The probability that n draws of q are taken for right."""
+        return probability(*self.bounds(), self.n, q)
 
 
 class Turns:
