@@ -16,8 +16,8 @@ import tempfile
 import time
 import traceback
 
-from suite import checks, conn_parts, goals, l7_goals, l7_parts, node_series, parts, plan, report, \
-    scale_parts, series, topo, ztunnel
+from suite import checks, conn_parts, goals, l7_goals, l7_more, l7_parts, node_series, parts, plan, \
+    report, scale_parts, series, topo, ztunnel
 from suite.procs import BenchError, Proc, wait_listening
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -30,6 +30,7 @@ def all_parts():
     parts.add_traffic(table, "l4", parts.PROXIES, None)
     parts.add_traffic(table, "node", parts.NODE_PROXIES, None, is_default=not ztunnel.missing())
     l7_parts.add(table)
+    l7_more.add(table)
     scale_parts.add(table)
     table.add("self", parts.self_check)
     for topology, names in parts.TOPOLOGIES.items():

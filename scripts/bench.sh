@@ -4,9 +4,10 @@
 #
 #   scripts/bench.sh [RUN.PY-ARGUMENT...]
 #
-#   QUICK=1      below ten minutes instead of half an hour
-#   ROUNDS=N     interleaved rounds of each part, instead of 6 (2 with QUICK)
-#   BENCH=part   one part or several, with commas: l4-bulk, l4-requests-1000, l4-memory, l7-plain, self ...
+#   QUICK=1      about four minutes instead of twenty-five
+#   ROUNDS=N     rounds A B B A of each part, instead of 5 (2 with QUICK)
+#   BENCH=part   one part or several, with commas: l4-bulk, l4-storm, l7-plain, scale, self, matrix ...
+#   ZTUNNEL_BIN  a ztunnel to measure beside ztun
 #
 # Everything runs in mount, network and PID namespaces of its own, with an empty /run: the kernel
 # removes every process, link and namespace that was made when the suite ends, however it ends.

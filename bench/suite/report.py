@@ -57,10 +57,11 @@ def cell(values, digits=3):
 
 
 def pick(results, name, *keys):
+    """That figure of all rounds; None where a tool does not give it."""
     values = []
     for round_ in results[name]:
         for key in keys:
-            round_ = round_[key]
+            round_ = round_.get(key) if round_ else None
         values.append(round_)
     return values
 
@@ -176,7 +177,7 @@ def http_tables(results, access_log):
     for key, part in results.items():
         if not key.startswith("l7-") or key.endswith(("-pss", "-probe", "-memory", "-reload")):
             continue
-        first = "one" if key == "l7-routes" else "waypoint"
+        first = {"l7-routes": "one", "l7-variants": "bare"}.get(key, "waypoint")
         rows = []
         for name in part:
             is_proxy = name != "direct"
@@ -191,6 +192,9 @@ def http_tables(results, access_log):
         lines += ["", f"### HTTP: `{key}`{'' if access_log else ', no access log'}", ""]
         lines += table(["path", "requests/s", "CPU us/request, proxy", "context switches", "p50 us",
                         "p90 us", "p99 us", f"CPU / {first}"], rows)
+        if key == "l7-grpc":
+            lines += ["", "Mean latency, us: " + ", ".join(
+                f"{name} {cell(pick(part, name, 'load', 'mean_us'))}" for name in part) + "."]
         pss = results.get(key.replace("saturated", "pss")) if "saturated" in key else None
         if pss:
             lines += ["", "Pss after it: " + ", ".join(f"{n} {number(v / 1024)} MB"

@@ -235,6 +235,10 @@ struct load_head {
     uint64_t seq;
 };
 
+// The key of the upgrades, and what RFC 6455 1.3 makes of it.
+#define LOAD_WEBSOCKET_KEY "dGhlIHNhbXBsZSBub25jZQ=="
+#define LOAD_WEBSOCKET_ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
 enum { LOAD_MAGIC = 0x7a74626e, LOAD_MESSAGE_MAX = PATTERN_RUN };
 
 LOAD_UNUSED static struct load_head load_request(uint64_t seq, uint64_t len, uint64_t answer_len) {

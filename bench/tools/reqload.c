@@ -8,6 +8,7 @@
 //   --seconds=5   how long
 //   --warm-ms=300 requests of this first part are not in the percentiles
 //   --request=128 --answer=1024   bytes, heads included (not with a PATH)
+//   --upgrade     with a PATH: an upgrade to a WebSocket, and then the messages of a reqserver
 //   --slots       the histogram too, so that several runs can be added up
 //   --wait        say "ready", begin when a line comes in
 //
@@ -33,7 +34,7 @@ struct conn {
 };
 
 static struct {
-    uint64_t rate, n_conns, seconds, warm_ms, request_len, answer_len, slots, wait;
+    uint64_t rate, n_conns, seconds, warm_ms, request_len, answer_len, slots, upgrade, wait;
 } opt = {.n_conns = 4, .seconds = 5, .warm_ms = 300, .request_len = 128, .answer_len = 1024};
 
 static bool is_http;
@@ -217,7 +218,32 @@ static void drive(void) {
     }
 }
 
-static void open_conns(const struct load_addr *addr) {
+static void upgrade(int fd, const char *path, const char *host) {
+    char request[1024], answer[4096];
+    int len = snprintf(request, sizeof(request),
+                       "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\n"
+                       "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                       "Sec-WebSocket-Key: " LOAD_WEBSOCKET_KEY "\r\n\r\n",
+                       path, host);
+    size_t got = 0;
+    if (len <= 0 || (size_t)len >= sizeof(request) || !load_send(fd, request, (size_t)len, 0)) {
+        die("upgrade: %s", strerror(errno));
+    }
+    // Byte by byte: nothing behind the head may be taken.
+    while (got < 4 || memcmp(answer + got - 4, "\r\n\r\n", 4) != 0) {
+        if (got == sizeof(answer) - 1 || !load_recv(fd, answer + got, 1)) {
+            die("upgrade: no answer");
+        }
+        got++;
+    }
+    answer[got] = '\0';
+    if (strncmp(answer, "HTTP/1.1 101 ", 13) != 0 ||
+        strstr(answer, LOAD_WEBSOCKET_ACCEPT) == NULL) {
+        die("upgrade: %s", answer);
+    }
+}
+
+static void open_conns(const struct load_addr *addr, char **args, int n_args) {
     run.conns = calloc(opt.n_conns, sizeof(*run.conns));
     run.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (run.conns == NULL || run.epoll_fd < 0) {
@@ -226,6 +252,9 @@ static void open_conns(const struct load_addr *addr) {
     for (uint64_t i = 0; i < opt.n_conns; i++) {
         struct conn *conn = &run.conns[i];
         conn->fd = load_connect(addr, 20);
+        if (opt.upgrade != 0) {
+            upgrade(conn->fd, args[1], n_args > 2 ? args[2] : args[0]);
+        }
         conn->http = is_http ? malloc(sizeof(*conn->http)) : NULL;
         if (is_http ? !load_http_exchange(conn->fd)
                     : !load_exchange(conn->fd, i, opt.request_len, opt.answer_len)) {
@@ -246,17 +275,22 @@ int main(int argc, char **argv) {
         {"request", &opt.request_len, LOAD_MESSAGE_MAX},
         {"answer", &opt.answer_len, LOAD_MESSAGE_MAX},
         {"slots", &opt.slots, 1},
+        {"upgrade", &opt.upgrade, 1},
         {"wait", &opt.wait, 1},
         {NULL, NULL, 0},
     };
     const char *usage = "reqload ADDR [PATH [HOST]] [--rate=0] [--conns=4] [--seconds=5] "
-                        "[--warm-ms=300] [--request=128] [--answer=1024] [--slots] [--wait]";
+                        "[--warm-ms=300] [--request=128] [--answer=1024] [--upgrade] [--slots] "
+                        "[--wait]";
     int n = load_options(argc, argv, options, usage);
     if (n < 1 || n > 3 || opt.request_len < sizeof(struct load_head) ||
         opt.answer_len < sizeof(struct load_head) || opt.n_conns == 0) {
         die("usage: %s", usage);
     }
-    is_http = n > 1;
+    if (opt.upgrade != 0 && n < 2) {
+        die("usage: %s", usage);
+    }
+    is_http = n > 1 && opt.upgrade == 0;
     if (is_http) {
         load_http_init(argv[1], n > 2 ? argv[2] : argv[0]);
         opt.request_len = load_http.request_len;
@@ -266,7 +300,7 @@ int main(int argc, char **argv) {
     // The schedule shall not be rounded to 50 us.
     (void)prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     struct load_addr addr = load_addr(argv[0]);
-    open_conns(&addr);
+    open_conns(&addr, argv, n);
     load_wait_go(opt.wait != 0);
     double cpu = own_cpu_s();
     drive();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// reqserver ADDR [--seconds=3600]: answers requests of reqload, connload and idleconns, one thread
-// on epoll. Checks every byte of a request. Closes when the client does.
+// reqserver ADDR [--seconds=3600] [--upgrade]: answers requests of reqload, connload and idleconns,
+// one thread on epoll. Checks every byte of a request. Closes when the client does. With --upgrade
+// each connection begins with an HTTP/1.1 upgrade to a WebSocket (reqload --upgrade).
 #include <sys/epoll.h>
 #include <sys/uio.h>
 
@@ -9,9 +10,12 @@
 
 enum { MAX_EVENTS = 256 };
 
+static uint64_t is_upgrade;
+
 struct conn {
     int fd;
     bool is_writing; // an answer is partly sent: reading waits
+    uint8_t head_end; // bytes of the CRLF CRLF behind the upgrade that have come; 4: all
     uint32_t got; // bytes of the current request
     uint32_t sent; // bytes of the current answer
     struct load_head head;
@@ -92,7 +96,31 @@ static bool take(struct conn *conn, const uint8_t *data, uint32_t len) {
     return conn->got < head_len || conn->got < conn->head.len || write_answer(conn);
 }
 
+// The request for an upgrade, byte by byte: it comes once a connection.
+static bool read_upgrade(struct conn *conn) {
+    static const char end[] = "\r\n\r\n";
+    static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+                                 "Upgrade: websocket\r\n"
+                                 "Sec-WebSocket-Accept: " LOAD_WEBSOCKET_ACCEPT "\r\n\r\n";
+    char c;
+    while (conn->head_end < 4) {
+        ssize_t n = recv(conn->fd, &c, 1, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN) {
+            return true;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        conn->head_end = c == end[conn->head_end] ? conn->head_end + 1 : c == '\r';
+    }
+    return send(conn->fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) ==
+           (ssize_t)sizeof(answer) - 1;
+}
+
 static bool read_request(struct conn *conn) {
+    if (conn->head_end < 4) {
+        return read_upgrade(conn);
+    }
     static uint8_t buf[LOAD_MESSAGE_MAX];
     size_t want = sizeof(conn->head);
     if (conn->got >= want) {
@@ -127,14 +155,16 @@ static void accept_all(int listener) {
             die("no memory");
         }
         conn->fd = fd;
+        conn->head_end = is_upgrade != 0 ? 0 : 4;
         watch(conn, EPOLLIN, EPOLL_CTL_ADD);
     }
 }
 
 int main(int argc, char **argv) {
     uint64_t seconds = 3600;
-    const struct load_option options[] = {{"seconds", &seconds, 86400}, {NULL, NULL, 0}};
-    const char *usage = "reqserver ADDR [--seconds=3600]";
+    const struct load_option options[] = {
+        {"seconds", &seconds, 86400}, {"upgrade", &is_upgrade, 1}, {NULL, NULL, 0}};
+    const char *usage = "reqserver ADDR [--seconds=3600] [--upgrade]";
     if (load_options(argc, argv, options, usage) != 1) {
         die("usage: %s", usage);
     }

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the goals of a report into README.md, between the two marks there: a row for each line of the
+table of goals, with what is met and what is not.
+
+    bench/readme_table.py bench/results/REPORT.json
+"""
+
+import json
+import pathlib
+import sys
+
+from suite.catalogue import LINES
+from suite.stats import number
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- bench: by bench/readme_table.py -->", "<!-- bench: end -->"
+
+
+def figure(goal):
+    """One goal in a few words: its name, what it came to, and in bold when that misses it."""
+    value = goal["ratio"] if goal["by"] == "R" else goal["f"] if goal["by"] == "F" else goal["ours"]
+    text = f"{goal['figure']} {number(value)} ({goal['wanted']})"
+    return text if goal["met"] else f"**{text}**"
+
+
+def lines_of(report):
+    lines = ["| | Met | Missed | No verdict |", "|---|---|---|---|"]
+    for line, title in LINES.items():
+        goals = [g for g in report["goals"] if g["line"] == line]
+        met, missed = ([g for g in goals if g["met"] is verdict] for verdict in (True, False))
+        lines.append(f"| {title} | " + "<br>".join(map(figure, met)) + " | " +
+                     "<br>".join(map(figure, missed)) + f" | {len(goals) - len(met) - len(missed)} |")
+    return lines
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    path = pathlib.Path(sys.argv[1]).resolve()
+    report = json.loads(path.read_text(encoding="utf-8"))
+    env = report["environment"]
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        sys.exit(f"README.md: no place between '{BEGIN}' and '{END}'")
+    link = path.with_suffix(".md").relative_to(ROOT)
+    made = [BEGIN, "", f"From [the report]({link}) of {env['date'][:10]}, made by "
+            f"`{report['command']}` on {env['cpus']} x {env['cpu']}; R is ours over the peer, F ours "
+            "over the floor of the same run.", "", *lines_of(report), "",
+            "Bold: misses its goal. [bench/](bench) has the suite (`make bench`), "
+            "[docs/COMPARISON.md](docs/COMPARISON.md) the other meshes.", "", END]
+    head, rest = text.split(BEGIN)
+    readme.write_text(head + "\n".join(made) + rest.split(END)[1], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
