@@ -326,7 +326,7 @@ def test_tls_is_never_left_out(lab):
     apply(lab, destination_rule({"tunnel": {"targetHost": "x", "targetPort": 1}}),
           virtual_service({"route": [to()]}))
     reply = curl(lab)
-    assert reply.status == 503 and "tunnel (DestinationRule) is not supported" in reply.body
+    assert reply.status == 503 and "tunnel (DestinationRule) is for TCP and TLS" in reply.body
     apply(lab, destination_rule(), virtual_service({"route": [to()]}))
 
 

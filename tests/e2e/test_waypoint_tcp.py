@@ -151,12 +151,19 @@ def test_metrics_of_the_waypoint(lab, net):
 
 
 def test_unbound_service_is_direct(lab, net):
-    before = len(access(logs_of_waypoints(lab)))
+    def flow(name):
+        with net.connect("client", vip(lab, name)) as conn:
+            conn.sendall(b"x")
+            assert read_exactly(conn, 1) == b"x"
+            return f"{lab.ip('client', 'm')}:{conn.getsockname()[1]}"
+
     with net.serve("server", 8080, echo):
-        assert net.ask("client", vip(lab, "direct")) == b"hello world"
-    wait_until(lambda: access(lab.logs("node2"), direction="inbound",
-                              src__identity=ID + "client"))
-    assert len(access(logs_of_waypoints(lab))) == before
+        direct, bound = flow("direct"), flow("server")
+    assert wait_until(lambda: access(lab.logs("node2"), direction="inbound",
+                                     src__identity=ID + "client"))
+    # Lines come in order: behind that of the second flow the first one's would be there.
+    assert wait_until(lambda: access(logs_of_waypoints(lab), src__addr=bound))
+    assert not access(logs_of_waypoints(lab), src__addr=direct)
 
 
 def test_readiness_and_status(lab):
