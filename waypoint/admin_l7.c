@@ -218,9 +218,9 @@ static void put_listener(struct json_out *out, const char *name, const struct ad
 static void put_listeners(struct json_out *out, const struct admin_l7 *dump) {
     const struct waypoint_config *config = dump->config;
     put_listener(out, "mesh", &config->listen, "HBONE", dump->is_listening);
-    put_listener(out, "admin", &config->admin, "HTTP", true);
-    put_listener(out, "metrics", &config->metrics, "HTTP", true);
-    put_listener(out, "readiness", &config->readiness, "HTTP", true);
+    put_listener(out, "admin", &config->proc.admin, "HTTP", true);
+    put_listener(out, "metrics", &config->proc.metrics, "HTTP", true);
+    put_listener(out, "readiness", &config->proc.readiness, "HTTP", true);
 }
 
 // ---- routes ------------------------------------------------------------------------------------

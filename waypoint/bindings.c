@@ -96,7 +96,7 @@ static void ask_again(struct wworker *worker) {
 // ---- open connections of what is bound elsewhere -----------------------------------------------
 
 static uint64_t deadline_of(const struct wworker *worker) {
-    return worker->config->rebind_ms * NS_PER_MS;
+    return worker->config->proc.rebind_ms * NS_PER_MS;
 }
 
 static void count(const struct wconn *conn, const char *reason) {

@@ -6,10 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/base/clock.h"
 #include "common/l7/l7_log_format.h"
-#include "common/proc/proc_memory.h"
-#include "common/proc/proc_options.h"
 
 #define FIELD(name) offsetof(struct waypoint_config, name)
 
@@ -23,25 +20,20 @@ static const struct proc_option options[] = {
     {"node", "NODE_NAME", PROC_TEXT, FIELD(node_name), "NAME", "node that it runs on"},
     {"pod", "POD_NAME", PROC_TEXT, FIELD(pod_name), "NAME", "own pod, for telemetry"},
     PROC_OPTIONS_MESH(struct waypoint_config),
-    {"workers", "WORKER_THREADS", PROC_THREADS, FIELD(n_workers), "N|P%",
+    {"workers", "WORKER_THREADS", PROC_THREADS, FIELD(proc.n_workers), "N|P%",
      "worker threads; 0 = all cores"},
     {"listen", NULL, PROC_ADDR, FIELD(listen), "IP:PORT", "address of the HBONE listener"},
     PROC_OPTIONS_SERVERS(struct waypoint_config),
     PROC_OPTIONS_TUNNEL(struct waypoint_config),
     PROC_OPTIONS_TCP(struct waypoint_config),
-    {"drain", "CONNECTION_TERMINATION_DEADLINE", PROC_MS_U32, FIELD(termination_ms), "TIME",
-     "connections live this long after SIGTERM"},
-    {"rebind-deadline", "REBIND_DEADLINE", PROC_MS_U32, FIELD(rebind_ms), "TIME",
-     "connections live this long after their service was bound elsewhere; 0 = any"},
+    PROC_OPTIONS_END(struct waypoint_config),
     {"access-log", NULL, PROC_TRISTATE, FIELD(access_log), "BOOL",
      "a line for each HTTP request; default: when MeshConfig has an accessLogFile"},
     {"access-log-format", NULL, PROC_TEXT, FIELD(access_log_format), "TEXT",
      "its format; default: that of MeshConfig, or Istio's"},
     {"access-log-encoding", NULL, PROC_TEXT, FIELD(access_log_encoding), "text|json",
      "its encoding; default: that of MeshConfig, or text"},
-    {"memory-limit", NULL, PROC_BYTES_U64, FIELD(memory_limit), "BYTES",
-     "resident memory at which new connections are refused; default 70 % of the cgroup's limit"},
-    {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", PROC_BOOL, FIELD(response_baggage), "BOOL",
+    {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", PROC_BOOL, FIELD(proc.response_baggage), "BOOL",
      "describe the waypoint in answers to CONNECT"},
 };
 
@@ -55,37 +47,13 @@ static const struct proc_program program = {
 };
 
 static void set_defaults(struct waypoint_config *config) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     *config = (struct waypoint_config){
         .node_name = "",
         .pod_name = "",
-        .log_filter = "info",
-        .log_format = "plain",
-        .trust_domain = "cluster.local",
-        .cluster_domain = "cluster.local",
-        .cluster_id = "Kubernetes",
-        .network = "",
-        .root_namespace = "istio-system",
-        .secret_ttl_s = 24 * 3600,
-        .n_workers = (uint32_t)MAX(2, cores / 4),
-        .stream_window_max = 4 * 1024 * 1024,
-        .conn_window = 16 * 1024 * 1024,
-        .frame_size = 1024 * 1024,
-        .max_streams = 100,
-        .pool_idle_ns = 300 * NS_PER_SEC,
-        .keepalive = true,
-        .keepalive_s = 180,
-        .keepalive_interval_s = 180,
-        .keepalive_probes = 9,
-        .termination_ms = 5000,
-        .rebind_ms = 30000,
         .access_log = -1,
-        .response_baggage = true,
     };
+    proc_config_defaults(&config->proc);
     CHECK(addr_parse(slice_str("[::]:15008"), &config->listen));
-    CHECK(addr_parse(slice_str("127.0.0.1:15000"), &config->admin));
-    CHECK(addr_parse(slice_str("0.0.0.0:15020"), &config->metrics));
-    CHECK(addr_parse(slice_str("0.0.0.0:15021"), &config->readiness));
 }
 
 // What becomes part of a SPIFFE id and of a host name.
@@ -140,34 +108,22 @@ static bool check_access_log(const struct waypoint_config *config) {
 }
 
 static int check(struct waypoint_config *config) {
-    if (config->config_path == NULL || config->ca_dir == NULL || config->gateway == NULL) {
+    if (config->proc.config_path == NULL || config->proc.ca_dir == NULL ||
+        config->gateway == NULL) {
         fprintf(stderr, "waypoint: --%s is required (see waypoint --help)\n",
-                config->config_path == NULL ? "config"
-                : config->ca_dir == NULL    ? "ca-dir"
-                                            : "gateway");
+                config->proc.config_path == NULL ? "config"
+                : config->proc.ca_dir == NULL    ? "ca-dir"
+                                                 : "gateway");
         return 2;
     }
-    config->memory_limit = proc_memory_limit(config->memory_limit);
-    if (config->stream_window == 0) {
-        config->stream_window =
-            MIN(proc_memory_stream_window(config->memory_limit), config->stream_window_max);
-    }
-    struct proc_limits limits = {
-        .n_workers = config->n_workers,
-        .stream_window = config->stream_window,
-        .stream_window_max = config->stream_window_max,
-        .conn_window = config->conn_window,
-        .frame_size = config->frame_size,
-        .log_format = config->log_format,
-    };
-    return take_gateway(config) && check_access_log(config) && proc_options_check(&program, &limits)
+    return take_gateway(config) && check_access_log(config) &&
+                   proc_config_check(&config->proc, program.name)
                ? 0
                : 2;
 }
 
 int waypoint_config_parse(struct waypoint_config *config, int argc, char **argv) {
     set_defaults(config);
-    proc_options_grace(&config->termination_ms);
     int rc = proc_options_parse(&program, config, argc, argv);
     return rc != 0 ? rc : check(config);
 }

@@ -56,7 +56,7 @@ static void respond(struct wconn *conn, enum hbone_err err) {
     struct hbone_head head;
     struct hbone_baggage baggage, *with = NULL;
     const struct workload *own = NULL;
-    if (err == HBONE_OK && conn->worker->config->response_baggage) {
+    if (err == HBONE_OK && conn->worker->config->proc.response_baggage) {
         own = waypoint_workload(conn->worker->config, snapshot_current());
     }
     if (own != NULL) {

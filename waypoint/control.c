@@ -33,9 +33,9 @@ static int listen_once(const struct waypoint_config *config, const struct addr *
         .netns_fd = -1,
         .bind = *bind,
         .reuse_port = true,
-        .keepalive_s = config->keepalive ? config->keepalive_s : 0,
-        .keepalive_interval_s = config->keepalive_interval_s,
-        .keepalive_probes = config->keepalive_probes,
+        .keepalive_s = config->proc.keepalive ? config->proc.keepalive_s : 0,
+        .keepalive_interval_s = config->proc.keepalive_interval_s,
+        .keepalive_probes = config->proc.keepalive_probes,
         .is_tunnel = true,
         .user_timeout_ms = TUNNEL_USER_TIMEOUT_MS,
     };
@@ -202,7 +202,7 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
 
 static int open_loop(struct control *control, int signal_fd) {
     int rc = proc_loop_open(&control->loop, &control->pool, &control->io, control, &log_control,
-                            control->waypoint->config.io, &control->waypoint->io_kind);
+                            control->waypoint->config.proc.io, &control->waypoint->io_kind);
     if (rc < 0) {
         return rc;
     }
@@ -214,8 +214,8 @@ static int open_loop(struct control *control, int signal_fd) {
         .signal_fd = signal_fd,
         .scope = &log_control,
         .servers = &control->servers,
-        .memory_limit = control->waypoint->config.memory_limit,
-        .termination_ms = control->waypoint->config.termination_ms,
+        .memory_limit = control->waypoint->config.proc.memory_limit,
+        .termination_ms = control->waypoint->config.proc.termination_ms,
     };
     proc_life_open(&control->life, &life);
     proc_log_open(&control->log, &control->loop);
@@ -224,7 +224,7 @@ static int open_loop(struct control *control, int signal_fd) {
 
 static int open_workers(struct control *control) {
     struct waypoint *waypoint = control->waypoint;
-    for (uint32_t i = 0; i < waypoint->config.n_workers; i++) {
+    for (uint32_t i = 0; i < waypoint->config.proc.n_workers; i++) {
         char *error = NULL;
         waypoint->workers[i] = wworker_new(waypoint, i, &error);
         if (waypoint->workers[i] == NULL) {
@@ -241,12 +241,12 @@ static int open_identity(struct control *control) {
     const struct waypoint_config *config = &control->waypoint->config;
     struct proc_identity_params params = {
         .loop = &control->loop,
-        .ca_dir = config->ca_dir,
-        .org = config->trust_domain,
-        .crl_path = config->crl_path,
-        .ttl_s = config->secret_ttl_s,
-        .compliance = config->compliance,
-        .prefer_aes_256 = config->prefer_aes_256,
+        .ca_dir = config->proc.ca_dir,
+        .org = config->proc.trust_domain,
+        .crl_path = config->proc.crl_path,
+        .ttl_s = config->proc.secret_ttl_s,
+        .compliance = config->proc.compliance,
+        .prefer_aes_256 = config->proc.prefer_aes_256,
         .scope = &log_identity,
         .on_tick = on_identity_tick,
         .on_trust_changed = on_trust_changed,
@@ -267,7 +267,7 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
                     .proxy_namespace = config->ns,
                     .has_targeted = true},
         .has_secrets = true,
-        .state_dir = config->state_dir,
+        .state_dir = config->proc.state_dir,
         .scope = &log_config,
         .on_changes = on_changes,
         .arg = control,
@@ -276,7 +276,7 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
         .loop = &control->loop,
         .mesh = &control->mesh,
         .ns = config->ns,
-        .compliance = config->compliance,
+        .compliance = config->proc.compliance,
     };
     upstream_tls_open(&tls);
     kobj_regex_problem = l7_regex_problem;
@@ -288,9 +288,9 @@ static int open_admin(struct control *control) {
     const struct waypoint_config *config = &control->waypoint->config;
     struct proc_admin_params params = {
         .loop = &control->loop,
-        .admin = &config->admin,
-        .metrics = &config->metrics,
-        .readiness = &config->readiness,
+        .admin = &config->proc.admin,
+        .metrics = &config->proc.metrics,
+        .readiness = &config->proc.readiness,
         .on_admin = admin_serve,
         .on_readiness = admin_readiness,
         .arg = control,
@@ -302,11 +302,11 @@ static int open_admin(struct control *control) {
 static int open_all(struct control *control) {
     const struct waypoint_config *config = &control->waypoint->config;
     struct proc_mesh_names names = {
-        .trust_domain = config->trust_domain,
-        .cluster_domain = config->cluster_domain,
-        .root_namespace = config->root_namespace,
-        .cluster_id = config->cluster_id,
-        .network = config->network,
+        .trust_domain = config->proc.trust_domain,
+        .cluster_domain = config->proc.cluster_domain,
+        .root_namespace = config->proc.root_namespace,
+        .cluster_id = config->proc.cluster_id,
+        .network = config->proc.network,
     };
     struct mesh_settings mesh;
     proc_mesh_defaults(&names, &mesh);
@@ -324,7 +324,7 @@ static int open_all(struct control *control) {
     proc_life_start_ticks(&control->life);
     rc = open_admin(control);
     if (rc == 0) {
-        rc = proc_mesh_load(&control->mesh, config->config_path);
+        rc = proc_mesh_load(&control->mesh, config->proc.config_path);
     }
     want_identity(control);
     return rc;

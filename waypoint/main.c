@@ -10,7 +10,8 @@ int main(int argc, char **argv) {
         return rc == 1 ? 0 : rc;
     }
     proc_harden();
-    if (!proc_log_init("waypoint", waypoint.config.log_format, waypoint.config.log_filter)) {
+    if (!proc_log_init("waypoint", waypoint.config.proc.log_format,
+                       waypoint.config.proc.log_filter)) {
         return 2;
     }
     return control_run(&waypoint);

@@ -53,10 +53,10 @@ void waypoint_socket_params(const struct waypoint_config *config, const struct a
         .family = to->ip.family,
         .is_tunnel = is_tunnel,
         .cut_on_death = !is_tunnel,
-        .keepalive_s = config->keepalive ? config->keepalive_s : 0,
-        .keepalive_interval_s = config->keepalive_interval_s,
-        .keepalive_probes = config->keepalive_probes,
-        .user_timeout_ms = is_tunnel || config->user_timeout ? TUNNEL_USER_TIMEOUT_MS : 0,
+        .keepalive_s = config->proc.keepalive ? config->proc.keepalive_s : 0,
+        .keepalive_interval_s = config->proc.keepalive_interval_s,
+        .keepalive_probes = config->proc.keepalive_probes,
+        .user_timeout_ms = is_tunnel || config->proc.user_timeout ? TUNNEL_USER_TIMEOUT_MS : 0,
     };
 }
 

@@ -312,21 +312,6 @@ static void after_wait(struct loop *loop) {
     snapshot_thread_online();
 }
 
-static void init_h2(struct wworker *worker, struct h2_config *h2, bool is_server) {
-    const struct waypoint_config *config = worker->config;
-    h2_config_init(h2, is_server);
-    h2->stream_window = config->stream_window;
-    h2->stream_window_max = config->stream_window_max;
-    h2->conn_window = config->conn_window;
-    h2->parked_all = &worker->parked.all;
-    h2->max_frame_size = config->frame_size;
-    h2->header_table_size = 0;
-    h2->send_frame_max = BLK_DATA_MAX;
-    h2->max_streams = 2 * config->max_streams;
-    h2->max_streams_local = config->max_streams;
-    h2->max_header_list = is_server ? 64 * 1024 : 16 * 1024;
-}
-
 static void on_tick(struct timer *timer, uint64_t now) {
     struct wworker *worker = CONTAINER_OF(timer, struct wworker, tick_timer);
     metrics_tick();
@@ -341,14 +326,14 @@ void wworker_open(struct wworker *worker) {
     rand_seed_os(&worker->rand);
     tls_queue_init(&worker->tls_queue, worker->loop);
     parked_cap_init(&worker->parked, worker->loop,
-                    proc_memory_parked_max(worker->config->memory_limit,
-                                           worker->config->n_workers));
+                    proc_memory_parked_max(worker->config->proc.memory_limit,
+                                           worker->config->proc.n_workers));
     struct hbone_client_config client;
     hbone_client_config_init(&client);
-    init_h2(worker, &client.h2, false);
-    client.idle_ns = worker->config->pool_idle_ns;
+    proc_config_h2(&worker->config->proc, false, &worker->parked.all, &client.h2);
+    client.idle_ns = worker->config->proc.pool_idle_ns;
     hbone_client_init(&worker->client, worker->loop, &worker->tls_queue, &client);
-    init_h2(worker, &worker->server_h2, true);
+    proc_config_h2(&worker->config->proc, true, &worker->parked.all, &worker->server_h2);
     hbone_server_init(&worker->server, worker->loop, &worker->tls_queue, &worker->server_h2,
                       &worker->n_tunnels, &wconn_hbone_handler);
     slab_init(&worker->conn_slab, sizeof(struct wconn));

@@ -24,29 +24,29 @@ static void put_ms(struct json_out *out, const char *key, uint64_t ms) {
 }
 
 static void put_sources(struct json_out *out, const struct ztun_config *config) {
-    json_out_kv_str(out, "configPath", config->config_path);
-    json_out_kv_str(out, "caDir", config->ca_dir);
+    json_out_kv_str(out, "configPath", config->proc.config_path);
+    json_out_kv_str(out, "caDir", config->proc.ca_dir);
     json_out_kv_str(out, "localNode", config->node_name);
     json_out_kv_str(out, "proxyMode", config->is_dedicated ? "Dedicated" : "Shared");
     json_out_kv_str(out, "proxyWorkloadInformation", config->workload);
     json_out_kv_str(out, "podName", config->pod_name);
     json_out_kv_str(out, "podNamespace", config->pod_namespace);
     json_out_kv_str(out, "serviceAccount", config->service_account);
-    json_out_kv_str(out, "crlPath", config->crl_path);
-    json_out_kv_str(out, "stateDir", config->state_dir);
-    json_out_kv_str(out, "io", proc_options_io_name(config->io));
-    json_out_kv_str(out, "logFilter", config->log_filter);
-    json_out_kv_str(out, "logFormat", config->log_format);
-    json_out_kv_str(out, "trustDomain", config->trust_domain);
-    json_out_kv_str(out, "clusterDomain", config->cluster_domain);
-    json_out_kv_str(out, "clusterId", config->cluster_id);
-    json_out_kv_str(out, "network", config->network);
-    json_out_kv_str(out, "rootNamespace", config->root_namespace);
-    put_ms(out, "secretTtl", (uint64_t)config->secret_ttl_s * 1000);
+    json_out_kv_str(out, "crlPath", config->proc.crl_path);
+    json_out_kv_str(out, "stateDir", config->proc.state_dir);
+    json_out_kv_str(out, "io", proc_options_io_name(config->proc.io));
+    json_out_kv_str(out, "logFilter", config->proc.log_filter);
+    json_out_kv_str(out, "logFormat", config->proc.log_format);
+    json_out_kv_str(out, "trustDomain", config->proc.trust_domain);
+    json_out_kv_str(out, "clusterDomain", config->proc.cluster_domain);
+    json_out_kv_str(out, "clusterId", config->proc.cluster_id);
+    json_out_kv_str(out, "network", config->proc.network);
+    json_out_kv_str(out, "rootNamespace", config->proc.root_namespace);
+    put_ms(out, "secretTtl", (uint64_t)config->proc.secret_ttl_s * 1000);
     json_out_kv_str(out, "compliancePolicy",
-                    config->compliance == TLS_COMPLIANCE_FIPS  ? "fips-140-2"
-                    : config->compliance == TLS_COMPLIANCE_PQC ? "pqc"
-                                                               : "");
+                    config->proc.compliance == TLS_COMPLIANCE_FIPS  ? "fips-140-2"
+                    : config->proc.compliance == TLS_COMPLIANCE_PQC ? "pqc"
+                                                                    : "");
 }
 
 static void put_network(struct json_out *out, const struct ztun_config *config) {
@@ -64,32 +64,32 @@ static void put_network(struct json_out *out, const struct ztun_config *config) 
     } else {
         json_out_kv_str(out, "requireOriginalSource", NULL); // if possible
     }
-    put_addr(out, "adminAddr", &config->admin);
-    put_addr(out, "statsAddr", &config->metrics);
-    put_addr(out, "readinessAddr", &config->readiness);
+    put_addr(out, "adminAddr", &config->proc.admin);
+    put_addr(out, "statsAddr", &config->proc.metrics);
+    put_addr(out, "readinessAddr", &config->proc.readiness);
 }
 
 void admin_write_config(struct json_out *out, const struct ztun_config *config) {
     json_out_begin_object(out);
     put_sources(out, config);
-    json_out_kv_u64(out, "numWorkerThreads", config->n_workers);
+    json_out_kv_u64(out, "numWorkerThreads", config->proc.n_workers);
     put_network(out, config);
-    json_out_kv_u64(out, "initialWindowSize", config->stream_window);
-    json_out_kv_u64(out, "windowSize", config->stream_window_max);
-    json_out_kv_u64(out, "connectionWindowSize", config->conn_window);
-    json_out_kv_u64(out, "frameSize", config->frame_size);
-    json_out_kv_u64(out, "poolMaxStreamsPerConn", config->max_streams);
-    put_ms(out, "poolUnusedReleaseTimeout", config->pool_idle_ns / NS_PER_MS);
+    json_out_kv_u64(out, "initialWindowSize", config->proc.stream_window);
+    json_out_kv_u64(out, "windowSize", config->proc.stream_window_max);
+    json_out_kv_u64(out, "connectionWindowSize", config->proc.conn_window);
+    json_out_kv_u64(out, "frameSize", config->proc.frame_size);
+    json_out_kv_u64(out, "poolMaxStreamsPerConn", config->proc.max_streams);
+    put_ms(out, "poolUnusedReleaseTimeout", config->proc.pool_idle_ns / NS_PER_MS);
     json_out_kv_object(out, "socketConfig");
-    json_out_kv_bool(out, "keepaliveEnabled", config->keepalive);
-    put_ms(out, "keepaliveTime", (uint64_t)config->keepalive_s * 1000);
-    put_ms(out, "keepaliveInterval", (uint64_t)config->keepalive_interval_s * 1000);
-    json_out_kv_u64(out, "keepaliveRetries", config->keepalive_probes);
-    json_out_kv_bool(out, "userTimeoutEnabled", config->user_timeout);
+    json_out_kv_bool(out, "keepaliveEnabled", config->proc.keepalive);
+    put_ms(out, "keepaliveTime", (uint64_t)config->proc.keepalive_s * 1000);
+    put_ms(out, "keepaliveInterval", (uint64_t)config->proc.keepalive_interval_s * 1000);
+    json_out_kv_u64(out, "keepaliveRetries", config->proc.keepalive_probes);
+    json_out_kv_bool(out, "userTimeoutEnabled", config->proc.user_timeout);
     json_out_end(out);
-    put_ms(out, "selfTerminationDeadline", config->termination_ms);
-    json_out_kv_u64(out, "memoryLimit", config->memory_limit);
-    json_out_kv_bool(out, "enableResponseBaggage", config->response_baggage);
+    put_ms(out, "selfTerminationDeadline", config->proc.termination_ms);
+    json_out_kv_u64(out, "memoryLimit", config->proc.memory_limit);
+    json_out_kv_bool(out, "enableResponseBaggage", config->proc.response_baggage);
     json_out_kv_bool(out, "localhostAppTunnel", config->localhost_app_tunnel);
     json_out_end(out);
 }

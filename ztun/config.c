@@ -4,10 +4,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "common/base/clock.h"
-#include "common/proc/proc_memory.h"
-#include "common/proc/proc_options.h"
-
 #define FIELD(name) offsetof(struct ztun_config, name)
 
 static const struct proc_option options[] = {
@@ -23,7 +19,7 @@ static const struct proc_option options[] = {
     {"service-account", "SERVICE_ACCOUNT", PROC_TEXT, FIELD(service_account), "NAME",
      "its service account"},
     PROC_OPTIONS_MESH(struct ztun_config),
-    {"workers", "ZTUNNEL_WORKER_THREADS", PROC_THREADS, FIELD(n_workers), "N|P%",
+    {"workers", "ZTUNNEL_WORKER_THREADS", PROC_THREADS, FIELD(proc.n_workers), "N|P%",
      "worker threads; 0 = all cores"},
     {"packet-mark", "PACKET_MARK", PROC_U32, FIELD(mark), "N", "SO_MARK of own sockets"},
     {"redirect", NULL, PROC_BOOL, FIELD(redirect), "BOOL", "install redirection rules in the pods"},
@@ -37,15 +33,10 @@ static const struct proc_option options[] = {
     PROC_OPTIONS_SERVERS(struct ztun_config),
     PROC_OPTIONS_TUNNEL(struct ztun_config),
     PROC_OPTIONS_TCP(struct ztun_config),
-    {"drain", "CONNECTION_TERMINATION_DEADLINE", PROC_MS_U32, FIELD(termination_ms), "TIME",
-     "flows live this long after SIGTERM"},
-    {"rebind-deadline", "REBIND_DEADLINE", PROC_MS_U32, FIELD(rebind_ms), "TIME",
-     "flows live this long after their destination was bound to a waypoint, or to none; 0 = any"},
-    {"memory-limit", NULL, PROC_BYTES_U64, FIELD(memory_limit), "BYTES",
-     "resident memory at which new flows are refused; default 70 % of the cgroup's limit"},
+    PROC_OPTIONS_END(struct ztun_config),
     {"localhost-app-tunnel", "LOCALHOST_APP_TUNNEL", PROC_BOOL, FIELD(localhost_app_tunnel), "BOOL",
      "reach a waypoint that wants the PROXY protocol at its pod's loopback address"},
-    {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", PROC_BOOL, FIELD(response_baggage), "BOOL",
+    {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", PROC_BOOL, FIELD(proc.response_baggage), "BOOL",
      "describe the destination in answers to CONNECT"},
 };
 
@@ -59,17 +50,7 @@ static const struct proc_program program = {
 };
 
 static void set_defaults(struct ztun_config *config) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     *config = (struct ztun_config){
-        .log_filter = "info",
-        .log_format = "plain",
-        .trust_domain = "cluster.local",
-        .cluster_domain = "cluster.local",
-        .cluster_id = "Kubernetes",
-        .network = "",
-        .root_namespace = "istio-system",
-        .secret_ttl_s = 24 * 3600,
-        .n_workers = (uint32_t)MAX(2, cores / 4), // as ztunnel: a quarter, at least two
         .outbound_port = 15001,
         .inbound_port = 15006,
         .hbone_port = 15008,
@@ -81,23 +62,9 @@ static void set_defaults(struct ztun_config *config) {
         .dns_capture = true,
         .ipv6 = true,
         .original_source = -1,
-        .stream_window_max = 4 * 1024 * 1024,
-        .conn_window = 16 * 1024 * 1024,
-        .frame_size = 1024 * 1024,
-        .max_streams = 100,
-        .pool_idle_ns = 300 * NS_PER_SEC,
-        .keepalive = true,
-        .keepalive_s = 180,
-        .keepalive_interval_s = 180,
-        .keepalive_probes = 9,
-        .termination_ms = 5000,
-        .rebind_ms = 30000,
-        .response_baggage = true,
         .localhost_app_tunnel = true,
     };
-    addr_parse(slice_str("127.0.0.1:15000"), &config->admin);
-    addr_parse(slice_str("0.0.0.0:15020"), &config->metrics);
-    addr_parse(slice_str("0.0.0.0:15021"), &config->readiness);
+    proc_config_defaults(&config->proc);
 }
 
 // Splits NS/NAME/SA. False: not that form.
@@ -140,11 +107,12 @@ static int check_mode(struct ztun_config *config) {
 
 static int check(struct ztun_config *config) {
     static const char missing[] = "ztun: --%s is required (see ztun --help)\n";
-    if (config->config_path == NULL || config->ca_dir == NULL || config->node_name == NULL) {
+    if (config->proc.config_path == NULL || config->proc.ca_dir == NULL ||
+        config->node_name == NULL) {
         fprintf(stderr, missing,
-                config->config_path == NULL ? "config"
-                : config->ca_dir == NULL    ? "ca-dir"
-                                            : "node");
+                config->proc.config_path == NULL ? "config"
+                : config->proc.ca_dir == NULL    ? "ca-dir"
+                                                 : "node");
         return 2;
     }
     if (config->mark == 0 || config->mark > 0xfff) {
@@ -152,25 +120,11 @@ static int check(struct ztun_config *config) {
                 config->mark);
         return 2;
     }
-    config->memory_limit = proc_memory_limit(config->memory_limit);
-    if (config->stream_window == 0) {
-        config->stream_window =
-            MIN(proc_memory_stream_window(config->memory_limit), config->stream_window_max);
-    }
-    struct proc_limits limits = {
-        .n_workers = config->n_workers,
-        .stream_window = config->stream_window,
-        .stream_window_max = config->stream_window_max,
-        .conn_window = config->conn_window,
-        .frame_size = config->frame_size,
-        .log_format = config->log_format,
-    };
-    return proc_options_check(&program, &limits) ? 0 : 2;
+    return proc_config_check(&config->proc, program.name) ? 0 : 2;
 }
 
 int ztun_config_parse(struct ztun_config *config, int argc, char **argv) {
     set_defaults(config);
-    proc_options_grace(&config->termination_ms);
     int rc = proc_options_parse(&program, config, argc, argv);
     if (rc == 0) {
         rc = check_mode(config);

@@ -99,7 +99,7 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
 
 static int open_loop(struct control *control, int signal_fd) {
     int rc = proc_loop_open(&control->loop, &control->pool, &control->io, control, &log_control,
-                            control->ztun->config.io, &control->ztun->io_kind);
+                            control->ztun->config.proc.io, &control->ztun->io_kind);
     if (rc < 0) {
         return rc;
     }
@@ -111,8 +111,8 @@ static int open_loop(struct control *control, int signal_fd) {
         .signal_fd = signal_fd,
         .scope = &log_control,
         .servers = &control->servers,
-        .memory_limit = control->ztun->config.memory_limit,
-        .termination_ms = control->ztun->config.termination_ms,
+        .memory_limit = control->ztun->config.proc.memory_limit,
+        .termination_ms = control->ztun->config.proc.termination_ms,
     };
     proc_life_open(&control->life, &life);
     proc_log_open(&control->log, &control->loop);
@@ -121,8 +121,8 @@ static int open_loop(struct control *control, int signal_fd) {
 
 static int open_workers(struct control *control) {
     struct ztun *ztun = control->ztun;
-    ztun->placement = placement_new(ztun->config.n_workers);
-    for (uint32_t i = 0; i < ztun->config.n_workers; i++) {
+    ztun->placement = placement_new(ztun->config.proc.n_workers);
+    for (uint32_t i = 0; i < ztun->config.proc.n_workers; i++) {
         char *error = NULL;
         ztun->workers[i] = zworker_new(ztun, i, &error);
         if (ztun->workers[i] == NULL) {
@@ -150,12 +150,12 @@ static int open_identity(struct control *control) {
     const struct ztun_config *config = &control->ztun->config;
     struct proc_identity_params params = {
         .loop = &control->loop,
-        .ca_dir = config->ca_dir,
-        .org = config->trust_domain,
-        .crl_path = config->crl_path,
-        .ttl_s = config->secret_ttl_s,
-        .compliance = config->compliance,
-        .prefer_aes_256 = config->prefer_aes_256,
+        .ca_dir = config->proc.ca_dir,
+        .org = config->proc.trust_domain,
+        .crl_path = config->proc.crl_path,
+        .ttl_s = config->proc.secret_ttl_s,
+        .compliance = config->proc.compliance,
+        .prefer_aes_256 = config->proc.prefer_aes_256,
         .scope = &log_identity,
         .on_tick = on_identity_tick,
         .on_trust_changed = on_trust_changed,
@@ -177,7 +177,7 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
     struct proc_mesh_params params = {
         .loop = &control->loop,
         .builder = {.mesh = *defaults, .node = config->is_dedicated ? "" : config->node_name},
-        .state_dir = config->state_dir,
+        .state_dir = config->proc.state_dir,
         .mark = config->is_dedicated ? config->mark : 0, // the rules are in our own namespace
         .scope = &log_config,
         .on_changes = on_changes,
@@ -196,11 +196,11 @@ static struct inpod *open_inpod(struct control *control) {
         .hbone_port = config->hbone_port,
         .dns_port = config->dns_port,
         .socks_port = config->socks5 ? config->socks_port : 0,
-        .operator_ports = {config->metrics.port, config->readiness.port},
+        .operator_ports = {config->proc.metrics.port, config->proc.readiness.port},
         .mark = config->mark,
-        .keepalive_s = config->keepalive ? config->keepalive_s : 0,
-        .keepalive_interval_s = config->keepalive_interval_s,
-        .keepalive_probes = config->keepalive_probes,
+        .keepalive_s = config->proc.keepalive ? config->proc.keepalive_s : 0,
+        .keepalive_interval_s = config->proc.keepalive_interval_s,
+        .keepalive_probes = config->proc.keepalive_probes,
         .dns_capture = config->dns_capture,
         .redirect = config->redirect,
         .ipv6 = config->ipv6,
@@ -218,9 +218,9 @@ static int open_admin(struct control *control) {
     const struct ztun_config *config = &control->ztun->config;
     struct proc_admin_params params = {
         .loop = &control->loop,
-        .admin = &config->admin,
-        .metrics = &config->metrics,
-        .readiness = &config->readiness,
+        .admin = &config->proc.admin,
+        .metrics = &config->proc.metrics,
+        .readiness = &config->proc.readiness,
         .on_admin = admin_serve,
         .on_readiness = admin_readiness,
         .arg = control,
@@ -232,11 +232,11 @@ static int open_admin(struct control *control) {
 static int open_all(struct control *control) {
     const struct ztun_config *config = &control->ztun->config;
     struct proc_mesh_names names = {
-        .trust_domain = config->trust_domain,
-        .cluster_domain = config->cluster_domain,
-        .root_namespace = config->root_namespace,
-        .cluster_id = config->cluster_id,
-        .network = config->network,
+        .trust_domain = config->proc.trust_domain,
+        .cluster_domain = config->proc.cluster_domain,
+        .root_namespace = config->proc.root_namespace,
+        .cluster_id = config->proc.cluster_id,
+        .network = config->proc.network,
     };
     struct mesh_settings mesh;
     proc_mesh_defaults(&names, &mesh);
@@ -255,7 +255,7 @@ static int open_all(struct control *control) {
     control_pods_init(control);
     proc_life_start_ticks(&control->life);
     rc = open_admin(control);
-    return rc < 0 ? rc : proc_mesh_load(&control->mesh, config->config_path);
+    return rc < 0 ? rc : proc_mesh_load(&control->mesh, config->proc.config_path);
 }
 
 static void close_all(struct control *control) {

@@ -167,7 +167,8 @@ bool control_pods_is_local(const struct control *control, const struct workload 
 
 static struct workload *find_own(const struct control *control) {
     const struct control_own *own = &control->own;
-    char *uid = xasprintf("%s//Pod/%s/%s", control->ztun->config.cluster_id, own->ns, own->name);
+    char *uid =
+        xasprintf("%s//Pod/%s/%s", control->ztun->config.proc.cluster_id, own->ns, own->name);
     struct workload *workload = snapshot_workload_by_uid(snapshot_current(), uid);
     free(uid);
     return workload;

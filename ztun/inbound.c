@@ -41,7 +41,7 @@ static void respond(struct inbound *in, enum hbone_err err) {
     struct hbone_head head;
     struct hbone_baggage baggage, *with = NULL;
     if (err == HBONE_OK && flow->destination != NULL &&
-        flow->zpod->worker->config->response_baggage) {
+        flow->zpod->worker->config->proc.response_baggage) {
         ztun_baggage(flow->destination, &baggage);
         with = &baggage;
     }
@@ -195,7 +195,7 @@ static struct workload *find_source(const struct snapshot *snap, const struct in
 // What tunnels to ztun itself may reach: what it serves to the network. Other things may listen in
 // its namespace, which can be the host's.
 static bool is_operator_port(const struct ztun_config *config, uint16_t port) {
-    return port == config->metrics.port || port == config->readiness.port;
+    return port == config->proc.metrics.port || port == config->proc.readiness.port;
 }
 
 static void check_target(const struct zpod *zpod, struct inbound_target *target) {

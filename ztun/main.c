@@ -10,7 +10,7 @@ int main(int argc, char **argv) {
         return rc == 1 ? 0 : rc;
     }
     proc_harden();
-    if (!proc_log_init("ztun", ztun.config.log_format, ztun.config.log_filter)) {
+    if (!proc_log_init("ztun", ztun.config.proc.log_format, ztun.config.proc.log_filter)) {
         return 2;
     }
     return control_run(&ztun);

@@ -21,7 +21,7 @@ static struct zworker *worker_of(const struct rebind *rebind) {
 }
 
 static uint64_t deadline_of(const struct zworker *worker) {
-    return worker->config->rebind_ms * NS_PER_MS;
+    return worker->config->proc.rebind_ms * NS_PER_MS;
 }
 
 static void count(const struct rebind *rebind, const char *reason) {

@@ -17,10 +17,10 @@ void ztun_socket_params(struct io_socket_params *ret_params, const struct zpod *
         .family = to->ip.family,
         .is_tunnel = is_tunnel,
         .cut_on_death = !is_tunnel,
-        .keepalive_s = config->keepalive ? config->keepalive_s : 0,
-        .keepalive_interval_s = config->keepalive_interval_s,
-        .keepalive_probes = config->keepalive_probes,
-        .user_timeout_ms = is_tunnel || config->user_timeout ? TUNNEL_USER_TIMEOUT_MS : 0,
+        .keepalive_s = config->proc.keepalive ? config->proc.keepalive_s : 0,
+        .keepalive_interval_s = config->proc.keepalive_interval_s,
+        .keepalive_probes = config->proc.keepalive_probes,
+        .user_timeout_ms = is_tunnel || config->proc.user_timeout ? TUNNEL_USER_TIMEOUT_MS : 0,
     };
 }
 

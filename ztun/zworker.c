@@ -352,21 +352,6 @@ static void after_wait(struct loop *loop) {
     snapshot_thread_online();
 }
 
-static void init_h2(struct zworker *worker, struct h2_config *h2, bool is_server) {
-    const struct ztun_config *config = worker->config;
-    h2_config_init(h2, is_server);
-    h2->stream_window = config->stream_window;
-    h2->stream_window_max = config->stream_window_max;
-    h2->conn_window = config->conn_window;
-    h2->parked_all = &worker->parked.all;
-    h2->max_frame_size = config->frame_size;
-    h2->header_table_size = 0;
-    h2->send_frame_max = BLK_DATA_MAX;
-    h2->max_streams = 2 * config->max_streams;
-    h2->max_streams_local = config->max_streams;
-    h2->max_header_list = is_server ? 64 * 1024 : 16 * 1024;
-}
-
 static void on_room(void *arg, uint64_t key, bool has_room) {
     struct zworker *worker = arg;
     placement_tunnel(worker->ztun->placement, worker->index, key, has_room);
@@ -400,16 +385,16 @@ static int on_start(struct worker *thread) {
     rand_seed_os(&worker->rand);
     tls_queue_init(&worker->tls_queue, worker->loop);
     parked_cap_init(&worker->parked, worker->loop,
-                    proc_memory_parked_max(worker->config->memory_limit,
-                                           worker->config->n_workers));
+                    proc_memory_parked_max(worker->config->proc.memory_limit,
+                                           worker->config->proc.n_workers));
     struct hbone_client_config client;
     hbone_client_config_init(&client);
-    init_h2(worker, &client.h2, false);
-    client.idle_ns = worker->config->pool_idle_ns;
+    proc_config_h2(&worker->config->proc, false, &worker->parked.all, &client.h2);
+    client.idle_ns = worker->config->proc.pool_idle_ns;
     client.on_room = on_room;
     client.arg = worker;
     hbone_client_init(&worker->client, worker->loop, &worker->tls_queue, &client);
-    init_h2(worker, &worker->server_h2, true);
+    proc_config_h2(&worker->config->proc, true, &worker->parked.all, &worker->server_h2);
     slab_init(&worker->outbound_slab, outbound_size());
     slab_init(&worker->inbound_slab, inbound_size());
     slab_init(&worker->plain_slab, inbound_plain_size());

@@ -160,13 +160,14 @@ int main(int argc, char **argv) {
     if (rc != 0) {
         return rc == 1 ? 0 : rc;
     }
-    if (waypoint.config.n_workers != 1) {
+    if (waypoint.config.proc.n_workers != 1) {
         fprintf(stderr, "waypoint_plain: --workers=1 is all it can do\n");
         return 2;
     }
     no_tunnel.n_users = 1;
     proc_harden();
-    if (!proc_log_init("waypoint", waypoint.config.log_format, waypoint.config.log_filter)) {
+    if (!proc_log_init("waypoint", waypoint.config.proc.log_format,
+                       waypoint.config.proc.log_filter)) {
         return 2;
     }
     pthread_t thread;

@@ -269,28 +269,3 @@ static int from_flags(const struct proc_program *program, void *config, int argc
 int proc_options_parse(const struct proc_program *program, void *config, int argc, char **argv) {
     return from_environment(program, config) ? from_flags(program, config, argc, argv) : 2;
 }
-
-bool proc_options_check(const struct proc_program *program, const struct proc_limits *limits) {
-    const char *name = program->name;
-    if (strcmp(limits->log_format, "plain") != 0 && strcmp(limits->log_format, "json") != 0) {
-        fprintf(stderr, "%s: --log-format: \"%s\", expected plain or json\n", name,
-                limits->log_format);
-        return false;
-    }
-    if (limits->n_workers == 0 || limits->n_workers > 64) {
-        fprintf(stderr, "%s: --workers: %u, expected 1 to 64\n", name, limits->n_workers);
-        return false;
-    }
-    if (limits->stream_window < 65535 || limits->stream_window_max < limits->stream_window ||
-        limits->stream_window_max > INT32_MAX || limits->conn_window > INT32_MAX) {
-        fprintf(stderr, "%s: windows: 65535 <= --stream-window <= --stream-window-max < 2 GiB\n",
-                name);
-        return false;
-    }
-    if (limits->frame_size < 16384 || limits->frame_size > 16777215) {
-        fprintf(stderr, "%s: --frame-size: %u, expected 16384 to 16777215\n", name,
-                limits->frame_size);
-        return false;
-    }
-    return true;
-}

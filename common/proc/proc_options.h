@@ -47,68 +47,6 @@ struct proc_program {
     size_t n_options;
 };
 
-// Rows that the daemons have in common, for a config with fields of these names.
-#define PROC_ROW(T, flag, env, type, field, arg, help)                                             \
-    { flag, env, type, offsetof(T, field), arg, help }
-#define PROC_OPTIONS_SOURCE(T)                                                                     \
-    PROC_ROW(T, "config", NULL, PROC_TEXT, config_path, "DIR|FILE",                                \
-             "Kubernetes YAML or JSON to serve"),                                                  \
-        PROC_ROW(T, "ca-dir", NULL, PROC_TEXT, ca_dir, "DIR",                                      \
-                 "built-in CA: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem; created "   \
-                 "when empty"),                                                                    \
-        PROC_ROW(T, "state-dir", NULL, PROC_TEXT, state_dir, "DIR",                                \
-                 "last good files of --config, for a start while one is broken; none"),            \
-        PROC_ROW(T, "io", "ZTUN_IO", PROC_IO, io, "auto|uring|epoll",                              \
-                 "how to wait for sockets; auto: epoll where io_uring is refused")
-#define PROC_OPTIONS_MESH(T)                                                                       \
-    PROC_ROW(T, "crl", "CRL_PATH", PROC_TEXT, crl_path, "FILE", "certificate revocation list"),    \
-        PROC_ROW(T, "log", "RUST_LOG", PROC_TEXT, log_filter, "FILTER",                            \
-                 "log filter, as \"info,access=debug\""),                                          \
-        PROC_ROW(T, "log-format", "LOG_FORMAT", PROC_TEXT, log_format, "plain|json",               \
-                 "log format"),                                                                    \
-        PROC_ROW(T, "trust-domain", "TRUST_DOMAIN", PROC_TEXT, trust_domain, "NAME",               \
-                 "SPIFFE trust domain"),                                                           \
-        PROC_ROW(T, "cluster-domain", "CLUSTER_DOMAIN", PROC_TEXT, cluster_domain, "NAME",         \
-                 "DNS domain of services"),                                                        \
-        PROC_ROW(T, "cluster-id", "CLUSTER_ID", PROC_TEXT, cluster_id, "NAME", "cluster name"),    \
-        PROC_ROW(T, NULL, "ISTIO_META_CLUSTER_ID", PROC_TEXT, cluster_id, NULL, NULL),             \
-        PROC_ROW(T, "network", "NETWORK", PROC_TEXT, network, "NAME", "network name"),             \
-        PROC_ROW(T, "root-namespace", NULL, PROC_TEXT, root_namespace, "NS",                       \
-                 "namespace of mesh-wide policies"),                                               \
-        PROC_ROW(T, "secret-ttl", "SECRET_TTL", PROC_SECONDS_U32, secret_ttl_s, "TIME",            \
-                 "life of workload certificates"),                                                 \
-        PROC_ROW(T, "compliance", "COMPLIANCE_POLICY", PROC_COMPLIANCE, compliance,                \
-                 "fips-140-2|pqc", "restrict key exchange"),                                       \
-        PROC_ROW(T, "prefer-aes-256", NULL, PROC_BOOL, prefer_aes_256, "BOOL",                     \
-                 "AES-256-GCM first (measurements)")
-#define PROC_OPTIONS_SERVERS(T)                                                                    \
-    PROC_ROW(T, "admin", NULL, PROC_ADDR, admin, "IP:PORT", "admin address"),                      \
-        PROC_ROW(T, "metrics", NULL, PROC_ADDR, metrics, "IP:PORT", "metrics address"),            \
-        PROC_ROW(T, "readiness", NULL, PROC_ADDR, readiness, "IP:PORT", "readiness address")
-#define PROC_OPTIONS_TUNNEL(T)                                                                     \
-    PROC_ROW(T, "stream-window", NULL, PROC_BYTES_U32, stream_window, "BYTES",                     \
-             "first stream window; default 256Ki, less with little memory"),                       \
-        PROC_ROW(T, "stream-window-max", "HTTP2_STREAM_WINDOW_SIZE", PROC_BYTES_U32,               \
-                 stream_window_max, "BYTES", "stream window limit"),                               \
-        PROC_ROW(T, "connection-window", "HTTP2_CONNECTION_WINDOW_SIZE", PROC_BYTES_U32,           \
-                 conn_window, "BYTES", "connection window"),                                       \
-        PROC_ROW(T, "frame-size", "HTTP2_FRAME_SIZE", PROC_BYTES_U32, frame_size, "BYTES",         \
-                 "largest HTTP/2 frame received"),                                                 \
-        PROC_ROW(T, "pool-streams", "POOL_MAX_STREAMS_PER_CONNECTION", PROC_U32, max_streams, "N", \
-                 "streams of a tunnel"),                                                           \
-        PROC_ROW(T, "pool-idle", "POOL_UNUSED_RELEASE_TIMEOUT", PROC_NS, pool_idle_ns, "TIME",     \
-                 "close tunnels without streams after this")
-#define PROC_OPTIONS_TCP(T)                                                                        \
-    PROC_ROW(T, "keepalive", "KEEPALIVE_ENABLED", PROC_BOOL, keepalive, "BOOL", "TCP keepalive"),  \
-        PROC_ROW(T, "keepalive-time", "KEEPALIVE_TIME", PROC_SECONDS_U32, keepalive_s, "TIME",     \
-                 NULL),                                                                            \
-        PROC_ROW(T, "keepalive-interval", "KEEPALIVE_INTERVAL", PROC_SECONDS_U32,                  \
-                 keepalive_interval_s, "TIME", NULL),                                              \
-        PROC_ROW(T, "keepalive-retries", "KEEPALIVE_RETRIES", PROC_U32, keepalive_probes, "N",     \
-                 NULL),                                                                            \
-        PROC_ROW(T, "user-timeout", "USER_TIMEOUT_ENABLED", PROC_BOOL, user_timeout, "BOOL",       \
-                 "TCP_USER_TIMEOUT also on plain connections")
-
 // Environment, then flags. Returns 0; 1 when it printed help or the version (exit 0); 2 when it
 // printed a usage error (exit 2).
 int proc_options_parse(const struct proc_program *program, void *config, int argc, char **argv);
@@ -117,10 +55,3 @@ const char *proc_options_io_name(enum proc_io io);
 
 // The drain deadline that TERMINATION_GRACE_PERIOD_SECONDS leaves; *ret_ms stays without one.
 void proc_options_grace(uint32_t *ret_ms);
-
-// What both programs check; each prints what is wrong. False: usage error.
-struct proc_limits {
-    uint32_t n_workers, stream_window, stream_window_max, conn_window, frame_size;
-    const char *log_format;
-};
-bool proc_options_check(const struct proc_program *program, const struct proc_limits *limits);

@@ -71,9 +71,9 @@ static const struct waypoint_config config = {
     .ns = "m",
     .name = "way",
     .listen = {.ip = {.family = 4, .bytes = {10, 0, 0, 9}}, .port = 15008},
-    .admin = {.ip = {.family = 4, .bytes = {127, 0, 0, 1}}, .port = 15000},
-    .metrics = {.ip = {.family = 4}, .port = 15020},
-    .readiness = {.ip = {.family = 4}, .port = 15021},
+    .proc.admin = {.ip = {.family = 4, .bytes = {127, 0, 0, 1}}, .port = 15000},
+    .proc.metrics = {.ip = {.family = 4}, .port = 15020},
+    .proc.readiness = {.ip = {.family = 4}, .port = 15021},
 };
 
 struct bed {

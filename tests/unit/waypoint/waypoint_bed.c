@@ -96,17 +96,17 @@ static void set_config(struct waypoint_config *config) {
         .service_account = "waypoint",
         .node_name = "",
         .pod_name = "",
-        .trust_domain = mesh.trust_domain,
-        .cluster_domain = mesh.cluster_domain,
-        .cluster_id = mesh.cluster_id,
-        .network = "",
-        .root_namespace = mesh.root_namespace,
-        .stream_window = 256 * 1024,
-        .stream_window_max = 4 * 1024 * 1024,
-        .conn_window = 16 * 1024 * 1024,
-        .frame_size = 1024 * 1024,
-        .max_streams = 100,
-        .pool_idle_ns = 300 * NS_PER_SEC,
+        .proc.trust_domain = mesh.trust_domain,
+        .proc.cluster_domain = mesh.cluster_domain,
+        .proc.cluster_id = mesh.cluster_id,
+        .proc.network = "",
+        .proc.root_namespace = mesh.root_namespace,
+        .proc.stream_window = 256 * 1024,
+        .proc.stream_window_max = 4 * 1024 * 1024,
+        .proc.conn_window = 16 * 1024 * 1024,
+        .proc.frame_size = 1024 * 1024,
+        .proc.max_streams = 100,
+        .proc.pool_idle_ns = 300 * NS_PER_SEC,
         .access_log = -1,
     };
 }
@@ -124,7 +124,7 @@ void wbed_init(struct wbed *bed, const struct fake_options *net, uint32_t n_work
         .mesh = mesh, .node = "", .l7 = &ops, .proxy_namespace = "shop"};
     bed->builder = builder_new(&options);
     set_config(&bed->waypoint.config);
-    bed->waypoint.config.n_workers = bed->waypoint.n_workers = n_workers;
+    bed->waypoint.config.proc.n_workers = bed->waypoint.n_workers = n_workers;
 }
 
 static struct wworker *open_worker(struct wbed *bed, uint32_t index, uint64_t seed) {

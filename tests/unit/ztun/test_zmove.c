@@ -55,12 +55,12 @@ static struct fix *fix_up(void) {
     struct fix *fix = xcalloc(1, sizeof(*fix));
     fix->n_fds = count_fds();
     control_up(fix);
-    fix->ztun.config.n_workers = WORKERS;
-    fix->ztun.config.max_streams = 100;
-    fix->ztun.config.stream_window = fix->ztun.config.stream_window_max = 1 << 18;
-    fix->ztun.config.conn_window = 1 << 24;
-    fix->ztun.config.frame_size = 1 << 20;
-    fix->ztun.config.pool_idle_ns = 300 * NS_PER_SEC;
+    fix->ztun.config.proc.n_workers = WORKERS;
+    fix->ztun.config.proc.max_streams = 100;
+    fix->ztun.config.proc.stream_window = fix->ztun.config.proc.stream_window_max = 1 << 18;
+    fix->ztun.config.proc.conn_window = 1 << 24;
+    fix->ztun.config.proc.frame_size = 1 << 20;
+    fix->ztun.config.proc.pool_idle_ns = 300 * NS_PER_SEC;
     fix->ztun.placement = placement_new(WORKERS);
     for (uint32_t i = 0; i < WORKERS; i++) {
         char *error = NULL;

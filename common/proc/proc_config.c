@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/proc/proc_config.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/blk.h"
+#include "common/base/clock.h"
+#include "common/proc/proc_memory.h"
+
+void proc_config_defaults(struct proc_config *config) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    *config = (struct proc_config){
+        .log_filter = "info",
+        .log_format = "plain",
+        .trust_domain = "cluster.local",
+        .cluster_domain = "cluster.local",
+        .cluster_id = "Kubernetes",
+        .network = "",
+        .root_namespace = "istio-system",
+        .secret_ttl_s = 24 * 3600,
+        .n_workers = (uint32_t)MAX(2, cores / 4), // as ztunnel: a quarter, at least two
+        .stream_window_max = 4 * 1024 * 1024,
+        .conn_window = 16 * 1024 * 1024,
+        .frame_size = 1024 * 1024,
+        .max_streams = 100,
+        .pool_idle_ns = 300 * NS_PER_SEC,
+        .keepalive = true,
+        .keepalive_s = 180,
+        .keepalive_interval_s = 180,
+        .keepalive_probes = 9,
+        .termination_ms = 5000,
+        .rebind_ms = 30000,
+        .response_baggage = true,
+    };
+    CHECK(addr_parse(slice_str("127.0.0.1:15000"), &config->admin));
+    CHECK(addr_parse(slice_str("0.0.0.0:15020"), &config->metrics));
+    CHECK(addr_parse(slice_str("0.0.0.0:15021"), &config->readiness));
+    proc_options_grace(&config->termination_ms);
+}
+
+bool proc_config_check(struct proc_config *config, const char *program) {
+    config->memory_limit = proc_memory_limit(config->memory_limit);
+    if (config->stream_window == 0) {
+        config->stream_window =
+            MIN(proc_memory_stream_window(config->memory_limit), config->stream_window_max);
+    }
+    if (strcmp(config->log_format, "plain") != 0 && strcmp(config->log_format, "json") != 0) {
+        fprintf(stderr, "%s: --log-format: \"%s\", expected plain or json\n", program,
+                config->log_format);
+        return false;
+    }
+    if (config->n_workers == 0 || config->n_workers > 64) {
+        fprintf(stderr, "%s: --workers: %u, expected 1 to 64\n", program, config->n_workers);
+        return false;
+    }
+    if (config->stream_window < 65535 || config->stream_window_max < config->stream_window ||
+        config->stream_window_max > INT32_MAX || config->conn_window > INT32_MAX) {
+        fprintf(stderr, "%s: windows: 65535 <= --stream-window <= --stream-window-max < 2 GiB\n",
+                program);
+        return false;
+    }
+    if (config->frame_size < 16384 || config->frame_size > 16777215) {
+        fprintf(stderr, "%s: --frame-size: %u, expected 16384 to 16777215\n", program,
+                config->frame_size);
+        return false;
+    }
+    return true;
+}
+
+void proc_config_h2(const struct proc_config *config, bool is_server, struct h2_parked *parked,
+                    struct h2_config *ret_h2) {
+    h2_config_init(ret_h2, is_server);
+    ret_h2->stream_window = config->stream_window;
+    ret_h2->stream_window_max = config->stream_window_max;
+    ret_h2->conn_window = config->conn_window;
+    ret_h2->parked_all = parked;
+    ret_h2->max_frame_size = config->frame_size;
+    ret_h2->header_table_size = 0;
+    ret_h2->send_frame_max = BLK_DATA_MAX;
+    ret_h2->max_streams = 2 * config->max_streams;
+    ret_h2->max_streams_local = config->max_streams;
+    ret_h2->max_header_list = is_server ? 64 * 1024 : 16 * 1024;
+}
