@@ -421,6 +421,22 @@ def test_a_waypoint_that_is_killed_takes_what_is_in_it(pair):
     assert [f for f in load.failures if f[0] > killed_at + 1] == []
 
 
+def test_a_waypoint_that_is_killed_fails_no_request_that_is_repeated(pair):
+    """Clients that do what RFC 9110 (9.2.2) lets them do: a GET whose connection ended without an
+    answer is sent again, on a new one. That goes through the other waypoint."""
+    net, lab = LabNet(pair, "m"), pair
+    all_ready(lab)
+    with net.serve("server", 8080, http_server(after=0.005)), \
+            Http1(net, "client", vip(lab, "shared"), threads=8) as load: # fails with any failure
+        victim = waypoints(lab)[0]
+        lab.n_killed += 1
+        before = load.n_again
+        os.kill(victim["containers"][0]["pid"], signal.SIGKILL)
+        wait_until(lambda: waypoints(lab)[0]["restarts"] > victim["restarts"], 15)
+        all_ready(lab)
+    assert load.n_again > before # some were in it
+
+
 def test_rolling_update(pair):
     net, lab = LabNet(pair, "m"), pair
     all_ready(lab)
