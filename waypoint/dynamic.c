@@ -46,7 +46,7 @@ static struct dynamic *dynamic_get(struct http_worker *http) {
     struct dns_cache_config config = {
         .loop = http->loop, .look_up = waypoint->look_up, .arg = waypoint->look_up_arg};
     if (waypoint->look_up == NULL) {
-        struct dns_channel_config channel = {.loop = http->loop};
+        struct dns_channel_config channel = {.loop = http->loop, .n_socks = &http->n_dns_socks};
         dynamic->channel = dns_channel_new(&channel, &dynamic->error);
         config.look_up = dynamic->channel != NULL ? by_channel : no_channel;
         config.arg = dynamic->channel != NULL ? (void *)dynamic->channel : dynamic;
@@ -162,6 +162,7 @@ const struct l7_host *dynamic_host(struct http_worker *http, const struct upstre
 
 void dynamic_init(struct http_worker *http) {
     http->dynamic = NULL; // until a request needs it
+    http->n_dns_socks = 0;
 }
 
 // Clusters that went do not stay for their hosts' sake; the others keep what they know of theirs.
@@ -178,6 +179,11 @@ void dynamic_news(struct http_worker *http) {
             host_free(dynamic, item);
         }
     }
+}
+
+bool dynamic_stop(struct http_worker *http) {
+    dynamic_fini(http);
+    return http->n_dns_socks == 0;
 }
 
 void dynamic_fini(struct http_worker *http) {

@@ -21,6 +21,9 @@ enum {
 
 void dynamic_init(struct http_worker *http);
 void dynamic_fini(struct http_worker *http);
+// At the end, when no request and no connection is left: look-ups are given up; false while the
+// loop has something of them. Once a turn until then.
+bool dynamic_stop(struct http_worker *http);
 void dynamic_news(struct http_worker *http); // services changed
 
 // As dns_cache_ask.

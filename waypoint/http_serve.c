@@ -327,7 +327,7 @@ void http_worker_news(struct wworker *worker, struct wworker_news news) {
 
 bool http_worker_stop(struct wworker *worker) {
     return upstreams_stop(&worker->http->upstreams) && worker->http->n_exchanges == 0 &&
-           worker->http->n_mirrors == 0;
+           worker->http->n_mirrors == 0 && list_empty(&worker->conns) && dynamic_stop(worker->http);
 }
 
 void http_worker_close(struct wworker *worker) {

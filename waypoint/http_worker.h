@@ -17,6 +17,7 @@ struct http_worker {
     struct hmap direct; // direct.c: ports of workloads that are called by their addresses
     uint32_t n_direct;
     struct dynamic *dynamic; // dynamic.c: host names that requests ask for; NULL: none has yet
+    uint32_t n_dns_socks; // of its look-ups, that the loop still polls
     uint32_t n_exchanges, n_mirrors; // that exist
     bool is_draining;
     // Of x-forwarded-client-cert, up to the client's identity: "By=OUR ID;URI="; NULL: the Gateway

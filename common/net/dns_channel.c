@@ -17,6 +17,7 @@ enum { TIMEOUT_MS = 2000, TRIES = 2, PROCESS_MAX = 32 };
 struct ares_sock {
     struct list node; // channel->socks
     struct dns_channel *channel; // NULL: c-ares is done with it
+    uint32_t *n_socks; // the owner's count, or NULL
     struct watch watch;
 };
 
@@ -25,6 +26,7 @@ struct dns_channel {
     ares_channel ares;
     uint32_t mark;
     struct list socks;
+    uint32_t *n_socks; // the owner's count, or NULL
     struct timer timer; // c-ares' own
 };
 
@@ -69,7 +71,11 @@ static void on_ready(struct watch *watch, uint32_t ready) {
 }
 
 static void on_sock_stopped(struct watch *watch) {
-    free(CONTAINER_OF(watch, struct ares_sock, watch));
+    struct ares_sock *sock = CONTAINER_OF(watch, struct ares_sock, watch);
+    if (sock->n_socks != NULL) {
+        --*sock->n_socks;
+    }
+    free(sock);
 }
 
 // c-ares: waits for `fd`, or (neither) is about to close it.
@@ -89,6 +95,10 @@ static void on_sock_state(void *arg, ares_socket_t fd, int readable, int writabl
     } else if (found == NULL) {
         struct ares_sock *sock = xcalloc(1, sizeof(*sock));
         sock->channel = channel;
+        sock->n_socks = channel->n_socks;
+        if (sock->n_socks != NULL) {
+            ++*sock->n_socks;
+        }
         list_push_back(&channel->socks, &sock->node);
         // Both directions from the start: the watch reports changes only.
         watch_init(&sock->watch, channel->loop, fd, POLLIN | POLLOUT, on_ready);
@@ -174,6 +184,7 @@ struct dns_channel *dns_channel_new(const struct dns_channel_config *config,
                                     const char **ret_error) {
     struct dns_channel *channel = xcalloc(1, sizeof(*channel));
     channel->loop = config->loop;
+    channel->n_socks = config->n_socks;
     channel->mark = config->mark;
     list_init(&channel->socks);
     timer_init(&channel->timer, on_timer);

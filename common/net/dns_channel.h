@@ -35,6 +35,9 @@ struct dns_channel_config {
     struct loop *loop;
     const char *servers; // "ip:port,[ip]:port"; NULL: those of /etc/resolv.conf
     uint32_t timeout_ms, tries; // of a server; 0: 2000, 2
+    // The owner's count of sockets that the loop still polls, which outlives the channel: at 0 the
+    // loop has nothing of it any more. NULL: not wanted.
+    uint32_t *n_socks;
     uint32_t mark; // SO_MARK of the queries, 0 = none
 };
 

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "common/net/dns_channel.h"
 #include "common/proto/dns_msg.h"
 #include "common/rt/uring.h"
 
@@ -276,12 +277,43 @@ static void test_many(void **state) {
     bed_down(&bed, client);
 }
 
+static void on_result(void *arg, const struct dns_result *result) {
+    *(int *)arg = result->outcome;
+}
+
+// Who frees a channel while a look-up runs hears of it, and of the end of its sockets.
+static void test_freed_while_it_runs(void **state) {
+    struct bed bed;
+    bed_up(&bed);
+    bed.is_silent = true;
+    uint32_t n_socks = 0;
+    int outcome = -1;
+    const char *error = "";
+    struct dns_channel_config config = {
+        .loop = &bed.loop, .servers = bed.servers, .timeout_ms = 2000, .n_socks = &n_socks};
+    struct dns_channel *channel = dns_channel_new(&config, &error);
+    assert_non_null(channel);
+    dns_channel_look_up(channel, "a.example.com", on_result, &outcome);
+    for (int i = 0; i < 2000 && bed.n_queries == 0; i++) {
+        turn(&bed);
+    }
+    assert_true(n_socks > 0);
+    dns_channel_free(channel);
+    assert_int_equal(outcome, DNS_CANCELLED);
+    for (int i = 0; i < 2000 && n_socks > 0; i++) {
+        turn(&bed);
+    }
+    assert_int_equal(n_socks, 0);
+    bed_down(&bed, NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_tcp),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_freed_while_it_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
