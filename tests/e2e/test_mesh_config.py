@@ -257,8 +257,8 @@ def test_broken_policy_at_a_restart(make_mesh):
             kill(two)
             mark = two.mark()
             two.start(f"--state-dir={mesh.dir}/state")
-            assert "last good state" in two.log(mark, scope="ztun::config",
-                                                level="error")[0]["message"]
+            line = wait_until(lambda: two.log(mark, scope="ztun::config", level="error"), 2)[0]
+            assert "last good state" in line["message"]
             mesh.fails("client", ("server", 8080))
         mesh.settle(lambda: path.write_text(good.replace('"demo"', '"other"')), [two])
         assert mesh.ask("client", ("server", 8080)) == b"hello world"

@@ -167,7 +167,8 @@ def test_its_pod_comes_and_goes(mesh):
     mesh.settle(lambda: own_pod(mesh, 2, account="somebody"))
     wait_until(lambda: not listens(), 3)
     assert node.get("/healthz/ready", 15021)[0] == 200
-    assert "service account" in node.log(mark, message="own pod is not served")[0]["reason"]
+    line = wait_until(lambda: node.log(mark, message="own pod is not served"), 2)[0]
+    assert "service account" in line["reason"]
     mesh.settle(lambda: mesh.delete("Pod", "ztunnel-2", SYSTEM))
     assert not listens() and node.get("/healthz/ready", 15021)[0] == 200
     assert scrape(mesh, "client", (node.ip, 15020))[0] == 200, "as before, without a tunnel"
