@@ -338,7 +338,8 @@ def test_ports_and_subsets_have_their_own(lab, net, pki, ext):
         reply(lab, ok("alpn=http/1.1"))
 
 
-def test_http2_by_alpn(lab, net, pki, ext):
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_http2_by_alpn(lab, net, pki, ext, version):
     """nginx tells what it saw."""
     conf = pki.path / "nginx.conf"
     conf.write_text(f"""
@@ -346,18 +347,19 @@ daemon off; pid {pki.path}/nginx.pid; error_log {pki.path}/nginx.log;
 events {{}}
 http {{ access_log off; client_body_temp_path {pki.path}/b; proxy_temp_path {pki.path}/p;
 fastcgi_temp_path {pki.path}/f; uwsgi_temp_path {pki.path}/u; scgi_temp_path {pki.path}/s;
-server {{ listen 8443 ssl http2; ssl_protocols TLSv1.3;
+server {{ listen 8443 ssl http2; ssl_protocols TLSv{version};
 ssl_certificate {pki.server.cert}; ssl_certificate_key {pki.server.key};
-location / {{ return 200 "$server_protocol $ssl_alpn_protocol $ssl_server_name\\n"; }} }} }}
+location / {{ return 200 "$ssl_protocol $server_protocol $ssl_alpn_protocol $ssl_server_name\\n"; }}
+}} }}
 """)
     with net.inside("one"):
         nginx = subprocess.Popen(["nginx", "-c", str(conf)], stderr=subprocess.DEVNULL)
     try:
         tls = {"mode": "SIMPLE", "caCertificates": str(pki.root)}
         ext(tls=tls)
-        reply(lab, ok(f"HTTP/1.1 http/1.1 {HOST}"))
+        reply(lab, ok(f"TLSv{version} HTTP/1.1 http/1.1 {HOST}"))
         ext(tls=tls, connectionPool={"http": {"h2UpgradePolicy": "UPGRADE"}})
-        reply(lab, ok(f"HTTP/2.0 h2 {HOST}"))
+        reply(lab, ok(f"TLSv{version} HTTP/2.0 h2 {HOST}"))
     finally:
         nginx.send_signal(signal.SIGTERM)
         nginx.wait(10)

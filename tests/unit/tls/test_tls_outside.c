@@ -166,12 +166,14 @@ static void test_what_the_server_hears(void **state) {
     fix_leaf_fini(&leaf);
 }
 
-static void test_client_certificate(void **state) {
+static void run_client_certificate(uint16_t version) {
     struct fix_leaf leaf, own;
     fix_leaf_init(&leaf, &root, "DNS:a", NULL, FIX_NOW - FIX_DAY, FIX_NOW + FIX_DAY);
     fix_leaf_init(&own, &root, "DNS:me", "clientAuth", FIX_NOW - FIX_DAY, FIX_NOW + FIX_DAY);
     SSL_CTX *oracle = fix_oracle_ctx(&root, NULL);
     fix_oracle_use_leaf(oracle, &leaf);
+    assert_int_equal(SSL_CTX_set_min_proto_version(oracle, version), 1);
+    assert_int_equal(SSL_CTX_set_max_proto_version(oracle, version), 1);
     SSL_CTX_set_verify(oracle, SSL_VERIFY_PEER, NULL);
     X509_STORE_set_flags(SSL_CTX_get_cert_store(oracle), X509_V_FLAG_NO_CHECK_TIME);
     BIO *bio = BIO_new_mem_buf(root.cert_pem, -1);
@@ -194,6 +196,11 @@ static void test_client_certificate(void **state) {
     SSL_CTX_free(oracle);
     fix_leaf_fini(&leaf);
     fix_leaf_fini(&own);
+}
+
+static void test_client_certificate(void **state) {
+    run_client_certificate(TLS1_3_VERSION);
+    run_client_certificate(TLS1_2_VERSION);
 }
 
 static void test_old_version(void **state) {
