@@ -86,10 +86,13 @@ class Context:
             except BenchError as error:
                 if name in ("ztun", "ztun-node") or name.startswith("direct"):
                     raise
-                self.skipped.add(name)
-                self.reasons.update({g: str(error) for g in goals.peer_goals(name)})
-                self.warn(str(error))
+                self.leave_out(name, str(error))
         return usable
+
+    def leave_out(self, name, why):
+        self.skipped.add(name)
+        self.reasons.update({goal: why for goal in goals.peer_goals(name)})
+        self.warn(why)
 
     def set_up(self):
         topo.build()

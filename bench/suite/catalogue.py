@@ -22,7 +22,7 @@ LINES = {
     9: "further",
 }
 
-HAPROXY, ZTUNNEL = "HAProxy pair", "ztunnel"
+HAPROXY, ZTUNNEL, ENVOY = "HAProxy pair", "ztunnel", "Envoy as a waypoint"
 LOW_FLOOR = "lower of two relay hops + AEAD probe, bare pair"
 NODE_FLOOR = "two relay hops in the pods + AEAD probe"
 HANDSHAKE_FLOOR = "BoringSSL handshake of that group without chain check + bare accept/connect"
@@ -96,7 +96,7 @@ def waypoint_goals():
                    part, "the better of HAProxy and nginx in each round")
         part = f"l7-waypoint-{load}"
         yield Goal(part, 7, f"HTTP/1.1 request, waypoint alone, HBONE on both sides, {text}",
-                   "CPU us", "R", 0.35, part, "Envoy as a waypoint")
+                   "CPU us", "R", 0.35, part, ENVOY)
 
 
 def scale_goals():

@@ -275,7 +275,8 @@ def reason(ctx, goal, parts_run):
 
 def peer_goals(name):
     """Goals that have no ratio without that series."""
-    peers = {"haproxy": catalogue.HAPROXY, "ztunnel": catalogue.ZTUNNEL}
+    peers = {"haproxy": catalogue.HAPROXY, "ztunnel": catalogue.ZTUNNEL,
+             "envoy": catalogue.ENVOY}
     return [goal.id for goal in catalogue.GOALS if goal.peer and goal.peer == peers.get(name)]
 
 

@@ -4,6 +4,7 @@ then, WebSockets, gRPC; and the waypoint and ztun with one and with two workers.
 
 import os
 import re
+import resource
 import subprocess
 import time
 
@@ -126,6 +127,12 @@ class GrpcServer:
         wait_listening(topo.SERVER, GRPC_PORT, [self.proc])
 
 
+def children_s():
+    """CPU seconds of child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def h2load(ctx, series, server):
     """Closed loop over CONNS connections with STREAMS calls at a time on each."""
     seconds = max(1, int(ctx.seconds))
@@ -136,10 +143,11 @@ def h2load(ctx, series, server):
     series.trim_logs()
     halves = [sum(p.cpu_s() for p in half) for half in series.halves]
     server_before, (busy_before, _) = server.proc.cpu_s(), machine_busy_s()
+    own_before = children_s()
     begin = time.monotonic()
     done = subprocess.run(["ip", "netns", "exec", series.client_ns, *argv], capture_output=True,
                           text=True, check=False, timeout=seconds + 30)
-    wall = time.monotonic() - begin
+    wall, own = time.monotonic() - begin, children_s() - own_before
     found = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
     status = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", done.stdout)
     mean = re.search(r"time for request:\s+\S+\s+\S+\s+([\d.]+)(us|ms|s)", done.stdout)
@@ -148,12 +156,13 @@ def h2load(ctx, series, server):
         raise BenchError(f"h2load: {series.name}: {done.stdout[-600:]}{done.stderr[-300:]}")
     n = int(found.group(1))
     cpu = [sum(p.cpu_s() for p in half) - b for half, b in zip(series.halves, halves)]
-    busy = machine_busy_s()[0] - busy_before
+    server_cpu = server.proc.cpu_s() - server_before
+    foreign = max(0.0, machine_busy_s()[0] - busy_before - sum(cpu) - server_cpu - own)
     load = {"requests": n, "rate": n / seconds, "mean_us":
             float(mean.group(1)) * {"us": 1, "ms": 1e3, "s": 1e6}[mean.group(2)]}
     result = {"load": load, "cpu_halves_s": cpu, "cpu_s": sum(cpu), "wall_s": wall,
-              "server_cpu_s": server.proc.cpu_s() - server_before, "busy_s": busy,
-              "cpu_us": cpu[0] / n * 1e6, "foreign_share": 0.0}
+              "server_cpu_s": server_cpu, "cpu_us": cpu[0] / n * 1e6,
+              "foreign_share": foreign / (wall * os.cpu_count())}
     log_round(ctx, "l7-grpc", series.name, f"{load['rate']:7.0f}/s  {result['cpu_us']:6.1f} CPU us  "
               f"mean {load['mean_us']:.0f} us", result)
     return result

@@ -12,7 +12,7 @@ from . import l7, topo
 from .checks import check_load
 from .conn_parts import Idle, settle
 from .parts import keep_histogram, rounds_of, say_requests
-from .procs import measure
+from .procs import BenchError, measure
 from .stats import median
 from .windows import Windows, long_turns
 
@@ -35,7 +35,7 @@ def once(ctx, series, server, rate, conns, seconds, path=l7.PATH, more=()):
 
 def requests(ctx, key, all_series, server, rate, conns):
     """Interleaved rounds of {name: series}; the figure is the CPU of halves[0]."""
-    names, seconds = ctx.names(all_series), max(1, int(ctx.seconds))
+    names, seconds = list(all_series), max(1, int(ctx.seconds))
 
     class Named:  # what rounds_of() asks for series
         series = staticmethod(all_series.get)
@@ -58,11 +58,21 @@ def both_loads(ctx, prefix, all_series, server, which):
         requests(ctx, prefix + "-1000", all_series, server, 1000, 4)
     if "saturated" in which:
         requests(ctx, prefix + "-saturated", all_series, server, 0, 32)
-        for name in ctx.names(all_series):
+        for name in all_series:
             if name != "direct":
                 key = f"{prefix}-pss"
                 ctx.results.setdefault(key, {})[name] = \
                     all_series[name].halves[0][0].memory_kb()["Pss"]
+
+
+def start(ctx, made, name, maker):
+    """A peer that cannot be had here is left out, and the report says so."""
+    try:
+        made[name] = maker()
+    except BenchError as error:
+        if name != "envoy":
+            raise
+        ctx.leave_out(name, str(error))
 
 
 def plain(ctx, which):
@@ -73,7 +83,7 @@ def plain(ctx, which):
     made = {}
     try:
         for name in ctx.names(makers):
-            made[name] = makers[name](ctx)
+            start(ctx, made, name, lambda n=name: makers[n](ctx))
         both_loads(ctx, "l7-plain", made, backend.worker, which)
     finally:
         for series in made.values():
@@ -86,7 +96,9 @@ def waypoint(ctx, which):
     backend = l7.Backend(topo.MESH_SERVER, ctx.work_dir, ctx.log_dir)
     mesh = l7.Mesh(ctx)
     try:
-        made = {name: getattr(mesh, name)() for name in ctx.names(("envoy", "waypoint"))}
+        made = {}
+        for name in ctx.names(("envoy", "waypoint")):
+            start(ctx, made, name, getattr(mesh, name))
         both_loads(ctx, "l7-waypoint", made, backend.worker, which)
     finally:
         mesh.stop()

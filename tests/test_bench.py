@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench suite's own arithmetic: rounds, goals without figures, runs that go on, plots."""
+
+import pathlib
+import sys
+import xml.etree.ElementTree as tree
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
+
+import run  # noqa: E402 pylint: disable=wrong-import-position
+from suite import (  # noqa: E402 pylint: disable=wrong-import-position
+    catalogue, checks, goals, l7_goals, plan, plots, stats, windows)
+from suite.procs import BenchError  # noqa: E402 pylint: disable=wrong-import-position
+
+
+def context(results=None):
+    said = []
+    return SimpleNamespace(results=results or {}, reasons={}, paths={}, warnings=[], say=said.append,
+                           said=said)
+
+
+def test_rounds_take_out_what_drifts_evenly():
+    # A B B A on a machine that gets slower by one with each measurement
+    assert stats.ratio([1, 4, 5, 8], [2, 3, 6, 7])[0] == 1
+    assert stats.ratio([1, 2, 3], [2, 4, 6])[0] == 0.5  # single rounds stay as they are
+    assert stats.confidence(6) > 0.96 > 0.94 > stats.confidence(5) > 0.93
+
+
+def test_every_goal_has_a_part_and_a_row():
+    table = run.all_parts()
+    assert {g.part for g in catalogue.GOALS} - set(table.all) == {"scale-xds"}
+    assert {g.line for g in catalogue.GOALS} == set(catalogue.LINES)
+    rows = goals.goal_rows(context(), l7_goals.MAKERS, [])
+    assert [r["id"] for r in rows] == [g.id for g in catalogue.GOALS]
+    assert len({r["id"] for r in rows}) == len(rows)
+    for row in rows:
+        assert (row["ours"], row["met"]) == (None, None)
+        assert row["note"].startswith("not measured: ")
+
+
+def flow_results(ours, peer):
+    return {"node-flows": {"ztun-node": [{"cpu_us": v} for v in ours],
+                           "ztunnel": [{"cpu_us": v} for v in peer]}}
+
+
+def row_of(goal_id, results):
+    rows = goals.goal_rows(context(results), l7_goals.MAKERS, list(results))
+    return next(r for r in rows if r["id"] == goal_id)
+
+
+def test_a_goal_is_met_or_missed():
+    assert row_of("node-flow-pooled", flow_results([60, 64], [100, 100]))["met"] is True
+    missed = row_of("node-flow-pooled", flow_results([66, 66], [100, 100]))
+    assert missed["met"] is False and missed["ratio"] == 0.66
+    alone = row_of("node-flow-pooled", flow_results([60, 60], []))
+    assert alone["met"] is None and alone["ours"] == 60 and "no ratio" in alone["note"]
+
+
+def test_the_floor_saves_a_row():
+    row = goals.row("l4-bulk-1", ours=[1.0, 1.0], peer=[1.2, 1.2], floor=[0.9, 0.9])
+    assert row["met"] is True and row["ratio"] > row["goal"]
+    assert goals.row("l4-bulk-1", ours=[1.0], peer=[1.2], floor=[0.5])["met"] is False
+
+
+def test_parts_by_name():
+    table = run.all_parts()
+    assert table.select(["l4-bulk"], False) == ["l4-bulk-1", "l4-bulk-8"]
+    assert table.select(["matrix"], False) == list(table.all)
+    assert set(table.select([], True)) < set(table.select([], False)) < set(table.all)
+    lines = {g.line for g in catalogue.GOALS if g.part in table.select([], True)}
+    assert lines >= set(range(1, 9))  # QUICK=1 keeps a row of each line
+    with pytest.raises(BenchError):
+        table.select(["l4-bulk", "nonsense"], False)
+
+
+def test_a_run_goes_on(tmp_path):
+    ctx = context({"l4-flows": {"ztun": [1]}})
+    state = plan.State(str(tmp_path), ["commit"], True)
+    state.save(ctx, "l4-flows")
+    later = context()
+    assert plan.State(str(tmp_path), ["commit"], True).load(later) == ["l4-flows"]
+    assert later.results == ctx.results
+    assert plan.State(str(tmp_path), ["other"], True).load(context()) == []
+    assert plan.State(str(tmp_path), ["commit"], False).load(context()) == []
+    state.end()
+    assert plan.State(str(tmp_path), ["commit"], True).load(context()) == []
+
+
+def test_self_check_says_when_it_is_not_even():
+    def verdict(a, b):
+        return checks.self_verdicts({"self": {"x": {"a": a, "b": b, "series": "ztun"}}})[0]
+    assert verdict([1.0, 1.1, 0.9, 1.0], [1.1, 1.0, 1.0, 0.9])["ok"]
+    assert not verdict([1.2, 1.2, 1.3, 1.3], [1.0, 1.0, 1.0, 1.0])["ok"]
+
+
+def test_a_busy_generator_is_found():
+    ctx = context()
+    result = {"load": {"own_cpu_s": 0.99, "rate": 1000, "send_late_p50_us": 1, "p50_us": 100},
+              "wall_s": 1.0, "server_cpu_s": 0.2, "cpu_halves_s": [0.5, 0.5]}
+    checks.check_load(ctx, "l4-requests-saturated", "ztun", result, 0)
+    assert [v["what"] for v in checks.load_verdicts(ctx.results) if not v["ok"]] == \
+        ["load generator, share of a core"]
+
+
+def test_p99_of_windows():
+    def window(slow):
+        return {"load": {"slots": [[100.0, 980], [1000.0 if slow else 110.0, 20]]}}
+    ratio, low, high = windows.bootstrap([(window(False), window(True))] * 5, 0.99)
+    assert ratio == low == high == pytest.approx(1000 / 110)
+
+
+def test_plots_are_svg(tmp_path):
+    rounds = [{"load": {"rate": 1000.0}, "cpu_us": 100.0}]
+    names = plots.write(str(tmp_path / "r"), {
+        "histograms": {"l4-requests-1000": {"ztun": {"100.0": 990, "400.0": 10}}},
+        "l4-requests-1000": {"direct": rounds, "ztun": rounds},
+        "l4-bulk-1": {"ztun": [{"cpu_s_per_gb": 1.0}]}, "l4-bulk-8": {"ztun": [{"cpu_s_per_gb": 2.0}]},
+        "l4-memory": {"before_kb": [4000, 5000], "waves": [{"count": 10, "during_kb": [5000, 6000]}]}})
+    assert names == ["r-latency-l4-requests-1000.svg", "r-cpu-rate-l4.svg", "r-cpu-streams-l4.svg",
+                     "r-memory.svg"]
+    for name in names:
+        assert tree.parse(tmp_path / name).getroot().tag.endswith("svg")
