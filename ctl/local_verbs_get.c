@@ -9,6 +9,7 @@
 
 #include "common/base/slice.h"
 #include "ctl/local_json.h"
+#include "ctl/local_jsonpath.h"
 #include "ctl/local_select.h"
 #include "ctl/local_table.h"
 #include "ctl/local_verbs_priv.h"
@@ -95,12 +96,38 @@ static void print_document(const json_t *doc, bool is_yaml) {
     printf("\n");
 }
 
-static void print_list(json_t *items, bool is_single, bool is_yaml) {
+// The object when one was named, else a List of all.
+static json_t *as_document(json_t *items, bool is_single) {
     if (is_single && json_array_size(items) == 1) {
-        print_document(json_array_get(items, 0), is_yaml);
-        return;
+        return json_incref(json_array_get(items, 0));
     }
-    json_t *doc = json_pack("{s:s, s:s, s:O}", "apiVersion", "v1", "kind", "List", "items", items);
+    return json_pack("{s:s, s:s, s:O}", "apiVersion", "v1", "kind", "List", "items", items);
+}
+
+static const char *jsonpath_of(const struct verb_args *a) {
+    static const char prefix[] = "jsonpath=";
+    size_t len = sizeof(prefix) - 1;
+    return a->output != NULL && strncmp(a->output, prefix, len) == 0 ? a->output + len : NULL;
+}
+
+static int print_jsonpath(json_t *items, bool is_single, const char *template) {
+    json_t *doc = as_document(items, is_single);
+    struct text out = {0};
+    char *error = NULL;
+    int code = 0;
+    if (lab_jsonpath(template, doc, &out, &error)) {
+        fputs(out.ptr, stdout);
+    } else {
+        code = verb_error("error executing jsonpath \"%s\": %s", template, error);
+    }
+    free(error);
+    text_fini(&out);
+    json_decref(doc);
+    return code;
+}
+
+static void print_list(json_t *items, bool is_single, bool is_yaml) {
+    json_t *doc = as_document(items, is_single);
     print_document(doc, is_yaml);
     json_decref(doc);
 }
@@ -227,6 +254,8 @@ static int show(const struct verb_args *a, const struct lab_kind *kind, const ch
         fprintf(stderr, "%s\n", text);
         free(text);
         code = 1;
+    } else if (jsonpath_of(a) != NULL) {
+        code = print_jsonpath(items, name != NULL, jsonpath_of(a));
     } else if (is_json || is_yaml) {
         print_list(items, name != NULL, is_yaml);
     } else if (json_array_size(items) == 0 && !is_optional) {
@@ -274,13 +303,13 @@ static int show_kinds(const struct verb_args *a, const char *kinds) {
 
 int verb_get(const struct verb_args *a) {
     static const char *const outputs[] = {"wide", "json", "yaml", "name"};
-    bool is_known = a->output == NULL;
+    bool is_known = a->output == NULL || jsonpath_of(a) != NULL;
     for (size_t i = 0; i < ARRAY_LEN(outputs); i++) {
         is_known = is_known || is_output(a, outputs[i]);
     }
     if (!is_known) {
         return verb_error("unable to match a printer suitable for the output format \"%s\", "
-                          "allowed formats are: json,name,wide,yaml",
+                          "allowed formats are: json,jsonpath,name,wide,yaml",
                           a->output);
     }
     if (!verb_selector_ok(a)) {

@@ -309,6 +309,19 @@ def test_merge_and_json_patch(lab):
     assert (spec["http"][0]["timeout"], spec["hosts"]) == ("2s", ["web", "web.shop"])
 
 
+def test_jsonpath(lab):
+    def get(template, *what):
+        return run(lab, "get", *what, "-n", "shop", "-o", "jsonpath=" + template).stdout
+    web = rows(lab, "pods", "-l", "app=web")[1][0]
+    assert get("{.items[0].metadata.name}", "pod", "-l", "app=web") == web
+    assert get("{.spec.ports[?(@.port==80)].targetPort}", "svc", "web") == "8080"
+    assert get('{range .items[*]}{.metadata.name}{"\\n"}{end}', "vs") == "web\n"
+    done = run(lab, "get", "pods", "-n", "shop", "-l", "none=x", "-o", "jsonpath={.items[0].x}",
+               check=False)
+    assert (done.returncode, done.stderr) == (1, 'error: error executing jsonpath "{.items[0].x}": '
+                                              'array index out of bounds: index 0, length 0\n')
+
+
 def test_describe(lab):
     def described(*args):
         return run(lab, "describe", *args, "-n", "shop").stdout
