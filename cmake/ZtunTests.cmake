@@ -55,6 +55,11 @@ foreach(layer base proto tls rt obs net mesh l7 proc ztun waypoint ctl)
     endforeach()
 endforeach()
 
+# TLS over a duplex is tested against the same certificates and servers as TLS itself.
+if(TARGET unit_net_helpers)
+    target_sources(unit_net_helpers PRIVATE ${CMAKE_SOURCE_DIR}/tests/unit/tls/tls_fixture.c)
+endif()
+
 # tests/sim/*.c: one program, the net layer on a fake ring
 add_custom_target(sim_tests)
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
