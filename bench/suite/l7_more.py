@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """More of HTTP through the waypoint's plain way in: mirroring, retries of a server that fails now and
-then, WebSockets, gRPC; and the waypoint and ztun with one and with two workers."""
+then, WebSockets, gRPC calls and streams; and the waypoint and ztun with one and with two workers."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import time
 from . import l7, topo
 from .l7_parts import once
 from .parts import bulk_once, log_round, requests_once, rounds_of, say_requests
-from .procs import BenchError, Proc, machine_busy_s, wait_listening
+from .procs import BenchError, Proc, machine_busy_s, measure, wait_listening
 
 WEBSOCKET_PORT, GRPC_PORT = 8084, 8085
 GRPC_PATH, GRPC_BYTES = "/bench.Echo/Get", 1024
@@ -186,6 +186,38 @@ def grpc(ctx):
         server.proc.stop()
 
 
+def grpc_stream(ctx):
+    """Calls that are streams both ways: a message of 128 bytes, its answer of 1 KB, and so on."""
+    server = Proc("grpc-stream-server", [ctx.tools / "grpc_stream", "--serve",
+                                         f"0.0.0.0:{GRPC_PORT}"], topo.SERVER, ctx.log_dir)
+    made = []
+    try:
+        wait_listening(topo.SERVER, GRPC_PORT, [server])
+        made = l7.waypoint_plain(ctx, ways=[(7010, "grpc")], more_objects=grpc_objects())
+        direct = l7.HttpSeries("direct", topo.CLIENT, f"{topo.POD_IP[topo.SERVER]}:{GRPC_PORT}", [],
+                               host="grpc")
+        all_series = {"direct": direct, "waypoint": made[0]}
+
+        def one(series):
+            result = measure([ctx.tools / "grpc_stream", series.req, GRPC_PATH, series.host,
+                              "--conns=32", f"--seconds={max(1, int(ctx.seconds))}"],
+                             series.client_ns, server, series.halves, ctx.log_dir)
+            n = result["load"]["requests"]
+            result["cpu_us"] = result["cpu_halves_s"][0] / n * 1e6
+            result["switches_per_request"] = result["switches"][0] / n
+            say_requests(ctx, "l7-grpc-stream", series, result)
+            return result
+
+        for series in all_series.values():
+            one(series)
+        ctx.results["l7-grpc-stream"] = rounds_of(Named(all_series), list(all_series), ctx.rounds,
+                                                  one)
+    finally:
+        for series in made:
+            series.stop()
+        server.stop()
+
+
 # ---- Workers -------------------------------------------------------------------------------------
 
 def workers(ctx):
@@ -220,4 +252,5 @@ def add(parts):
     parts.add("l7-variants", variants_part)
     parts.add("l7-websocket", websocket)
     parts.add("l7-grpc", grpc)
+    parts.add("l7-grpc-stream", grpc_stream)
     parts.add("l4-workers", workers, wants=needs_ztun)
