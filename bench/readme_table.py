@@ -18,10 +18,10 @@ BEGIN, END = "<!-- bench: by bench/readme_table.py -->", "<!-- bench: end -->"
 
 
 def figure(goal):
-    """One goal in a few words: its name, what it came to, and in bold when that misses it."""
+    """One goal: its name in the report, what it came to, and in bold when that misses it."""
     value = goal["ratio"] if goal["by"] == "R" else goal["f"] if goal["by"] == "F" else goal["ours"]
-    text = f"{goal['figure']} {number(value)} ({goal['wanted']})"
-    return text if goal["met"] else f"**{text}**"
+    shown = number(value) if goal["met"] else f"**{number(value)}**"
+    return f"`{goal['id']}` {shown} ({goal['wanted']})"
 
 
 def lines_of(report):

@@ -249,8 +249,8 @@ def add(parts):
     def needs_ztun(ctx):
         return None if ctx.has("ztun") else "ztun was left out"
 
-    parts.add("l7-variants", variants_part)
-    parts.add("l7-websocket", websocket)
-    parts.add("l7-grpc", grpc)
-    parts.add("l7-grpc-stream", grpc_stream)
-    parts.add("l4-workers", workers, wants=needs_ztun)
+    parts.add("l7-variants", variants_part, default=False)
+    parts.add("l7-websocket", websocket, default=False)
+    parts.add("l7-grpc", grpc, default=False)
+    parts.add("l7-grpc-stream", grpc_stream, default=False)
+    parts.add("l4-workers", workers, default=False, wants=needs_ztun)
