@@ -284,8 +284,7 @@ static void dump_workload(struct buf *out, const struct workload *w) {
 static void dump_service(struct buf *out, const struct service *s) {
     buf_printf(out, "service %s %s lb=%u way=%s flags=%d%d%d%d%d%d%d%d", s->leaf.key.ptr, s->name,
                s->lb_mode, s->waypoint, s->is_headless, s->is_external, s->allow_not_ready,
-               s->is_canonical, s->is_private, s->is_external_local, s->is_uniform,
-               s->is_dynamic);
+               s->is_canonical, s->is_private, s->is_external_local, s->is_uniform, s->is_dynamic);
     for (size_t i = 0; i < s->n_scopes; i++) {
         buf_printf(out, " scope=%u", s->scopes[i]);
     }
