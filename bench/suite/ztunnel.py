@@ -81,7 +81,8 @@ class Ztunnel(NodeSeries):
         self.halves = [[proc], []]
         wait_ready(proc, topo.ZTUNNEL_NS)
         version = subprocess.run([binary(), "version"], capture_output=True, text=True, check=False)
-        self.note = "ztunnel " + " ".join(version.stdout.split())[:160]
+        found = re.findall(r'(?:Version|CryptoProvider):"([^"]+)"', version.stdout)
+        self.note = " ".join(["ztunnel", *found])
 
     def stop(self):
         super().stop()
