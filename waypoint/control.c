@@ -214,8 +214,7 @@ static int open_loop(struct control *control, int signal_fd) {
         .signal_fd = signal_fd,
         .scope = &log_control,
         .servers = &control->servers,
-        .memory_limit = control->waypoint->config.proc.memory_limit,
-        .termination_ms = control->waypoint->config.proc.termination_ms,
+        .config = &control->waypoint->config.proc,
     };
     proc_life_open(&control->life, &life);
     proc_log_open(&control->log, &control->loop);
@@ -238,15 +237,9 @@ static int open_workers(struct control *control) {
 }
 
 static int open_identity(struct control *control) {
-    const struct waypoint_config *config = &control->waypoint->config;
     struct proc_identity_params params = {
         .loop = &control->loop,
-        .ca_dir = config->proc.ca_dir,
-        .org = config->proc.trust_domain,
-        .crl_path = config->proc.crl_path,
-        .ttl_s = config->proc.secret_ttl_s,
-        .compliance = config->proc.compliance,
-        .prefer_aes_256 = config->proc.prefer_aes_256,
+        .config = &control->waypoint->config.proc,
         .scope = &log_identity,
         .on_tick = on_identity_tick,
         .on_trust_changed = on_trust_changed,
@@ -285,12 +278,9 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
 }
 
 static int open_admin(struct control *control) {
-    const struct waypoint_config *config = &control->waypoint->config;
     struct proc_admin_params params = {
         .loop = &control->loop,
-        .admin = &config->proc.admin,
-        .metrics = &config->proc.metrics,
-        .readiness = &config->proc.readiness,
+        .config = &control->waypoint->config.proc,
         .on_admin = admin_serve,
         .on_readiness = admin_readiness,
         .arg = control,
@@ -301,15 +291,8 @@ static int open_admin(struct control *control) {
 
 static int open_all(struct control *control) {
     const struct waypoint_config *config = &control->waypoint->config;
-    struct proc_mesh_names names = {
-        .trust_domain = config->proc.trust_domain,
-        .cluster_domain = config->proc.cluster_domain,
-        .root_namespace = config->proc.root_namespace,
-        .cluster_id = config->proc.cluster_id,
-        .network = config->proc.network,
-    };
     struct mesh_settings mesh;
-    proc_mesh_defaults(&names, &mesh);
+    proc_mesh_defaults(&control->waypoint->config.proc, &mesh);
     snapshot_init(&mesh);
     snapshot_thread_register();
     int rc = open_workers(control);

@@ -111,8 +111,7 @@ static int open_loop(struct control *control, int signal_fd) {
         .signal_fd = signal_fd,
         .scope = &log_control,
         .servers = &control->servers,
-        .memory_limit = control->ztun->config.proc.memory_limit,
-        .termination_ms = control->ztun->config.proc.termination_ms,
+        .config = &control->ztun->config.proc,
     };
     proc_life_open(&control->life, &life);
     proc_log_open(&control->log, &control->loop);
@@ -147,15 +146,9 @@ static void on_trust_changed(void *arg) {
 }
 
 static int open_identity(struct control *control) {
-    const struct ztun_config *config = &control->ztun->config;
     struct proc_identity_params params = {
         .loop = &control->loop,
-        .ca_dir = config->proc.ca_dir,
-        .org = config->proc.trust_domain,
-        .crl_path = config->proc.crl_path,
-        .ttl_s = config->proc.secret_ttl_s,
-        .compliance = config->proc.compliance,
-        .prefer_aes_256 = config->proc.prefer_aes_256,
+        .config = &control->ztun->config.proc,
         .scope = &log_identity,
         .on_tick = on_identity_tick,
         .on_trust_changed = on_trust_changed,
@@ -215,12 +208,9 @@ static struct inpod *open_inpod(struct control *control) {
 }
 
 static int open_admin(struct control *control) {
-    const struct ztun_config *config = &control->ztun->config;
     struct proc_admin_params params = {
         .loop = &control->loop,
-        .admin = &config->proc.admin,
-        .metrics = &config->proc.metrics,
-        .readiness = &config->proc.readiness,
+        .config = &control->ztun->config.proc,
         .on_admin = admin_serve,
         .on_readiness = admin_readiness,
         .arg = control,
@@ -231,15 +221,8 @@ static int open_admin(struct control *control) {
 
 static int open_all(struct control *control) {
     const struct ztun_config *config = &control->ztun->config;
-    struct proc_mesh_names names = {
-        .trust_domain = config->proc.trust_domain,
-        .cluster_domain = config->proc.cluster_domain,
-        .root_namespace = config->proc.root_namespace,
-        .cluster_id = config->proc.cluster_id,
-        .network = config->proc.network,
-    };
     struct mesh_settings mesh;
-    proc_mesh_defaults(&names, &mesh);
+    proc_mesh_defaults(&control->ztun->config.proc, &mesh);
     snapshot_init(&mesh);
     snapshot_thread_register();
     int rc = open_workers(control);

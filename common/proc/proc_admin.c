@@ -12,6 +12,7 @@
 #include "common/net/http_gzip.h"
 #include "common/obs/log.h"
 #include "common/obs/prom.h"
+#include "common/proc/proc_config.h"
 
 enum {
     RETRY_MS = 100,
@@ -193,9 +194,9 @@ static int open_next(struct proc_admin_servers *servers) {
         const struct addr *addr;
         proc_admin_fn *handle;
     } all[PROC_ADMIN_N_SERVERS] = {
-        {"admin", &servers->admin, params->admin, params->on_admin},
-        {"metrics", &servers->metrics, params->metrics, proc_admin_metrics},
-        {"readiness", &servers->readiness, params->readiness, params->on_readiness},
+        {"admin", &servers->admin, &params->config->admin, params->on_admin},
+        {"metrics", &servers->metrics, &params->config->metrics, proc_admin_metrics},
+        {"readiness", &servers->readiness, &params->config->readiness, params->on_readiness},
     };
     while (servers->n_open < PROC_ADMIN_N_SERVERS) {
         uint32_t i = servers->n_open;
@@ -238,8 +239,8 @@ static void arm(struct proc_admin_servers *servers) {
 
 static void yield(struct proc_admin_servers *servers) {
     const struct proc_admin_params *params = &servers->params;
-    if (is_waited_for(params->admin) || is_waited_for(params->metrics) ||
-        is_waited_for(params->readiness)) {
+    if (is_waited_for(&params->config->admin) || is_waited_for(&params->config->metrics) ||
+        is_waited_for(&params->config->readiness)) {
         log_info(params->scope, "the operator's ports are the successor's now");
         close_all(servers);
         return;

@@ -15,6 +15,7 @@ enum {
 };
 
 struct log_scope;
+struct proc_config;
 
 typedef void proc_admin_fn(void *arg, struct http_exchange *exchange,
                            const struct http_query *query);
@@ -61,7 +62,7 @@ enum { PROC_ADMIN_N_SERVERS = 3 };
 
 struct proc_admin_params {
     struct loop *loop;
-    const struct addr *admin, *metrics, *readiness; // valid as long as the servers
+    const struct proc_config *config; // addresses; valid as long as the servers
     proc_admin_fn *on_admin, *on_readiness;
     void *arg;
     const struct log_scope *scope;

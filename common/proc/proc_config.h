@@ -8,9 +8,6 @@
 #include "common/proto/h2_conn.h"
 #include "common/tls/tls_ctx.h"
 
-struct log_scope;
-struct proc_mesh_names;
-
 struct proc_config {
     // sources
     const char *config_path, *ca_dir, *crl_path, *state_dir;

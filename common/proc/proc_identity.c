@@ -11,6 +11,7 @@
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "common/obs/prom.h"
+#include "common/proc/proc_config.h"
 
 enum { TRUST_POLL_S = 2 }; // how soon a changed CA or revocation list is seen
 
@@ -141,29 +142,30 @@ static void collect(void *arg, struct prom_writer *w) {
 // ---- start -------------------------------------------------------------------------------------
 
 int proc_identity_open(struct proc_identity *own, const struct proc_identity_params *params) {
+    const struct proc_config *config = params->config;
     char *error = NULL;
     *own = (struct proc_identity){.params = *params};
     timer_init(&own->timer, on_timer);
     struct ca_local_params ca = {
-        .dir = params->ca_dir, .org = params->org, .now_wall_s = clock_wall_s()};
+        .dir = config->ca_dir, .org = config->trust_domain, .now_wall_s = clock_wall_s()};
     own->ca = ca_local_open(&ca, &error);
     if (own->ca == NULL) {
         log_error(params->scope, "the certificate authority is not usable",
-                  LOG_STR("ca_dir", params->ca_dir), LOG_STR("reason", error));
+                  LOG_STR("ca_dir", config->ca_dir), LOG_STR("reason", error));
         free(error);
         return -EINVAL;
     }
     struct identity_manager_params manager = {
         .ca = ca_local_ca(own->ca),
-        .ttl_s = params->ttl_s,
-        .compliance = params->compliance,
-        .prefer_aes_256 = params->prefer_aes_256,
+        .ttl_s = config->secret_ttl_s,
+        .compliance = config->compliance,
+        .prefer_aes_256 = config->prefer_aes_256,
         .on_event = on_event,
         .arg = own,
     };
     rand_os_bytes(&manager.seed, sizeof(manager.seed));
     own->manager = identity_manager_new(&manager);
-    own->crl = params->crl_path != NULL ? watched_file_new(params->crl_path) : NULL;
+    own->crl = config->crl_path != NULL ? watched_file_new(config->crl_path) : NULL;
     prom_collector_add(collect, own);
     timer_set(&params->loop->timers, &own->timer, params->loop->now);
     return poll_crl(own) ? 0 : -EINVAL;

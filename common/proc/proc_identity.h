@@ -11,15 +11,12 @@
 
 struct ca_local;
 struct log_scope;
+struct proc_config;
 struct watched_file;
 
 struct proc_identity_params {
     struct loop *loop;
-    const char *ca_dir, *org; // org: the trust domain, for a new CA's subject
-    const char *crl_path; // NULL = none
-    int64_t ttl_s;
-    enum tls_compliance compliance;
-    bool prefer_aes_256;
+    const struct proc_config *config; // CA, trust domain for a new CA's subject, CRL, life, groups
     const struct log_scope *scope;
     // Something may have been published.
     void (*on_tick)(void *arg);

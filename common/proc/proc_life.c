@@ -5,6 +5,7 @@
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "common/proc/proc_admin.h"
+#include "common/proc/proc_config.h"
 
 enum {
     TICK_MS = 200,
@@ -98,8 +99,8 @@ void proc_life_open(struct proc_life *life, const struct proc_life_params *param
                                .loop = params->loop,
                                .scope = params->scope,
                                .servers = params->servers,
-                               .termination_ms = params->termination_ms};
-    proc_memory_init(&life->memory, params->memory_limit, params->scope);
+                               .termination_ms = params->config->termination_ms};
+    proc_memory_init(&life->memory, params->config->memory_limit, params->scope);
     timer_init(&life->tick_timer, on_tick);
     timer_init(&life->drain_timer, on_drain_timer);
     if (params->signal_fd >= 0) {

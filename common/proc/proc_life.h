@@ -20,6 +20,7 @@
 #include "common/rt/signals.h"
 
 struct proc_admin_servers;
+struct proc_config;
 
 enum proc_state { PROC_STARTING, PROC_RUNNING, PROC_DRAINING, PROC_CUTTING };
 
@@ -52,8 +53,7 @@ struct proc_life_params {
     int signal_fd; // proc_signals'; -1: none
     const struct log_scope *scope;
     struct proc_admin_servers *servers; // a drain leaves their ports to a successor; NULL ok
-    uint64_t memory_limit; // bytes; 0 = none
-    uint32_t termination_ms; // from the begin of a drain to its deadline
+    const struct proc_config *config; // memory limit, drain deadline
 };
 
 void proc_life_open(struct proc_life *life, const struct proc_life_params *params);

@@ -12,6 +12,7 @@
 #include "common/net/dns_client.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
+#include "common/proc/proc_config.h"
 
 static void log_news(struct proc_mesh *mesh, const struct source_file_status *status) {
     const struct config_errors *news = source_file_news(mesh->source);
@@ -175,14 +176,14 @@ void proc_mesh_init(struct proc_mesh *mesh, const struct proc_mesh_params *param
     open_series(mesh);
 }
 
-void proc_mesh_defaults(const struct proc_mesh_names *names, struct mesh_settings *ret_mesh) {
+void proc_mesh_defaults(const struct proc_config *config, struct mesh_settings *ret_mesh) {
     struct mesh_settings *mesh = ret_mesh;
     *mesh = (struct mesh_settings){0};
-    snprintf(mesh->trust_domain, sizeof(mesh->trust_domain), "%s", names->trust_domain);
-    snprintf(mesh->cluster_domain, sizeof(mesh->cluster_domain), "%s", names->cluster_domain);
-    snprintf(mesh->root_namespace, sizeof(mesh->root_namespace), "%s", names->root_namespace);
-    snprintf(mesh->cluster_id, sizeof(mesh->cluster_id), "%s", names->cluster_id);
-    snprintf(mesh->network, sizeof(mesh->network), "%s", names->network);
+    snprintf(mesh->trust_domain, sizeof(mesh->trust_domain), "%s", config->trust_domain);
+    snprintf(mesh->cluster_domain, sizeof(mesh->cluster_domain), "%s", config->cluster_domain);
+    snprintf(mesh->root_namespace, sizeof(mesh->root_namespace), "%s", config->root_namespace);
+    snprintf(mesh->cluster_id, sizeof(mesh->cluster_id), "%s", config->cluster_id);
+    snprintf(mesh->network, sizeof(mesh->network), "%s", config->network);
     const char *preferred = getenv("PREFERED_SERVICE_NAMESPACE"); // ztunnel's spelling
     snprintf(mesh->preferred_service_ns, sizeof(mesh->preferred_service_ns), "%s",
              preferred != NULL ? preferred : "");

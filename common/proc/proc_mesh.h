@@ -12,6 +12,7 @@
 struct dns_client;
 struct log_scope;
 struct metric_series;
+struct proc_config;
 struct source_file;
 
 struct proc_mesh_params {
@@ -46,7 +47,4 @@ MUST_USE int proc_mesh_load(struct proc_mesh *mesh, const char *path);
 
 // Settings that MeshConfig does not set, from flags; PREFERED_SERVICE_NAMESPACE from the
 // environment.
-struct proc_mesh_names {
-    const char *trust_domain, *cluster_domain, *root_namespace, *cluster_id, *network;
-};
-void proc_mesh_defaults(const struct proc_mesh_names *names, struct mesh_settings *ret_mesh);
+void proc_mesh_defaults(const struct proc_config *config, struct mesh_settings *ret_mesh);

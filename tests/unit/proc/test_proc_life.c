@@ -3,6 +3,7 @@
 
 #include "common/mesh/snapshot.h"
 #include "common/obs/log.h"
+#include "common/proc/proc_config.h"
 #include "common/rt/fake.h"
 #include "tests/unit/base/unit.h"
 
@@ -59,11 +60,9 @@ static void open_bed(uint32_t termination_ms) {
     bed.net = fake_net_new(&options);
     blk_pool_init(&bed.pool, 1);
     loop_init(&bed.loop, fake_io_new(bed.net, &bed.pool), &bed.pool, NULL);
-    struct proc_life_params params = {.ops = &ops,
-                                      .loop = &bed.loop,
-                                      .signal_fd = -1,
-                                      .scope = &log_test,
-                                      .termination_ms = termination_ms};
+    const struct proc_config config = {.termination_ms = termination_ms};
+    struct proc_life_params params = {
+        .ops = &ops, .loop = &bed.loop, .signal_fd = -1, .scope = &log_test, .config = &config};
     proc_life_open(&bed.life, &params);
 }
 
