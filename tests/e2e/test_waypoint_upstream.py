@@ -208,6 +208,7 @@ def test_simple_with_a_file(lab, net, pki, ext):
     with TlsServer(net, "one", 8443, pki.server) as server:
         ext(tls={"mode": "SIMPLE", "caCertificates": str(pki.root)})
         answer = reply(lab, is_ok)
+        server.failures.clear()  # of requests before the rule was in force
         # SNI and the name that is checked are the request's; ALPN is that of its version.
         assert f"sni={HOST} alpn=http/1.1 client= " in answer.body
         first = server.n_conns
@@ -373,6 +374,7 @@ def test_server_of_tls_1_2(lab, net, pki, ext, suite):
         server.context.set_ciphers(suite)
         ext(tls={"mode": "SIMPLE", "caCertificates": str(pki.root)})
         answer = reply(lab, is_ok)
+        server.failures.clear()  # of requests before the rule was in force
         assert f"sni={HOST} alpn=http/1.1 " in answer.body
         assert len(curl(lab, "/bytes/3000000", url=URL).body) == 3000000
         sent = ["-X", "POST", "-H", "Expect:", "--data-binary", "@/usr/bin/python3"]
@@ -963,6 +965,7 @@ def test_tls_origination_to_a_name(lab, net, pki, wild):
     lab.apply(rule(host=WILD, name="wild", tls={"mode": "SIMPLE", "insecureSkipVerify": True}))
     with TlsServer(net, "one", 8443, pki.server) as server:
         answer = named(lab, "named.out.svc.cluster.local", wild, ok("sni="))
+        server.failures.clear()  # of requests before the rule was in force
         assert "sni=named.out.svc.cluster.local alpn=http/1.1" in answer.body
         assert server.failures == []
     lab.delete("DestinationRule", "m/wild")
