@@ -138,7 +138,7 @@ cases() {
 ctest_cases() {
     local name=$1 preset=$2 labels=$3
     cases "$name" 600 scripts/build.sh "$preset" --test -L "$labels" \
-        --output-junit "$logs/$name.xml"
+        --output-junit "$logs/$name.xml" "${@:4}"
 }
 
 start=$SECONDS
@@ -165,7 +165,8 @@ ctest_cases test release '^(unit|sim|fuzz)$'
 check build-asan 600 scripts/build.sh asan
 ctest_cases test-asan asan '^(unit|sim|fuzz)$'
 check build-tsan 600 scripts/build.sh tsan
-ctest_cases test-tsan tsan '^unit$'
+# The pure layers have no threads.
+ctest_cases test-tsan tsan '^unit$' -E '^unit\.(proto|l7)\.'
 # The simulators have one thread: a look is enough.
 check sim-tsan 120 "${no_aslr[@]}" env TSAN_OPTIONS=suppressions="$PWD/tests/tsan.supp" \
     sh -ec 'for sim in build/tsan/tests/sim*; do "$sim" --seeds 20; done'
