@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#include "common/l7/l7_fields.h"
 #include "waypoint/http_worker.h"
 #include "waypoint/upstream_priv.h"
 #include "waypoint/waypoint.h"
@@ -123,16 +122,6 @@ static bool has_family(const struct workload *own, uint8_t family) {
     return own == NULL || own->n_ips == 0;
 }
 
-static bool is_among(const struct l7_host_cell *cell, const struct l7_host_cell *const *list,
-                     size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        if (list[i] == cell) {
-            return true;
-        }
-    }
-    return false;
-}
-
 const struct l7_host *dynamic_host(struct http_worker *http, const struct upstream_view *view,
                                    const struct dns_cache_answer *answer,
                                    const struct l7_host_cell *const *tried, size_t n_tried) {
@@ -151,7 +140,7 @@ const struct l7_host *dynamic_host(struct http_worker *http, const struct upstre
             continue;
         }
         found = host;
-        if (!is_among(host->cell, tried, n_tried)) {
+        if (!upstream_is_tried(host, tried, n_tried)) {
             break;
         }
     }

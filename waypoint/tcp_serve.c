@@ -35,7 +35,7 @@ struct tcp_conn {
     const struct l7_host *host; // the view's; counted in its cell
     const struct l7_host_cell *tried[TCP_ATTEMPTS];
     struct dns_cache_query query; // of the host that the client names
-    char *name; // the TLS client's server; heap, NULL: not known
+    char *name; // the server that the TLS client, or the rule, names; heap, NULL: not known
     struct metric_series *opened; // NULL before both ends are there
     struct timer timer; // idle and age
     uint64_t idle_ns, age_ns; // 0 = no limit
@@ -224,15 +224,6 @@ static void on_fail(struct upstream_dial *dial, const struct upstream_failure *f
 
 static const struct upstream_dial_ops dial_ops = {.on_open = on_open, .on_fail = on_fail};
 
-static bool is_tried(const struct tcp_conn *tcp, const struct l7_host *host) {
-    for (size_t i = 0; i < tcp->n_tried; i++) {
-        if (tcp->tried[i] == host->cell) {
-            return true;
-        }
-    }
-    return false;
-}
-
 // A host that was not tried yet. The place that is counted is the client's, where it is known, not
 // the waypoint's. NULL: none.
 static const struct l7_host *choose(struct tcp_conn *tcp, const struct snapshot *snap) {
@@ -254,7 +245,7 @@ static const struct l7_host *choose(struct tcp_conn *tcp, const struct snapshot 
     }
     struct l7_lb *lb = upstream_view_lb(tcp->view, near);
     const struct l7_host *host = l7_lb_pick(lb, &pick);
-    return host == NULL || !is_tried(tcp, host)
+    return host == NULL || !upstream_is_tried(host, tcp->tried, tcp->n_tried)
                ? host
                : upstream_view_other(tcp->view, lb, tcp->tried, tcp->n_tried, &worker->rand);
 }
@@ -366,8 +357,7 @@ static void connect_to_host(struct tcp_conn *tcp, const struct l7_host *host) {
     target.ahead = slice_make(header, upstream_ahead(settings, &conn->client, &conn->dst, header));
     set_proxy(settings, proxy, &target);
     struct slice name =
-        slice_str(tcp->name != NULL && target.service->is_dynamic ? tcp->name
-                                                                  : target.service->hostname);
+        slice_str(target.service->is_dynamic ? tcp->name : target.service->hostname);
     if (!upstream_tls_set(settings, target.service, name, TLS_ALPN_NONE, &target, text,
                           sizeof(text))) {
         wconn_set_detail(conn, text);
@@ -388,7 +378,7 @@ static void take_name(struct tcp_conn *tcp, const struct dns_cache_answer *answe
     }
     const struct l7_host *host =
         dynamic_host(conn->worker->http, tcp->view, answer, tcp->tried, tcp->n_tried);
-    if (host == NULL || is_tried(tcp, host)) {
+    if (host == NULL || upstream_is_tried(host, tcp->tried, tcp->n_tried)) {
         give_up_hosts(tcp);
     } else {
         connect_to_host(tcp, host);
@@ -409,6 +399,8 @@ static void connect_by_name(struct tcp_conn *tcp) {
         give_up(tcp, FLOW_NO_NAME);
         return;
     }
+    free(tcp->name); // in TLS it is the server that is reached, too
+    tcp->name = xstrdup(name);
     tcp->query.fn = on_name;
     switch (dynamic_ask(tcp->conn->worker->http, name, &tcp->query, &answer)) {
     case DNS_CACHE_HERE:

@@ -306,10 +306,10 @@ const struct l7_host *upstream_view_through(struct upstream_view *view, const st
     return &item->host;
 }
 
-static bool is_among(const struct l7_host_cell *cell, const struct l7_host_cell *const *list,
-                     size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        if (list[i] == cell) {
+bool upstream_is_tried(const struct l7_host *host, const struct l7_host_cell *const *tried,
+                       size_t n_tried) {
+    for (size_t i = 0; i < n_tried; i++) {
+        if (tried[i] == host->cell) {
             return true;
         }
     }
@@ -325,7 +325,7 @@ const struct l7_host *upstream_view_other(struct upstream_view *view, const stru
     for (size_t i = 0; i < view->n_hosts; i++) {
         size_t index = (start + i) % view->n_hosts, level;
         const struct l7_host *host = &view->hosts[index];
-        if (!atomic_load(&host->cell->is_ejected) && !is_among(host->cell, tried, n_tried) &&
+        if (!atomic_load(&host->cell->is_ejected) && !upstream_is_tried(host, tried, n_tried) &&
             l7_lb_level_of(lb, index, &level) && level < best_level) {
             best = host;
             best_level = level;

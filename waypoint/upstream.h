@@ -5,8 +5,8 @@
 //
 // A view is a version of a cluster: made of a service leaf and a policy leaf of one snapshot, and
 // kept by the requests that chose from it. Connections belong to an address of the cluster and
-// survive views; when the policy changed, or the address is no endpoint any more, they take no new
-// request.
+// survive views; when the settings that they are made of changed, or the address is no endpoint any
+// more, they take no new request.
 //
 // Limits (cluster.h) hold for the process; connections stay with their worker. A worker that may
 // open none, and has none to the host, asks the others to close one that is idle.
@@ -68,6 +68,9 @@ struct l7_lb *upstream_view_lb(struct upstream_view *view, const struct workload
 // Then there is nothing to balance: the host is that of the address.
 bool upstream_view_is_through(const struct upstream_view *view);
 const struct l7_host *upstream_view_through(struct upstream_view *view, const struct addr *addr);
+// `host` is among those that were tried already, by their cells.
+bool upstream_is_tried(const struct l7_host *host, const struct l7_host_cell *const *tried,
+                       size_t n_tried);
 // A host that was not tried yet, of the best level (`lb`: the client's balancer) that has one, for
 // whoever must not try one twice. NULL: there is none.
 const struct l7_host *upstream_view_other(struct upstream_view *view, const struct l7_lb *lb,

@@ -82,7 +82,6 @@ static const struct row rows[] = {
     {KIND(RETRY_BODY_TOO_LARGE), 507, 2, "-",
      "exceeded request buffer limit while retrying upstream", NULL},
     {KIND(STREAM_IDLE), 408, 2, "SI", "stream timeout", NULL},
-    {KIND(BLACK_HOLE), 502, 14, "-", "", NULL},
 };
 
 static const char *field_of(const struct l7_reply *reply, const char *name) {

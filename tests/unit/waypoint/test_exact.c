@@ -130,28 +130,18 @@ static void test_retry_budget(void **state) {
     }
 }
 
-static const char *pod(uint32_t i, bool is_ready) {
-    static char text[512];
-    snprintf(text, sizeof(text),
-             "apiVersion: v1\nkind: Pod\nmetadata: {name: web-%u, namespace: shop, labels: {app: "
-             "web}}\nspec: {nodeName: n1, containers: [{name: a}]}\n"
-             "status: {phase: Running, podIP: 10.1.0.%u, conditions: [{type: Ready, status: '%s'}]}"
-             "\n",
-             i, i + 1, is_ready ? "True" : "False");
-    return text;
-}
-
 // A host that joins gets its share little by little: after a tenth of the time a tenth of what the
 // old one has, in the middle half of it, then as much.
 static void test_warmup(void **state) {
     struct talk talk;
     char rules[2048];
     snprintf(rules, sizeof(rules), "%s---\n%s",
-             rule("loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 100s}}"), pod(1, false));
+             rule("loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 100s}}"),
+             talk_pod(1, false));
     talk_open(&talk, 1, 2, false, rules);
     assert_int_equal(talk_once(&talk, 0, "/"), 200);
     talk_run(&talk, 110000); // the first one is an old one
-    talk_rules(&talk, pod(1, true));
+    talk_rules(&talk, talk_pod(1, true));
     static const struct {
         uint64_t wait_ms;
         uint32_t min, max; // of 110 requests

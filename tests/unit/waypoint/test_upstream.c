@@ -117,18 +117,6 @@ static void test_reuse(void **state) {
     }
 }
 
-// Pod `i` of "web", ready or not.
-static const char *pod(uint32_t i, bool is_ready) {
-    static char text[512];
-    snprintf(text, sizeof(text),
-             "apiVersion: v1\nkind: Pod\nmetadata: {name: web-%u, namespace: shop, labels: {app: "
-             "web}}\nspec: {nodeName: n1, containers: [{name: a}]}\n"
-             "status: {phase: Running, podIP: 10.1.0.%u, conditions: [{type: Ready, status: '%s'}]}"
-             "\n",
-             i, i + 1, is_ready ? "True" : "False");
-    return text;
-}
-
 // Requests that wait when the policy changes have their connection at once all the same.
 static void test_change_while_dialling(void **state) {
     struct talk talk;
@@ -143,7 +131,7 @@ static void test_change_while_dialling(void **state) {
     }
     char rules[2048];
     snprintf(rules, sizeof(rules), "%s---\n%s", policy("connectionPool: {http: {idleTimeout: 6s}}"),
-             pod(1, false));
+             talk_pod(1, false));
     talk_rules(&talk, rules);
     uint64_t start = talk_now_ms(&talk);
     assert_int_equal(talk_wait(client, 1), 200);
@@ -164,7 +152,7 @@ static void test_endpoint_leaves(void **state) {
     talk_run(&talk, 10);
     uint32_t n_before = talk.hosts[0].n_requests;
     assert_true(n_before > 0);
-    talk_rules(&talk, pod(0, false));
+    talk_rules(&talk, talk_pod(0, false));
     for (int i = 0; i < 8; i++) {
         assert_int_equal(talk_wait(clients[i], 1), 200);
     }
@@ -181,7 +169,7 @@ static void test_others_stay(void **state) {
     struct talk talk;
     talk_open(&talk, 1, 3, false, policy("loadBalancer: {simple: ROUND_ROBIN}"));
     for (int i = 0; i < 12; i++) {
-        talk_rules(&talk, pod(2, i % 2 == 0));
+        talk_rules(&talk, talk_pod(2, i % 2 == 0));
         assert_int_equal(talk_once(&talk, 0, "/"), 200);
     }
     assert_in_range(talk.hosts[0].n_requests, 2, 8);

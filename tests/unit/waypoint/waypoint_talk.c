@@ -239,6 +239,21 @@ uint16_t talk_once(struct talk *talk, uint32_t worker, const char *path) {
 
 // ---- the mesh ----------------------------------------------------------------------------------
 
+static const char *pod_text(const char *name, uint32_t i, bool is_ready) {
+    static char text[512];
+    snprintf(text, sizeof(text),
+             "apiVersion: v1\nkind: Pod\nmetadata: {name: %s-%u, namespace: shop, labels: {app: "
+             "%s}}\nspec: {nodeName: n1, containers: [{name: a}]}\n"
+             "status: {phase: Running, podIP: 10.1.0.%u, conditions: [{type: Ready, status: '%s'}]}"
+             "\n",
+             name, i, name, i + 1, is_ready ? "True" : "False");
+    return text;
+}
+
+const char *talk_pod(uint32_t i, bool is_ready) {
+    return pod_text("web", i, is_ready);
+}
+
 static void put_mesh(struct talk *talk, bool has_shadow, struct buf *yaml) {
     static const char *const names[] = {"web", "shadow"};
     buf_append_str(yaml, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");
@@ -251,12 +266,7 @@ static void put_mesh(struct talk *talk, bool has_shadow, struct buf *yaml) {
     }
     for (uint32_t i = 0; i < talk->n_hosts; i++) {
         const char *name = has_shadow && i == talk->n_hosts - 1 ? "shadow" : "web";
-        buf_printf(yaml,
-                   "---\napiVersion: v1\nkind: Pod\nmetadata: {name: %s-%u, namespace: shop, "
-                   "labels: {app: %s}}\nspec: {nodeName: n1, containers: [{name: a}]}\n"
-                   "status: {phase: Running, podIP: 10.1.0.%u, conditions: [{type: Ready, status: "
-                   "'True'}]}\n",
-                   name, i, name, i + 1);
+        buf_printf(yaml, "---\n%s", pod_text(name, i, true));
     }
 }
 

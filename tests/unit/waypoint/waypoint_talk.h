@@ -69,6 +69,8 @@ struct talk {
 void talk_open(struct talk *talk, uint32_t n_workers, uint32_t n_hosts, bool has_shadow,
                const char *rules);
 void talk_rules(struct talk *talk, const char *rules);
+// The Pod of host `i` of "web", as YAML; good until the next call.
+const char *talk_pod(uint32_t i, bool is_ready);
 void talk_close(struct talk *talk); // and checks that nothing is left
 struct talk_client *talk_client(struct talk *talk, uint32_t worker);
 // The text goes to the waypoint at once, as far as the socket takes it; returns how much that was.
