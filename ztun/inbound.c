@@ -114,7 +114,7 @@ static int send_proxy_header(struct inbound *in, int fd) {
     struct iovec iov = {.iov_base = header, .iov_len = len};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     // The connection is new: its buffer has room.
-    ssize_t n = io->ops->send_now(io, fd, &msg);
+    ssize_t n = io->ops->send_now(io, fd, &msg, 0);
     return n == (ssize_t)len ? 0 : n < 0 ? (int)n : -EAGAIN;
 }
 

@@ -62,7 +62,7 @@ enum socks5_code socks_code_of_errno(int err) {
 static void send_bytes(struct io *io, int fd, const uint8_t *bytes, size_t len) {
     struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = len};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    (void)!io->ops->send_now(io, fd, &msg); // who is gone is seen when its flow starts
+    (void)!io->ops->send_now(io, fd, &msg, 0); // who is gone is seen when its flow starts
 }
 
 void socks_answer(struct io *io, int fd, enum socks5_code code) {

@@ -242,7 +242,7 @@ static void handshake_step(struct tls_job *job) {
             blk_unref(seg.blk);
         }
     } while (step == TLS_STEP_MORE && !chain_empty(&tl->hs_in));
-    link_write(&tl->link, &out);
+    link_write_segments(&tl->link, &out);
     if (step == TLS_STEP_ERROR) {
         handshake_failed(tl);
     } else if (step == TLS_STEP_DONE) {

@@ -520,8 +520,8 @@ static ssize_t epoll_recv_now(struct io *io, int fd, const struct iovec *iov, in
     return recv_fd(epoll_of(io), fd, iov, n_iov);
 }
 
-static ssize_t epoll_send_now(struct io *io, int fd, const struct msghdr *msg) {
-    return send_fd(epoll_of(io), fd, msg, MSG_NOSIGNAL);
+static ssize_t epoll_send_now(struct io *io, int fd, const struct msghdr *msg, int flags) {
+    return send_fd(epoll_of(io), fd, msg, flags | MSG_NOSIGNAL);
 }
 
 static int epoll_socket(struct io *io, const struct io_socket_params *params) {

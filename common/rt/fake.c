@@ -492,7 +492,7 @@ static ssize_t fake_recv_now(struct io *io, int fd, const struct iovec *iov, int
     return fake_take(sock, iov, (size_t)n_iov, max);
 }
 
-static ssize_t fake_send_now(struct io *io, int fd, const struct msghdr *msg) {
+static ssize_t fake_send_now(struct io *io, int fd, const struct msghdr *msg, int flags) {
     struct fake_net *net = fake_of(io)->net;
     struct fake_sock *sock = fake_sock_get(net, fd);
     CHECK(sock->n_sends == 0);

@@ -92,7 +92,8 @@ struct io_ops {
     // Immediate, never blocking.
     int (*accept_now)(struct io *io, int listen_fd); // fd, -EAGAIN when none is queued, -errno
     ssize_t (*recv_now)(struct io *io, int fd, const struct iovec *iov, int n_iov); // bytes, -errno
-    ssize_t (*send_now)(struct io *io, int fd, const struct msghdr *msg); // bytes, -errno
+    // Bytes, -errno. flags: MSG_MORE, MSG_EOR.
+    ssize_t (*send_now)(struct io *io, int fd, const struct msghdr *msg, int flags);
     int (*socket)(struct io *io, const struct io_socket_params *params); // fd or -errno
     int (*socket_error)(struct io *io, int fd); // takes SO_ERROR: -errno, 0 = none
     int (*shutdown)(struct io *io, int fd, int how);

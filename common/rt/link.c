@@ -192,6 +192,19 @@ static void send_done(struct op *op, const struct io_result *result) {
     }
 }
 
+static void send_now(struct link *link, int flags) {
+    struct io *io = link->loop->io;
+    fill_msg(link);
+    after_send(link, io->ops->send_now(io, link->fd, &link->send_state->msg, flags));
+}
+
+// Not put together with others when it is repeated, and all but the last leave with the next one,
+// so that they arrive as if they were one.
+static void send_segment(struct link *link, size_t n_bytes) {
+    chain_move(&link->inflight, &link->sendq, MIN(n_bytes, LINK_SEGMENT));
+    send_now(link, --link->n_segments > 0 ? MSG_EOR | MSG_MORE : MSG_EOR);
+}
+
 static void start_send(struct link *link) {
     struct loop *loop = link->loop;
     if (link->send_state == NULL) {
@@ -199,6 +212,10 @@ static void start_send(struct link *link) {
     }
     size_t n_bytes;
     (void)chain_iovec(&link->sendq, link->send_state->iov, LINK_IOV, &n_bytes);
+    if (link->n_segments > 0) {
+        send_segment(link, n_bytes);
+        return;
+    }
     chain_move(&link->inflight, &link->sendq, n_bytes);
     if (loop->io->ops->send_silently != NULL && !minds_sent(link)) {
         fill_msg(link);
@@ -212,8 +229,7 @@ static void start_send(struct link *link) {
         return;
     }
     link->send_turn = (uint32_t)loop->stats.n_turns;
-    fill_msg(link);
-    after_send(link, loop->io->ops->send_now(loop->io, link->fd, &link->send_state->msg));
+    send_now(link, 0);
 }
 
 static void send_fin(struct link *link) {
@@ -293,6 +309,12 @@ void link_write(struct link *link, struct chain *data) {
     CHECK(!link->want_fin);
     chain_move_all(&link->sendq, data);
     loop_flush_arm(link->loop, &link->flush);
+}
+
+void link_write_segments(struct link *link, struct chain *data) {
+    link_write(link, data);
+    size_t n = (link->sendq.len + LINK_SEGMENT - 1) / LINK_SEGMENT;
+    link->n_segments = (uint16_t)MIN(n, UINT16_MAX);
 }
 
 void link_flush_last(struct link *link) {

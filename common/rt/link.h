@@ -70,6 +70,7 @@ struct link {
     bool is_bulk : 1, is_cancelling : 1, is_eof_held : 1, was_paused : 1, has_hup : 1,
         must_cool : 1, is_frozen : 1, resumes_read : 1;
     uint8_t n_little; // short reads in a row, bulk mode
+    uint16_t n_segments; // the next sends are of LINK_SEGMENT bytes
     uint32_t run_bytes; // mode switch accounting
     uint32_t need; // LINK_CONTIG: hint of the handler
     struct blk *stash; // LINK_CONTIG: incomplete record; cold, or hot between two full reads
@@ -96,6 +97,11 @@ void link_init(struct link *link, struct loop *loop, int fd, enum link_mode mode
 void link_read(struct link *link, bool on);
 // Moves all of data into the queue. Not after link_fin. On a link that is ending it is dropped.
 void link_write(struct link *link, struct chain *data);
+// The same in segments of at most LINK_SEGMENT bytes, whatever the path's MTU is said to be; so is
+// what was queued before. For the flights of a handshake: where a router drops larger packets and
+// nobody hears of it, TCP finds out after seconds.
+enum { LINK_SEGMENT = 1280 - 40 - 32 }; // IPv6's least MTU (RFC 8200 5), without the headers
+void link_write_segments(struct link *link, struct chain *data);
 // What others write in their own flush of this turn still goes into the same send.
 void link_flush_last(struct link *link);
 void link_fin(struct link *link); // FIN after the queue has left

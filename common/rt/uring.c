@@ -307,10 +307,10 @@ static ssize_t uring_recv_now(struct io *io, int fd, const struct iovec *iov, in
     return n >= 0 ? n : -errno;
 }
 
-static ssize_t uring_send_now(struct io *io, int fd, const struct msghdr *msg) {
+static ssize_t uring_send_now(struct io *io, int fd, const struct msghdr *msg, int flags) {
     ssize_t n;
     do {
-        n = sendmsg(fd, msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = sendmsg(fd, msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
     return n >= 0 ? n : -errno;
 }

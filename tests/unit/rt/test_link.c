@@ -5,6 +5,8 @@
 #include "common/rt/link.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -369,6 +371,62 @@ static void test_silent_sends(void **state) {
         assert_int_equal(talkers[1].n_sent_calls, n_before + is_silent);
         link_close(&talkers[0].link);
         link_close(&talkers[1].link);
+        while (!talkers[0].is_closed || !talkers[1].is_closed) {
+            loop_turn(&bed.loop, true);
+        }
+        bed_fini(&bed);
+    }
+}
+
+static uint32_t n_segments_out(int fd) {
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    return info.tcpi_data_segs_out;
+}
+
+static void on_any_sent(struct link *link, size_t len) {
+}
+
+static const struct link_handler writer_handler = {.on_data = on_message,
+                                                   .on_sent = on_any_sent,
+                                                   .on_eof = on_talker_eof,
+                                                   .on_error = on_error,
+                                                   .on_closed = on_talker_closed};
+
+// What must get through any path leaves in small segments, also what was queued before; what comes
+// later does not.
+static void test_segments(void **state) {
+    for (size_t k = 0; k < N_REAL; k++) {
+        struct bed bed;
+        struct talker talkers[2];
+        int fds[2];
+        bed_init(&bed, kinds[k], NULL, 3);
+        bed_pair(&bed, fds);
+        for (int i = 0; i < 2; i++) {
+            talkers[i] = (struct talker){.peer = &talkers[1 - i]};
+            link_init(&talkers[i].link, &bed.loop, fds[i], LINK_SLOTS, &writer_handler);
+        }
+        static const uint8_t bytes[3 * LINK_SEGMENT];
+        struct link *link = &talkers[0].link;
+        for (int i = 0; i < 3; i++) { // queued; segmented; as it comes
+            struct chain data;
+            chain_init(&data, bed.loop.pool);
+            chain_copy(&data, slice_make(bytes, i == 0 ? 100 : sizeof(bytes)));
+            if (i == 1) {
+                link_write_segments(link, &data);
+            } else {
+                link_write(link, &data);
+            }
+            if (i > 0) {
+                bed_run_ms(&bed, 3);
+                assert_int_equal(link_queued(link), 0);
+                assert_int_equal(n_segments_out(fds[0]), i == 1 ? 4 : 5);
+            }
+        }
+        for (int i = 0; i < 2; i++) {
+            link_close(&talkers[i].link);
+        }
         while (!talkers[0].is_closed || !talkers[1].is_closed) {
             loop_turn(&bed.loop, true);
         }
@@ -745,7 +803,7 @@ int main(void) {
         cmocka_unit_test(test_slow_reader),     cmocka_unit_test(test_hot_to_cold),
         cmocka_unit_test(test_idle_memory),     cmocka_unit_test(test_mode_switch),
         cmocka_unit_test(test_silent_sends),    cmocka_unit_test(test_no_buffers),
-        cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_overflow),        cmocka_unit_test(test_segments),
     };
     return cmocka_run_group_tests(tests, make_pattern, drop_pattern);
 }
