@@ -426,8 +426,8 @@ def test_a_waypoint_that_is_killed_fails_no_request_that_is_repeated(pair):
     answer is sent again, on a new one. That goes through the other waypoint."""
     net, lab = LabNet(pair, "m"), pair
     all_ready(lab)
-    with net.serve("server", 8080, http_server(after=0.005)), \
-            Http1(net, "client", vip(lab, "shared"), threads=8) as load: # fails with any failure
+    with net.serve("server", 8080, http_server(after=0.05)), \
+            Http1(net, "client", vip(lab, "shared"), threads=16) as load: # fails with any failure
         victim = waypoints(lab)[0]
         lab.n_killed += 1
         before = load.n_again

@@ -99,18 +99,23 @@ class Requests:
     def __init__(self, net, source, to, threads=4, interval=0.005):
         self.net, self.source, self.to, self.interval = net, source, to, interval
         self.answers, self.failures, self.n_again, self.n_opened = [], [], 0, 0
-        self.is_on = True
+        self.is_on, self.running = True, []
         self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(threads)]
 
     def run(self):
         client = self.client()
+        self.request(client)
+        self.running.append(threading.get_ident())
         while self.is_on:
-            try:
-                self.answers.append((time.monotonic(), client()))
-            except (OSError, EOFError, AssertionError, h2.Ended) as e:
-                self.failures.append((time.monotonic(), repr(e)))
             if self.interval:
                 time.sleep(self.interval)
+            self.request(client)
+
+    def request(self, client):
+        try:
+            self.answers.append((time.monotonic(), client()))
+        except (OSError, EOFError, AssertionError, h2.Ended) as e:
+            self.failures.append((time.monotonic(), repr(e)))
 
     def open(self):
         self.n_opened += 1
@@ -126,7 +131,7 @@ class Requests:
     def __enter__(self):
         for thread in self.threads:
             thread.start()
-        wait_until(lambda: len(self.answers) + len(self.failures) > 10, 5, "requests run")
+        wait_until(lambda: len(self.running) == len(self.threads), 10, "each had an answer")
         return self
 
     def __exit__(self, kind, *_):
