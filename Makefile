@@ -85,7 +85,7 @@ tidy: deps
 	@python3 tests/tidy.py
 
 lint: deps
-	@scripts/build.sh $(PRESET) --configure
+	@scripts/build.sh $(PRESET) zt_generated
 	@scripts/lint.sh $(BUILD_DIR)
 
 clean:

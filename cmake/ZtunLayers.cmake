@@ -2,7 +2,7 @@
 
 # ztun_layer(<name> DIR <dir> [PROGRAM <program> [STATIC_CXX]] LINK <libraries>...)
 #
-# Library zt_<name> from the C and C++ files of one directory, main.c excluded. While there are
+# Library zt_<name> from the C, C++ and .proto files of one directory, main.c excluded. While there are
 # none it is an INTERFACE library with the same links. With PROGRAM, <dir>/main.c becomes that
 # executable as soon as the file exists. STATIC_CXX: it takes from the C++ library what BoringSSL
 # needs, which is little, instead of loading the whole (0.9 MB of an idle process).
@@ -18,6 +18,11 @@ function(ztun_layer name)
         add_library(zt_${name} STATIC ${sources})
         target_link_libraries(zt_${name} PUBLIC zt_flags ${arg_LINK})
         add_dependencies(zt_${name} version_header)
+        file(GLOB protos RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS
+            ${CMAKE_SOURCE_DIR}/${arg_DIR}/*.proto)
+        foreach(proto ${protos})
+            ztun_proto(zt_${name} ${proto})
+        endforeach()
     else()
         add_library(zt_${name} INTERFACE)
         target_link_libraries(zt_${name} INTERFACE zt_flags ${arg_LINK})
