@@ -30,6 +30,6 @@ const json_t *explain_live_cluster(const struct explain_live *live, const char *
                                    uint16_t port, const char *subset);
 // The cluster's endpoint of this address; NULL as above.
 const json_t *explain_live_host(const json_t *cluster, const struct addr *addr);
-// Makes the cell what the waypoint's is. `now_ms`: what explain takes for now, later than the start
-// of any process.
+// Fills the cell that a choice looks at (active requests, ejection, age) with what the waypoint
+// says of the host. `now_ms`: the time that explain counts from; a host's age is taken off it.
 void explain_live_fill(const json_t *host, uint64_t now_ms, struct l7_host_cell *cell);

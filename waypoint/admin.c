@@ -6,7 +6,6 @@
 
 #include "common/base/clock.h"
 #include "common/proc/proc_dump.h"
-#include "common/proc/proc_options.h"
 #include "version.h"
 #include "waypoint/admin_l7.h"
 #include "waypoint/conn_list.h"
@@ -102,47 +101,10 @@ static void put_gateway(struct json_out *out, const struct waypoint_config *conf
     json_out_end(out);
 }
 
-static void put_ms(struct json_out *out, const char *key, uint64_t ms) {
-    char text[32];
-    snprintf(text, sizeof(text), "%llu%s", (unsigned long long)(ms % 1000 == 0 ? ms / 1000 : ms),
-             ms % 1000 == 0 ? "s" : "ms");
-    json_out_kv_str(out, key, text);
-}
-
 static void put_config(struct json_out *out, const struct waypoint_config *config) {
     json_out_kv_object(out, "config");
-    json_out_kv_str(out, "configPath", config->proc.config_path);
-    json_out_kv_str(out, "caDir", config->proc.ca_dir);
-    json_out_kv_str(out, "crlPath", config->proc.crl_path);
-    json_out_kv_str(out, "stateDir", config->proc.state_dir);
-    json_out_kv_str(out, "io", proc_options_io_name(config->proc.io));
-    json_out_kv_str(out, "logFilter", config->proc.log_filter);
-    json_out_kv_str(out, "logFormat", config->proc.log_format);
-    json_out_kv_str(out, "trustDomain", config->proc.trust_domain);
-    json_out_kv_str(out, "clusterDomain", config->proc.cluster_domain);
-    json_out_kv_str(out, "clusterId", config->proc.cluster_id);
-    json_out_kv_str(out, "network", config->proc.network);
-    json_out_kv_str(out, "rootNamespace", config->proc.root_namespace);
-    put_ms(out, "secretTtl", (uint64_t)config->proc.secret_ttl_s * 1000);
-    json_out_kv_u64(out, "numWorkerThreads", config->proc.n_workers);
     put_addr(out, "listenAddr", &config->listen);
-    put_addr(out, "adminAddr", &config->proc.admin);
-    put_addr(out, "statsAddr", &config->proc.metrics);
-    put_addr(out, "readinessAddr", &config->proc.readiness);
-    json_out_kv_u64(out, "initialWindowSize", config->proc.stream_window);
-    json_out_kv_u64(out, "windowSize", config->proc.stream_window_max);
-    json_out_kv_u64(out, "connectionWindowSize", config->proc.conn_window);
-    json_out_kv_u64(out, "frameSize", config->proc.frame_size);
-    json_out_kv_u64(out, "poolMaxStreamsPerConn", config->proc.max_streams);
-    put_ms(out, "poolUnusedReleaseTimeout", config->proc.pool_idle_ns / NS_PER_MS);
-    json_out_kv_bool(out, "keepaliveEnabled", config->proc.keepalive);
-    put_ms(out, "keepaliveTime", (uint64_t)config->proc.keepalive_s * 1000);
-    put_ms(out, "keepaliveInterval", (uint64_t)config->proc.keepalive_interval_s * 1000);
-    json_out_kv_u64(out, "keepaliveRetries", config->proc.keepalive_probes);
-    json_out_kv_bool(out, "userTimeoutEnabled", config->proc.user_timeout);
-    put_ms(out, "selfTerminationDeadline", config->proc.termination_ms);
-    json_out_kv_u64(out, "memoryLimit", config->proc.memory_limit);
-    json_out_kv_bool(out, "enableResponseBaggage", config->proc.response_baggage);
+    proc_dump_config(out, &config->proc);
     json_out_end(out);
 }
 

@@ -4,6 +4,7 @@
 // each stream may park; with many streams their sum is more than a small process has. When the sum
 // passes the cap, the streams for which most waits are reset (FLOW_OVERLOAD at their users), the
 // largest of all tunnels first, until it fits again. It happens in the flush phase of the turn.
+// Connections that were imported from another worker or process are not counted.
 //
 // Thread: the loop's. Outlives the drivers whose h2_config.parked_all points at `all`.
 #pragma once

@@ -34,6 +34,9 @@ void **proc_dump_sorted(const struct pmap *map, bool (*is_wanted)(void *arg, con
 
 // proc_dump_certs.c: for /status, one object for each identity.
 void proc_dump_identities(struct json_out *out, const struct snapshot *snap, int64_t now_wall_s);
+// proc_dump_config.c: members of an open object, the settings in effect.
+struct proc_config;
+void proc_dump_config(struct json_out *out, const struct proc_config *config);
 // proc_dump_status.c: members of an open object: "source"; "problems" and "waypointPolicies".
 void proc_dump_source(struct json_out *out, const struct source_file *source);
 void proc_dump_objects(struct json_out *out, struct mesh_builder *builder);

@@ -129,8 +129,8 @@ static int add_fd(struct epoll *e, int fd, struct slot *slot) {
     if (slot->is_added && (slot->is_own || slot->waits != NULL)) {
         return 0;
     }
-    struct epoll_event event = {.events = ALL_EVENTS | EPOLLET, .data.fd = fd};
-    event.events &= ~(uint32_t)END_EVENTS; // always reported
+    // END_EVENTS are reported in any case.
+    struct epoll_event event = {.events = READ_EVENTS | EPOLLOUT | EPOLLET, .data.fd = fd};
     if (epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0) {
         slot->ready = 0; // the first edge tells
     } else if (errno == EEXIST) {
