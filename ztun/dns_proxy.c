@@ -309,6 +309,7 @@ void dns_proxy_check_closed(struct dns_proxy *proxy) {
 
 static void on_udp_stopped(struct watch *watch) {
     struct dns_udp *udp = CONTAINER_OF(watch, struct dns_udp, watch);
+    (void)read_queries(udp, DNS_PENDING_MAX); // what another CPU was about to queue
     udp->proxy->n_watches--;
     dns_proxy_check_closed(udp->proxy);
 }
@@ -320,6 +321,17 @@ static void on_listen_stopped(struct watch *watch) {
     dns_proxy_check_closed(tcp->proxy);
 }
 
+// Queries that come from now on are for the other sockets of the port (another process's), though
+// this one stays open for late answers: of a group of SO_REUSEPORT, the kernel leaves out those
+// that are connected. The peer is the socket itself, which sends nothing.
+static void leave_group(int fd) {
+    struct sockaddr_storage own;
+    socklen_t len = sizeof(own);
+    if (getsockname(fd, (struct sockaddr *)&own, &len) == 0) {
+        (void)!connect(fd, (const struct sockaddr *)&own, len);
+    }
+}
+
 void dns_proxy_close(struct dns_proxy *proxy, void (*closed)(void *arg), void *arg) {
     CHECK(!proxy->is_closing);
     proxy->closed = closed;
@@ -327,6 +339,7 @@ void dns_proxy_close(struct dns_proxy *proxy, void (*closed)(void *arg), void *a
     for (int i = 0; i < 2; i++) {
         // Queries that are queued here reach no other process.
         if (proxy->udp[i].fd >= 0) {
+            leave_group(proxy->udp[i].fd);
             timer_clear(&proxy->loop->timers, &proxy->udp[i].more);
             (void)read_queries(&proxy->udp[i], DNS_PENDING_MAX);
             watch_stop(&proxy->udp[i].watch, on_udp_stopped);

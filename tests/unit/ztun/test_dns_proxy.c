@@ -675,7 +675,39 @@ static void test_next_server(void **state) {
     bed_down(&bed);
 }
 
-// Closing with queries under way: they end within a second, and nothing is left.
+// Another process's socket of the same port.
+static int successor_socket(struct bed *bed) {
+    struct sockaddr_storage sa;
+    struct addr local = netlab_addr("127.0.0.1", 15053);
+    socklen_t len = addr_to_sockaddr(&local, false, &sa);
+    int one = 1;
+    assert_int_equal(netns_enter(bed->lab.pod), 0);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    netns_leave();
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, len), 0);
+    return fd;
+}
+
+// Sends a query from each of many ports; returns how many of them the successor has.
+static unsigned n_of_successor(struct bed *bed, int successor, unsigned n) {
+    uint8_t message[512];
+    unsigned n_got = 0;
+    for (unsigned i = 0; i < n; i++) {
+        int client = netlab_udp(bed->lab.pod, "10.99.0.1", 0, 0);
+        send_query(bed, client, (uint16_t)(1000 + i), "web", DNS_A);
+        close(client);
+    }
+    while (recv(successor, message, sizeof(message), 0) > 0) {
+        n_got++;
+    }
+    return n_got;
+}
+
+// Closing with queries under way: they end within a second, those that come later are another
+// process's, and nothing is left.
 static void test_close(void **state) {
     struct bed bed;
     struct reply r;
@@ -689,8 +721,13 @@ static void test_close(void **state) {
         turn(&bed);
     }
     send_query(&bed, client, 99, "web", DNS_A); // still in the queue
+    enum { N = 64 };
+    int successor = successor_socket(&bed);
+    assert_in_range(n_of_successor(&bed, successor, N), 1, N - 1); // the kernel shares them out
     dns_proxy_close(bed.dns, on_closed, &bed);
     bed.dns = NULL;
+    assert_int_equal(n_of_successor(&bed, successor, N), N);
+    close(successor);
     get_reply(&bed, client, 500, &r);
     assert_int_equal(r.message[1], 99);
     for (int i = 0; i < 10; i++) {
