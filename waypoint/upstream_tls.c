@@ -100,6 +100,11 @@ static bool read_part(struct material *material, enum part part, const char *pat
         return false;
     }
     material->parts[part] = slice_make(*text, material->lens[part]);
+    if (material->lens[part] ==
+        0) { // not the same as none: that would trust others, or revoke none
+        snprintf(material->error, sizeof(material->error), "%s: the file is empty", path);
+        return false;
+    }
     return true;
 }
 
@@ -187,7 +192,7 @@ static struct tls_ctx *make(const struct credentials *creds, struct material *ma
     if (!(is_secret ? read_secret(creds, material) : read_files(creds, material))) {
         return NULL;
     }
-    if (!is_secret && material->parts[PART_CA].len == 0 && !creds->skips_verify &&
+    if (!is_secret && creds->files[PART_CA][0] == '\0' && !creds->skips_verify &&
         !read_part(material, PART_CA, system_roots())) {
         return NULL;
     }
