@@ -359,8 +359,9 @@ def test_idle_connections_follow_their_rule(lab):
     balanced = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
     apply(lab, destination_rule(balanced), virtual_service({"route": [to()]}))
     curl(lab, "/", URL, URL)
-    before = connections(lab)
-    assert before
+    # Those of the rule before end by themselves.
+    before = wait_until(lambda: (got := connections(lab)) and time.sleep(0.2) is None and
+                        got == connections(lab) and got)
     # What does not concern connections; the mark takes none.
     apply(lab, destination_rule({"loadBalancer": {"simple": "RANDOM"},
                                  "outlierDetection": {"consecutive5xxErrors": 9}}),
