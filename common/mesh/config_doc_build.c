@@ -19,6 +19,10 @@ void doc_builder_error(struct doc_builder *b, uint32_t line, uint32_t col, const
     char text[512];
     va_list args;
 
+    if (b->errors == NULL) {
+        b->is_failed = true;
+        return;
+    }
     va_start(args, fmt);
     vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);

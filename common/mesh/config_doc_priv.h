@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Shared by the two readers of config_doc: a builder that makes the tree bottom-up from events.
+// Shared by the readers of config_doc: a builder that makes the tree bottom-up from events.
 // Finished nodes wait on a stack until their container closes and copies them into the arena.
 #pragma once
 
@@ -16,7 +16,7 @@ struct doc_frame {
 struct doc_builder {
     const struct config_doc_reader *reader;
     struct arena *arena;
-    struct config_errors *errors;
+    struct config_errors *errors; // NULL: an error only makes the document fail
     struct cfg_node *stack;
     struct doc_frame *frames;
     uint32_t n_stack, cap_stack, n_frames, cap_frames;
@@ -41,6 +41,14 @@ bool doc_builder_push(struct doc_builder *b, const struct cfg_node *node, uint32
 // rewritten; ret_text points at it or at `text`.
 enum { DOC_NUMBER_MAX = 400 };
 uint8_t doc_scalar_type(struct slice text, char buf[DOC_NUMBER_MAX], struct slice *ret_text);
+
+// The one YAML document in `chunk`, which begins where the reader stands. 1 and *ret_root; 0 when
+// it has none; -EINVAL: doc_libyaml_parse added an error, doc_block_parse adds none and leaves the
+// document to doc_libyaml_parse.
+int doc_block_parse(const struct config_doc_reader *r, struct slice chunk, struct arena *arena,
+                    struct cfg_node *ret_root);
+int doc_libyaml_parse(const struct config_doc_reader *r, struct slice chunk, struct arena *arena,
+                      struct config_errors *errors, struct cfg_node *ret_root);
 
 int doc_yaml_next(struct config_doc_reader *r, struct arena *arena, struct config_errors *errors,
                   struct cfg_node *ret_root);

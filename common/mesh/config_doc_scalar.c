@@ -8,15 +8,6 @@
 
 #include "common/mesh/config_doc_priv.h"
 
-static bool is_any(struct slice text, const char *const *words) {
-    for (; *words != NULL; words++) {
-        if (slice_eq_str(text, *words)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool is_digit(uint8_t c) {
     return c >= '0' && c <= '9';
 }
@@ -107,44 +98,97 @@ static uint8_t float_type(char *buf, struct slice *ret_text) {
     return CFG_FLOAT;
 }
 
-static uint8_t word_type(struct slice text, struct slice *ret_text) {
-    static const char *const yes[] = {"y",    "Y",    "yes", "Yes", "YES", "true",
-                                      "True", "TRUE", "on",  "On",  "ON",  NULL};
-    static const char *const no[] = {"n",     "N",     "no",  "No",  "NO",  "false",
-                                     "False", "FALSE", "off", "Off", "OFF", NULL};
-    static const char *const null[] = {"", "~", "null", "Null", "NULL", NULL};
-    static const char *const odd[] = {".nan",  ".NaN",  ".NAN",  ".inf",  ".Inf",  ".INF", "+.inf",
-                                      "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", NULL};
+enum { WORD_MAX = 5 };
 
-    if (is_any(text, null)) {
-        *ret_text = SLICE_LIT("null");
-        return CFG_NULL;
+struct word {
+    char text[WORD_MAX + 1];
+    uint8_t type;
+    bool is_true;
+};
+
+static const struct word words[] = {
+    {"~", CFG_NULL, false},      {"null", CFG_NULL, false},   {"Null", CFG_NULL, false},
+    {"NULL", CFG_NULL, false},   {"y", CFG_BOOL, true},       {"Y", CFG_BOOL, true},
+    {"yes", CFG_BOOL, true},     {"Yes", CFG_BOOL, true},     {"YES", CFG_BOOL, true},
+    {"true", CFG_BOOL, true},    {"True", CFG_BOOL, true},    {"TRUE", CFG_BOOL, true},
+    {"on", CFG_BOOL, true},      {"On", CFG_BOOL, true},      {"ON", CFG_BOOL, true},
+    {"n", CFG_BOOL, false},      {"N", CFG_BOOL, false},      {"no", CFG_BOOL, false},
+    {"No", CFG_BOOL, false},     {"NO", CFG_BOOL, false},     {"false", CFG_BOOL, false},
+    {"False", CFG_BOOL, false},  {"FALSE", CFG_BOOL, false},  {"off", CFG_BOOL, false},
+    {"Off", CFG_BOOL, false},    {"OFF", CFG_BOOL, false},    {".nan", CFG_FLOAT, false},
+    {".NaN", CFG_FLOAT, false},  {".NAN", CFG_FLOAT, false},  {".inf", CFG_FLOAT, false},
+    {".Inf", CFG_FLOAT, false},  {".INF", CFG_FLOAT, false},  {"+.inf", CFG_FLOAT, false},
+    {"+.Inf", CFG_FLOAT, false}, {"+.INF", CFG_FLOAT, false}, {"-.inf", CFG_FLOAT, false},
+    {"-.Inf", CFG_FLOAT, false}, {"-.INF", CFG_FLOAT, false},
+};
+
+static uint8_t word_type(struct slice text, struct slice *ret_text) {
+    char padded[WORD_MAX + 1] = "";
+
+    memcpy(padded, text.ptr, text.len);
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        const struct word *word = &words[i];
+        if (memcmp(word->text, padded, sizeof(padded)) != 0) {
+            continue;
+        }
+        if (word->type == CFG_NULL) {
+            *ret_text = SLICE_LIT("null");
+        } else if (word->type == CFG_BOOL) {
+            *ret_text = word->is_true ? SLICE_LIT("true") : SLICE_LIT("false");
+        }
+        return word->type;
     }
-    if (is_any(text, yes)) {
-        *ret_text = SLICE_LIT("true");
-        return CFG_BOOL;
+    return CFG_STRING;
+}
+
+// What a text may be by its first character; all others are strings.
+enum { MAY_BE_WORD = 1, MAY_BE_NUMBER = 2 };
+static const uint8_t by_first[256] = {
+    ['0' ... '9'] = MAY_BE_NUMBER,
+    ['+'] = MAY_BE_WORD | MAY_BE_NUMBER,
+    ['-'] = MAY_BE_WORD | MAY_BE_NUMBER,
+    ['.'] = MAY_BE_WORD | MAY_BE_NUMBER,
+    ['~'] = MAY_BE_WORD,
+    ['F'] = MAY_BE_WORD,
+    ['f'] = MAY_BE_WORD,
+    ['N' ... 'O'] = MAY_BE_WORD,
+    ['n' ... 'o'] = MAY_BE_WORD,
+    ['T'] = MAY_BE_WORD,
+    ['t'] = MAY_BE_WORD,
+    ['Y'] = MAY_BE_WORD,
+    ['y'] = MAY_BE_WORD,
+};
+
+// A decimal that needs no rewriting.
+static bool is_decimal(struct slice text) {
+    size_t n = 0;
+
+    while (n < text.len && is_digit(text.ptr[n])) {
+        n++;
     }
-    if (is_any(text, no)) {
-        *ret_text = SLICE_LIT("false");
-        return CFG_BOOL;
-    }
-    return is_any(text, odd) ? CFG_FLOAT : CFG_STRING;
+    return n == text.len && n <= 18 && (text.ptr[0] != '0' || n == 1);
 }
 
 uint8_t doc_scalar_type(struct slice text, char buf[DOC_NUMBER_MAX], struct slice *ret_text) {
     size_t len = 0;
 
     *ret_text = text;
-    if (text.len <= 5) {
+    if (text.len == 0) {
+        *ret_text = SLICE_LIT("null");
+        return CFG_NULL;
+    }
+    uint8_t first = text.ptr[0], may_be = by_first[first];
+    if ((may_be & MAY_BE_WORD) != 0 && text.len <= WORD_MAX) {
         uint8_t type = word_type(text, ret_text);
         if (type != CFG_STRING) {
             return type;
         }
     }
-    uint8_t first = text.len > 0 ? text.ptr[0] : 0;
-    if (!(is_digit(first) || first == '-' || first == '+' || first == '.') ||
-        text.len >= DOC_NUMBER_MAX) {
+    if ((may_be & MAY_BE_NUMBER) == 0 || text.len >= DOC_NUMBER_MAX) {
         return CFG_STRING;
+    }
+    if (is_decimal(text)) {
+        return CFG_INT;
     }
     for (size_t i = 0; i < text.len; i++) {
         if (text.ptr[i] != '_' || first == '.') {

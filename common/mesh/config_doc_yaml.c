@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// YAML by libyaml's events. The text is cut into documents here, at lines that start with `---`
-// (nothing else may start with it, not even in a block scalar), so that a syntax error ends one
-// document and not the file.
+// YAML by libyaml's events, for documents that config_doc_block.c leaves. The text is cut into
+// documents here, at lines that start with `---` (nothing else may start with it, not even in a
+// block scalar), so that a syntax error ends one document and not the file.
 #include <errno.h>
 #include <stdlib.h>
 #include <yaml.h>
@@ -303,8 +303,8 @@ static struct slice next_chunk(struct config_doc_reader *r, uint32_t *ret_n_line
 
 // One chunk holds one document; a second one behind a `...` line is refused, as nothing that
 // Kubernetes writes has it.
-static int parse_chunk(struct config_doc_reader *r, struct slice chunk, struct arena *arena,
-                       struct config_errors *errors, struct cfg_node *ret_root) {
+int doc_libyaml_parse(const struct config_doc_reader *r, struct slice chunk, struct arena *arena,
+                      struct config_errors *errors, struct cfg_node *ret_root) {
     struct yaml_reader *y = xcalloc(1, sizeof(*y));
     struct cfg_node root, second;
 
@@ -341,7 +341,10 @@ int doc_yaml_next(struct config_doc_reader *r, struct arena *arena, struct confi
     while (r->pos < r->text.len) {
         uint32_t n_lines;
         struct slice chunk = next_chunk(r, &n_lines);
-        int result = parse_chunk(r, chunk, arena, errors, ret_root);
+        int result = doc_block_parse(r, chunk, arena, ret_root);
+        if (result < 0) {
+            result = doc_libyaml_parse(r, chunk, arena, errors, ret_root);
+        }
         r->pos += chunk.len;
         r->line += n_lines;
         if (result < 0 || (result == 1 && ret_root->type != CFG_NULL)) {

@@ -8,7 +8,7 @@
 #include "common/mesh/config_doc.h"
 #include "common/mesh/kobj_kind.h"
 
-enum { OBJECT_TEXT_MAX = 640 };
+enum { OBJECT_TEXT_MAX = 63 + 1 + 63 + 1 + 253 + 1 }; // "Kind ns/name"
 
 // What is known of a document before its fields are decoded.
 struct head {
@@ -75,6 +75,15 @@ bool kobj_label_selector_matches(const struct kobj_label_selector *sel,
 
 // The head: type and name
 
+static char *append(char *to, const char *text, size_t max) {
+    size_t len = strnlen(text, max);
+
+    memcpy(to, text, len);
+    to[len] = '\0';
+    return to + len;
+}
+
+// Each object has one, though few are ever shown: no printf here.
 static void describe(struct head *head) {
     const char *ns = cfg_str(cfg_get(head->metadata, "namespace"), "");
     const char *name = cfg_str(cfg_get(head->metadata, "name"), "");
@@ -82,9 +91,15 @@ static void describe(struct head *head) {
     if (ns[0] == '\0' && head->type != NULL && head->type->is_namespaced) {
         ns = "default";
     }
-    snprintf(head->object, sizeof(head->object), "%.63s%s%.63s%s%.253s", head->kind_name,
-             name[0] != '\0' ? " " : "", name[0] != '\0' ? ns : "",
-             name[0] != '\0' && ns[0] != '\0' ? "/" : "", name);
+    char *end = append(head->object, head->kind_name, 63);
+    if (name[0] == '\0') {
+        return;
+    }
+    end = append(end, " ", 1);
+    if (ns[0] != '\0') {
+        end = append(append(end, ns, 63), "/", 1);
+    }
+    append(end, name, 253);
 }
 
 static bool has_version(const char *versions, struct slice version) {
@@ -136,10 +151,11 @@ static void report_kind(struct schema_ctx *ctx, const struct cfg_node *doc,
     const struct cfg_node *at = cfg_get(doc, "kind");
     char text[256];
 
-    const char *successor = kobj_kind_retired(head->group, head->kind_name);
+    const char *successor =
+        head->type == NULL ? kobj_kind_retired(head->group, head->kind_name) : NULL;
     if (head->kind == KOBJ_WAYPOINT) {
         schema_warn(ctx, at, "", "%s", kobj_kind_note(head->group, head->kind_name));
-    } else if (head->type == NULL && successor != NULL) {
+    } else if (successor != NULL) {
         schema_error(ctx, at, "kind", "%.60s of %.60s was retired: %s", head->kind_name,
                      head->api_version, successor);
     } else if (head->kind == KOBJ_UNKNOWN) {

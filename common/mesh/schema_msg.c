@@ -78,15 +78,19 @@ static bool is_snake_of(const char *snake, const char *camel) {
 }
 
 static bool is_named(const struct schema_msg *msg, const struct cfg_node *key, const char *name) {
-    return strcmp(key->text, name) == 0 || (msg->is_snake_ok && is_snake_of(key->text, name));
+    return (key->text[0] == name[0] && strcmp(key->text, name) == 0) ||
+           (msg->is_snake_ok && is_snake_of(key->text, name));
 }
 
+// `next` is where the search begins: behind the field that was found before, as tables and
+// documents mostly go in the same order. Names of a table differ, so each order finds the same.
 static const struct schema_field *find_field(const struct schema_msg *msg,
-                                             const struct cfg_node *key) {
-    for (uint16_t i = 0; i < msg->n_fields; i++) {
+                                             const struct cfg_node *key, uint16_t next) {
+    for (unsigned i = 0; i < msg->n_fields; i++) {
+        unsigned at = next + i < msg->n_fields ? next + i : next + i - msg->n_fields;
         // "<key>" and the like are no names.
-        if (msg->fields[i].name[0] != '<' && is_named(msg, key, msg->fields[i].name)) {
-            return &msg->fields[i];
+        if (msg->fields[at].name[0] != '<' && is_named(msg, key, msg->fields[at].name)) {
+            return &msg->fields[at];
         }
     }
     return NULL;
@@ -109,10 +113,20 @@ static bool is_known(const struct schema_msg *msg, const struct cfg_node *key) {
     const char *list = msg->known;
     char name[64];
 
-    while (next_known(&list, name)) {
-        if (is_named(msg, key, name)) {
+    if (msg->is_snake_ok) {
+        while (next_known(&list, name)) {
+            if (is_named(msg, key, name)) {
+                return true;
+            }
+        }
+        return false;
+    }
+    while (list != NULL) {
+        const char *end = strchrnul(list, ' ');
+        if ((size_t)(end - list) == key->n && memcmp(list, key->text, key->n) == 0) {
             return true;
         }
+        list = *end != '\0' ? end + 1 : NULL;
     }
     return false;
 }
@@ -126,7 +140,7 @@ static bool find_place(const struct schema_ctx *ctx, const struct schema_msg *ms
         const struct schema_field *f = &msg->fields[i];
         bool is_inner = f->type == SCHEMA_MESSAGE || f->type == SCHEMA_FLAT ||
                         f->type == SCHEMA_POINTER || f->type == SCHEMA_LIST;
-        const struct schema_field *inner = is_inner ? find_field(f->msg, key) : NULL;
+        const struct schema_field *inner = is_inner ? find_field(f->msg, key, 0) : NULL;
         if (inner != NULL && inner->type != SCHEMA_ANY) {
             snprintf(out, cap, "unknown field here: it belongs into `%.60s`; indent it more",
                      f->name);
@@ -134,7 +148,7 @@ static bool find_place(const struct schema_ctx *ctx, const struct schema_msg *ms
         }
     }
     for (const struct schema_around *up = ctx->around->parent; up != NULL; up = up->parent) {
-        const struct schema_field *outer = find_field(up->msg, key);
+        const struct schema_field *outer = find_field(up->msg, key, 0);
         if (outer == NULL || outer->type == SCHEMA_ANY) {
             continue;
         }
@@ -271,6 +285,7 @@ void schema_decode_fields(struct schema_ctx *ctx, const struct schema_msg *msg,
                           const struct cfg_node *node, char *base) {
     struct schema_around around = {.parent = ctx->around, .msg = msg, .path = ctx->path};
     uint64_t seen = 0;
+    uint16_t next = 0;
 
     CHECK(msg->n_fields <= 64);
     if (node->type != CFG_MAP) {
@@ -280,13 +295,14 @@ void schema_decode_fields(struct schema_ctx *ctx, const struct schema_msg *msg,
     ctx->around = &around;
     for (uint32_t i = 0; i < node->n; i++) {
         const struct cfg_pair *pair = &node->pairs[i];
-        const struct schema_field *f = find_field(msg, &pair->key);
+        const struct schema_field *f = find_field(msg, &pair->key, next);
         if (f == NULL) {
             if (!ctx->is_final && !is_known(msg, &pair->key)) {
                 unknown_field(ctx, msg, node, pair);
             }
             continue;
         }
+        next = (uint16_t)(f - msg->fields + 1);
         if (pair->value.type == CFG_NULL) {
             continue;
         }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // YAML documents: whatever the bytes, the tree is within its limits, its texts are NUL-terminated,
-// and a copy of it hashes equal.
+// a copy of it hashes equal, and both parsers make the same of it.
 #include <stdlib.h>
 
 #include "common/mesh/config_doc.h"
+#include "tests/unit/mesh/doc_diff.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -38,6 +39,20 @@ static int on_object(void *arg, const struct cfg_node *obj) {
     return 0;
 }
 
+// Each piece between lines that begin with `---`.
+static void compare(struct slice text) {
+    size_t from = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        struct slice rest = slice_skip(text, i + 1);
+        bool is_cut = text.ptr[i] == '\n' && rest.len >= 3 && memcmp(rest.ptr, "---", 3) == 0;
+        if (is_cut || rest.len == 0) {
+            CHECK(doc_diff(slice_make(text.ptr + from, i + 1 - from), &limits) != -ERANGE);
+            from = i + 1;
+        }
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     struct config_doc_reader reader;
     struct config_errors errors;
@@ -46,6 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     uint32_t n_objects = 0;
     int r;
 
+    compare(slice_make(data, len));
     arena_init(&arena, 8 << 20);
     config_errors_init(&errors);
     config_doc_reader_init(&reader, "f", slice_make(data, len), CONFIG_YAML, &limits);
