@@ -105,7 +105,7 @@ def test_a_thousand_stalled_flows(make_mesh):
         # 4 tunnels of 100 streams; the other flows wait for a place.
         assert sum(sent) > min(n, 400) * 96 << 10, "they are full"
         after = min(round_trips() for _ in range(2))  # the first may meet what is still under way
-        assert after < max(5 * before, 0.02 * PATIENCE), f"p99 {before:.4f} s, then {after:.4f}"
+        assert after < max(5 * before, 0.1 * PATIENCE), f"p99 {before:.4f} s, then {after:.4f}"
         for node in mesh.nodes.values():
             node.alive()
         release.set()
