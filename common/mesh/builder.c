@@ -279,45 +279,13 @@ bool builder_is_node_ip(const struct mesh_builder *b, const struct ip *ip) {
     return snapshot_node_by_ip(b->draft, ip) != NULL;
 }
 
-static bool is_local(const struct mesh_builder *b, const struct workload *w) {
-    return w != NULL && w->is_pod && b->node[0] != '\0' && strcmp(w->node, b->node) == 0;
-}
-
-static bool same_policies(const struct workload *a, const struct workload *b) {
-    for (size_t i = 0; a->n_policies == b->n_policies && i < a->n_policies; i++) {
-        if (a->policies[i] != b->policies[i]) { // interned
-            return false;
-        }
-    }
-    return a->n_policies == b->n_policies;
-}
-
 // Writes the change down for the caller of commit.
 static void note_change(struct mesh_builder *b, struct workload *old, struct workload *leaf) {
     b->has_changes = b->workloads_changed = true;
-    if (old != NULL && leaf != NULL && !same_policies(old, leaf)) {
+    if (old != NULL && leaf != NULL && !workload_same_policies(old, leaf)) {
         b->policies_changed = true;
     }
-    bool was_local = is_local(b, old);
-    bool is_local_now = is_local(b, leaf);
-    if (!was_local && !is_local_now) {
-        return;
-    }
-    if (b->n_locals == b->locals_cap) {
-        b->locals_cap = MAX(16, b->locals_cap * 2);
-        b->locals = xrealloc(b->locals, b->locals_cap * sizeof(*b->locals));
-    }
-    struct builder_local *local = &b->locals[b->n_locals++];
-    *local = (struct builder_local){.event = BUILDER_CHANGED, .workload = leaf, .old = old};
-    if (!was_local) {
-        *local = (struct builder_local){.event = BUILDER_ADDED, .workload = leaf};
-    } else if (!is_local_now) {
-        *local = (struct builder_local){.event = BUILDER_REMOVED, .workload = old};
-    }
-    leaf_ref(local->workload);
-    if (local->old != NULL) {
-        leaf_ref(local->old);
-    }
+    builder_locals_note(&b->locals, b->node, old, leaf);
 }
 
 static bool same_addresses(const struct workload *a, const struct workload *b) {
@@ -521,8 +489,8 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
     }
     builder_l7_compile(b);
     *ret_changes = (struct builder_changes){
-        .locals = b->locals,
-        .n_locals = b->n_locals,
+        .locals = b->locals.items,
+        .n_locals = b->locals.n,
         .policies_changed = b->policies_changed,
         .workloads_changed = b->workloads_changed,
         .services_changed = b->services_changed,
@@ -537,19 +505,9 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
         snapshot_drop(b->draft);
     }
     b->draft = NULL;
-    b->locals = NULL;
-    b->n_locals = b->locals_cap = 0;
+    b->locals = (struct builder_locals){0};
     b->has_changes = b->policies_changed = b->workloads_changed = b->services_changed =
         b->settings_changed = b->mesh_changed = false;
-}
-
-void builder_changes_fini(struct builder_changes *changes) {
-    for (size_t i = 0; i < changes->n_locals; i++) {
-        leaf_unref(changes->locals[i].workload);
-        leaf_unref(changes->locals[i].old);
-    }
-    free(changes->locals);
-    *changes = (struct builder_changes){0};
 }
 
 struct mesh_builder *builder_new(const struct builder_options *options) {

@@ -8,6 +8,7 @@
 #include "common/base/hmap.h"
 #include "common/base/list.h"
 #include "common/mesh/builder.h"
+#include "common/mesh/builder_locals.h"
 #include "common/mesh/kobj.h"
 
 struct record;
@@ -97,8 +98,7 @@ struct mesh_builder {
     bool mesh_changed;
     struct snapshot *draft; // while committing
     uint64_t n_sets;
-    struct builder_local *locals; // of the commit that runs
-    size_t n_locals, locals_cap;
+    struct builder_locals locals; // of the commit that runs
 };
 
 // builder.c

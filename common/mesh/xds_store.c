@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/mesh/xds_store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/hmap.h"
+#include "common/base/list.h"
+#include "common/mesh/builder_locals.h"
+
+struct xservice;
+struct xhost;
+
+struct xmember { // a workload in a service
+    struct list in_service;
+    struct xservice *service;
+    struct xworkload *workload;
+    const struct xds_port *ports;
+    uint32_t n_ports;
+};
+
+struct xworkload {
+    struct hmap_node by_uid;
+    struct list in_dirty, in_host;
+    struct workload *leaf; // NULL: it goes at the next commit
+    struct workload *published; // NULL: it is not in the snapshot
+    struct xhost *host; // NULL: it has addresses of its own
+    struct xmember *members; // one allocation with their ports
+    uint32_t n_members;
+};
+
+struct xservice {
+    struct hmap_node by_key;
+    struct list in_dirty;
+    struct list members; // struct xmember.in_service
+    // What is published, or what is to be, then without endpoints. NULL: workloads name it, but it
+    // is not there (yet).
+    struct service *leaf;
+    bool is_published;
+    char key[];
+};
+
+struct xpolicy {
+    struct hmap_node by_key;
+    struct list in_dirty;
+    struct policy *leaf; // NULL: it goes at the next commit
+    char key[];
+};
+
+struct xhost { // a name that workloads have instead of an address
+    struct hmap_node by_name;
+    struct list workloads;
+    struct ip *ips; // sorted
+    size_t n_ips;
+    char name[];
+};
+
+struct xds_store {
+    char *node;
+    struct hmap workloads, services, policies, hosts;
+    struct list dirty_workloads, dirty_services, dirty_policies;
+    size_t counts[3]; // by enum xds_kind
+};
+
+struct xds_store *xds_store_new(const char *node) {
+    struct xds_store *store = xcalloc(1, sizeof(*store));
+    store->node = xstrdup(node);
+    hmap_init(&store->workloads);
+    hmap_init(&store->services);
+    hmap_init(&store->policies);
+    hmap_init(&store->hosts);
+    list_init(&store->dirty_workloads);
+    list_init(&store->dirty_services);
+    list_init(&store->dirty_policies);
+    return store;
+}
+
+static void mark(struct list *dirty, struct list *node) {
+    if (!list_linked(node)) {
+        list_push_back(dirty, node);
+    }
+}
+
+// ---- host names
+
+static struct xhost *find_host(struct xds_store *store, const char *name) {
+    HMAP_EACH_WITH_HASH(pos, &store->hosts, hash_bytes(slice_str(name))) {
+        struct xhost *host = HMAP_ITEM(pos, struct xhost, by_name);
+        if (strcmp(host->name, name) == 0) {
+            return host;
+        }
+    }
+    return NULL;
+}
+
+static struct xhost *get_host(struct xds_store *store, const char *name) {
+    struct xhost *host = find_host(store, name);
+    if (host == NULL) {
+        size_t size = strlen(name) + 1;
+        host = xcalloc(1, sizeof(*host) + size);
+        memcpy(host->name, name, size);
+        list_init(&host->workloads);
+        hmap_insert(&store->hosts, &host->by_name, hash_bytes(slice_str(name)));
+    }
+    return host;
+}
+
+static void set_host(struct xds_store *store, struct xworkload *wl, struct xhost *host) {
+    struct xhost *old = wl->host;
+    if (old == host) {
+        return;
+    }
+    list_del(&wl->in_host);
+    wl->host = host;
+    if (host != NULL) {
+        list_push_back(&host->workloads, &wl->in_host);
+    }
+    if (old != NULL && list_empty(&old->workloads)) {
+        hmap_remove(&store->hosts, &old->by_name);
+        free(old->ips);
+        free(old);
+    }
+}
+
+void xds_store_each_hostname(struct xds_store *store, bool (*fn)(void *arg, const char *hostname),
+                             void *arg) {
+    HMAP_EACH_SAFE(pos, &store->hosts) {
+        if (!fn(arg, HMAP_ITEM(pos, struct xhost, by_name)->name)) {
+            return;
+        }
+    }
+}
+
+static int ip_order(const void *a, const void *b) {
+    return ip_cmp(a, b);
+}
+
+void xds_store_set_resolved(struct xds_store *store, const char *hostname, const struct ip *ips,
+                            size_t n) {
+    struct xhost *host = find_host(store, hostname);
+    if (host == NULL) {
+        return; // the last workload of that name went meanwhile
+    }
+    // Name servers rotate their answers: sorted, so that only another set is a change.
+    n = MIN(n, (size_t)UINT16_MAX);
+    struct ip *sorted = xcalloc(n + 1, sizeof(*sorted));
+    if (n > 0) {
+        memcpy(sorted, ips, n * sizeof(*ips));
+        qsort(sorted, n, sizeof(*sorted), ip_order);
+    }
+    free(host->ips);
+    host->ips = sorted;
+    host->n_ips = n;
+    LIST_EACH(pos, &host->workloads) {
+        struct xworkload *wl = LIST_ITEM(pos, struct xworkload, in_host);
+        struct workload spec = *wl->leaf;
+        spec.ips = sorted;
+        spec.n_ips = (uint16_t)n;
+        struct workload *leaf = workload_new(&spec);
+        leaf_unref(wl->leaf);
+        wl->leaf = leaf;
+        mark(&store->dirty_workloads, &wl->in_dirty);
+    }
+}
+
+// ---- services
+
+static struct xservice *find_service(struct xds_store *store, struct slice key) {
+    HMAP_EACH_WITH_HASH(pos, &store->services, hash_bytes(key)) {
+        struct xservice *service = HMAP_ITEM(pos, struct xservice, by_key);
+        if (slice_eq_str(key, service->key)) {
+            return service;
+        }
+    }
+    return NULL;
+}
+
+static struct xservice *get_service(struct xds_store *store, struct slice key) {
+    struct xservice *service = find_service(store, key);
+    if (service == NULL) {
+        service = xcalloc(1, sizeof(*service) + key.len + 1);
+        slice_copy(service->key, key);
+        list_init(&service->in_dirty);
+        list_init(&service->members);
+        hmap_insert(&store->services, &service->by_key, hash_bytes(key));
+    }
+    return service;
+}
+
+static void set_service(struct xds_store *store, const struct service *spec) {
+    struct xservice *service = get_service(store, spec->leaf.key);
+    store->counts[XDS_SERVICE] += service->leaf == NULL;
+    leaf_unref(service->leaf);
+    service->leaf = service_new(spec);
+    mark(&store->dirty_services, &service->in_dirty);
+}
+
+static void del_service(struct xds_store *store, struct slice key) {
+    struct xservice *service = find_service(store, key);
+    if (service == NULL || service->leaf == NULL) {
+        return;
+    }
+    store->counts[XDS_SERVICE]--;
+    leaf_unref(service->leaf);
+    service->leaf = NULL;
+    mark(&store->dirty_services, &service->in_dirty);
+}
+
+static int by_uid(const void *a, const void *b) {
+    const struct xmember *x = *(struct xmember *const *)a, *y = *(struct xmember *const *)b;
+    return strcmp((const char *)x->workload->leaf->leaf.key.ptr,
+                  (const char *)y->workload->leaf->leaf.key.ptr);
+}
+
+// The endpoint's own map, else the service's definition, else, behind an application tunnel, which
+// takes any port, the service port itself.
+static uint16_t target_port(const struct xmember *member, const struct service_port *port) {
+    for (uint32_t i = 0; i < member->n_ports; i++) {
+        if (member->ports[i].service_port == port->port && member->ports[i].target_port != 0) {
+            return member->ports[i].target_port;
+        }
+    }
+    bool is_tunneled = member->workload->leaf->app_tunnel != APP_TUNNEL_ABSENT;
+    return port->target_port == 0 && is_tunneled ? port->port : port->target_port;
+}
+
+static struct service *join(struct xservice *service) {
+    struct service spec = *service->leaf;
+    size_t n = 0;
+    LIST_EACH(pos, &service->members) {
+        n++;
+    }
+    struct xmember **members = xcalloc(n + 1, sizeof(struct xmember *));
+    struct endpoint *endpoints = xcalloc(n + 1, sizeof(*endpoints));
+    uint16_t *ports = xcalloc(n * spec.n_ports + 1, sizeof(*ports));
+    n = 0;
+    LIST_EACH(pos, &service->members) {
+        members[n++] = LIST_ITEM(pos, struct xmember, in_service);
+    }
+    qsort(members, n, sizeof(struct xmember *), by_uid); // whatever the order of arrival
+    for (size_t i = 0; i < n; i++) {
+        struct workload *workload = members[i]->workload->leaf;
+        endpoints[i] = (struct endpoint){
+            .workload = workload,
+            .ip = workload->n_ips > 0 ? workload->ips[0] : (struct ip){0},
+            .target_ports = &ports[i * spec.n_ports],
+            .is_ready = workload->is_healthy,
+            .weight = workload->capacity,
+        };
+        for (size_t k = 0; k < spec.n_ports; k++) {
+            ports[i * spec.n_ports + k] = target_port(members[i], &spec.ports[k]);
+        }
+    }
+    spec.endpoints = endpoints;
+    spec.n_endpoints = (uint32_t)n;
+    struct service *leaf = service_new(&spec);
+    free(members);
+    free(endpoints);
+    free(ports);
+    return leaf;
+}
+
+// ---- workloads
+
+static struct xworkload *find_workload(struct xds_store *store, struct slice uid) {
+    HMAP_EACH_WITH_HASH(pos, &store->workloads, hash_bytes(uid)) {
+        struct xworkload *wl = HMAP_ITEM(pos, struct xworkload, by_uid);
+        const struct workload *leaf = wl->leaf != NULL ? wl->leaf : wl->published;
+        if (slice_eq(leaf->leaf.key, uid)) {
+            return wl;
+        }
+    }
+    return NULL;
+}
+
+static bool same_members(const struct xworkload *wl, const struct xds_resource *resource) {
+    for (uint32_t i = 0; wl->n_members == resource->n_services && i < wl->n_members; i++) {
+        const struct xmember *old = &wl->members[i];
+        const struct xds_membership *new = &resource->services[i];
+        if (strcmp(old->service->key, new->service) != 0 || old->n_ports != new->n_ports ||
+            (new->n_ports > 0 &&
+             memcmp(old->ports, new->ports, new->n_ports * sizeof(*new->ports)) != 0)) {
+            return false;
+        }
+    }
+    return wl->n_members == resource->n_services;
+}
+
+static void detach(struct xds_store *store, struct xworkload *wl) {
+    for (uint32_t i = 0; i < wl->n_members; i++) {
+        list_del(&wl->members[i].in_service);
+        mark(&store->dirty_services, &wl->members[i].service->in_dirty);
+    }
+    free(wl->members);
+    wl->members = NULL;
+    wl->n_members = 0;
+}
+
+static void attach(struct xds_store *store, struct xworkload *wl,
+                   const struct xds_resource *resource) {
+    size_t n_ports = 0;
+    if (resource->n_services == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < resource->n_services; i++) {
+        n_ports += resource->services[i].n_ports;
+    }
+    wl->n_members = resource->n_services;
+    wl->members = xmalloc(wl->n_members * sizeof(*wl->members) + n_ports * sizeof(struct xds_port));
+    struct xds_port *ports = (struct xds_port *)&wl->members[wl->n_members];
+    for (uint32_t i = 0; i < wl->n_members; i++) {
+        const struct xds_membership *src = &resource->services[i];
+        struct xmember *member = &wl->members[i];
+        *member = (struct xmember){.service = get_service(store, slice_str(src->service)),
+                                   .workload = wl,
+                                   .ports = ports,
+                                   .n_ports = src->n_ports};
+        if (src->n_ports > 0) {
+            memcpy(ports, src->ports, src->n_ports * sizeof(*ports));
+        }
+        ports += src->n_ports;
+        list_push_back(&member->service->members, &member->in_service);
+        mark(&store->dirty_services, &member->service->in_dirty);
+    }
+}
+
+static void set_workload(struct xds_store *store, const struct xds_resource *resource) {
+    struct workload spec = resource->workload;
+    struct xworkload *wl = find_workload(store, spec.leaf.key);
+    bool is_new = wl == NULL;
+    if (is_new) {
+        wl = xcalloc(1, sizeof(*wl));
+        list_init(&wl->in_dirty);
+        list_init(&wl->in_host);
+    }
+    bool is_host = spec.hostname != NULL && spec.hostname[0] != '\0' && spec.n_ips == 0;
+    set_host(store, wl, is_host ? get_host(store, spec.hostname) : NULL);
+    if (is_host) {
+        spec.ips = wl->host->ips;
+        spec.n_ips = (uint16_t)wl->host->n_ips;
+    }
+    store->counts[XDS_WORKLOAD] += wl->leaf == NULL;
+    leaf_unref(wl->leaf);
+    wl->leaf = workload_new(&spec);
+    if (is_new) {
+        hmap_insert(&store->workloads, &wl->by_uid, hash_bytes(spec.leaf.key));
+    }
+    if (!same_members(wl, resource)) {
+        detach(store, wl);
+        attach(store, wl, resource);
+    }
+    mark(&store->dirty_workloads, &wl->in_dirty);
+}
+
+static void workload_free(struct xds_store *store, struct xworkload *wl) {
+    hmap_remove(&store->workloads, &wl->by_uid);
+    list_del(&wl->in_dirty);
+    leaf_unref(wl->leaf);
+    leaf_unref(wl->published);
+    free(wl);
+}
+
+static void del_workload(struct xds_store *store, struct slice uid) {
+    struct xworkload *wl = find_workload(store, uid);
+    if (wl == NULL || wl->leaf == NULL) {
+        return;
+    }
+    store->counts[XDS_WORKLOAD]--;
+    set_host(store, wl, NULL);
+    detach(store, wl);
+    if (wl->published == NULL) { // it came and went within one commit
+        workload_free(store, wl);
+        return;
+    }
+    leaf_unref(wl->leaf);
+    wl->leaf = NULL;
+    mark(&store->dirty_workloads, &wl->in_dirty);
+}
+
+// ---- policies
+
+static struct xpolicy *find_policy(struct xds_store *store, struct slice key) {
+    HMAP_EACH_WITH_HASH(pos, &store->policies, hash_bytes(key)) {
+        struct xpolicy *policy = HMAP_ITEM(pos, struct xpolicy, by_key);
+        if (slice_eq_str(key, policy->key)) {
+            return policy;
+        }
+    }
+    return NULL;
+}
+
+static void set_policy(struct xds_store *store, const struct policy *spec) {
+    struct slice key = spec->leaf.key;
+    struct xpolicy *policy = find_policy(store, key);
+    if (policy == NULL) {
+        policy = xcalloc(1, sizeof(*policy) + key.len + 1);
+        slice_copy(policy->key, key);
+        list_init(&policy->in_dirty);
+        hmap_insert(&store->policies, &policy->by_key, hash_bytes(key));
+    }
+    store->counts[XDS_POLICY] += policy->leaf == NULL;
+    leaf_unref(policy->leaf);
+    policy->leaf = policy_new(spec);
+    mark(&store->dirty_policies, &policy->in_dirty);
+}
+
+static void del_policy(struct xds_store *store, struct slice key) {
+    struct xpolicy *policy = find_policy(store, key);
+    if (policy == NULL || policy->leaf == NULL) {
+        return;
+    }
+    store->counts[XDS_POLICY]--;
+    leaf_unref(policy->leaf);
+    policy->leaf = NULL;
+    mark(&store->dirty_policies, &policy->in_dirty);
+}
+
+// ---- all
+
+void xds_store_set(struct xds_store *store, const struct xds_resource *resource) {
+    switch ((enum xds_kind)resource->kind) {
+    case XDS_WORKLOAD:
+        set_workload(store, resource);
+        break;
+    case XDS_SERVICE:
+        set_service(store, &resource->service);
+        break;
+    case XDS_POLICY:
+        set_policy(store, &resource->policy);
+        break;
+    }
+}
+
+void xds_store_del(struct xds_store *store, enum xds_type type, struct slice name) {
+    if (type == XDS_AUTHORIZATION) {
+        del_policy(store, name);
+        return;
+    }
+    del_workload(store, name); // a name does not tell which of the two it is
+    del_service(store, name);
+}
+
+size_t xds_store_count(const struct xds_store *store, enum xds_kind kind) {
+    return store->counts[kind];
+}
+
+static void commit_workload(struct xds_store *store, struct snapshot *draft, struct xworkload *wl,
+                            struct builder_locals *locals, struct builder_changes *changes) {
+    if (wl->leaf != NULL && wl->published != NULL && workload_equal(wl->leaf, wl->published)) {
+        leaf_unref(wl->leaf);
+        wl->leaf = wl->published;
+        leaf_ref(wl->leaf);
+        return;
+    }
+    changes->workloads_changed = true;
+    if (wl->leaf != NULL && wl->published != NULL &&
+        !workload_same_policies(wl->leaf, wl->published)) {
+        changes->policies_changed = true;
+    }
+    builder_locals_note(locals, store->node, wl->published, wl->leaf);
+    if (wl->leaf == NULL) {
+        snapshot_del_workload(draft, (const char *)wl->published->leaf.key.ptr);
+        workload_free(store, wl);
+        return;
+    }
+    for (uint32_t i = 0; i < wl->n_members; i++) {
+        mark(&store->dirty_services, &wl->members[i].service->in_dirty);
+    }
+    leaf_unref(wl->published);
+    wl->published = wl->leaf;
+    leaf_ref(wl->leaf); // as published
+    leaf_ref(wl->leaf); // the draft's
+    snapshot_set_workload(draft, wl->leaf);
+}
+
+static void commit_service(struct xds_store *store, struct snapshot *draft,
+                           struct xservice *service, struct builder_changes *changes) {
+    if (service->leaf != NULL) {
+        struct service *leaf = join(service);
+        leaf_unref(service->leaf);
+        service->leaf = leaf;
+        service->is_published = changes->services_changed = true;
+        leaf_ref(leaf);
+        snapshot_set_service(draft, leaf);
+        return;
+    }
+    if (service->is_published) {
+        snapshot_del_service(draft, service->key);
+        service->is_published = false;
+        changes->services_changed = true;
+    }
+    if (list_empty(&service->members)) {
+        hmap_remove(&store->services, &service->by_key);
+        free(service);
+    }
+}
+
+static void commit_policy(struct xds_store *store, struct snapshot *draft, struct xpolicy *policy,
+                          struct builder_changes *changes) {
+    changes->policies_changed = true;
+    if (policy->leaf != NULL) {
+        leaf_ref(policy->leaf);
+        snapshot_set_policy(draft, policy->leaf);
+        return;
+    }
+    snapshot_del_policy(draft, policy->key);
+    hmap_remove(&store->policies, &policy->by_key);
+    free(policy);
+}
+
+void xds_store_commit(struct xds_store *store, struct builder_changes *ret_changes) {
+    struct snapshot *draft = snapshot_draft();
+    struct builder_changes changes = {0};
+    struct builder_locals locals = {0};
+    struct list *pos;
+    while ((pos = list_pop_front(&store->dirty_policies)) != NULL) {
+        commit_policy(store, draft, LIST_ITEM(pos, struct xpolicy, in_dirty), &changes);
+    }
+    while ((pos = list_pop_front(&store->dirty_workloads)) != NULL) {
+        commit_workload(store, draft, LIST_ITEM(pos, struct xworkload, in_dirty), &locals,
+                        &changes);
+    }
+    while ((pos = list_pop_front(&store->dirty_services)) != NULL) {
+        commit_service(store, draft, LIST_ITEM(pos, struct xservice, in_dirty), &changes);
+    }
+    changes.locals = locals.items;
+    changes.n_locals = locals.n;
+    if (changes.policies_changed || changes.workloads_changed || changes.services_changed) {
+        snapshot_publish(draft);
+        changes.generation = draft->generation;
+    } else {
+        snapshot_drop(draft);
+    }
+    *ret_changes = changes;
+}
+
+void xds_store_free(struct xds_store *store) {
+    if (store == NULL) {
+        return;
+    }
+    HMAP_EACH_SAFE(pos, &store->workloads) {
+        struct xworkload *wl = HMAP_ITEM(pos, struct xworkload, by_uid);
+        set_host(store, wl, NULL);
+        free(wl->members);
+        workload_free(store, wl);
+    }
+    HMAP_EACH_SAFE(pos, &store->services) {
+        struct xservice *service = HMAP_ITEM(pos, struct xservice, by_key);
+        hmap_remove(&store->services, pos);
+        leaf_unref(service->leaf);
+        free(service);
+    }
+    HMAP_EACH_SAFE(pos, &store->policies) {
+        struct xpolicy *policy = HMAP_ITEM(pos, struct xpolicy, by_key);
+        hmap_remove(&store->policies, pos);
+        leaf_unref(policy->leaf);
+        free(policy);
+    }
+    hmap_fini(&store->workloads);
+    hmap_fini(&store->services);
+    hmap_fini(&store->policies);
+    hmap_fini(&store->hosts);
+    free(store->node);
+    free(store);
+}
