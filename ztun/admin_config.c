@@ -21,7 +21,8 @@ static void put_capture(struct json_out *out, const struct ztun_config *config) 
     json_out_kv_u64(out, "dnsProxyPort", config->dns_port);
     json_out_kv_u64(out, "socks5Port", config->socks5 ? config->socks_port : 0); // 0: none
     json_out_kv_u64(out, "packetMark", config->mark);
-    json_out_kv_bool(out, "redirect", config->redirect);
+    json_out_kv_str(out, "inpodUds", config->inpod_uds);
+    json_out_kv_bool(out, "redirect", config->redirect == 1);
     json_out_kv_bool(out, "dnsProxy", config->dns_capture);
     json_out_kv_bool(out, "ipv6Enabled", config->ipv6);
     if (config->original_source >= 0) {

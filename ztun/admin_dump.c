@@ -11,34 +11,33 @@
 
 enum part { WORKLOADS, SERVICES, POLICIES, SETTINGS, CERTIFICATES, STATE, DONE };
 
-// A dump under way: the snapshot and the flows of its beginning.
+struct local_pod {
+    struct pod_params params; // a copy
+    bool is_pending;
+};
+
+// A dump under way: the snapshot, the pods and the flows of its beginning.
 struct dump {
     struct admin_flows *flows;
     struct proc_dump_list *workloads, *services, *policies, *certs;
-    struct pmap table; // of the workloads, referenced
-    struct workload **locals;
-    bool *is_pending; // of each
-    size_t n_locals, at;
+    char *trust_domain;
+    struct local_pod *pods;
+    size_t n_pods, at;
     uint8_t part; // enum part
     bool has_begun; // the part's key is written
 };
 
-static bool is_local(void *arg, const void *leaf) {
-    return control_pods_is_local(arg, leaf);
-}
-
-static void take_locals(struct dump *dump, const struct control *control) {
-    struct admin_pendings pendings;
-    dump->locals =
-        (struct workload **)proc_dump_sorted(&dump->table, is_local, (void *)(uintptr_t)control,
-                                             &dump->n_locals);
-    dump->is_pending = xcalloc(dump->n_locals + 1, sizeof(*dump->is_pending));
-    admin_pendings_get(control, &pendings);
-    for (size_t i = 0; i < dump->n_locals; i++) {
-        const char *uid = (const char *)dump->locals[i]->leaf.key.ptr;
-        dump->is_pending[i] = admin_pending_reason(&pendings, uid) != NULL;
-    }
-    free(pendings.items);
+static void take_pod(void *arg, const struct control_pod *pod) {
+    struct dump *dump = arg;
+    struct local_pod *local = &dump->pods[dump->n_pods++];
+    struct pod_params params = {
+        .uid = pod->uid,
+        .ns = pod->ns,
+        .name = pod->name,
+        .service_account = pod->service_account,
+    };
+    pod_params_copy(&local->params, &params);
+    local->is_pending = pod->pending != NULL;
 }
 
 static void dump_free(void *arg) {
@@ -48,24 +47,26 @@ static void dump_free(void *arg) {
     proc_dump_list_free(dump->policies);
     proc_dump_list_free(dump->certs);
     admin_flows_free(dump->flows);
-    free(dump->is_pending);
-    free(dump->locals);
-    pmap_unref(&dump->table);
+    for (size_t i = 0; i < dump->n_pods; i++) {
+        pod_params_fini(&dump->pods[i].params);
+    }
+    free(dump->pods);
+    free(dump->trust_domain);
     free(dump);
 }
 
 static void put_state(struct json_out *out, const struct dump *dump, size_t i) {
-    const struct workload *workload = dump->locals[i];
-    json_out_key(out, workload->leaf.key);
+    const struct pod_params *pod = &dump->pods[i].params;
+    json_out_key(out, slice_str(pod->uid));
     json_out_begin_object(out);
-    json_out_kv_str(out, "state", dump->is_pending[i] ? "Pending" : "Up");
+    json_out_kv_str(out, "state", dump->pods[i].is_pending ? "Pending" : "Up");
     json_out_key(out, SLICE_LIT("connections"));
-    admin_write_pod_flows(out, &dump->flows->list, (const char *)workload->leaf.key.ptr);
+    admin_write_pod_flows(out, &dump->flows->list, pod->uid);
     json_out_kv_object(out, "info");
-    json_out_kv_str(out, "name", workload->name);
-    json_out_kv_str(out, "namespace", workload->ns);
-    json_out_kv_str(out, "trustDomain", workload->trust_domain);
-    json_out_kv_str(out, "serviceAccount", workload->service_account);
+    json_out_kv_str(out, "name", pod->name);
+    json_out_kv_str(out, "namespace", pod->ns);
+    json_out_kv_str(out, "trustDomain", dump->trust_domain);
+    json_out_kv_str(out, "serviceAccount", pod->service_account);
     json_out_end(out);
     json_out_end(out);
 }
@@ -75,9 +76,9 @@ static bool step_state(struct dump *dump, struct json_out *out) {
     if (dump->at == 0) {
         json_out_begin_object(out);
     }
-    if (dump->at < dump->n_locals) {
+    if (dump->at < dump->n_pods) {
         put_state(out, dump, dump->at++);
-        if (dump->at < dump->n_locals) {
+        if (dump->at < dump->n_pods) {
             return true;
         }
     }
@@ -166,8 +167,9 @@ static void answer_dump(struct admin_flows *flows) {
     dump->services = proc_dump_list_new(PROC_DUMP_SERVICES, snap);
     dump->policies = proc_dump_list_new(PROC_DUMP_POLICIES, snap);
     dump->certs = proc_dump_list_new(PROC_DUMP_CERTS, snap);
-    dump->table = pmap_ref(snap->workloads);
-    take_locals(dump, flows->control);
+    dump->trust_domain = xstrdup(snap->mesh->trust_domain);
+    dump->pods = xcalloc(flows->control->pods.n_items + 1, sizeof(*dump->pods));
+    control_pods_each(flows->control, take_pod, dump);
     proc_admin_reply_steps(flows->exchange, flows->query, &steps, dump);
 }
 

@@ -18,18 +18,6 @@ enum { ADMIN_FLOWS_MAX = 20000 }; // flows of one answer; more are counted
 // admin_config.c: an object.
 void admin_write_config(struct json_out *out, const struct ztun_config *config);
 
-// Why a local pod is not served yet.
-struct admin_pending {
-    const char *uid, *reason; // borrowed
-};
-struct admin_pendings {
-    struct admin_pending *items;
-    size_t n, cap;
-};
-// admin_status.c. Sorted by uid; the caller frees items.
-void admin_pendings_get(const struct control *control, struct admin_pendings *ret);
-const char *admin_pending_reason(const struct admin_pendings *pendings, const char *uid); // or NULL
-
 // admin_flows.c: asks the workers one after the other for their flows, then calls done, which
 // answers. The rest is done's to free with admin_flows_free.
 struct admin_flows {

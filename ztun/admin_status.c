@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // /status: is all well, and if not, what and where.
-#include <stdlib.h>
-
 #include "common/base/clock.h"
 #include "version.h"
 #include "ztun/admin.h"
@@ -11,69 +9,45 @@
 
 // ---- pods --------------------------------------------------------------------------------------
 
-static void add_pending(void *arg, const char *uid, const char *reason, bool is_self) {
-    (void)is_self;
-    struct admin_pendings *pendings = arg;
-    if (pendings->n == pendings->cap) {
-        pendings->cap = pendings->cap == 0 ? 16 : 2 * pendings->cap;
-        pendings->items = xrealloc(pendings->items, pendings->cap * sizeof(*pendings->items));
+static void put_pod(void *arg, const struct control_pod *pod) {
+    struct json_out *out = arg;
+    json_out_begin_object(out);
+    json_out_kv_str(out, "uid", pod->uid);
+    json_out_kv_str(out, "namespace", pod->ns);
+    json_out_kv_str(out, "name", pod->name);
+    json_out_kv_str(out, "state", pod->pending != NULL ? "Pending" : "Up");
+    if (pod->pending != NULL) {
+        json_out_kv_str(out, "reason", pod->pending);
     }
-    pendings->items[pendings->n++] = (struct admin_pending){uid, reason};
-}
-
-static int by_uid(const void *a, const void *b) {
-    return strcmp(((const struct admin_pending *)a)->uid, ((const struct admin_pending *)b)->uid);
-}
-
-void admin_pendings_get(const struct control *control, struct admin_pendings *ret) {
-    *ret = (struct admin_pendings){0};
-    inpod_each_pending(control->inpod, add_pending, ret);
-    if (ret->n > 0) {
-        qsort(ret->items, ret->n, sizeof(*ret->items), by_uid);
-    }
-}
-
-const char *admin_pending_reason(const struct admin_pendings *pendings, const char *uid) {
-    struct admin_pending key = {uid, NULL};
-    const struct admin_pending *found =
-        pendings->n == 0
-            ? NULL
-            : bsearch(&key, pendings->items, pendings->n, sizeof(*pendings->items), by_uid);
-    return found != NULL ? found->reason : NULL;
-}
-
-static bool is_local(void *arg, const void *leaf) {
-    return control_pods_is_local(arg, leaf);
-}
-
-static void put_pods(struct json_out *out, const struct control *control,
-                     const struct snapshot *snap) {
-    struct admin_pendings pendings;
-    size_t n = 0;
-    struct workload **workloads =
-        (struct workload **)proc_dump_sorted(&snap->workloads, is_local, (void *)(uintptr_t)control,
-                                             &n);
-    admin_pendings_get(control, &pendings);
-    json_out_kv_array(out, "pods");
-    for (size_t i = 0; i < n; i++) {
-        const struct workload *workload = workloads[i];
-        bool is_own = control_pods_is_own(control, workload);
-        const char *reason = admin_pending_reason(&pendings, (const char *)workload->leaf.key.ptr);
-        json_out_begin_object(out);
-        json_out_kv_string(out, "uid", workload->leaf.key);
-        json_out_kv_str(out, "namespace", workload->ns);
-        json_out_kv_str(out, "name", workload->name);
-        json_out_kv_str(out, "state", reason != NULL ? "Pending" : "Up");
-        if (reason != NULL) {
-            json_out_kv_str(out, "reason", reason);
-        }
-        json_out_kv_str(out, "identity", workload->identity);
-        json_out_kv_str(out, "netns", is_own ? "/proc/self/ns/net" : workload->netns);
-        json_out_end(out);
-    }
+    json_out_kv_str(out, "identity", pod->identity);
+    json_out_kv_str(out, "netns", pod->netns);
+    json_out_kv_bool(out, "isKnown", pod->has_workload);
+    json_out_kv_bool(out, "isRedirected", pod->is_redirected);
     json_out_end(out);
-    free(pendings.items);
-    free(workloads);
+}
+
+static void put_pods(struct json_out *out, const struct control *control) {
+    json_out_kv_array(out, "pods");
+    control_pods_each(control, put_pod, out);
+    json_out_end(out);
+}
+
+static void put_agent(struct json_out *out, const struct control *control) {
+    struct zds_client_status status;
+    if (control->zds == NULL) {
+        return;
+    }
+    zds_client_get_status(control->zds, &status);
+    json_out_kv_object(out, "nodeAgent");
+    json_out_kv_str(out, "socket", control->ztun->config.inpod_uds);
+    json_out_kv_bool(out, "isConnected", status.is_connected);
+    json_out_kv_bool(out, "hasSnapshot", status.has_snapshot);
+    json_out_kv_str(out, "error", status.error);
+    json_out_kv_u64(out, "pods", status.n_pods);
+    json_out_kv_u64(out, "connections", status.n_connections);
+    json_out_kv_u64(out, "requests", status.n_requests);
+    json_out_kv_u64(out, "refusedRequests", status.n_refused);
+    json_out_end(out);
 }
 
 // ---- the page ----------------------------------------------------------------------------------
@@ -122,7 +96,8 @@ void admin_status(void *arg, struct http_exchange *exchange, const struct http_q
     put_head(&out, control, snap);
     put_counts(&out, control, snap);
     proc_dump_source(&out, control->mesh.source);
-    put_pods(&out, control, snap);
+    put_agent(&out, control);
+    put_pods(&out, control);
     proc_dump_objects(&out, control->mesh.builder);
     json_out_key(&out, SLICE_LIT("identities"));
     proc_dump_identities(&out, snap, clock_wall_s());

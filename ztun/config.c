@@ -2,8 +2,10 @@
 #include "ztun/config.h"
 
 #include <stdio.h>
-#include <unistd.h>
+#include <string.h>
+#include <sys/un.h>
 
+#define ZDS_SOCKET "/var/run/ztunnel/ztunnel.sock"
 #define FIELD(name) offsetof(struct ztun_config, name)
 
 static const struct proc_option options[] = {
@@ -22,7 +24,11 @@ static const struct proc_option options[] = {
     {"workers", "ZTUNNEL_WORKER_THREADS", PROC_THREADS, FIELD(proc.n_workers), "N|P%",
      "worker threads; 0 = all cores"},
     {"packet-mark", "PACKET_MARK", PROC_U32, FIELD(mark), "N", "SO_MARK of own sockets"},
-    {"redirect", NULL, PROC_BOOL, FIELD(redirect), "BOOL", "install redirection rules in the pods"},
+    {"inpod-uds", "INPOD_UDS", PROC_TEXT, FIELD(inpod_uds), "SOCKET",
+     "istio-cni's node agent: it hands out the pods, and makes their redirection rules"},
+    {"inpod", "INPOD_ENABLED", PROC_BOOL, FIELD(inpod_enabled), "BOOL", "the same, at " ZDS_SOCKET},
+    {"redirect", NULL, PROC_TRISTATE, FIELD(redirect), "BOOL",
+     "install redirection rules in the pods; not set = unless istio-cni does"},
     {"dns-capture", "ISTIO_META_DNS_CAPTURE", PROC_BOOL, FIELD(dns_capture), "BOOL",
      "capture DNS of the pods"},
     {"socks5", "UNSTABLE_ENABLE_SOCKS5", PROC_BOOL, FIELD(socks5), "BOOL",
@@ -58,7 +64,7 @@ static void set_defaults(struct ztun_config *config) {
         .socks_port = 15080,
         .mark = 1337,
         .proxy_mode = "shared",
-        .redirect = true,
+        .redirect = -1,
         .dns_capture = true,
         .ipv6 = true,
         .original_source = -1,
@@ -105,6 +111,31 @@ static int check_mode(struct ztun_config *config) {
     return 0;
 }
 
+static int check_agent(struct ztun_config *config) {
+    struct sockaddr_un sa;
+    if (config->inpod_enabled && config->inpod_uds == NULL) {
+        config->inpod_uds = ZDS_SOCKET;
+    }
+    bool has_agent = config->inpod_uds != NULL;
+    if (has_agent &&
+        (config->inpod_uds[0] == '\0' || strlen(config->inpod_uds) >= sizeof(sa.sun_path))) {
+        fprintf(stderr, "ztun: --inpod-uds: \"%s\", expected a path of 1 to %zu bytes\n",
+                config->inpod_uds, sizeof(sa.sun_path) - 1);
+        return 2;
+    }
+    if (has_agent && config->is_dedicated) {
+        fprintf(stderr, "ztun: --inpod-uds does not go with --proxy-mode dedicated\n");
+        return 2;
+    }
+    if (has_agent && config->redirect == 1) {
+        fprintf(stderr, "ztun: --redirect does not go with --inpod-uds: the node agent makes the "
+                        "rules\n");
+        return 2;
+    }
+    config->redirect = config->redirect >= 0 ? config->redirect : !has_agent;
+    return 0;
+}
+
 static int check(struct ztun_config *config) {
     static const char missing[] = "ztun: --%s is required (see ztun --help)\n";
     if (config->proc.config_path == NULL || config->proc.ca_dir == NULL ||
@@ -128,6 +159,9 @@ int ztun_config_parse(struct ztun_config *config, int argc, char **argv) {
     int rc = proc_options_parse(&program, config, argc, argv);
     if (rc == 0) {
         rc = check_mode(config);
+    }
+    if (rc == 0) {
+        rc = check_agent(config);
     }
     return rc != 0 ? rc : check(config);
 }

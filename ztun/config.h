@@ -18,7 +18,12 @@ struct ztun_config {
     uint16_t outbound_port, inbound_port, hbone_port, dns_port, socks_port; // Istio's; fixed
     bool socks5;
     uint32_t mark;
-    bool redirect, dns_capture, ipv6;
+    // The node agent's socket; NULL: pods are found among the workloads. INPOD_ENABLED alone means
+    // istio-cni's usual one.
+    const char *inpod_uds;
+    bool inpod_enabled;
+    int redirect; // install rules; -1 until it is known who else does
+    bool dns_capture, ipv6;
     int original_source; // 1 required, 0 never, -1 best effort
     bool localhost_app_tunnel;
 };

@@ -87,12 +87,13 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
     if (n_waiting > 0) {
         buf_printf(ret_reasons, "%u pods wait for their certificates\n", n_waiting);
     }
+    bool has_agent = control->zds == NULL || zds_client_is_ready(control->zds, ret_reasons);
     bool is_missing = control->ztun->config.is_dedicated && control->own.served == NULL;
     if (is_missing) {
         buf_printf(ret_reasons, "pod %s/%s: %s\n", control->own.ns, control->own.name,
                    control->own.problem);
     }
-    return status.n_pending == 0 && n_waiting == 0 && !is_missing;
+    return status.n_pending == 0 && n_waiting == 0 && has_agent && !is_missing;
 }
 
 // ---- start and stop ----------------------------------------------------------------------------
@@ -195,10 +196,12 @@ static struct inpod *open_inpod(struct control *control) {
         .keepalive_interval_s = config->proc.keepalive_interval_s,
         .keepalive_probes = config->proc.keepalive_probes,
         .dns_capture = config->dns_capture,
-        .redirect = config->redirect,
+        .redirect = config->redirect == 1,
         .ipv6 = config->ipv6,
         .original_source = config->original_source,
         .on_up = control_pod_up,
+        .on_kept = control_pod_kept,
+        .on_failed = control_pod_failed,
         .on_down = control_pod_down,
         .arg = control,
     };
@@ -238,7 +241,13 @@ static int open_all(struct control *control) {
     control_pods_init(control);
     proc_life_start_ticks(&control->life);
     rc = open_admin(control);
-    return rc < 0 ? rc : proc_mesh_load(&control->mesh, config->proc.config_path);
+    if (rc == 0) {
+        rc = proc_mesh_load(&control->mesh, config->proc.config_path);
+    }
+    if (rc == 0 && config->inpod_uds != NULL) {
+        control_handed_open(control); // what the files say of the pods is known
+    }
+    return rc;
 }
 
 static void close_all(struct control *control) {

@@ -10,6 +10,7 @@
 #include "common/proc/proc_log.h"
 #include "common/proc/proc_mesh.h"
 #include "ztun/inpod.h"
+#include "ztun/zds_client.h"
 #include "ztun/ztun.h"
 
 struct served;
@@ -33,6 +34,7 @@ struct control {
     struct proc_life life;
     struct proc_admin_servers servers;
     struct inpod *inpod;
+    struct zds_client *zds; // NULL: pods are found among the workloads
     struct hmap pods; // served pods by uid: control_pods.c
     struct list draining; // un-enrolled pods with running flows
     uint32_t n_waiting_pods; // for their certificates
@@ -54,12 +56,25 @@ void control_pods_settle(struct control *control);
 void control_pods_fini(struct control *control);
 // Pods, without ztun itself, that wait for their certificates.
 uint32_t control_pods_n_waiting(const struct control *control);
-// Who this process serves, or is about to.
-bool control_pods_is_local(const struct control *control, const struct workload *workload);
-bool control_pods_is_own(const struct control *control, const struct workload *workload);
+// A pod that is served, or about to be. Borrowed for the call.
+struct control_pod {
+    const char *uid, *ns, *name, *service_account, *identity;
+    const char *netns; // "" = handed over by the node agent
+    const char *pending; // why it is not served yet; NULL = it is
+    bool has_workload; // it is in the snapshot
+    bool is_redirected; // as inpod_is_redirected
+};
+// Visits all, sorted by uid.
+void control_pods_each(const struct control *control,
+                       void (*fn)(void *arg, const struct control_pod *pod), void *arg);
 // Callbacks of inpod.
 void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32_t n_sets);
+void control_pod_kept(void *arg, struct pod *pod);
+void control_pod_failed(void *arg, const char *uid, const char *reason);
 void control_pod_down(void *arg, struct pod *pod, enum pod_down_reason reason);
+
+// control_handed.c: connects to the node agent, whose pods are served from then on.
+void control_handed_open(struct control *control);
 
 // admin.c: what the admin and readiness servers answer; arg = control.
 proc_admin_fn admin_serve, admin_readiness;

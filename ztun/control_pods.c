@@ -2,48 +2,47 @@
 //
 // Local pods: who is served, under which identity, and what the workers are told when that changes.
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/obs/log.h"
-#include "ztun/control.h"
+#include "ztun/control_priv.h"
 #include "ztun/dns_upstream.h"
 
 LOG_SCOPE(log_pods, "ztun::inpod");
 
-struct served {
-    struct hmap_node node; // control->pods by uid
-    char *uid, *identity;
-    struct workload *workload; // referenced
-    uint64_t pod_id; // 0 until it is up
-    uint64_t since; // when it was first wanted
-    bool is_waiting; // for its certificate; its sockets are opened after that
-    bool is_own; // control->own
-    bool is_leaving; // deletionTimestamp was told to the workers
-};
-
 enum { IDENTITY_WAIT_MS = 2000 }; // then it is served all the same, and flows say what is missing
 
-// An un-enrolled pod whose flows still run. Connections that its sockets have taken already need
-// the identity, too.
-struct draining {
-    struct list node; // control->draining
-    char *identity;
-    uint64_t pod_id;
-    uint32_t n_left; // workers that have flows of it
-};
-
 static void draining_free(struct draining *draining) {
+    pod_params_fini(&draining->params);
     free(draining->identity);
     free(draining);
 }
 
-static struct served *find(struct control *control, const char *uid) {
+static void served_free(struct control *control, struct served *served) {
+    hmap_remove(&control->pods, &served->node);
+    if (served->netns_fd >= 0) {
+        close(served->netns_fd);
+    }
+    leaf_unref(served->workload);
+    pod_params_fini(&served->params);
+    free(served->identity);
+    free(served);
+}
+
+struct served *served_find(struct control *control, const char *uid) {
     HMAP_EACH_WITH_HASH(pos, &control->pods, hash_bytes(slice_str(uid))) {
         struct served *served = HMAP_ITEM(pos, struct served, node);
-        if (strcmp(served->uid, uid) == 0) {
+        if (strcmp(served->params.uid, uid) == 0) {
             return served;
         }
     }
     return NULL;
+}
+
+static bool is_own(const struct control *control, const struct workload *workload) {
+    const struct control_own *own = &control->own;
+    return own->name != NULL && workload->is_pod && strcmp(workload->name, own->name) == 0 &&
+           strcmp(workload->ns, own->ns) == 0;
 }
 
 static bool is_served(const struct workload *workload) {
@@ -52,7 +51,8 @@ static bool is_served(const struct workload *workload) {
 }
 
 static void tell_leaving(struct control *control, struct served *served) {
-    if (served->pod_id == 0 || served->is_leaving || !served->workload->is_terminating) {
+    if (served->pod_id == 0 || served->is_leaving || served->workload == NULL ||
+        !served->workload->is_terminating) {
         return;
     }
     served->is_leaving = true;
@@ -69,13 +69,19 @@ static bool has_identity(const struct control *control, const struct served *ser
            control->loop.now - served->since >= IDENTITY_WAIT_MS * NS_PER_MS;
 }
 
-static void want(struct control *control, struct served *served) {
+void served_want(struct control *control, struct served *served) {
     if (served->is_waiting && !has_identity(control, served)) {
         return;
     }
     control->n_waiting_pods -= served->is_waiting;
     served->is_waiting = false;
-    if (served->is_own) {
+    if (served->is_handed) {
+        if (served->netns_fd >= 0) { // once
+            struct inpod_handed handed = {.params = served->params, .netns_fd = served->netns_fd};
+            served->netns_fd = -1;
+            inpod_want_handed(control->inpod, &handed);
+        }
+    } else if (served->is_own) {
         inpod_want_own(control->inpod, served->workload, control->own.is_self);
     } else {
         inpod_want(control->inpod, served->workload);
@@ -89,62 +95,81 @@ void control_pods_settle(struct control *control) {
     HMAP_EACH_SAFE(pos, &control->pods) {
         struct served *served = HMAP_ITEM(pos, struct served, node);
         if (served->is_waiting) {
-            want(control, served);
+            served_want(control, served);
         }
     }
 }
 
-static struct served *serve(struct control *control, struct workload *workload) {
-    struct served *served = find(control, (const char *)workload->leaf.key.ptr);
-    if (served == NULL) {
-        served = xcalloc(1, sizeof(*served));
-        served->uid = slice_dup(workload->leaf.key);
-        served->identity = xstrdup(workload->identity);
-        served->since = control->loop.now;
-        served->is_own = control_pods_is_own(control, workload);
-        served->is_waiting = true;
-        control->n_waiting_pods++;
-        hmap_insert(&control->pods, &served->node, hash_bytes(slice_str(served->uid)));
-        proc_identity_want(&control->identity, served->identity, 1);
-    } else if (strcmp(served->identity, workload->identity) != 0) {
-        proc_identity_want(&control->identity, workload->identity, 1);
-        proc_identity_want(&control->identity, served->identity, -1);
-        free(served->identity);
-        served->identity = xstrdup(workload->identity);
-    }
-    leaf_ref(workload);
-    leaf_unref(served->workload);
-    served->workload = workload;
-    want(control, served);
-    tell_leaving(control, served);
+struct served *served_new(struct control *control, const struct pod_params *params,
+                          const char *identity) {
+    struct served *served = xcalloc(1, sizeof(*served));
+    pod_params_copy(&served->params, params);
+    served->identity = xstrdup(identity);
+    served->since = control->loop.now;
+    served->netns_fd = -1;
+    served->is_waiting = true;
+    control->n_waiting_pods++;
+    hmap_insert(&control->pods, &served->node, hash_bytes(slice_str(params->uid)));
+    proc_identity_want(&control->identity, identity, 1);
     return served;
 }
 
-static void drain(struct control *control, struct served *served) {
+void served_set_identity(struct control *control, struct served *served, const char *identity) {
+    if (strcmp(served->identity, identity) != 0) {
+        proc_identity_want(&control->identity, identity, 1);
+        proc_identity_want(&control->identity, served->identity, -1);
+        free(served->identity);
+        served->identity = xstrdup(identity);
+    }
+}
+
+void served_set_workload(struct control *control, struct served *served,
+                         struct workload *workload) {
+    if (workload != NULL) {
+        leaf_ref(workload);
+    }
+    leaf_unref(served->workload);
+    served->workload = workload;
+    tell_leaving(control, served);
+}
+
+static struct served *serve(struct control *control, struct workload *workload) {
+    const char *uid = (const char *)workload->leaf.key.ptr;
+    struct served *served = served_find(control, uid);
+    if (served == NULL) {
+        struct pod_params params = {
+            .uid = uid, .workload_uid = uid, .ns = workload->ns, .name = workload->name};
+        served = served_new(control, &params, workload->identity);
+        served->is_own = is_own(control, workload);
+    }
+    served_set_identity(control, served, workload->identity);
+    served_set_workload(control, served, workload);
+    served_want(control, served);
+    return served;
+}
+
+static void drain(struct control *control, const struct served *served) {
     struct draining *draining = xcalloc(1, sizeof(*draining));
+    pod_params_copy(&draining->params, &served->params);
     draining->identity = xstrdup(served->identity);
     draining->pod_id = served->pod_id;
+    draining->is_handed = served->is_handed;
     draining->n_left = control->ztun->n_workers;
     proc_identity_want(&control->identity, draining->identity, 1);
     list_push_back(&control->draining, &draining->node);
 }
 
-static void unserve(struct control *control, const char *uid, enum pod_down_reason reason) {
-    struct served *served = find(control, uid);
+void served_end(struct control *control, struct served *served, const char *uid,
+                enum pod_down_reason reason) {
     if (served != NULL && served->pod_id != 0 && reason == POD_DOWN_UNENROLLED) {
         drain(control, served);
     }
     inpod_unwant(control->inpod, uid, reason); // also one that drains since it was un-enrolled
-    if (served == NULL) {
-        return;
+    if (served != NULL) {
+        proc_identity_want(&control->identity, served->identity, -1);
+        control->n_waiting_pods -= served->is_waiting;
+        served_free(control, served);
     }
-    proc_identity_want(&control->identity, served->identity, -1);
-    control->n_waiting_pods -= served->is_waiting;
-    hmap_remove(&control->pods, &served->node);
-    leaf_unref(served->workload);
-    free(served->uid);
-    free(served->identity);
-    free(served);
 }
 
 uint32_t control_pods_n_waiting(const struct control *control) {
@@ -153,16 +178,45 @@ uint32_t control_pods_n_waiting(const struct control *control) {
     return control->n_waiting_pods - is_self_waiting;
 }
 
-bool control_pods_is_own(const struct control *control, const struct workload *workload) {
-    const struct control_own *own = &control->own;
-    return own->name != NULL && workload->is_pod && strcmp(workload->name, own->name) == 0 &&
-           strcmp(workload->ns, own->ns) == 0;
+static int by_uid(const void *a, const void *b) {
+    const struct served *const *x = a, *const *y = b;
+    return strcmp((*x)->params.uid, (*y)->params.uid);
 }
 
-bool control_pods_is_local(const struct control *control, const struct workload *workload) {
-    return control_pods_is_own(control, workload) ||
-           (!control->ztun->config.is_dedicated && is_served(workload) &&
-            strcmp(workload->node, control->ztun->config.node_name) == 0);
+static void visit(const struct control *control, const struct served *served,
+                  void (*fn)(void *arg, const struct control_pod *pod), void *arg) {
+    struct control_pod pod = {
+        .uid = served->params.uid,
+        .ns = served->params.ns,
+        .name = served->params.name,
+        .service_account =
+            served->is_handed ? served->params.service_account : served->workload->service_account,
+        .identity = served->identity,
+        .netns = served->is_handed ? ""
+                 : served->is_own  ? "/proc/self/ns/net"
+                                   : served->workload->netns,
+        .pending = served->is_waiting ? "waits for its certificate" : NULL,
+        .has_workload = served->workload != NULL,
+        .is_redirected = inpod_is_redirected(control->inpod, served->params.uid),
+    };
+    if (!served->is_waiting) {
+        pod.pending = inpod_pending_reason(control->inpod, pod.uid);
+    }
+    fn(arg, &pod);
+}
+
+void control_pods_each(const struct control *control,
+                       void (*fn)(void *arg, const struct control_pod *pod), void *arg) {
+    struct served **all = xcalloc(control->pods.n_items + 1, sizeof(struct served *));
+    size_t n = 0;
+    HMAP_EACH_SAFE(pos, &control->pods) {
+        all[n++] = HMAP_ITEM(pos, struct served, node);
+    }
+    qsort(all, n, sizeof(struct served *), by_uid);
+    for (size_t i = 0; i < n; i++) {
+        visit(control, all[i], fn, arg);
+    }
+    free(all);
 }
 
 static struct workload *find_own(const struct control *control) {
@@ -194,27 +248,35 @@ static void settle_own(struct control *control) {
     if (problem == NULL && (own->served == NULL || own->served->workload != workload)) {
         own->served = serve(control, workload);
     } else if (problem != NULL && own->served != NULL) {
-        char *uid = xstrdup(own->served->uid);
+        struct served *served = own->served;
         own->served = NULL;
-        unserve(control, uid, POD_DOWN_REMOVED);
+        char *uid = xstrdup(served->params.uid);
+        served_end(control, served, uid, POD_DOWN_REMOVED);
         free(uid);
     }
 }
 
+static void apply_local(struct control *control, const struct builder_local *local) {
+    bool is_gone = local->event == BUILDER_REMOVED;
+    if (is_own(control, local->workload)) {
+        return;
+    }
+    if (!is_gone && is_served(local->workload)) {
+        serve(control, local->workload);
+        return;
+    }
+    const char *uid = (const char *)local->workload->leaf.key.ptr;
+    served_end(control, served_find(control, uid), uid,
+               is_gone ? POD_DOWN_REMOVED : POD_DOWN_UNENROLLED);
+}
+
 void control_pods_apply(struct control *control, const struct builder_changes *changes) {
     settle_own(control);
-    for (size_t i = 0; i < changes->n_locals; i++) {
-        const struct builder_local *local = &changes->locals[i];
-        if (control_pods_is_own(control, local->workload)) {
-            continue;
-        }
-        bool is_gone = local->event == BUILDER_REMOVED;
-        if (!is_gone && is_served(local->workload)) {
-            serve(control, local->workload);
-        } else {
-            unserve(control, (const char *)local->workload->leaf.key.ptr,
-                    is_gone ? POD_DOWN_REMOVED : POD_DOWN_UNENROLLED);
-        }
+    if (control->zds != NULL) {
+        control_handed_refresh(control, changes->mesh_changed);
+    }
+    for (size_t i = 0; control->ztun->config.inpod_uds == NULL && i < changes->n_locals; i++) {
+        apply_local(control, &changes->locals[i]);
     }
     for (uint32_t i = 0; i < control->ztun->n_workers; i++) {
         bool policies = changes->policies_changed || changes->mesh_changed;
@@ -228,17 +290,25 @@ void control_pods_apply(struct control *control, const struct builder_changes *c
     }
 }
 
+static void settle_up(struct control *control, struct served *served, const struct pod *pod) {
+    if (served != NULL) {
+        served->pod_id = pod->id;
+        tell_leaving(control, served);
+    }
+    if (control->zds != NULL) {
+        zds_client_answer(control->zds, pod->uid, NULL);
+    }
+}
+
 void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32_t n_sets) {
     struct control *control = arg;
-    struct served *served = find(control, pod->uid);
+    struct served *served = served_find(control, pod->uid);
     struct addr servers[DNS_UPSTREAMS_MAX];
     const char *reason = "";
     uint32_t n_servers = 0;
-    if (served != NULL) {
-        served->pod_id = pod->id;
-    }
     if (served != NULL && !pod->is_self) {
-        n_servers = dns_upstreams_for(served->workload, served->is_own, servers, &reason);
+        const char *netns = served->is_handed ? "" : served->workload->netns;
+        n_servers = dns_upstreams_for(served->workload, netns, served->is_own, servers, &reason);
     }
     log_info(&log_pods, "pod is served", LOG_STR("namespace", pod->ns), LOG_STR("pod", pod->name),
              LOG_U64("id", pod->id), LOG_BOOL("original_source", pod->original_source));
@@ -255,8 +325,18 @@ void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32
         struct zworker *worker = control->ztun->workers[(pod->id * n_sets + i) % n_workers];
         zworker_send_pod_sockets(worker, pod, &sets[i], servers, n_servers);
     }
-    if (served != NULL) {
-        tell_leaving(control, served);
+    settle_up(control, served, pod);
+}
+
+void control_pod_kept(void *arg, struct pod *pod) {
+    struct control *control = arg;
+    settle_up(control, served_find(control, pod->uid), pod);
+}
+
+void control_pod_failed(void *arg, const char *uid, const char *reason) {
+    struct control *control = arg;
+    if (control->zds != NULL) {
+        zds_client_answer(control->zds, uid, reason);
     }
 }
 
@@ -303,12 +383,7 @@ void control_pods_init(struct control *control) {
 
 void control_pods_fini(struct control *control) {
     HMAP_EACH_SAFE(pos, &control->pods) {
-        struct served *served = HMAP_ITEM(pos, struct served, node);
-        hmap_remove(&control->pods, pos);
-        leaf_unref(served->workload);
-        free(served->uid);
-        free(served->identity);
-        free(served);
+        served_free(control, HMAP_ITEM(pos, struct served, node));
     }
     hmap_fini(&control->pods);
     struct list *node;

@@ -74,7 +74,7 @@ static void reply_error(const struct dns_reply_to *to, const struct dns_query *q
 }
 
 static struct workload *client_of(const struct dns_proxy *proxy) {
-    return snapshot_workload_by_uid(snapshot_current(), proxy->pod->uid);
+    return pod_workload(proxy->pod, snapshot_current());
 }
 
 static void on_exchange_done(void *arg, int rc, struct slice answer, uint64_t started_ns) {

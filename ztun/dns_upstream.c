@@ -88,11 +88,11 @@ static struct slice netns_name(const char *netns) {
     return is_name ? name : slice_make(NULL, 0);
 }
 
-uint32_t dns_upstreams_for(const struct workload *workload, bool is_own,
+uint32_t dns_upstreams_for(const struct workload *workload, const char *netns, bool is_own,
                            struct addr servers[DNS_UPSTREAMS_MAX], const char **ret_reason) {
     *ret_reason = "";
     uint32_t n = 0;
-    if (workload->nameservers != NULL) {
+    if (workload != NULL && workload->nameservers != NULL) {
         for (const char *const *p = workload->nameservers; *p != NULL && n < DNS_UPSTREAMS_MAX;
              p++) {
             n += parse_server(slice_trim(slice_str(*p)), &servers[n]);
@@ -102,7 +102,7 @@ uint32_t dns_upstreams_for(const struct workload *workload, bool is_own,
         }
         return n;
     }
-    struct slice name = netns_name(workload->netns);
+    struct slice name = netns_name(netns);
     if (name.len > 0 && !is_own) {
         char path[512];
         snprintf(path, sizeof(path), "/etc/netns/%.*s/resolv.conf", SLICE_ARG(name));

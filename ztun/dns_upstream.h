@@ -10,10 +10,11 @@
 enum { DNS_UPSTREAMS_MAX = 8 };
 
 // The servers of a pod: annotation ztun.io/nameservers, else /etc/netns/NAME/resolv.conf, else
-// /etc/resolv.conf without loopback addresses (those are of another namespace). is_own: its
-// namespace is ours, and so is that file. Returns how many; 0: ret_reason says why there are none.
-// Reads small local files: control thread.
-uint32_t dns_upstreams_for(const struct workload *workload, bool is_own,
+// /etc/resolv.conf without loopback addresses (those are of another namespace). workload NULL: not
+// known. netns: the namespace's name or path, "" = it has none. is_own: its namespace is ours, and
+// so is that file. Returns how many; 0: ret_reason says why there are none. Reads small local
+// files: control thread.
+uint32_t dns_upstreams_for(const struct workload *workload, const char *netns, bool is_own,
                            struct addr servers[DNS_UPSTREAMS_MAX], const char **ret_reason);
 // The servers of a resolv.conf text.
 uint32_t dns_upstreams_parse(struct slice resolv_conf, bool skip_loopback,

@@ -209,7 +209,7 @@ static void check_target(const struct zpod *zpod, struct inbound_target *target)
 static void serve(struct inbound *in, const struct h2_event *event) {
     struct flow *flow = &in->flow;
     const struct snapshot *snap = snapshot_current();
-    struct workload *local = snapshot_workload_by_uid(snap, flow->zpod->pod->uid);
+    struct workload *local = pod_workload(flow->zpod->pod, snap);
     char scratch[HBONE_BAGGAGE_MAX];
     struct hbone_connect connect = {0};
     enum hbone_err err = hbone_connect_parse(event->fields, event->n_fields, scratch, &connect);
@@ -318,7 +318,7 @@ void inbound_accept(struct zpod *zpod, int fd) {
     struct zworker *worker = zpod->worker;
     struct io *io = worker->loop->io;
     const struct snapshot *snap = snapshot_current();
-    struct workload *local = snapshot_workload_by_uid(snap, zpod->pod->uid);
+    struct workload *local = pod_workload(zpod->pod, snap);
     struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
     struct addr src, dst;
     if (io->ops->peer_addr(io, fd, &src) < 0 || io->ops->local_addr(io, fd, &dst) < 0) {
@@ -341,7 +341,7 @@ void inbound_accept(struct zpod *zpod, int fd) {
 
 void inbound_recheck_tunnels(struct zpod *zpod) {
     const struct snapshot *snap = snapshot_current();
-    struct workload *local = snapshot_workload_by_uid(snap, zpod->pod->uid);
+    struct workload *local = pod_workload(zpod->pod, snap);
     struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
     if (identity == NULL || identity->tls == NULL) {
         return;
@@ -355,7 +355,7 @@ bool inbound_is_denied(struct flow *flow) {
     }
     struct inbound *in = of_flow(flow);
     const struct snapshot *snap = snapshot_current();
-    struct workload *local = snapshot_workload_by_uid(snap, flow->zpod->pod->uid);
+    struct workload *local = pod_workload(flow->zpod->pod, snap);
     struct rbac_verdict verdict;
     if (local == NULL || check_policy(in, snap, local, &verdict)) {
         return false;

@@ -109,7 +109,7 @@ static void serve(struct plain *plain, const struct addr *local_addr) {
     struct flow *flow = &plain->flow;
     struct zpod *zpod = flow->zpod;
     const struct snapshot *snap = snapshot_current();
-    struct workload *local = snapshot_workload_by_uid(snap, zpod->pod->uid);
+    struct workload *local = pod_workload(zpod->pod, snap);
     flow_set_ends(flow, snapshot_workload_by_ip(snap, &flow->src.ip), local, NULL);
     // Connected to the capture port itself, or to another port of the proxy: a loop.
     if (addr_eq(&flow->dst, local_addr) || route_is_own_port(flow->dst.port)) {
@@ -152,7 +152,7 @@ void inbound_plain_accept(struct zpod *zpod, int fd) {
 
 bool inbound_plain_is_denied(struct flow *flow) {
     const struct snapshot *snap = snapshot_current();
-    struct workload *local = snapshot_workload_by_uid(snap, flow->zpod->pod->uid);
+    struct workload *local = pod_workload(flow->zpod->pod, snap);
     return flow->kind == FLOW_INBOUND_PLAIN && local != NULL && !is_allowed(flow, snap, local);
 }
 

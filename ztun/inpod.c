@@ -4,12 +4,16 @@
 // most one job of a pod is with the helper; when it comes back, step() decides what is next.
 #include "ztun/inpod.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/hmap.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
+#include "common/rt/netns.h"
 #include "ztun/inpod_job.h"
 
 LOG_SCOPE(log_inpod, "inpod");
@@ -23,16 +27,27 @@ enum {
 // Delays of retries; the last one is repeated (as ztunnel's).
 static const uint32_t retry_ms[] = {50, 200, 1000, 5000};
 
+// What is asked for: where, and under which names.
+struct want {
+    struct pod_params params;
+    char *netns; // name or path; NULL: handed over
+    int netns_fd; // handed over, and not open yet; else -1
+    struct netns_id netns_id; // handed over
+    char *interfaces;
+    bool no_dns_capture, bypass_inbound_capture;
+};
+
 struct entry {
     struct hmap_node node; // inpod->entries, by uid
     struct inpod *inpod;
     char *uid;
-    struct workload *want; // reference, or NULL
+    struct want *want; // or NULL
     enum pod_down_reason down_reason; // when it is not wanted
     bool is_own; // it is in our own namespace
     bool is_self; // it is us
     struct pod *pod; // reference: what the workers serve, or NULL
-    bool is_ruled; // its rules are in place
+    bool is_ruled; // its rules are in place, or somebody else's business
+    bool is_bare; // they are that, and there are none
     bool is_busy; // a job is with the helper
     bool recheck; // look at namespace and rules again
     uint32_t generation; // of the rules
@@ -62,8 +77,26 @@ struct inpod {
 
 static void step(struct entry *entry);
 
-static const char *netns_of(const struct entry *entry) {
-    return entry->is_own ? "/proc/self/ns/net" : entry->want->netns;
+static char *copy_of(const char *text) {
+    return text != NULL ? xstrdup(text) : NULL;
+}
+
+static void close_netns(struct want *want) {
+    if (want->netns_fd >= 0) {
+        close(want->netns_fd);
+        want->netns_fd = -1;
+    }
+}
+
+static void want_free(struct want *want) {
+    if (want == NULL) {
+        return;
+    }
+    close_netns(want);
+    pod_params_fini(&want->params);
+    free(want->netns);
+    free(want->interfaces);
+    free(want);
 }
 
 static bool is_up(const struct entry *entry) {
@@ -99,6 +132,10 @@ static void give(struct entry *entry, struct inpod_job *job) {
 }
 
 static void fail(struct entry *entry, const char *reason) {
+    const struct inpod_config *config = &entry->inpod->config;
+    if (entry->n_failures == 0 && config->on_failed != NULL) {
+        config->on_failed(config->arg, entry->uid, reason);
+    }
     if (strcmp(entry->reason, reason) != 0) {
         log_warn(&log_inpod, "pod is pending", LOG_STR("uid", entry->uid),
                  LOG_STR("reason", reason));
@@ -168,7 +205,7 @@ static void take_down(struct entry *entry, enum pod_down_reason reason) {
     list_push_back(&inpod->leaving, &leaving->node);
     timer_init(&leaving->cut, on_cut);
     entry->pod = NULL;
-    entry->is_ruled = false;
+    entry->is_ruled = entry->is_bare = false;
     count(entry, &inpod->n_stopped, METRIC_PROXIES_STOPPED);
     log_debug(&log_inpod, "pod is no longer served", LOG_STR("uid", entry->uid),
               LOG_STR("reason", reason == POD_DOWN_REMOVED ? "removed" : "un-enrolled"));
@@ -183,24 +220,28 @@ static void take_down(struct entry *entry, enum pod_down_reason reason) {
 }
 
 static void give_open(struct entry *entry) {
+    const struct want *want = entry->want;
     struct inpod_job *job = inpod_job_new(JOB_OPEN, entry);
-    job->uid = xstrdup(entry->uid);
-    job->ns = xstrdup(entry->want->ns);
-    job->name = xstrdup(entry->want->name);
-    job->netns = xstrdup(netns_of(entry));
+    pod_params_copy(&job->params, &want->params);
+    job->netns = copy_of(want->netns);
+    if (job->netns == NULL && (job->netns_fd = fcntl(want->netns_fd, F_DUPFD_CLOEXEC, 0)) < 0) {
+        fail(entry, strerror(errno));
+        inpod_job_free(job);
+        return;
+    }
     job->is_self = entry->is_self;
     give(entry, job);
 }
 
 static void give_rules(struct entry *entry) {
     const struct inpod_config *config = &entry->inpod->config;
-    const struct workload *want = entry->want;
+    const struct want *want = entry->want;
     const struct pod *pod = entry->pod;
     struct inpod_job *job = inpod_job_new(JOB_RULES, entry);
     bool has_dns = config->dns_capture && !want->no_dns_capture;
     job->pod = pod_ref(entry->pod);
-    job->netns = xstrdup(netns_of(entry));
-    job->interfaces = xstrdup(want->virtual_interfaces);
+    job->netns = copy_of(want->netns);
+    job->interfaces = copy_of(want->interfaces);
     job->rules = (struct redirect_params){
         .outbound_port = config->outbound_port,
         .inbound_port = config->inbound_port,
@@ -227,7 +268,7 @@ static void entry_free(struct entry *entry) {
     struct inpod *inpod = entry->inpod;
     timer_clear(&inpod->config.loop->timers, &entry->retry);
     hmap_remove(&inpod->entries, &entry->node);
-    leaf_unref(entry->want);
+    want_free(entry->want);
     pod_unref(entry->pod);
     free(entry->uid);
     free(entry->reason);
@@ -263,10 +304,22 @@ static void step(struct entry *entry) {
     }
 }
 
+static bool is_wanted_in(const struct want *want, const struct inpod_job *job) {
+    struct netns_id id = {0};
+    if (job->pod != NULL) {
+        id = (struct netns_id){.dev = job->pod->netns_dev, .inode = job->pod->netns_ino};
+    }
+    // A name is looked up again with the rules.
+    return want->netns != NULL || job->pod == NULL || netns_id_eq(&want->netns_id, &id);
+}
+
 static void on_opened(struct entry *entry, struct inpod_job *job) {
     struct inpod *inpod = entry->inpod;
     if (entry->want == NULL) {
         return; // the job still owns the sockets, and closes them
+    }
+    if (!is_wanted_in(entry->want, job)) {
+        return; // in another namespace, since
     }
     if (job->rc < 0) {
         fail(entry, job->reason);
@@ -282,9 +335,11 @@ static void on_opened(struct entry *entry, struct inpod_job *job) {
     }
     entry->pod = job->pod; // the job's reference
     job->pod = NULL;
+    close_netns(entry->want); // the pod has one
     count(entry, &inpod->n_started, METRIC_PROXIES_STARTED);
     log_debug(&log_inpod, "pod is served", LOG_STR("uid", entry->uid),
-              LOG_STR("netns", netns_of(entry)), LOG_BOOL("ipv6", entry->pod->has_v6),
+              LOG_STR("netns", entry->want->netns != NULL ? entry->want->netns : ""),
+              LOG_BOOL("ipv6", entry->pod->has_v6),
               LOG_BOOL("original_source", entry->pod->original_source));
     uint32_t n_sets = job->n_sets;
     job->n_sets = 0;
@@ -312,6 +367,18 @@ static void log_rules(const struct entry *entry, const struct redirect_result *r
     }
 }
 
+// Whoever makes them may be a moment late; that they are there again is told, too.
+static void look_at_rules(struct entry *entry, bool is_redirected) {
+    if (!is_redirected && !entry->is_bare) {
+        log_warn(&log_inpod, "nothing redirects the pod's connections: it is not in the mesh",
+                 LOG_STR("uid", entry->uid));
+    } else if (is_redirected && entry->is_bare) {
+        log_info(&log_inpod, "the pod's connections are redirected now",
+                 LOG_STR("uid", entry->uid));
+    }
+    entry->is_bare = !is_redirected;
+}
+
 static void on_ruled(struct entry *entry, struct inpod_job *job) {
     if (entry->pod != job->pod) {
         return; // removed meanwhile
@@ -324,8 +391,12 @@ static void on_ruled(struct entry *entry, struct inpod_job *job) {
         fail(entry, job->reason);
         return;
     }
-    if (entry->inpod->config.redirect && !entry->is_self) {
+    if (entry->is_self) {
+        // has none
+    } else if (entry->inpod->config.redirect) {
         log_rules(entry, &job->redirect);
+    } else {
+        look_at_rules(entry, job->is_redirected);
     }
     entry->is_ruled = true;
     // A successor's rules are its own business.
@@ -403,15 +474,23 @@ static void on_sweep(struct timer *timer, uint64_t now) {
     if (inpod->is_sweeping) {
         return;
     }
-    bool with_rules = inpod->config.redirect && ++inpod->n_sweeps % SWEEPS_PER_RULE_CHECK == 0;
+    bool with_rules = ++inpod->n_sweeps % SWEEPS_PER_RULE_CHECK == 0;
+    bool is_look = with_rules && !inpod->config.redirect;
     struct inpod_job *job = inpod_job_new(JOB_SWEEP, NULL);
     job->items = xcalloc(inpod->entries.n_items + 1, sizeof(*job->items));
     HMAP_EACH_SAFE(pos, &inpod->entries) {
         struct entry *entry = HMAP_ITEM(pos, struct entry, node);
-        if (is_up(entry) && entry->want != NULL) {
+        if (!is_up(entry) || entry->want == NULL) {
+            continue;
+        }
+        // The generation knows nothing of iptables' own tables. Who has no rules may get them soon.
+        if (is_look || entry->is_bare) {
+            entry->recheck = true;
+            step(entry);
+        } else {
             job->items[job->n_items++] = (struct inpod_sweep_item){
                 .pod = pod_ref(entry->pod),
-                .netns = xstrdup(netns_of(entry)),
+                .netns = copy_of(entry->want->netns),
                 .generation = with_rules ? entry->generation : 0,
             };
         }
@@ -449,8 +528,7 @@ void inpod_free(struct inpod *inpod) {
     free(inpod);
 }
 
-static void want(struct inpod *inpod, const struct workload *workload, bool is_own, bool is_self) {
-    char *uid = slice_dup(workload->leaf.key);
+static struct entry *entry_of(struct inpod *inpod, const char *uid) {
     struct entry *entry = find(inpod, uid);
     if (entry == NULL) {
         entry = xcalloc(1, sizeof(*entry));
@@ -461,41 +539,94 @@ static void want(struct inpod *inpod, const struct workload *workload, bool is_o
         hmap_insert(&inpod->entries, &entry->node, hash_bytes(slice_str(uid)));
         arm_sweep(inpod);
     }
-    free(uid);
-    struct workload *old = entry->want;
-    entry->want = (struct workload *)workload; // leaves are counted through a const pointer
-    leaf_ref(entry->want);
-    leaf_unref(old);
-    entry->is_own = is_own;
-    entry->is_self = is_self;
+    return entry;
+}
+
+static bool is_same_pod(const struct pod *pod, const struct want *want) {
+    struct netns_id id = {.dev = pod->netns_dev, .inode = pod->netns_ino};
+    const char *account = want->params.service_account;
+    // A name is looked up again with the rules.
+    return want->netns != NULL || (netns_id_eq(&id, &want->netns_id) &&
+                                   strcmp(pod->workload_uid, want->params.workload_uid) == 0 &&
+                                   strcmp(pod->service_account, account) == 0);
+}
+
+static void set_want(struct entry *entry, struct want *want) {
+    struct inpod *inpod = entry->inpod;
+    const struct inpod_config *config = &inpod->config;
+    bool was_leaving = entry->want == NULL && entry->pod != NULL;
+    want_free(entry->want);
+    entry->want = want;
+    if (was_leaving && !is_same_pod(entry->pod, want)) {
+        take_down(entry, POD_DOWN_UNENROLLED);
+    } else if (was_leaving) {
+        close_netns(want);
+        if (config->on_kept != NULL) {
+            config->on_kept(config->arg, entry->pod);
+        }
+    }
     entry->recheck = true;
     timer_clear(&inpod->config.loop->timers, &entry->retry);
     step(entry);
     update_gauges(inpod);
 }
 
+static void want_workload(struct inpod *inpod, const struct workload *workload, bool is_own,
+                          bool is_self) {
+    char *uid = slice_dup(workload->leaf.key);
+    struct entry *entry = entry_of(inpod, uid);
+    struct want *want = xcalloc(1, sizeof(*want));
+    struct pod_params params = {
+        .uid = uid, .workload_uid = uid, .ns = workload->ns, .name = workload->name};
+    pod_params_copy(&want->params, &params);
+    free(uid);
+    want->netns = xstrdup(is_own ? "/proc/self/ns/net" : workload->netns);
+    want->netns_fd = -1;
+    want->interfaces = xstrdup(workload->virtual_interfaces);
+    want->no_dns_capture = workload->no_dns_capture;
+    want->bypass_inbound_capture = workload->bypass_inbound_capture;
+    entry->is_own = is_own;
+    entry->is_self = is_self;
+    set_want(entry, want);
+}
+
 void inpod_want(struct inpod *inpod, const struct workload *workload) {
-    want(inpod, workload, false, false);
+    want_workload(inpod, workload, false, false);
 }
 
 void inpod_want_own(struct inpod *inpod, const struct workload *workload, bool is_self) {
-    want(inpod, workload, true, is_self);
+    want_workload(inpod, workload, true, is_self);
+}
+
+void inpod_want_handed(struct inpod *inpod, const struct inpod_handed *handed) {
+    struct entry *entry = entry_of(inpod, handed->params.uid);
+    struct want *want = xcalloc(1, sizeof(*want));
+    CHECK(entry->want == NULL && netns_id(handed->netns_fd, &want->netns_id) == 0);
+    pod_params_copy(&want->params, &handed->params);
+    want->netns_fd = handed->netns_fd;
+    set_want(entry, want);
+}
+
+void inpod_workload_gone(struct inpod *inpod, const char *workload_uid) {
+    LIST_EACH_SAFE(pos, &inpod->leaving) {
+        struct leaving *leaving = LIST_ITEM(pos, struct leaving, node);
+        if (!timer_is_armed(&leaving->cut) &&
+            strcmp(leaving->pod->workload_uid, workload_uid) == 0) {
+            leaving_cut(leaving);
+            inpod->config.on_down(inpod->config.arg, leaving->pod, POD_DOWN_REMOVED);
+        }
+    }
 }
 
 void inpod_unwant(struct inpod *inpod, const char *uid, enum pod_down_reason reason) {
     struct entry *entry = find(inpod, uid);
-    LIST_EACH_SAFE(pos, &inpod->leaving) {
-        struct leaving *leaving = LIST_ITEM(pos, struct leaving, node);
-        if (reason == POD_DOWN_REMOVED && !timer_is_armed(&leaving->cut) &&
-            strcmp(leaving->pod->uid, uid) == 0) {
-            leaving_cut(leaving);
-            inpod->config.on_down(inpod->config.arg, leaving->pod, reason);
-        }
+    if (reason == POD_DOWN_REMOVED) {
+        inpod_workload_gone(inpod, uid); // of pods that are workloads, the same
     }
     if (entry == NULL) {
         return;
     }
-    leaf_unref(entry->want);
+    want_free(entry->want);
     entry->want = NULL;
     entry->down_reason = reason;
     timer_clear(&inpod->config.loop->timers, &entry->retry);
@@ -522,14 +653,30 @@ void inpod_get_status(const struct inpod *inpod, struct inpod_status *ret_status
     *ret_status = status;
 }
 
+bool inpod_is_redirected(const struct inpod *inpod, const char *uid) {
+    const struct entry *entry = find(inpod, uid);
+    return entry == NULL || !entry->is_bare;
+}
+
+static const char *pending_reason(const struct entry *entry) {
+    if (entry == NULL || entry->want == NULL || is_up(entry)) {
+        return NULL;
+    }
+    return entry->reason[0] != '\0' ? entry->reason : "starting";
+}
+
+const char *inpod_pending_reason(const struct inpod *inpod, const char *uid) {
+    return pending_reason(find(inpod, uid));
+}
+
 void inpod_each_pending(const struct inpod *inpod,
                         void (*fn)(void *arg, const char *uid, const char *reason, bool is_self),
                         void *arg) {
     HMAP_EACH_SAFE(pos, &inpod->entries) {
         const struct entry *entry = HMAP_ITEM(pos, struct entry, node);
-        if (entry->want != NULL && !is_up(entry)) {
-            fn(arg, entry->uid, entry->reason[0] != '\0' ? entry->reason : "starting",
-               entry->is_self);
+        const char *reason = pending_reason(entry);
+        if (reason != NULL) {
+            fn(arg, entry->uid, reason, entry->is_self);
         }
     }
 }

@@ -42,6 +42,7 @@ struct inpod_job *inpod_job_new(enum inpod_job_kind kind, void *entry) {
     list_init(&job->node);
     job->kind = kind;
     job->entry = entry;
+    job->netns_fd = -1;
     for (int i = 0; i < POD_LISTENERS_MAX; i++) {
         pod_sockets_init(&job->sets[i]);
     }
@@ -58,9 +59,10 @@ void inpod_job_free(struct inpod_job *job) {
     }
     free(job->items);
     pod_unref(job->pod);
-    free(job->uid);
-    free(job->ns);
-    free(job->name);
+    if (job->netns_fd >= 0) {
+        close(job->netns_fd);
+    }
+    pod_params_fini(&job->params);
     free(job->netns);
     free(job->interfaces);
     free(job);
@@ -252,12 +254,13 @@ static void probe_mtu(void) {
 }
 
 static void run_open(struct inpod_helper *h, struct inpod_job *job) {
-    int netns = netns_open(job->netns);
+    int netns = job->netns != NULL ? netns_open(job->netns) : job->netns_fd;
     if (netns < 0) {
         fail(job, netns, "cannot open the network namespace", 0);
         return;
     }
-    job->pod = pod_new(job->uid, job->ns, job->name, netns);
+    job->netns_fd = -1;
+    job->pod = pod_new(&job->params, netns);
     job->pod->is_self = job->is_self;
     int rc = netns_enter(netns);
     if (rc < 0) {
@@ -288,7 +291,8 @@ static void run_rules(struct inpod_helper *h, struct inpod_job *job) {
         job->is_other_netns = true;
         return;
     }
-    if (!h->config.redirect || job->pod->is_self) {
+    bool is_look = job->kind == JOB_RULES && !h->config.redirect;
+    if (job->pod->is_self || (!h->config.redirect && !is_look)) {
         return;
     }
     int rc = netns_enter(job->pod->netns_fd);
@@ -298,6 +302,12 @@ static void run_rules(struct inpod_helper *h, struct inpod_job *job) {
     }
     switch (job->kind) {
     case JOB_RULES:
+        if (is_look) {
+            // Where it cannot be seen, nobody is alarmed.
+            job->is_redirected = redirect_find(h->config.outbound_port, &job->is_redirected) < 0 ||
+                                 job->is_redirected;
+            break;
+        }
         job->rules.virtual_interfaces = job->interfaces;
         rc = redirect_install(&job->rules, h->owner, &job->redirect);
         if (rc == 0 && redirect_generation(&job->generation) < 0) {
@@ -320,7 +330,7 @@ static void run_rules(struct inpod_helper *h, struct inpod_job *job) {
 static void run_sweep(struct inpod_helper *h, struct inpod_job *job) {
     for (uint32_t i = 0; i < job->n_items; i++) {
         struct inpod_sweep_item *item = &job->items[i];
-        item->is_changed = !leads_to(item->netns, item->pod);
+        item->is_changed = item->netns != NULL && !leads_to(item->netns, item->pod);
         if (item->generation == 0 || item->is_changed || netns_enter(item->pod->netns_fd) < 0) {
             continue;
         }

@@ -15,7 +15,7 @@
 
 enum inpod_job_kind {
     JOB_OPEN, // open the namespace, make the sockets
-    JOB_RULES, // is it still the same namespace? install or repair the rules
+    JOB_RULES, // is it still the same namespace? install or repair the rules, or look for others'
     JOB_NAT_OFF, // no new captures
     JOB_RULES_OFF, // nothing of ours stays
     JOB_SWEEP, // has any of many pods another namespace, or other rules?
@@ -23,7 +23,7 @@ enum inpod_job_kind {
 
 struct inpod_sweep_item {
     struct pod *pod;
-    char *netns; // name or path
+    char *netns; // name or path; NULL: it has none, and stays the same
     uint32_t generation; // of the rules; 0 = do not look
     bool is_changed; // result
 };
@@ -32,7 +32,9 @@ struct inpod_job {
     struct list node;
     enum inpod_job_kind kind;
     void *entry; // whom it is for; the control thread's
-    char *uid, *ns, *name, *netns, *interfaces;
+    struct pod_params params; // JOB_OPEN; a copy
+    char *netns, *interfaces; // netns NULL: it has no name
+    int netns_fd; // JOB_OPEN, without a name; -1 = none
     bool is_self; // JOB_OPEN
     struct pod *pod; // given; JOB_OPEN: result
     struct redirect_params rules;
@@ -45,6 +47,7 @@ struct inpod_job {
     struct pod_sockets sets[POD_LISTENERS_MAX];
     uint32_t n_sets;
     struct redirect_result redirect;
+    bool is_redirected; // JOB_RULES, when they are not ours
     uint32_t generation;
 };
 

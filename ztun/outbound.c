@@ -20,6 +20,8 @@ enum {
     // A pod whose port 15008 is closed may be joining the mesh: we heard of its label before its
     // node's ztun was done, or that one is starting again. Its flows wait for so long.
     OUTBOUND_JOIN_MS = 1000,
+    // A pod that the node agent has handed over may be here before the mesh knows of its workload.
+    OUTBOUND_SOURCE_MS = 5000,
     OUTBOUND_PAUSE_MIN_MS = 20, // between two attempts: half of the flow's age within these bounds
     OUTBOUND_PAUSE_MAX_MS = 200,
 };
@@ -101,6 +103,7 @@ static void start(struct outbound *out, struct duplex *up) {
 }
 
 static bool connect_next(struct outbound *out);
+static void connect_again(struct outbound *out);
 
 static uint64_t age_of(const struct outbound *out) {
     return out->flow.zpod->worker->loop->now - out->flow.started_ns;
@@ -111,15 +114,13 @@ static void on_pause_end(struct timer *timer, uint64_t now) {
     struct outbound *out = CONTAINER_OF(timer, struct outbound, up.pause);
     out->is_paused = false;
     out->n_tried = 0;
-    if (!connect_next(out)) {
-        refuse(out, out->last_reason);
-    }
+    connect_again(out);
 }
 
-// Nobody else is left to try, and the last one may be joining.
-static bool waits(struct outbound *out) {
+// False: it is older than that.
+static bool pause_until(struct outbound *out, uint64_t limit_ms) {
     uint64_t age = age_of(out);
-    if (!out->is_unserved || age >= OUTBOUND_JOIN_MS * NS_PER_MS) {
+    if (age >= limit_ms * NS_PER_MS) {
         return false;
     }
     struct loop *loop = out->flow.zpod->worker->loop;
@@ -129,6 +130,11 @@ static bool waits(struct outbound *out) {
     timer_init(&out->up.pause, on_pause_end);
     timer_set(&loop->timers, &out->up.pause, loop->now + pause);
     return true;
+}
+
+// Nobody else is left to try, and the last one may be joining.
+static bool waits(struct outbound *out) {
+    return out->is_unserved && pause_until(out, OUTBOUND_JOIN_MS);
 }
 
 // An attempt failed: the next endpoint, or this one a little later, or the end.
@@ -329,8 +335,13 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
     flow_set_detail(flow, NULL);
     if (route->action == ROUTE_REFUSE) {
         flow_set_detail(flow, route_refusal_text(route->refusal));
+        out->last_reason = (uint8_t)refusal_reason(route->refusal);
+        if (route->refusal == ROUTE_NO_SOURCE && flow->zpod->pod->service_account != NULL &&
+            pause_until(out, OUTBOUND_SOURCE_MS)) {
+            return;
+        }
         out->socks_code = route->refusal == ROUTE_BLOCKED ? SOCKS5_NOT_ALLOWED : SOCKS5_SUCCEEDED;
-        refuse(out, refusal_reason(route->refusal));
+        refuse(out, out->last_reason);
         return;
     }
     if (out->n_tried < OUTBOUND_ATTEMPTS) {
@@ -349,25 +360,41 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
     }
 }
 
-// False: there is no endpoint that was not tried.
-static bool connect_next(struct outbound *out) {
+static void route_next(struct outbound *out, const struct snapshot *snap, struct route *ret_route) {
     struct flow *flow = &out->flow;
     struct zworker *worker = flow->zpod->worker;
-    const struct snapshot *snap = snapshot_current();
     struct route_request request = {
-        .source = snapshot_workload_by_uid(snap, flow->zpod->pod->uid),
+        .source = pod_workload(flow->zpod->pod, snap),
         .original_dst = flow->dst,
         .rand = &worker->rand,
         .n_tried = out->n_tried,
     };
     memcpy(request.tried, out->tried, out->n_tried * sizeof(out->tried[0]));
+    route_shun_outbound(&worker->shun, worker->loop->now, snap, &request, ret_route);
+}
+
+// False: there is no endpoint that was not tried.
+static bool connect_next(struct outbound *out) {
+    const struct snapshot *snap = snapshot_current();
     struct route route;
-    route_shun_outbound(&worker->shun, worker->loop->now, snap, &request, &route);
+    route_next(out, snap, &route);
     if (route.action == ROUTE_REFUSE) {
         return false;
     }
     connect_route(out, snap, &route);
     return true;
+}
+
+// After a pause.
+static void connect_again(struct outbound *out) {
+    const struct snapshot *snap = snapshot_current();
+    struct route route;
+    route_next(out, snap, &route);
+    if (route.action == ROUTE_REFUSE && out->last_reason != FLOW_UNKNOWN_SOURCE) {
+        refuse(out, out->last_reason); // what was tried says more
+    } else {
+        connect_route(out, snap, &route);
+    }
 }
 
 bool outbound_is_blocked(struct flow *flow) {
@@ -376,7 +403,7 @@ bool outbound_is_blocked(struct flow *flow) {
     }
     const struct snapshot *snap = snapshot_current();
     struct route_request request = {
-        .source = snapshot_workload_by_uid(snap, flow->zpod->pod->uid),
+        .source = pod_workload(flow->zpod->pod, snap),
         .original_dst = flow->dst,
         .rand = &flow->zpod->worker->rand,
     };
@@ -397,7 +424,7 @@ static void route_first(const struct zpod *zpod, const struct snapshot *snap,
     struct rand rand;
     rand_seed(&rand, seed);
     struct route_request request = {
-        .source = snapshot_workload_by_uid(snap, zpod->pod->uid),
+        .source = pod_workload(zpod->pod, snap),
         .original_dst = *dst,
         .rand = &rand,
     };

@@ -7,14 +7,16 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#include "common/base/addr.h"
+#include "common/mesh/snapshot.h"
 
 struct pod {
     atomic_uint refs;
     atomic_uint n_moving; // connections between two workers: no zpod of it is freed (zmove.h)
     uint64_t id; // unique in the process, never reused; part of tunnel pool keys
-    char *uid; // workload uid: snapshot key
+    char *uid; // unique among the pods of this node
+    char *workload_uid; // its workload's key in the snapshot
     char *ns, *name;
+    char *service_account; // as the node agent says; NULL: the workload says it
     int netns_fd; // closed with the last reference
     dev_t netns_dev;
     ino_t netns_ino;
@@ -24,10 +26,20 @@ struct pod {
     bool is_self; // ztun's own: nothing is captured, tunnels reach its operator's ports only
 };
 
+struct pod_params { // as in struct pod
+    const char *uid, *workload_uid, *ns, *name, *service_account;
+};
+void pod_params_copy(struct pod_params *dst, const struct pod_params *src);
+void pod_params_fini(struct pod_params *params); // of a copy
 // With one reference for the caller. Copies the texts; takes over netns_fd.
-struct pod *pod_new(const char *uid, const char *ns, const char *name, int netns_fd);
+struct pod *pod_new(const struct pod_params *params, int netns_fd);
 struct pod *pod_ref(struct pod *pod);
 void pod_unref(struct pod *pod); // NULL ok; any thread
+
+// What the mesh knows of it, borrowed from the snapshot. NULL: nothing (yet), or a workload with
+// another service account than the pod has.
+struct workload *pod_workload(const struct pod *pod, const struct snapshot *snap);
+struct workload *pod_params_workload(const struct pod_params *params, const struct snapshot *snap);
 
 enum { POD_LISTENERS_MAX = 4 }; // listeners a pod and port: min(workers, this)
 

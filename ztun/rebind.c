@@ -34,7 +34,7 @@ static void count(const struct rebind *rebind, const char *reason) {
 static bool binding_of(const struct rebind *rebind, const struct snapshot *snap,
                        struct route_binding *ret_binding) {
     const struct flow *flow = rebind->flow;
-    const struct workload *source = snapshot_workload_by_uid(snap, flow->zpod->pod->uid);
+    const struct workload *source = pod_workload(flow->zpod->pod, snap);
     return route_binding(snap, source, &flow->dst, ret_binding);
 }
 

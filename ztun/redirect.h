@@ -62,6 +62,9 @@ MUST_USE int redirect_remove(uint64_t owner, struct redirect_result *ret);
 // The nftables generation of the namespace: a cheap way to see that nobody changed any rule.
 MUST_USE int redirect_generation(uint32_t *ret_generation);
 
+// Whether any rule, whoever's, redirects to `port`: nftables', or iptables' in either form.
+MUST_USE int redirect_find(uint16_t port, bool *ret_found);
+
 struct redirect_counter {
     char chain[24], rule[48]; // "nat_out", "outbound v4"
     uint64_t n_packets, n_bytes; // NAT rules see the first packet of a flow only

@@ -17,9 +17,7 @@ enum {
     TCP_STATE_ESTABLISHED = 1,
 };
 
-// Sends one request and runs `fn` over the answers. An acknowledgement, or the end of a dump, ends
-// it.
-static int transact(int bus, struct nlmsghdr *request, mnl_cb_t fn, void *arg) {
+int redirect_transact(int bus, struct nlmsghdr *request, mnl_cb_t fn, void *arg) {
     struct mnl_socket *sock = mnl_socket_open2(bus, SOCK_CLOEXEC);
     if (sock == NULL) {
         return -errno;
@@ -63,7 +61,7 @@ static int change_rule(int family, uint16_t type, uint16_t flags) {
     mnl_attr_put_u32(nlh, FRA_FWMARK, REDIRECT_CONN_MARK);
     mnl_attr_put_u32(nlh, FRA_FWMASK, REDIRECT_MARK_MASK);
     mnl_attr_put_u32(nlh, FRA_TABLE, REDIRECT_TABLE);
-    return transact(NETLINK_ROUTE, nlh, NULL, NULL);
+    return redirect_transact(NETLINK_ROUTE, nlh, NULL, NULL);
 }
 
 static int change_route(int family, uint16_t type, uint16_t flags) {
@@ -79,7 +77,7 @@ static int change_route(int family, uint16_t type, uint16_t flags) {
     route->rtm_type = RTN_LOCAL;
     mnl_attr_put_u32(nlh, RTA_OIF, LOOPBACK_IFINDEX);
     mnl_attr_put_u32(nlh, RTA_TABLE, REDIRECT_TABLE);
-    return transact(NETLINK_ROUTE, nlh, NULL, NULL);
+    return redirect_transact(NETLINK_ROUTE, nlh, NULL, NULL);
 }
 
 int redirect_routes_add(int family) {
@@ -118,7 +116,7 @@ int redirect_generation(uint32_t *ret_generation) {
     struct nfgenmsg *msg = mnl_nlmsg_put_extra_header(nlh, sizeof(*msg));
     msg->version = NFNETLINK_V0;
     uint32_t generation = 0;
-    int rc = transact(NETLINK_NETFILTER, nlh, read_generation, &generation);
+    int rc = redirect_transact(NETLINK_NETFILTER, nlh, read_generation, &generation);
     if (rc == 0) {
         *ret_generation = generation;
     }
@@ -151,7 +149,7 @@ int redirect_count_flows(uint32_t *ret_n) {
         req->sdiag_family = families[i];
         req->sdiag_protocol = IPPROTO_TCP;
         req->idiag_states = 1U << TCP_STATE_ESTABLISHED;
-        int rc = transact(NETLINK_SOCK_DIAG, nlh, count_flow, &n);
+        int rc = redirect_transact(NETLINK_SOCK_DIAG, nlh, count_flow, &n);
         if (rc < 0 && rc != -EAFNOSUPPORT && rc != -ENOENT) {
             return rc;
         }

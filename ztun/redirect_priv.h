@@ -4,6 +4,8 @@
 // 0 or -errno.
 #pragma once
 
+#include <linux/netlink.h>
+
 #include "ztun/redirect.h"
 
 enum {
@@ -17,5 +19,9 @@ enum {
 // what is not, is no error. -ENETDOWN: the loopback interface is down.
 MUST_USE int redirect_routes_add(int family); // AF_INET, AF_INET6
 MUST_USE int redirect_routes_del(int family);
+// Sends one request and runs `fn` (libmnl's mnl_cb_t) over the answers; an acknowledgement, or the
+// end of a dump, ends it.
+MUST_USE int redirect_transact(int bus, struct nlmsghdr *request,
+                               int (*fn)(const struct nlmsghdr *nlh, void *arg), void *arg);
 // Established TCP flows of both families that are not on the loopback interface.
 MUST_USE int redirect_count_flows(uint32_t *ret_n);

@@ -75,7 +75,7 @@ void socks_answer(struct io *io, int fd, enum socks5_code code) {
 }
 
 struct ip socks_client_ip(const struct zpod *zpod, const struct ip *peer, uint8_t family) {
-    const struct workload *local = snapshot_workload_by_uid(snapshot_current(), zpod->pod->uid);
+    const struct workload *local = pod_workload(zpod->pod, snapshot_current());
     for (size_t i = 0; local != NULL && i < local->n_ips; i++) {
         if (local->ips[i].family == family) {
             return local->ips[i];

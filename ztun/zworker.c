@@ -158,7 +158,7 @@ static enum tls_err check_peer(void *arg, uint64_t pod_id, const struct tls_peer
     struct zworker *worker = arg;
     struct zpod *zpod = zworker_pod(worker, pod_id);
     const struct snapshot *snap = snapshot_current();
-    struct workload *local = zpod != NULL ? snapshot_workload_by_uid(snap, zpod->pod->uid) : NULL;
+    struct workload *local = zpod != NULL ? pod_workload(zpod->pod, snap) : NULL;
     struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
     return identity != NULL && identity->tls != NULL
                ? tls_peer_recheck(identity->tls, peer, clock_wall_s())

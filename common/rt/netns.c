@@ -62,6 +62,10 @@ int netns_own(void) {
     return own_fd;
 }
 
+int netns_check(int fd) {
+    return ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET ? 0 : -EINVAL;
+}
+
 int netns_open(const char *name) {
     char path[4096];
     const char *dir = strchr(name, '/') != NULL ? "" : "/run/netns/";
@@ -74,7 +78,7 @@ int netns_open(const char *name) {
     if (fd < 0) {
         return -errno;
     }
-    if (ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET) {
+    if (netns_check(fd) < 0) {
         close(fd);
         return -EINVAL;
     }

@@ -22,6 +22,8 @@ struct netns_id {
 // Opens the namespace `name`: a path when it contains '/', else a file in /run/netns. Returns the
 // fd (O_CLOEXEC) or -errno (-ENOENT; -EINVAL: not a network namespace).
 MUST_USE int netns_open(const char *name);
+// 0 when the descriptor, which somebody else has opened, is a network namespace; else -EINVAL.
+MUST_USE int netns_check(int fd);
 MUST_USE int netns_id(int netns_fd, struct netns_id *ret_id);
 static inline bool netns_id_eq(const struct netns_id *a, const struct netns_id *b) {
     return a->dev == b->dev && a->inode == b->inode;

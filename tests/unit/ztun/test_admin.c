@@ -164,21 +164,6 @@ static void test_policies(void **state) {
     json_decref(list);
 }
 
-static void test_local(void **state) {
-    const struct snapshot *snap = snapshot_current();
-    const struct workload *one = snapshot_workload_by_uid(snap, "Kubernetes//Pod/demo/web-1");
-    const struct workload *two = snapshot_workload_by_uid(snap, "Kubernetes//Pod/demo/web-2");
-    struct ztun ztun = {.config.node_name = "n1"};
-    struct control control = {.ztun = &ztun};
-    assert_true(control_pods_is_local(&control, one));
-    ztun.config.node_name = "n2";
-    assert_false(control_pods_is_local(&control, one));
-    assert_false(control_pods_is_local(&control, two)); // has no namespace here
-    control.own = (struct control_own){.ns = "demo", .name = "web-2"};
-    assert_true(control_pods_is_local(&control, two)); // but ours
-    assert_false(control_pods_is_local(&control, one));
-}
-
 // ---- certificates ------------------------------------------------------------------------------
 
 static void set_identity(const char *id, uint8_t state, const char *error, const char *chain,
@@ -329,7 +314,6 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_workloads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_services, setup, teardown),
         cmocka_unit_test_setup_teardown(test_policies, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_local, setup, teardown),
         cmocka_unit_test_setup_teardown(test_certs, setup, teardown),
         cmocka_unit_test(test_flows),
         cmocka_unit_test(test_config),

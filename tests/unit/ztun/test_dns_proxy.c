@@ -237,10 +237,10 @@ static void test_upstreams(void **state) {
     static const char *const some[] = {" 10.0.0.9", "[fd00::9]:5353", "x", NULL};
     static const char *const bad[] = {"x", NULL};
     struct workload workload = {.netns = "", .nameservers = some};
-    assert_int_equal(dns_upstreams_for(&workload, false, servers, &reason), 2);
+    assert_int_equal(dns_upstreams_for(&workload, workload.netns, false, servers, &reason), 2);
     assert_int_equal(servers[1].port, 5353);
     workload.nameservers = bad;
-    assert_int_equal(dns_upstreams_for(&workload, false, servers, &reason), 0);
+    assert_int_equal(dns_upstreams_for(&workload, workload.netns, false, servers, &reason), 0);
     assert_non_null(strstr(reason, "nameservers"));
     char names[3][64];
     snprintf(names[0], sizeof(names[0]), "ztt%d-dns", (int)getpid());
@@ -251,11 +251,12 @@ static void test_upstreams(void **state) {
     workload.nameservers = NULL;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         workload.netns = names[i];
-        assert_int_equal(dns_upstreams_for(&workload, false, servers, &reason), 1);
+        assert_int_equal(dns_upstreams_for(&workload, workload.netns, false, servers, &reason), 1);
         assert_int_equal(servers[0].ip.bytes[3], 9); // the pod's own loopback is allowed
     }
     workload.netns = "/proc/1/ns/net";
-    (void)dns_upstreams_for(&workload, false, servers, &reason); // ztun's own: whatever it is
+    (void)dns_upstreams_for(&workload, workload.netns, false, servers,
+                            &reason); // ztun's own: whatever it is
     netlab_sh("rm -r /etc/netns/%s; rmdir /etc/netns 2>/dev/null; true", names[0]);
 }
 

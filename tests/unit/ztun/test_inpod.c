@@ -2,6 +2,7 @@
 // Enrolment against real namespaces: order of the steps, pending pods, replacement, restart.
 #include "ztun/inpod.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +23,7 @@ struct bed {
     struct blk_pool pool;
     struct loop loop;
     struct inpod *inpod;
-    int n_up, n_down, n_removed;
+    int n_up, n_down, n_removed, n_kept, n_failed;
     struct pod *pod; // the last one that came up, while it is up
     struct pod_sockets sets[POD_LISTENERS_MAX];
     uint32_t n_sets;
@@ -58,6 +59,19 @@ static void on_down(void *arg, struct pod *pod, enum pod_down_reason reason) {
     }
 }
 
+static void on_kept(void *arg, struct pod *pod) {
+    struct bed *bed = arg;
+    assert_ptr_equal(pod, bed->pod);
+    bed->n_kept++;
+}
+
+static void on_failed(void *arg, const char *uid, const char *reason) {
+    struct bed *bed = arg;
+    assert_string_equal(uid, "uid");
+    assert_non_null(strstr(reason, "cannot listen on port"));
+    bed->n_failed++;
+}
+
 static struct inpod_config config_for(struct bed *bed) {
     return (struct inpod_config){
         .loop = &bed->loop,
@@ -73,11 +87,12 @@ static struct inpod_config config_for(struct bed *bed) {
         .original_source = -1,
         .on_up = on_up,
         .on_down = on_down,
+        .on_kept = on_kept,
         .arg = bed,
     };
 }
 
-static void bed_up(struct bed *bed) {
+static void bed_up_as(struct bed *bed, bool redirect) {
     char error[URING_ERROR_MAX];
     struct io *io;
     *bed = (struct bed){0};
@@ -85,7 +100,13 @@ static void bed_up(struct bed *bed) {
     assert_int_equal(uring_new(&(struct uring_options){0}, &bed->pool, error, &io), 0);
     loop_init(&bed->loop, io, &bed->pool, NULL);
     struct inpod_config config = config_for(bed);
+    config.redirect = redirect;
+    config.on_failed = redirect ? NULL : on_failed;
     bed->inpod = inpod_new(&config);
+}
+
+static void bed_up(struct bed *bed) {
+    bed_up_as(bed, true);
 }
 
 static void bed_down(struct bed *bed) {
@@ -129,11 +150,16 @@ static void keep_pending(void *arg, const char *uid, const char *reason, bool is
 }
 
 static void expect_pending(struct bed *bed, const char *part) {
-    bed->pending[0] = '\0';
-    inpod_each_pending(bed->inpod, keep_pending, bed);
-    if (strstr(bed->pending, part) == NULL) {
-        fail_msg("pending '%s' lacks '%s'", bed->pending, part);
+    for (int i = 0; i < WAIT_MS; i++) {
+        bed->pending[0] = '\0';
+        inpod_each_pending(bed->inpod, keep_pending, bed);
+        if (strstr(bed->pending, part) != NULL) {
+            return;
+        }
+        loop_turn(&bed->loop, false);
+        usleep(1000);
     }
+    fail_msg("pending '%s' lacks '%s'", bed->pending, part);
 }
 
 static struct workload *workload_in(const char *uid, const char *netns) {
@@ -397,12 +423,123 @@ static void test_self(void **state) {
     bed_down(&bed);
 }
 
+static void hand_over(struct bed *bed, const char *account, int netns) {
+    struct inpod_handed handed = {
+        .params = {.uid = "uid",
+                   .workload_uid = "c//Pod/demo/web",
+                   .ns = "demo",
+                   .name = "web",
+                   .service_account = account},
+        .netns_fd = dup(netns),
+    };
+    inpod_want_handed(bed->inpod, &handed);
+}
+
+static int count_fds(void) {
+    int n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    while (readdir(dir) != NULL) {
+        n++;
+    }
+    closedir(dir);
+    return n;
+}
+
+// Handed over by a descriptor; the rules are somebody else's.
+static void test_handed(void **state) {
+    struct netlab lab;
+    struct bed bed;
+    netlab_up(&lab, NETLAB_V4);
+    bed_up_as(&bed, false);
+    int before = count_fds();
+    int app = netlab_listen(lab.pod, "0.0.0.0", 15006, 0);
+    hand_over(&bed, "sa", lab.pod);
+    expect_pending(&bed, "15006");
+    turns_ms(&bed, 150); // more attempts
+    assert_int_equal(bed.n_failed, 1);
+    close(app);
+    expect(&bed, 1, 0, 1, 0);
+    assert_string_equal(bed.pod->service_account, "sa");
+    assert_string_equal(bed.pod->workload_uid, "c//Pod/demo/web");
+    assert_false(has_rules(&lab, "inet ztun"));
+    assert_false(inpod_is_redirected(bed.inpod, "uid"));
+    // Away and back before it went down: it stays.
+    inpod_unwant(bed.inpod, "uid", POD_DOWN_UNENROLLED);
+    hand_over(&bed, "sa", lab.pod);
+    expect(&bed, 1, 0, 1, 0);
+    assert_int_equal(bed.n_kept, 1);
+    // The same as somebody else, and in another namespace: another pod.
+    inpod_unwant(bed.inpod, "uid", POD_DOWN_UNENROLLED);
+    hand_over(&bed, "other", lab.pod);
+    expect(&bed, 1, 0, 2, 1);
+    assert_string_equal(bed.pod->service_account, "other");
+    inpod_unwant(bed.inpod, "uid", POD_DOWN_REMOVED);
+    hand_over(&bed, "other", lab.peer);
+    expect(&bed, 1, 0, 3, 2);
+    assert_int_equal(bed.n_kept, 1);
+    inpod_unwant(bed.inpod, "uid", POD_DOWN_REMOVED);
+    expect(&bed, 0, 0, 3, 3);
+    inpod_workload_gone(bed.inpod, "c//Pod/demo/web"); // "sa", which drains
+    turns_ms(&bed, 1700);
+    assert_int_equal(count_fds(), before);
+    bed_down(&bed);
+    netlab_down(&lab);
+}
+
+// In the middle of the helper's work on the first namespace it is handed over in another one.
+static void test_handed_again(void **state) {
+    struct netlab lab;
+    struct bed bed;
+    netlab_up(&lab, NETLAB_V4);
+    bed_up_as(&bed, false);
+    for (int i = 0; i < 10; i++) {
+        hand_over(&bed, "sa", i % 2 == 0 ? lab.peer : lab.pod);
+        if (i % 3 == 0) {
+            turns_ms(&bed, 2);
+        }
+        inpod_unwant(bed.inpod, "uid", POD_DOWN_REMOVED);
+    }
+    hand_over(&bed, "sa", lab.pod);
+    int n_up = bed.n_up;
+    expect(&bed, 1, 0, n_up + 1, n_up); // of the others none is up, or will be
+    struct netns_id id, pod = {0};
+    assert_int_equal(netns_id(lab.pod, &id), 0);
+    assert_non_null(bed.pod);
+    pod = (struct netns_id){.dev = bed.pod->netns_dev, .inode = bed.pod->netns_ino};
+    assert_true(netns_id_eq(&id, &pod));
+    assert_int_equal(bed.n_up, bed.n_down + 1);
+    bed_down(&bed);
+    netlab_down(&lab);
+}
+
+// Rules that somebody else makes a little later are noticed.
+static void test_bare(void **state) {
+    struct netlab lab;
+    struct bed bed;
+    netlab_up(&lab, NETLAB_V4);
+    bed_up_as(&bed, false);
+    hand_over(&bed, "sa", lab.pod);
+    expect(&bed, 1, 0, 1, 0);
+    assert_false(inpod_is_redirected(bed.inpod, "uid"));
+    netlab_sh("ip netns exec %s iptables-nft -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 15001",
+              lab.pod_name);
+    for (int i = 0; i < WAIT_MS && !inpod_is_redirected(bed.inpod, "uid"); i++) {
+        loop_turn(&bed.loop, false);
+        usleep(1000);
+    }
+    assert_true(inpod_is_redirected(bed.inpod, "uid"));
+    bed_down(&bed);
+    netlab_down(&lab);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_life),     cmocka_unit_test(test_flapping),
         cmocka_unit_test(test_pending),  cmocka_unit_test(test_port_taken),
         cmocka_unit_test(test_replaced), cmocka_unit_test(test_removed),
         cmocka_unit_test(test_restart),  cmocka_unit_test(test_self),
+        cmocka_unit_test(test_handed),   cmocka_unit_test(test_handed_again),
+        cmocka_unit_test(test_bare),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

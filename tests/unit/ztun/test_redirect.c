@@ -387,6 +387,78 @@ static void test_counters(void **state) {
     netlab_down(&lab);
 }
 
+static bool finds(const struct netlab *lab, uint16_t port) {
+    bool is_found = false;
+    assert_int_equal(netns_enter(lab->pod), 0);
+    int rc = redirect_find(port, &is_found);
+    netns_leave();
+    assert_int_equal(rc, 0);
+    return is_found;
+}
+
+// Rules as others make them.
+static void test_find(void **state) {
+    static const char *const commands[] = {
+        "iptables-nft -t nat -A OUTPUT -p tcp -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports "
+        "15001",
+        "ip6tables-nft -t nat -A OUTPUT ! -d ::1/128 -p tcp -j REDIRECT --to-ports 15001",
+        "nft 'add table inet istio-ambient-nat; add chain inet istio-ambient-nat output { type nat "
+        "hook output priority -100; }; add rule inet istio-ambient-nat output meta l4proto tcp "
+        "ip daddr != 127.0.0.1 counter redirect to :15001'",
+        "nft 'add table ip x; add chain ip x own { type nat hook output priority -100; }; "
+        "add chain ip x other; add rule ip x own jump other; "
+        "add rule ip x other tcp dport 1-65535 redirect to :15001'",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        struct netlab lab;
+        netlab_up(&lab, NETLAB_V4 | NETLAB_V6);
+        assert_false(finds(&lab, 15001));
+        netlab_sh("ip netns exec %s %s", lab.pod_name, commands[i]);
+        assert_true(finds(&lab, 15001));
+        assert_false(finds(&lab, 15006));
+        netlab_down(&lab);
+    }
+    // Ours.
+    struct netlab lab;
+    struct redirect_params params = params_for(NETLAB_V4);
+    netlab_up(&lab, NETLAB_V4);
+    install(&lab, &params, 1);
+    assert_true(finds(&lab, 15001) && finds(&lab, 15006) && finds(&lab, 15053));
+    assert_false(finds(&lab, 15008));
+    // A translation that is no redirection, and a redirection without a port.
+    netlab_sh("ip netns exec %s nft flush ruleset", lab.pod_name);
+    netlab_sh("ip netns exec %s iptables-nft -t nat -A OUTPUT -p tcp -j DNAT --to-destination "
+              "127.0.0.1:15001",
+              lab.pod_name);
+    netlab_sh("ip netns exec %s iptables-nft -t nat -A OUTPUT -p tcp -j REDIRECT", lab.pod_name);
+    assert_false(finds(&lab, 15001));
+    netlab_down(&lab);
+}
+
+// The kernel's own tables of iptables, which it may be built without.
+static void test_find_legacy(void **state) {
+    static const char *const programs[] = {"iptables-legacy", "ip6tables-legacy"};
+    for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
+        struct netlab lab;
+        char command[128];
+        netlab_up(&lab, NETLAB_V4 | NETLAB_V6);
+        assert_false(finds(&lab, 15001));
+        snprintf(command, sizeof(command), "ip netns exec %s %s -t nat -L -n > /dev/null",
+                 lab.pod_name, programs[i]);
+        if (system(command) != 0) {
+            netlab_down(&lab);
+            skip();
+        }
+        assert_false(finds(&lab, 15001)); // the table is there, and empty
+        netlab_sh("ip netns exec %s %s -t nat -A OUTPUT -p tcp -m mark ! --mark 0x539/0xfff -j "
+                  "REDIRECT --to-ports 15001",
+                  lab.pod_name, programs[i]);
+        assert_true(finds(&lab, 15001));
+        assert_false(finds(&lab, 15006));
+        netlab_down(&lab);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_v4),          cmocka_unit_test(test_v6),
@@ -394,7 +466,8 @@ int main(void) {
         cmocka_unit_test(test_v6_disabled), cmocka_unit_test(test_repair),
         cmocka_unit_test(test_owner),       cmocka_unit_test(test_removal),
         cmocka_unit_test(test_old_flows),   cmocka_unit_test(test_options),
-        cmocka_unit_test(test_counters),
+        cmocka_unit_test(test_counters),    cmocka_unit_test(test_find),
+        cmocka_unit_test(test_find_legacy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

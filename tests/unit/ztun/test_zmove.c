@@ -130,7 +130,9 @@ static int listen_any(struct sockaddr_in *ret_sa) {
 static void pod_up(struct fix *fix, uint32_t mask) {
     int netns = netns_open("/proc/self/ns/net");
     assert_true(netns >= 0);
-    fix->pod = pod_new("uid", "ns", "pod", netns);
+    fix->pod = pod_new(
+        &(struct pod_params){.uid = "uid", .workload_uid = "uid", .ns = "ns", .name = "pod"},
+        netns);
     struct pod_sockets sockets;
     pod_sockets_init(&sockets);
     sockets.outbound = listen_any(&fix->addrs[0]);
