@@ -40,7 +40,7 @@ static const struct proc_option options[] = {
 static const struct proc_program program = {
     .name = "waypoint",
     .what = "L7 proxy of a sidecarless mesh",
-    .usage = "--config DIR --ca-dir DIR --gateway NS/NAME",
+    .usage = "--config DIR --ca-dir DIR|--ca-address URL --gateway NS/NAME",
     .heading = "Options (environment names in brackets):",
     .options = options,
     .n_options = ARRAY_LEN(options),
@@ -108,12 +108,9 @@ static bool check_access_log(const struct waypoint_config *config) {
 }
 
 static int check(struct waypoint_config *config) {
-    if (config->proc.config_path == NULL || config->proc.ca_dir == NULL ||
-        config->gateway == NULL) {
+    if (config->proc.config_path == NULL || config->gateway == NULL) {
         fprintf(stderr, "waypoint: --%s is required (see waypoint --help)\n",
-                config->proc.config_path == NULL ? "config"
-                : config->proc.ca_dir == NULL    ? "ca-dir"
-                                                 : "gateway");
+                config->proc.config_path == NULL ? "config" : "gateway");
         return 2;
     }
     return take_gateway(config) && check_access_log(config) &&

@@ -4,14 +4,14 @@
 #include <stdlib.h>
 
 #include "common/l7/l7_cors.h"
-#include "common/l7/l7_grpc.h"
+#include "common/proto/grpc.h"
 #include "waypoint/exchange.h"
 #include "waypoint/http_down.h"
 
 int exchange_grpc_status(const struct http_field *fields, size_t n, int before) {
     const struct http_field *field = l7_fields_find(fields, n, SLICE_LIT("grpc-status"));
     uint8_t status = 0;
-    return field != NULL && l7_grpc_parse(field->value, &status) ? status : before;
+    return field != NULL && grpc_status_parse(field->value, &status) ? status : before;
 }
 
 // ---- the upstream's response -------------------------------------------------------------------

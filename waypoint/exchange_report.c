@@ -2,8 +2,8 @@
 #include "waypoint/exchange_report.h"
 
 #include "common/base/clock.h"
-#include "common/l7/l7_grpc.h"
 #include "common/obs/log.h"
+#include "common/proto/grpc.h"
 #include "common/proto/http_rules.h"
 #include "waypoint/exchange.h"
 #include "waypoint/http_down.h"
@@ -73,7 +73,7 @@ static int grpc_status_of(const struct exchange *ex) {
     if (!ex->is_grpc || ex->grpc_status >= 0 || ex->status == 0) {
         return ex->grpc_status;
     }
-    return l7_grpc_of_http(ex->status);
+    return grpc_status_of_http(ex->status);
 }
 
 static void fill_labels(const struct exchange *ex, struct http_metrics_labels *labels) {

@@ -6,9 +6,9 @@
 #include <time.h>
 
 #include "common/base/clock.h"
-#include "common/l7/l7_grpc.h"
 #include "common/l7/l7_reply.h"
 #include "common/obs/log_format.h"
+#include "common/proto/grpc.h"
 #include "waypoint/http_log.h"
 
 // ---- time --------------------------------------------------------------------------------------
@@ -128,10 +128,10 @@ static void append_grpc(const struct http_log_record *record, struct slice form,
     if (record->grpc_status < 0) {
         return;
     }
-    struct slice name = slice_str(l7_grpc_name((enum l7_grpc)record->grpc_status));
+    struct slice name = slice_str(grpc_status_name((enum grpc_status)record->grpc_status));
     if (slice_eq_str(form, "NUMBER") || slice_eq_str(name, "?")) {
         buf_append_u64(out, (uint64_t)record->grpc_status);
-    } else if (slice_eq_str(form, "SNAKE_STRING") || record->grpc_status == L7_GRPC_OK) {
+    } else if (slice_eq_str(form, "SNAKE_STRING") || record->grpc_status == GRPC_OK) {
         buf_append(out, name);
     } else {
         append_camel(out, name);

@@ -49,7 +49,7 @@ static const struct proc_option options[] = {
 static const struct proc_program program = {
     .name = "ztun",
     .what = "node proxy of a sidecarless mesh",
-    .usage = "--config DIR --ca-dir DIR --node NAME",
+    .usage = "--config DIR --ca-dir DIR|--ca-address URL --node NAME",
     .heading = "Options (environment names in brackets are ztunnel's):",
     .options = options,
     .n_options = ARRAY_LEN(options),
@@ -138,12 +138,8 @@ static int check_agent(struct ztun_config *config) {
 
 static int check(struct ztun_config *config) {
     static const char missing[] = "ztun: --%s is required (see ztun --help)\n";
-    if (config->proc.config_path == NULL || config->proc.ca_dir == NULL ||
-        config->node_name == NULL) {
-        fprintf(stderr, missing,
-                config->proc.config_path == NULL ? "config"
-                : config->proc.ca_dir == NULL    ? "ca-dir"
-                                                 : "node");
+    if (config->proc.config_path == NULL || config->node_name == NULL) {
+        fprintf(stderr, missing, config->proc.config_path == NULL ? "config" : "node");
         return 2;
     }
     if (config->mark == 0 || config->mark > 0xfff) {

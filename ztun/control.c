@@ -147,9 +147,12 @@ static void on_trust_changed(void *arg) {
 }
 
 static int open_identity(struct control *control) {
+    const struct ztun_config *config = &control->ztun->config;
     struct proc_identity_params params = {
         .loop = &control->loop,
-        .config = &control->ztun->config.proc,
+        .config = &config->proc,
+        .mark = config->is_dedicated ? config->mark : 0, // the rules are in our own namespace
+        .impersonates = !config->is_dedicated,
         .scope = &log_identity,
         .on_tick = on_identity_tick,
         .on_trust_changed = on_trust_changed,

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/l7/l7_grpc.h"
+#include "common/proto/grpc.h"
 #include "common/proto/http_rules.h"
 
 static const struct {
@@ -133,7 +133,7 @@ static void build_status(const struct l7_reply_spec *spec, struct l7_reply *repl
 static void as_grpc(const struct l7_reply_spec *spec, struct l7_reply *reply) {
     reply->grpc_status = spec->grpc_status >= 0 && spec->kind == L7_REPLY_FAULT_ABORT
                              ? spec->grpc_status
-                             : (int)l7_grpc_of_http(reply->status);
+                             : (int)grpc_status_of_http(reply->status);
     reply->status = 200;
     l7_fields_set(&reply->fields, SLICE_LIT("content-type"), SLICE_LIT("application/grpc"));
     l7_fields_set_u64(&reply->fields, SLICE_LIT("grpc-status"), (uint64_t)reply->grpc_status);
@@ -141,7 +141,7 @@ static void as_grpc(const struct l7_reply_spec *spec, struct l7_reply *reply) {
         struct buf message;
         struct slice copy = slice_make(NULL, 0);
         buf_init(&message, SIZE_MAX);
-        l7_grpc_message_append(reply->body, &message);
+        grpc_message_append(reply->body, &message);
         if (arena_copy(reply->fields.arena, buf_slice(&message), &copy)) {
             l7_fields_set(&reply->fields, SLICE_LIT("grpc-message"), copy);
         } else {

@@ -4,8 +4,8 @@
 // the other. Each match of a rule is an entry.
 #include <stdlib.h>
 
-#include "common/l7/l7_grpc.h"
 #include "common/l7/l7_routes_priv.h"
+#include "common/proto/grpc.h"
 
 struct l7_cluster l7_build_destination(struct l7_build *build, const struct kobj_vs_dest *dest) {
     return (struct l7_cluster){.host = l7_build_host(build, dest->host),
@@ -144,7 +144,7 @@ static void add_fault(struct l7_build *build, const struct kobj_vs_fault *from,
         fault->abort_ppm = from->abort->ppm;
         fault->status = from->abort->http_status;
         if (fault->status == 0 &&
-            !l7_grpc_parse(slice_str(from->abort->grpc_status), &fault->grpc_status)) {
+            !grpc_status_parse(slice_str(from->abort->grpc_status), &fault->grpc_status)) {
             build->in->problem(build->in, build->obj, "fault.abort: no gRPC status \"%s\"",
                                from->abort->grpc_status);
             fault->abort_ppm = 0;

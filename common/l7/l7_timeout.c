@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/l7/l7_timeout.h"
 
-#include "common/l7/l7_grpc.h"
+#include "common/proto/grpc.h"
 
 static bool header_ms(const struct http_head *request, const char *name, uint64_t *ret_ms) {
     const struct http_field *field =
@@ -17,7 +17,7 @@ struct l7_timeouts l7_timeout_of(const struct l7_route *route, const struct http
         const struct http_field *field =
             l7_fields_find(request->fields, request->n_fields, SLICE_LIT("grpc-timeout"));
         uint64_t ms;
-        if (field != NULL && l7_grpc_timeout_parse(field->value, &ms) && ms > 0 &&
+        if (field != NULL && grpc_timeout_parse(field->value, &ms) && ms > 0 &&
             (timeouts.total_ms == 0 || ms < timeouts.total_ms)) {
             timeouts.total_ms = ms;
         }
@@ -44,7 +44,7 @@ void l7_timeout_announce(const struct l7_timeouts *timeouts, bool is_grpc,
         struct buf text;
         struct slice copy;
         buf_init(&text, 32);
-        l7_grpc_timeout_append(ms, &text);
+        grpc_timeout_append(ms, &text);
         if (arena_copy(fields->arena, buf_slice(&text), &copy)) {
             l7_fields_set(fields, SLICE_LIT("grpc-timeout"), copy);
         } else {

@@ -11,10 +11,11 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/rt/file.h"
 #include "common/tls/tls_ca.h"
 #include "common/tls/tls_cert.h"
 
-enum { FILE_MAX = 1 << 20, CRL_MAX = 64 << 20 };
+enum { FILE_MAX = 1 << 20 };
 
 // In the order in which new files get their names. The key is before the certificate: one without
 // the other is then the rest of a start that was cut off, never half a CA in use.
@@ -22,81 +23,16 @@ enum { FILE_CHAIN, FILE_ROOT, FILE_KEY, FILE_CERT, N_FILES };
 static const char *const file_names[N_FILES] = {"cert-chain.pem", "root-cert.pem", "ca-key.pem",
                                                 "ca-cert.pem"};
 
-struct stamp {
-    dev_t dev;
-    ino_t ino;
-    off_t size;
-    struct timespec mtime;
-    bool exists;
-};
-
 struct ca_local {
     struct ca ca;
     char *dir;
     struct tls_ca *tls;
-    struct stamp stamps[N_FILES];
+    struct file_stamp stamps[N_FILES];
     bool is_new;
 };
 
-static bool stamp_eq(const struct stamp *a, const struct stamp *b) {
-    return a->exists == b->exists &&
-           (!a->exists ||
-            (a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
-             a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec));
-}
-
-static struct stamp stamp_of(const char *path) {
-    struct stat st;
-    if (stat(path, &st) < 0) {
-        return (struct stamp){0};
-    }
-    return (struct stamp){st.st_dev, st.st_ino, st.st_size, st.st_mtim, true};
-}
-
 static char *path_of(const char *dir, const char *prefix, const char *name) {
     return xasprintf("%s/%s%s", dir, prefix, name);
-}
-
-// The whole file, NUL behind it; 0 or -errno.
-static int read_file(const char *path, size_t max, char **ret_text, size_t *ret_len) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return -errno;
-    }
-    struct stat st;
-    int rc = fstat(fd, &st) < 0 ? -errno : 0;
-    if (rc == 0 && (!S_ISREG(st.st_mode) || (size_t)st.st_size > max)) {
-        rc = S_ISREG(st.st_mode) ? -EFBIG : -EINVAL;
-    }
-    if (rc < 0) {
-        close(fd);
-        return rc;
-    }
-    size_t cap = (size_t)st.st_size, len = 0;
-    char *text = xmalloc(cap + 1);
-    while (len < cap) {
-        ssize_t n = read(fd, text + len, cap - len);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            rc = -errno;
-        }
-        if (n <= 0) {
-            break;
-        }
-        len += (size_t)n;
-    }
-    close(fd);
-    if (rc < 0) {
-        wipe(text, cap);
-        free(text);
-        return rc;
-    }
-    text[len] = '\0';
-    *ret_text = text;
-    *ret_len = len;
-    return 0;
 }
 
 static int write_file(const char *path, mode_t mode, const char *text) {
@@ -185,7 +121,7 @@ static char *load(const char *dir, int64_t now_s, struct tls_ca **ret_tls) {
     char *error = NULL;
     for (size_t i = 0; i < N_FILES && error == NULL; i++) {
         char *path = path_of(dir, "", file_names[i]);
-        int rc = read_file(path, FILE_MAX, &texts[i], &lens[i]);
+        int rc = file_read(path, FILE_MAX, &texts[i], &lens[i]);
         bool is_optional = i == FILE_CHAIN || i == FILE_ROOT;
         if (rc < 0 && !(is_optional && rc == -ENOENT)) {
             error = xasprintf("%s: %s", path, strerror(-rc));
@@ -216,10 +152,10 @@ static char *load(const char *dir, int64_t now_s, struct tls_ca **ret_tls) {
     return error;
 }
 
-static void take_stamps(const char *dir, struct stamp stamps[N_FILES]) {
+static void take_stamps(const char *dir, struct file_stamp stamps[N_FILES]) {
     for (size_t i = 0; i < N_FILES; i++) {
         char *path = path_of(dir, "", file_names[i]);
-        stamps[i] = stamp_of(path);
+        stamps[i] = file_stamp_of(path);
         free(path);
     }
 }
@@ -327,11 +263,11 @@ struct ca *ca_local_ca(struct ca_local *ca) {
 }
 
 enum ca_local_news ca_local_poll(struct ca_local *ca, int64_t now_wall_s, char **ret_error) {
-    struct stamp stamps[N_FILES];
+    struct file_stamp stamps[N_FILES];
     bool is_same = true;
     take_stamps(ca->dir, stamps); // before reading: a change while we read is seen next time
     for (size_t i = 0; i < N_FILES; i++) {
-        is_same = is_same && stamp_eq(&stamps[i], &ca->stamps[i]);
+        is_same = is_same && file_stamp_eq(&stamps[i], &ca->stamps[i]);
     }
     if (is_same) {
         return CA_LOCAL_SAME;
@@ -357,51 +293,4 @@ int64_t ca_local_not_after(const struct ca_local *ca) {
 
 bool ca_local_is_new(const struct ca_local *ca) {
     return ca->is_new;
-}
-
-// Watched file
-
-struct watched_file {
-    char *path;
-    char *content;
-    struct stamp stamp;
-    bool is_polled;
-};
-
-struct watched_file *watched_file_new(const char *path) {
-    struct watched_file *file = xcalloc(1, sizeof(*file));
-    file->path = xstrdup(path);
-    return file;
-}
-
-void watched_file_free(struct watched_file *file) {
-    if (file != NULL) {
-        free(file->content);
-        free(file->path);
-        free(file);
-    }
-}
-
-int watched_file_poll(struct watched_file *file, struct slice *ret_content) {
-    struct stamp stamp = stamp_of(file->path);
-    if (file->is_polled && stamp_eq(&stamp, &file->stamp)) {
-        return 0;
-    }
-    bool was_empty = !file->is_polled || !file->stamp.exists;
-    file->is_polled = true;
-    file->stamp = stamp;
-    char *content = NULL;
-    size_t len = 0;
-    if (stamp.exists) {
-        int rc = read_file(file->path, CRL_MAX, &content, &len);
-        if (rc < 0) {
-            return rc;
-        }
-    } else if (was_empty) {
-        return 0;
-    }
-    free(file->content);
-    file->content = content;
-    *ret_content = slice_make(content, len);
-    return 1;
 }

@@ -38,11 +38,3 @@ enum ca_local_news ca_local_poll(struct ca_local *ca, int64_t now_wall_s, char *
 const char *ca_local_roots_pem(const struct ca_local *ca);
 int64_t ca_local_not_after(const struct ca_local *ca);
 bool ca_local_is_new(const struct ca_local *ca); // this call made the root
-
-// A file that is read again when it changes: the revocation list (CRL_PATH).
-struct watched_file;
-struct watched_file *watched_file_new(const char *path);
-void watched_file_free(struct watched_file *file); // NULL ok
-// 1: *ret_content is new (valid until the next poll; a file that is gone is empty), 0: as it was,
-// -errno: it cannot be read (told once for each change).
-int watched_file_poll(struct watched_file *file, struct slice *ret_content);

@@ -13,6 +13,8 @@
 enum {
     LOOK_AGAIN_S = 60, // wall time is compared at least this often
     MAX_IN_FLIGHT = 8, // requests at the CA at once, as istiod expects of a node
+    MAX_RENEWALS = 6, // of them: a slow CA keeps no pod waiting behind certificates that are good
+    N_ROOTS_SEEN = 8,
     MAX_PER_TICK = 32, // signed by the built-in CA before the control thread does other work
 };
 static const uint64_t BACKOFF_MIN_NS = 500 * NS_PER_MS;
@@ -26,6 +28,7 @@ struct entry {
     unsigned n_users;
     uint8_t state;
     bool is_in_flight, is_changed; // is_changed: to be published
+    bool is_renewal; // the request in flight
     struct tls_ctx *tls;
     char *chain_pem, *key_pem, *roots_pem, *error;
     int64_t not_before, not_after, renew_at; // wall
@@ -42,23 +45,26 @@ struct identity_manager {
     uint64_t crl_generation;
     struct slice *aliases; // trust domains
     size_t n_aliases;
-    unsigned n_in_flight;
+    unsigned n_in_flight, n_renewing;
+    uint64_t roots_seen[N_ROOTS_SEEN]; // hashes; a roll-out of the CA answers with old and new
+    unsigned n_roots_seen;
     uint64_t n_issued, n_failures;
     uint64_t now_mono; // of the tick that runs, or of the last one
     int64_t now_wall;
 };
 
-static void notify(const struct entry *entry, enum identity_event_kind kind, const char *text) {
+static void send_event(const struct entry *entry, struct identity_event *event) {
     const struct identity_manager_params *params = &entry->manager->params;
+    event->spiffe_id = entry->id;
+    event->not_after = entry->not_after;
     if (params->on_event != NULL) {
-        struct identity_event event = {
-            .kind = (uint8_t)kind,
-            .spiffe_id = entry->id,
-            .text = text,
-            .not_after = entry->not_after,
-        };
-        params->on_event(params->arg, &event);
+        params->on_event(params->arg, event);
     }
+}
+
+static void notify(const struct entry *entry, enum identity_event_kind kind, const char *text) {
+    struct identity_event event = {.kind = (uint8_t)kind, .text = text};
+    send_event(entry, &event);
 }
 
 static void set_text(char **field, const char *text) {
@@ -120,7 +126,7 @@ static void set_error(struct entry *entry, const char *error) {
     set_text(&entry->error, text);
 }
 
-static void failed(struct entry *entry, const char *error) {
+static void failed(struct entry *entry, const char *error, const char *label) {
     struct identity_manager *m = entry->manager;
     entry->n_failures++;
     m->n_failures++;
@@ -138,11 +144,40 @@ static void failed(struct entry *entry, const char *error) {
         entry->state = IDENTITY_FAILED;
     }
     entry->is_changed = true;
-    notify(entry, IDENTITY_EVENT_FAILED, error);
+    struct identity_event event = {
+        .kind = IDENTITY_EVENT_FAILED, .text = error, .label = label != NULL ? label : "ca"};
+    send_event(entry, &event);
+}
+
+// Answers of a CA whose root is being replaced may alternate: what was seen once causes nothing.
+static void note_roots(struct identity_manager *m, struct slice roots_pem) {
+    uint64_t hash = hash_bytes(roots_pem);
+    for (unsigned i = 0; i < MIN(m->n_roots_seen, (unsigned)N_ROOTS_SEEN); i++) {
+        if (m->roots_seen[i] == hash) {
+            return;
+        }
+    }
+    m->roots_seen[m->n_roots_seen++ % N_ROOTS_SEEN] = hash;
+    if (m->n_roots_seen == 1) {
+        return;
+    }
+    HMAP_EACH_SAFE(pos, &m->entries) {
+        struct entry *entry = HMAP_ITEM(pos, struct entry, by_id);
+        if (entry->tls == NULL || slice_eq_str(roots_pem, entry->roots_pem)) {
+            continue;
+        }
+        int64_t life = MAX(entry->not_after - m->now_wall, 0);
+        uint64_t spread = (uint64_t)MIN(life / 8, (int64_t)IDENTITY_ROOTS_SPREAD_S) + 1;
+        entry->renew_at =
+            MIN(entry->renew_at, m->now_wall + 1 + (int64_t)rand_below(&m->rand, spread));
+    }
 }
 
 static void issued(struct entry *entry, const struct ca_answer *answer, struct tls_ctx *tls) {
     struct identity_manager *m = entry->manager;
+    struct identity_event event = {.kind = IDENTITY_EVENT_ISSUED, .text = ""};
+    event.has_new_roots =
+        entry->roots_pem != NULL && !slice_eq_str(answer->roots_pem, entry->roots_pem);
     set_pem(&entry->chain_pem, answer->cert_chain_pem);
     set_pem(&entry->key_pem, answer->key_pem);
     set_pem(&entry->roots_pem, answer->roots_pem);
@@ -157,29 +192,39 @@ static void issued(struct entry *entry, const struct ca_answer *answer, struct t
     entry->is_changed = true;
     entry->n_issued++;
     m->n_issued++;
-    notify(entry, IDENTITY_EVENT_ISSUED, "");
+    note_roots(m, slice_str(entry->roots_pem));
+    send_event(entry, &event);
+}
+
+static void left_flight(struct entry *entry) {
+    entry->is_in_flight = false;
+    entry->manager->n_in_flight--;
+    entry->manager->n_renewing -= entry->is_renewal;
 }
 
 static void on_answer(struct ca_request *request, const struct ca_answer *answer) {
     struct entry *entry = CONTAINER_OF(request, struct entry, request);
     struct identity_manager *m = entry->manager;
-    entry->is_in_flight = false;
-    m->n_in_flight--;
+    left_flight(entry);
+    if (answer->now_mono_ns != 0) {
+        m->now_mono = answer->now_mono_ns;
+        m->now_wall = answer->now_wall_s;
+    }
     if (answer->error != NULL) {
-        failed(entry, answer->error);
+        failed(entry, answer->error, answer->label);
         return;
     }
     char *error = NULL;
     struct tls_ctx *tls = context_new(m, entry, answer, crl_slice(m), m->crl_generation, &error);
     if (tls == NULL) {
-        failed(entry, error);
+        failed(entry, error, "answer");
         free(error);
     } else if (!slice_eq_str(tls_ctx_identity(tls), entry->id)) {
         tls_ctx_unref(tls);
-        failed(entry, "the CA answered with a certificate of another identity");
+        failed(entry, "the CA answered with a certificate of another identity", "answer");
     } else if (tls_ctx_not_after(tls) <= m->now_wall) {
         tls_ctx_unref(tls);
-        failed(entry, "the CA answered with a certificate that has expired");
+        failed(entry, "the CA answered with a certificate that has expired", "answer");
     } else {
         issued(entry, answer, tls);
     }
@@ -199,7 +244,7 @@ static void entry_free(struct entry *entry) {
     struct identity_manager *m = entry->manager;
     if (entry->is_in_flight) {
         m->params.ca->ops->cancel(m->params.ca, &entry->request);
-        m->n_in_flight--;
+        left_flight(entry);
     }
     hmap_remove(&m->entries, &entry->by_id);
     tls_ctx_unref(entry->tls);
@@ -253,7 +298,9 @@ static bool is_due(const struct entry *entry, const struct identity_manager *m) 
 static void issue(struct entry *entry) {
     struct identity_manager *m = entry->manager;
     entry->is_in_flight = true;
+    entry->is_renewal = entry->tls != NULL;
     m->n_in_flight++;
+    m->n_renewing += entry->is_renewal;
     entry->request.now_wall_s = m->now_wall;
     entry->request.ttl_s = m->params.ttl_s;
     m->params.ca->ops->issue(m->params.ca, &entry->request);
@@ -271,7 +318,7 @@ static bool issue_due(struct identity_manager *m) {
             if (n == MAX_PER_TICK) {
                 return true;
             }
-            if (m->n_in_flight >= MAX_IN_FLIGHT) {
+            if (m->n_in_flight >= MAX_IN_FLIGHT || (round == 1 && m->n_renewing >= MAX_RENEWALS)) {
                 return false; // an answer makes room; the caller ticks then
             }
             issue(entry);
@@ -358,7 +405,7 @@ uint64_t identity_manager_tick(struct identity_manager *m, uint64_t now_mono_ns,
 void identity_manager_reissue(struct identity_manager *m) {
     HMAP_EACH_SAFE(pos, &m->entries) {
         struct entry *entry = HMAP_ITEM(pos, struct entry, by_id);
-        entry->renew_at = INT64_MIN;
+        entry->renew_at = entry->not_before; // has passed
         entry->retry_at = entry->backoff_ns = 0;
     }
 }

@@ -9,12 +9,18 @@
 // noticed), after identity_manager_want(), and when an answer of the CA came between ticks
 // (on_event tells).
 //
+// When an answer has roots that no answer had before (the CA's root is being replaced), the other
+// certificates are renewed too, within IDENTITY_ROOTS_SPREAD_S: with them come the roots that their
+// peers of the new root are verified by.
+//
 // While a renewal fails, the certificate stays in use until it expires; then its identity is FAILED
 // with the reason, until the CA answers again: retries come after 0.5 to 1 s, doubling, +-20 %, to
 // 150 s.
 #pragma once
 
 #include "common/mesh/snapshot.h"
+
+enum { IDENTITY_ROOTS_SPREAD_S = 60 };
 
 // A certificate authority, as the manager sees it.
 
@@ -23,7 +29,11 @@ struct ca_request;
 
 struct ca_answer { // all borrowed for the call
     const char *error; // NULL: issued
+    const char *label; // error: of what kind, for metrics; NULL: "ca"
     struct slice cert_chain_pem, key_pem, roots_pem;
+    // When it came, if not within ca_ops.issue.
+    uint64_t now_mono_ns;
+    int64_t now_wall_s;
 };
 struct ca_ops {
     // Issues for request->spiffe_id. Calls request->done exactly once, before it returns or later
@@ -53,6 +63,8 @@ struct identity_event {
     uint8_t kind;
     const char *spiffe_id;
     const char *text; // FAILED, EXPIRED: why
+    const char *label; // FAILED: of what kind
+    bool has_new_roots; // ISSUED: others than the certificate before had
     int64_t not_after; // Unix seconds, 0 = no certificate
 };
 

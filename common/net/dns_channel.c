@@ -191,7 +191,7 @@ struct dns_channel *dns_channel_new(const struct dns_channel_config *config,
     struct ares_options options = {
         .timeout = (int)(config->timeout_ms != 0 ? config->timeout_ms : TIMEOUT_MS),
         .tries = (int)(config->tries != 0 ? config->tries : TRIES),
-        .ndomains = 0, // names are whole
+        .ndomains = 0,
         .sock_state_cb = on_sock_state,
         .sock_state_cb_data = channel,
     };
@@ -201,8 +201,8 @@ struct dns_channel *dns_channel_new(const struct dns_channel_config *config,
     pthread_mutex_unlock(&lock);
     if (rc == ARES_SUCCESS) {
         rc = ares_init_options(&channel->ares, &options,
-                               ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS |
-                                   ARES_OPT_SOCK_STATE_CB);
+                               ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB |
+                                   (config->uses_search ? 0 : ARES_OPT_DOMAINS));
     }
     if (rc == ARES_SUCCESS && config->mark != 0) {
         ares_set_socket_configure_callback(channel->ares, on_sock_open, channel);

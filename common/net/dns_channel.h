@@ -39,6 +39,7 @@ struct dns_channel_config {
     // loop has nothing of it any more. NULL: not wanted.
     uint32_t *n_socks;
     uint32_t mark; // SO_MARK of the queries, 0 = none
+    bool uses_search; // names are completed as /etc/resolv.conf says; else they are whole
 };
 
 // NULL and a text in *ret_error (a literal) when c-ares cannot start.

@@ -19,6 +19,8 @@ void proc_config_defaults(struct proc_config *config) {
         .cluster_id = "Kubernetes",
         .network = "",
         .root_namespace = "istio-system",
+        .ca_roots = "./var/run/secrets/istio/root-cert.pem",
+        .token_path = "./var/run/secrets/tokens/istio-token",
         .secret_ttl_s = 24 * 3600,
         .n_workers = (uint32_t)MAX(2, cores / 4), // as ztunnel: a quarter, at least two
         .stream_window_max = 4 * 1024 * 1024,
@@ -40,7 +42,27 @@ void proc_config_defaults(struct proc_config *config) {
     proc_options_grace(&config->termination_ms);
 }
 
+static bool check_ca(struct proc_config *config, const char *program) {
+    if (config->ca_address != NULL && config->ca_address[0] == '\0') {
+        config->ca_address = NULL; // CA_ADDRESS="" is how ztunnel is told to have none
+    }
+    if (config->ca_address != NULL && config->ca_dir != NULL) {
+        fprintf(stderr, "%s: --ca-dir is a CA of our own, --ca-address another's: give one\n",
+                program);
+        return false;
+    }
+    if (config->ca_address == NULL && config->ca_dir == NULL) {
+        fprintf(stderr, "%s: --ca-dir or --ca-address is required (see %s --help)\n", program,
+                program);
+        return false;
+    }
+    return proc_options_headers(program, "CA_HEADER_", &config->ca_headers, &config->n_ca_headers);
+}
+
 bool proc_config_check(struct proc_config *config, const char *program) {
+    if (!check_ca(config, program)) {
+        return false;
+    }
     config->memory_limit = proc_memory_limit(config->memory_limit);
     if (config->stream_window == 0) {
         config->stream_window =

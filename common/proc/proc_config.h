@@ -6,11 +6,15 @@
 #include "common/base/addr.h"
 #include "common/proc/proc_options.h"
 #include "common/proto/h2_conn.h"
+#include "common/proto/http_msg.h"
 #include "common/tls/tls_ctx.h"
 
 struct proc_config {
     // sources
     const char *config_path, *ca_dir, *crl_path, *state_dir;
+    const char *ca_address, *ca_roots, *ca_hostname, *token_path; // the CA is istiod
+    struct http_field *ca_headers; // CA_HEADER_*
+    size_t n_ca_headers;
     enum proc_io io;
     const char *log_filter, *log_format;
     // identity and mesh defaults (MeshConfig overrides trust domain and root namespace)
@@ -45,6 +49,14 @@ struct proc_config {
         PROC_ROW(T, "ca-dir", NULL, PROC_TEXT, ca_dir, "DIR",                                      \
                  "built-in CA: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem; created "   \
                  "when empty"),                                                                    \
+        PROC_ROW(T, "ca-address", "CA_ADDRESS", PROC_TEXT, ca_address, "https://HOST:PORT",        \
+                 "istiod as the CA instead"),                                                      \
+        PROC_ROW(T, "ca-roots", "CA_ROOT_CA", PROC_TEXT, ca_roots, "FILE",                         \
+                 "who may sign the certificate of --ca-address"),                                  \
+        PROC_ROW(T, "ca-hostname", "ALT_CA_HOSTNAME", PROC_TEXT, ca_hostname, "NAME",              \
+                 "that its certificate is for; default: HOST"),                                    \
+        PROC_ROW(T, "token", "AUTH_TOKEN", PROC_TEXT, token_path, "FILE",                          \
+                 "service account token that istiod knows us by"),                                 \
         PROC_ROW(T, "state-dir", NULL, PROC_TEXT, state_dir, "DIR",                                \
                  "last good files of --config, for a start while one is broken; none"),            \
         PROC_ROW(T, "io", "ZTUN_IO", PROC_IO, io, "auto|uring|epoll",                              \

@@ -33,6 +33,12 @@ static void put_tcp(struct json_out *out, const struct proc_config *config) {
 static void put_sources(struct json_out *out, const struct proc_config *config) {
     json_out_kv_str(out, "configPath", config->config_path);
     json_out_kv_str(out, "caDir", config->ca_dir);
+    json_out_kv_str(out, "caAddress", config->ca_address);
+    if (config->ca_address != NULL) {
+        json_out_kv_str(out, "caRootCert", config->ca_roots);
+        json_out_kv_str(out, "altCaHostname", config->ca_hostname);
+        json_out_kv_str(out, "auth", config->token_path);
+    }
     json_out_kv_str(out, "crlPath", config->crl_path);
     json_out_kv_str(out, "stateDir", config->state_dir);
     json_out_kv_str(out, "io", proc_options_io_name(config->io));

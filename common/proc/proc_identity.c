@@ -6,20 +6,28 @@
 
 #include "common/base/clock.h"
 #include "common/base/rand.h"
+#include "common/mesh/ca_istiod.h"
 #include "common/mesh/ca_local.h"
 #include "common/mesh/snapshot.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "common/obs/prom.h"
 #include "common/proc/proc_config.h"
+#include "common/rt/file.h"
 
-enum { TRUST_POLL_S = 2 }; // how soon a changed CA or revocation list is seen
+enum {
+    TRUST_POLL_S = 2, // how soon a changed CA or revocation list is seen
+    CRL_MAX = 64 << 20,
+};
 
 static void on_event(void *arg, const struct identity_event *event) {
     struct proc_identity *own = arg;
-    struct slice reason = SLICE_LIT("ca");
+    struct slice reason = slice_str(event->label);
+    // What waits for this answer's place, or is to be published, does not wait for the timer.
+    timer_set(&own->params.loop->timers, &own->timer, own->params.loop->now);
     switch (event->kind) {
     case IDENTITY_EVENT_ISSUED:
+        own->trust_changed |= event->has_new_roots;
         log_info(own->params.scope, "certificate issued", LOG_STR("identity", event->spiffe_id),
                  LOG_I64("not_after", event->not_after));
         break;
@@ -90,7 +98,9 @@ static void on_timer(struct timer *timer, uint64_t now) {
     int64_t now_wall_s = clock_wall_s();
     if (now >= own->next_trust_poll) {
         own->next_trust_poll = now + TRUST_POLL_S * NS_PER_SEC;
-        poll_ca(own, now_wall_s);
+        if (own->ca != NULL) {
+            poll_ca(own, now_wall_s);
+        }
         (void)poll_crl(own);
     }
     uint64_t next = identity_manager_tick(own->manager, now, now_wall_s);
@@ -141,22 +151,56 @@ static void collect(void *arg, struct prom_writer *w) {
 
 // ---- start -------------------------------------------------------------------------------------
 
+static struct ca *open_local(struct proc_identity *own, char **ret_error) {
+    const struct proc_config *config = own->params.config;
+    struct ca_local_params params = {
+        .dir = config->ca_dir, .org = config->trust_domain, .now_wall_s = clock_wall_s()};
+    own->ca = ca_local_open(&params, ret_error);
+    return own->ca != NULL ? ca_local_ca(own->ca) : NULL;
+}
+
+static struct ca *open_istiod(struct proc_identity *own, char **ret_error) {
+    const struct proc_config *config = own->params.config;
+    size_t n = 0;
+    struct http_field *metadata = xcalloc(config->n_ca_headers + 1, sizeof(*metadata));
+    metadata[n++] =
+        (struct http_field){.name = SLICE_LIT("clusterid"), .value = slice_str(config->cluster_id)};
+    for (size_t i = 0; i < config->n_ca_headers; i++) {
+        metadata[n++] = config->ca_headers[i];
+    }
+    struct ca_istiod_params params = {
+        .loop = own->params.loop,
+        .address = config->ca_address,
+        .roots_path = config->ca_roots,
+        .server_name = config->ca_hostname,
+        .token_path = config->token_path,
+        .metadata = metadata,
+        .n_metadata = n,
+        .mark = own->params.mark,
+        .compliance = config->compliance,
+        .impersonates = own->params.impersonates,
+    };
+    own->istiod = ca_istiod_open(&params, ret_error);
+    free(metadata);
+    return own->istiod != NULL ? ca_istiod_ca(own->istiod) : NULL;
+}
+
 int proc_identity_open(struct proc_identity *own, const struct proc_identity_params *params) {
     const struct proc_config *config = params->config;
     char *error = NULL;
     *own = (struct proc_identity){.params = *params};
     timer_init(&own->timer, on_timer);
-    struct ca_local_params ca = {
-        .dir = config->ca_dir, .org = config->trust_domain, .now_wall_s = clock_wall_s()};
-    own->ca = ca_local_open(&ca, &error);
-    if (own->ca == NULL) {
+    bool is_local = config->ca_dir != NULL;
+    struct ca *ca = is_local ? open_local(own, &error) : open_istiod(own, &error);
+    if (ca == NULL) {
         log_error(params->scope, "the certificate authority is not usable",
-                  LOG_STR("ca_dir", config->ca_dir), LOG_STR("reason", error));
+                  LOG_STR("ca", is_local ? config->ca_dir : config->ca_address),
+                  LOG_STR("reason", error));
         free(error);
         return -EINVAL;
     }
     struct identity_manager_params manager = {
-        .ca = ca_local_ca(own->ca),
+        .ca = ca,
         .ttl_s = config->secret_ttl_s,
         .compliance = config->compliance,
         .prefer_aes_256 = config->prefer_aes_256,
@@ -165,7 +209,7 @@ int proc_identity_open(struct proc_identity *own, const struct proc_identity_par
     };
     rand_os_bytes(&manager.seed, sizeof(manager.seed));
     own->manager = identity_manager_new(&manager);
-    own->crl = config->crl_path != NULL ? watched_file_new(config->crl_path) : NULL;
+    own->crl = config->crl_path != NULL ? watched_file_new(config->crl_path, CRL_MAX) : NULL;
     prom_collector_add(collect, own);
     timer_set(&params->loop->timers, &own->timer, params->loop->now);
     return poll_crl(own) ? 0 : -EINVAL;

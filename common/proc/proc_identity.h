@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's certificates: the CA (the built-in one), the revocation list, the identities that
-// are wanted, and the news about them in log and metrics.
+// The daemon's certificates: the CA (the built-in one, or istiod), the revocation list, the
+// identities that are wanted, and the news about them in log and metrics.
 //
 // Thread: control.
 #pragma once
@@ -9,6 +9,7 @@
 #include "common/mesh/identity.h"
 #include "common/rt/loop.h"
 
+struct ca_istiod;
 struct ca_local;
 struct log_scope;
 struct proc_config;
@@ -17,6 +18,8 @@ struct watched_file;
 struct proc_identity_params {
     struct loop *loop;
     const struct proc_config *config; // CA, trust domain for a new CA's subject, CRL, life, groups
+    uint32_t mark; // SO_MARK of connections to the CA, 0 = none
+    bool impersonates; // the identities are others': istiod is asked on their behalf
     const struct log_scope *scope;
     // Something may have been published.
     void (*on_tick)(void *arg);
@@ -28,7 +31,8 @@ struct proc_identity_params {
 
 struct proc_identity {
     struct proc_identity_params params;
-    struct ca_local *ca;
+    struct ca_local *ca; // one of both
+    struct ca_istiod *istiod;
     struct watched_file *crl; // NULL = none
     struct identity_manager *manager;
     struct timer timer;

@@ -8,8 +8,11 @@
 
 #include "common/base/addr.h"
 #include "common/base/clock.h"
+#include "common/proto/http_rules.h"
 #include "common/tls/tls_ctx.h"
 #include "version.h"
+
+enum { HEADERS_MAX = 32 };
 
 // ---- values ------------------------------------------------------------------------------------
 
@@ -268,4 +271,33 @@ static int from_flags(const struct proc_program *program, void *config, int argc
 
 int proc_options_parse(const struct proc_program *program, void *config, int argc, char **argv) {
     return from_environment(program, config) ? from_flags(program, config, argc, argv) : 2;
+}
+
+bool proc_options_headers(const char *program, const char *prefix, struct http_field **ret_fields,
+                          size_t *ret_n_fields) {
+    struct http_field *fields = NULL;
+    size_t n = 0;
+    for (char **env = environ; *env != NULL; env++) {
+        struct slice name, value;
+        if (!slice_has_prefix(slice_str(*env), slice_str(prefix)) ||
+            !slice_split(slice_skip(slice_str(*env), strlen(prefix)), '=', &name, &value)) {
+            continue;
+        }
+        char *lower = slice_dup(name);
+        for (size_t i = 0; i < name.len; i++) {
+            lower[i] = (char)(lower[i] >= 'A' && lower[i] <= 'Z' ? lower[i] | 0x20 : lower[i]);
+        }
+        if (!http_rules_is_name(slice_str(lower)) || http_rules_is_hop_by_hop(slice_str(lower)) ||
+            !http_rules_is_value(value) || n == HEADERS_MAX) {
+            fprintf(stderr, "%s: %s%.*s: no field of a request, or more than %d of them\n", program,
+                    prefix, SLICE_ARG(name), HEADERS_MAX);
+            free(lower);
+            return false;
+        }
+        fields = xrealloc(fields, (n + 1) * sizeof(*fields));
+        fields[n++] = (struct http_field){.name = slice_str(lower), .value = value};
+    }
+    *ret_fields = fields;
+    *ret_n_fields = n;
+    return true;
 }

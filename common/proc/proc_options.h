@@ -55,3 +55,9 @@ const char *proc_options_io_name(enum proc_io io);
 
 // The drain deadline that TERMINATION_GRACE_PERIOD_SECONDS leaves; *ret_ms stays without one.
 void proc_options_grace(uint32_t *ret_ms);
+
+// Fields of requests from the environment: PREFIXname=value. The name is used in lower case. The
+// list and its names are on the heap, as long as the process. Prints what is wrong: false.
+struct http_field;
+bool proc_options_headers(const char *program, const char *prefix, struct http_field **ret_fields,
+                          size_t *ret_n_fields);

@@ -4,9 +4,9 @@
 #include "common/l7/l7_retry.h"
 
 #include "common/l7/l7_fault.h"
-#include "common/l7/l7_grpc.h"
 #include "common/l7/l7_reply.h"
 #include "common/l7/l7_timeout.h"
+#include "common/proto/grpc.h"
 #include "tests/unit/l7/l7_fixture.h"
 
 static void test_parse(void **state) {
@@ -311,7 +311,7 @@ static void test_grpc(void **state) {
                     {"1 S", -1}};
     for (size_t i = 0; i < ARRAY_LEN(timeouts); i++) {
         uint64_t ms = 7;
-        bool is_ok = l7_grpc_timeout_parse(slice_str(timeouts[i].text), &ms);
+        bool is_ok = grpc_timeout_parse(slice_str(timeouts[i].text), &ms);
         assert_int_equal(is_ok, timeouts[i].ms >= 0);
         assert_true(!is_ok || ms == (uint64_t)timeouts[i].ms);
     }
@@ -326,24 +326,24 @@ static void test_grpc(void **state) {
     for (size_t i = 0; i < ARRAY_LEN(written); i++) {
         struct buf out;
         buf_init(&out, 64);
-        l7_grpc_timeout_append(written[i].ms, &out);
+        grpc_timeout_append(written[i].ms, &out);
         assert_string_equal(buf_cstr(&out), written[i].text);
         buf_fini(&out);
     }
     static const uint16_t statuses[][2] = {{400, 13}, {401, 16}, {403, 7},  {404, 12}, {429, 14},
                                            {502, 14}, {503, 14}, {504, 14}, {500, 2},  {418, 2}};
     for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
-        assert_int_equal(l7_grpc_of_http(statuses[i][0]), statuses[i][1]);
+        assert_int_equal(grpc_status_of_http(statuses[i][0]), statuses[i][1]);
     }
     uint8_t status;
-    assert_true(l7_grpc_parse(SLICE_LIT("UNAVAILABLE"), &status) && status == 14);
-    assert_true(l7_grpc_parse(SLICE_LIT("16"), &status) && status == 16);
-    assert_false(l7_grpc_parse(SLICE_LIT("17"), &status));
-    assert_false(l7_grpc_parse(SLICE_LIT("unavailable"), &status));
-    assert_string_equal(l7_grpc_name(L7_GRPC_DATA_LOSS), "DATA_LOSS");
+    assert_true(grpc_status_parse(SLICE_LIT("UNAVAILABLE"), &status) && status == 14);
+    assert_true(grpc_status_parse(SLICE_LIT("16"), &status) && status == 16);
+    assert_false(grpc_status_parse(SLICE_LIT("17"), &status));
+    assert_false(grpc_status_parse(SLICE_LIT("unavailable"), &status));
+    assert_string_equal(grpc_status_name(GRPC_DATA_LOSS), "DATA_LOSS");
     struct buf out;
     buf_init(&out, 64);
-    l7_grpc_message_append(SLICE_LIT("a b%\n\xc3\xa9"), &out);
+    grpc_message_append(SLICE_LIT("a b%\n\xc3\xa9"), &out);
     assert_string_equal(buf_cstr(&out), "a b%25%0A%C3%A9");
     buf_fini(&out);
 }

@@ -260,35 +260,11 @@ static void test_cut_off(void **state) {
     free(roots);
 }
 
-static void test_watched_file(void **state) {
-    char path[256];
-    struct slice content;
-    mkdir(dir, 0700);
-    in_dir("crl.pem", path);
-    struct watched_file *file = watched_file_new(path);
-    assert_int_equal(watched_file_poll(file, &content), 0); // is not there
-    put("crl.pem", "one");
-    assert_int_equal(watched_file_poll(file, &content), 1);
-    assert_slice_equal(content, "one");
-    assert_int_equal(watched_file_poll(file, &content), 0);
-    put("crl.pem", "two");
-    assert_int_equal(watched_file_poll(file, &content), 1);
-    assert_slice_equal(content, "two");
-    unlink(path);
-    assert_int_equal(watched_file_poll(file, &content), 1);
-    assert_int_equal(content.len, 0);
-    mkdir(path, 0700);
-    assert_true(watched_file_poll(file, &content) < 0);
-    assert_int_equal(watched_file_poll(file, &content), 0);
-    rmdir(path);
-    watched_file_free(file);
-}
-
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_create),   TEST(test_race),    TEST(test_intermediate), TEST(test_reload),
-        TEST(test_refusals), TEST(test_cut_off), TEST(test_watched_file),
+        TEST(test_create), TEST(test_race),     TEST(test_intermediate),
+        TEST(test_reload), TEST(test_refusals), TEST(test_cut_off),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     free(issued_chain);

@@ -23,6 +23,7 @@ static struct {
     struct ca_request *waiting[64];
     unsigned n_waiting, n_issues, n_cancels;
     const char *other_id; // answers with a certificate of this one
+    const char *roots_pem; // and with these; NULL: its own
 } fake;
 
 static void answer(struct ca_request *request) {
@@ -39,7 +40,7 @@ static void answer(struct ca_request *request) {
     }
     a.cert_chain_pem = slice_str(svid.cert_chain_pem);
     a.key_pem = slice_str(svid.key_pem);
-    a.roots_pem = slice_str(svid.roots_pem);
+    a.roots_pem = slice_str(fake.roots_pem != NULL ? fake.roots_pem : svid.roots_pem);
     request->done(request, &a);
     tls_svid_fini(&svid);
 }
@@ -76,10 +77,13 @@ static void answer_all(void) {
 static struct identity_manager *m;
 static uint64_t mono;
 static int64_t wall;
-static unsigned n_events[4];
+static unsigned n_events[4], n_new_roots;
+static const char *last_label;
 
 static void on_event(void *arg, const struct identity_event *event) {
     n_events[event->kind]++;
+    n_new_roots += event->has_new_roots;
+    last_label = event->label;
 }
 
 static int setup(void **state) {
@@ -87,6 +91,7 @@ static int setup(void **state) {
     char *cert, *key, *error = NULL;
     memset(&fake, 0, sizeof(fake));
     memset(n_events, 0, sizeof(n_events));
+    n_new_roots = 0;
     fake.ca.ops = &ops;
     mono = 1000 * NS_PER_SEC;
     wall = START;
@@ -361,13 +366,88 @@ static void test_aliases(void **state) {
     tls_ctx_unref(second);
 }
 
+// A second root beside the first one: others than the first to get it follow, spread, and once.
+static void test_new_roots(void **state) {
+    char id[64], *roots;
+    for (int i = 0; i < 20; i++) {
+        snprintf(id, sizeof(id), "spiffe://cluster.local/ns/n/sa/account-%d", i);
+        identity_manager_want(m, id, 1);
+    }
+    tick();
+    assert_int_equal(fake.n_issues, 20);
+    assert_int_equal(n_new_roots, 0);
+    roots = xasprintf("%s%s", tls_ca_roots_pem(fake.tls), tls_ca_roots_pem(fake.tls));
+    fake.roots_pem = roots;
+    identity_manager_want(m, ALICE, 1);
+    tick();
+    assert_int_equal(fake.n_issues, 21);
+    assert_int_equal(n_new_roots, 0); // ALICE has no others than before
+    pass(10);
+    assert_true(fake.n_issues > 21 && fake.n_issues < 41);
+    pass(IDENTITY_ROOTS_SPREAD_S);
+    assert_int_equal(fake.n_issues, 41);
+    assert_int_equal(n_new_roots, 20);
+    // A CA that still answers with the old ones, now and then: nobody moves.
+    fake.roots_pem = NULL;
+    identity_manager_want(m, BOB, 1);
+    pass(2 * IDENTITY_ROOTS_SPREAD_S);
+    assert_int_equal(fake.n_issues, 42);
+    free(roots);
+}
+
+// Renewals that a slow CA does not answer leave room for those that have no certificate.
+static void test_priority(void **state) {
+    char id[64];
+    for (int i = 0; i < 20; i++) {
+        snprintf(id, sizeof(id), "spiffe://cluster.local/ns/n/sa/account-%d", i);
+        identity_manager_want(m, id, 1);
+    }
+    tick();
+    fake.is_async = true;
+    identity_manager_reissue(m);
+    tick();
+    assert_int_equal(fake.n_waiting, 6);
+    identity_manager_want(m, ALICE, 1);
+    identity_manager_want(m, BOB, 1);
+    identity_manager_want(m, "spiffe://cluster.local/ns/n/sa/later", 1);
+    tick();
+    assert_int_equal(fake.n_waiting, 8);
+    assert_int_equal(fake.n_issues, 28);
+    answer_all();
+    tick(); // the third, and renewals
+    assert_int_equal(fake.n_waiting, 7);
+    for (int i = 0; i < 4; i++) {
+        answer_all();
+        tick();
+    }
+    assert_int_equal(fake.n_issues, 20 + 20 + 3);
+}
+
+// What came later than the tick that asked: back-off and validity count from then.
+static void test_late_answer(void **state) {
+    fake.is_async = true;
+    identity_manager_want(m, ALICE, 1);
+    tick();
+    mono += 20 * NS_PER_SEC;
+    wall += 20;
+    struct ca_request *request = fake.waiting[--fake.n_waiting];
+    struct ca_answer answer = {
+        .error = "late", .label = "unavailable", .now_mono_ns = mono, .now_wall_s = wall};
+    request->done(request, &answer);
+    assert_string_equal(last_label, "unavailable");
+    uint64_t due = tick();
+    assert_int_equal(fake.n_waiting, 0);
+    assert_true(due >= mono + 500 * NS_PER_MS && due <= mono + NS_PER_SEC);
+}
+
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_life),    TEST(test_renewal),     TEST(test_ca_away),
-        TEST(test_backoff), TEST(test_async),       TEST(test_clock_jumps),
-        TEST(test_many),    TEST(test_bad_answers), TEST(test_crl_and_reissue),
-        TEST(test_aliases),
+        TEST(test_life),        TEST(test_renewal),     TEST(test_ca_away),
+        TEST(test_backoff),     TEST(test_async),       TEST(test_clock_jumps),
+        TEST(test_many),        TEST(test_bad_answers), TEST(test_crl_and_reissue),
+        TEST(test_aliases),     TEST(test_new_roots),   TEST(test_priority),
+        TEST(test_late_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
