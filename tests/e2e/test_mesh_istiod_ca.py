@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """istiod as the CA: certificates of the pods over gRPC, and a CA that misbehaves."""
 
+import os
 import re
+import subprocess
 import threading
-import time
 
 import grpc
 import pytest
-from lablib import wait_until
+from lablib import BIN_DIR, ZTUN, wait_until
 from mesh.fixtures import make_mesh, shown  # noqa: F401
 from mesh.istiod import Istiod, Root, strings
 from mesh.topology import Load, Mesh, echo
@@ -28,6 +29,8 @@ def mesh():
     istiod = made.istiod = use(made, Istiod(made))
     try:
         istiod.start()
+        for node in made.nodes.values():
+            node.env = {"CA_HEADER_X-Test": "of the environment"}
         made.pod("client", 1)
         made.pod("second", 1, sa="client")
         made.pod("server", 2, port=8080)
@@ -76,9 +79,26 @@ def test_requests(mesh, istiod):
         assert request.seconds == 6 * 3600
         assert request.metadata["authorization"] == "Bearer token-1"
         assert request.metadata["clusterid"] == "Kubernetes"
+        assert request.metadata["x-test"] == "of the environment"
         assert request.metadata["user-agent"].startswith("ztun/")
     keys = {r.csr.public_key().public_numbers().x for r in istiod.requests}
     assert len(keys) == len(istiod.requests)
+
+
+def test_waypoint_asks_for_itself(mesh, istiod):
+    """A waypoint has one identity, that of its own token: nobody is impersonated."""
+    ports = [f"--{name}=127.0.0.1:{16000 + i}" for i, name
+             in enumerate(["admin", "metrics", "readiness", "listen"])]
+    process = mesh.popen("node1", BIN_DIR / "waypoint", "--config", mesh.config, *istiod.args,
+                         "--gateway", "demo/wp", *ports, stdout=subprocess.DEVNULL)
+    try:
+        request = wait_until(lambda: istiod.asked("wp"), 10, "the waypoint asks")[0]
+        assert request.uris == ["spiffe://cluster.local/ns/demo/sa/wp"]
+        assert request.impersonated is None
+        assert request.metadata["authorization"].startswith("Bearer token-")
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
 
 
 def test_token_is_read_again(mesh, istiod):
@@ -280,3 +300,23 @@ def test_roots_come_late_and_change(away):
     istiod.put(istiod.roots_file, other.pem)
     pod = away.pod("third", 1, wire=False)
     has_certificate(node, pod, 30)
+
+
+USAGE = {
+    "both": (["--ca-dir", "/x", "--ca-address", "https://istiod:15012"], {}, 2, "give one"),
+    "neither": ([], {"CA_ADDRESS": ""}, 2, "--ca-dir or --ca-address is required"),
+    "bad-header": (["--ca-address", "https://istiod:1"], {"CA_HEADER_a b": "x"}, 2, "CA_HEADER_a b"),
+    "no-port": (["--ca-address", "https://istiod"], {}, 1, "expected https://HOST:PORT"),
+    "plain-text": (["--ca-address", "http://127.0.0.1:15010"], {}, 1, "over https:// alone"),
+}
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_settings(tmp_path, name):
+    """What cannot be meant ends ztun with a reason."""
+    args, env, code, text = USAGE[name]
+    ports = ["--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--readiness", "127.0.0.1:0"]
+    done = subprocess.run([ZTUN, "--config", tmp_path, "--node", "n", *ports, *args],
+                          env={**os.environ, **env}, capture_output=True, timeout=20, check=False)
+    assert done.returncode == code, done
+    assert text in done.stderr.decode() + done.stdout.decode(), done
