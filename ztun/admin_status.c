@@ -95,7 +95,12 @@ void admin_status(void *arg, struct http_exchange *exchange, const struct http_q
     json_out_begin_object(&out);
     put_head(&out, control, snap);
     put_counts(&out, control, snap);
-    proc_dump_source(&out, control->mesh.source);
+    if (control->mesh.source != NULL) {
+        proc_dump_source(&out, control->mesh.source);
+    }
+    if (control->xds != NULL) {
+        proc_xds_dump(&out, control->xds);
+    }
     put_agent(&out, control);
     put_pods(&out, control);
     proc_dump_objects(&out, control->mesh.builder);

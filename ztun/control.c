@@ -12,6 +12,7 @@
 LOG_SCOPE(log_control, "ztun");
 LOG_SCOPE(log_config, "ztun::config");
 LOG_SCOPE(log_identity, "ztun::identity");
+LOG_SCOPE(log_xds, "ztun::xds");
 LOG_SCOPE(log_admin, "ztun::admin");
 
 // ---- life --------------------------------------------------------------------------------------
@@ -93,7 +94,8 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
         buf_printf(ret_reasons, "pod %s/%s: %s\n", control->own.ns, control->own.name,
                    control->own.problem);
     }
-    return status.n_pending == 0 && n_waiting == 0 && has_agent && !is_missing;
+    bool has_mesh = control->xds == NULL || proc_xds_is_ready(control->xds, ret_reasons);
+    return status.n_pending == 0 && n_waiting == 0 && has_agent && !is_missing && has_mesh;
 }
 
 // ---- start and stop ----------------------------------------------------------------------------
@@ -183,6 +185,38 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
     proc_mesh_init(&control->mesh, &params);
 }
 
+static int open_xds(struct control *control) {
+    const struct ztun_config *config = &control->ztun->config;
+    const char *pod = config->is_dedicated ? config->workload_name : config->pod_name;
+    const char *ns = config->is_dedicated ? config->workload_ns : config->pod_namespace;
+    if (config->xds_address == NULL) {
+        return 0;
+    }
+    struct proc_xds_params params = {
+        .loop = &control->loop,
+        .mesh = &control->mesh,
+        .address = config->xds_address,
+        .roots_path = config->xds_roots,
+        .server_name = config->xds_hostname,
+        .token_path = config->proc.token_path,
+        .headers = config->xds_headers,
+        .n_headers = config->n_xds_headers,
+        .network = config->proc.network,
+        .cluster_id = config->proc.cluster_id,
+        .cluster_domain = config->proc.cluster_domain,
+        .ip = config->instance_ip,
+        .pod = pod != NULL ? pod : "",
+        .ns = ns != NULL ? ns : "",
+        .node_name = config->node_name,
+        .mark = config->is_dedicated ? config->mark : 0, // the rules are in our own namespace
+        .compliance = config->proc.compliance,
+        .scope = &log_xds,
+    };
+    proc_mesh_open_xds(&control->mesh);
+    control->xds = xcalloc(1, sizeof(*control->xds));
+    return proc_xds_open(control->xds, &params);
+}
+
 static struct inpod *open_inpod(struct control *control) {
     const struct ztun_config *config = &control->ztun->config;
     struct inpod_config inpod = {
@@ -244,6 +278,9 @@ static int open_all(struct control *control) {
     control_pods_init(control);
     proc_life_start_ticks(&control->life);
     rc = open_admin(control);
+    if (rc == 0) {
+        rc = open_xds(control);
+    }
     if (rc == 0) {
         rc = proc_mesh_load(&control->mesh, config->proc.config_path);
     }

@@ -9,6 +9,7 @@
 #include "common/proc/proc_life.h"
 #include "common/proc/proc_log.h"
 #include "common/proc/proc_mesh.h"
+#include "common/proc/proc_xds.h"
 #include "ztun/inpod.h"
 #include "ztun/zds_client.h"
 #include "ztun/ztun.h"
@@ -30,6 +31,7 @@ struct control {
     struct io *io;
     struct proc_mesh mesh;
     struct proc_identity identity;
+    struct proc_xds *xds; // NULL: istiod is not asked
     struct proc_log log;
     struct proc_life life;
     struct proc_admin_servers servers;

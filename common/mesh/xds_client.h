@@ -21,7 +21,7 @@
 struct xds_client;
 
 enum {
-    XDS_REQUEST_MAX = 4 << 20, // what gRPC servers take unless told otherwise
+    XDS_REQUEST_MAX = 3 << 20, // gRPC servers take 4 MiB unless told otherwise
     XDS_DEMANDS_MAX = 16384,
 };
 

@@ -9,6 +9,7 @@
 #include "common/mesh/config_store.h"
 #include "common/mesh/kobj.h"
 #include "common/mesh/source_file.h"
+#include "common/mesh/xds_store.h"
 #include "common/net/dns_client.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
@@ -53,6 +54,9 @@ static bool add_name(void *arg, const char *hostname) {
 static void watch_names(struct proc_mesh *mesh) {
     struct name_list list = {0};
     builder_each_hostname(mesh->builder, add_name, &list);
+    if (mesh->xds != NULL) {
+        xds_store_each_hostname(mesh->xds, add_name, &list);
+    }
     if (mesh->dns == NULL && list.n > 0) {
         const char *error = NULL;
         struct dns_client_config config = {.loop = mesh->params.loop,
@@ -102,10 +106,33 @@ static void commit(struct proc_mesh *mesh) {
     builder_changes_fini(&changes);
 }
 
+static void publish_xds(struct proc_mesh *mesh) {
+    struct builder_changes changes;
+    xds_store_commit(mesh->xds, &changes);
+    if (changes.generation != 0) {
+        mesh->params.on_changes(mesh->params.arg, &changes);
+    }
+    builder_changes_fini(&changes);
+}
+
 static void on_resolved(void *arg, const char *host, const struct ip *ips, uint32_t n_ips) {
     struct proc_mesh *mesh = arg;
     builder_set_resolved(mesh->builder, host, ips, n_ips);
     commit(mesh);
+    if (mesh->xds != NULL) {
+        xds_store_set_resolved(mesh->xds, host, ips, n_ips);
+        publish_xds(mesh);
+    }
+}
+
+void proc_mesh_open_xds(struct proc_mesh *mesh) {
+    const char *node = mesh->params.builder.node;
+    mesh->xds = xds_store_new(node != NULL ? node : "");
+}
+
+void proc_mesh_commit_xds(struct proc_mesh *mesh) {
+    publish_xds(mesh);
+    watch_names(mesh);
 }
 
 static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
@@ -145,6 +172,10 @@ static void on_source(struct watch *watch, uint32_t ready) {
 }
 
 int proc_mesh_load(struct proc_mesh *mesh, const char *path) {
+    if (path == NULL) {
+        commit(mesh); // the settings that flags give
+        return 0;
+    }
     unsigned flags = KOBJ_LEAN | (mesh->params.has_secrets ? KOBJ_SECRETS : 0U);
     struct source_file_options options = {
         .path = path, .kobj_flags = flags, .state_dir = mesh->params.state_dir};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's view of the mesh: the file source, the builder and its snapshots, and the resolution
-// of endpoints that are host names. News go to the log, counts to the metrics.
+// The daemon's view of the mesh: the file source, the builder, what istiod sends, their snapshots,
+// and the resolution of endpoints that are host names. News go to the log, counts to the metrics.
 //
 // Thread: control.
 #pragma once
@@ -14,6 +14,7 @@ struct log_scope;
 struct metric_series;
 struct proc_config;
 struct source_file;
+struct xds_store;
 
 struct proc_mesh_params {
     struct loop *loop;
@@ -30,8 +31,9 @@ struct proc_mesh_params {
 
 struct proc_mesh {
     struct proc_mesh_params params;
-    struct source_file *source; // NULL before proc_mesh_load
+    struct source_file *source; // NULL before proc_mesh_load, and without files
     struct mesh_builder *builder;
+    struct xds_store *xds; // what istiod sent; NULL: it is not asked
     struct dns_client *dns; // NULL while no endpoint is a host name
     struct watch watch;
     struct metric_series *reloads[2]; // config_reload_total: all well, some rejected
@@ -41,9 +43,14 @@ struct proc_mesh {
 
 // snapshot_init() must have been called.
 void proc_mesh_init(struct proc_mesh *mesh, const struct proc_mesh_params *params);
-// Reads what is there (on_changes is called within), and watches it from then on. 0 or -errno,
-// logged.
+// Reads what is there (on_changes is called within), and watches it from then on; path NULL: there
+// are no files. 0 or -errno, logged.
 MUST_USE int proc_mesh_load(struct proc_mesh *mesh, const char *path);
+
+// For what comes from istiod: a store, and what publishes its changes (on_changes is called
+// within).
+void proc_mesh_open_xds(struct proc_mesh *mesh);
+void proc_mesh_commit_xds(struct proc_mesh *mesh);
 
 // Settings that MeshConfig does not set, from flags; PREFERED_SERVICE_NAMESPACE from the
 // environment.

@@ -176,11 +176,12 @@ class Node:
         self.ip, self.v6 = f"10.77.0.{number}", f"fd77::{number}"
         self.process = None
         self.args, self.env = [], {}
+        self.source_args = ["--config", mesh.config]
         self.ca_args = ["--ca-dir", mesh.ca]
         self.log_path = mesh.dir / f"{self.name}.log"
 
     def start(self, *args, wait=True, wrap=(), stdout=None):
-        command = [*wrap, ZTUN, "--config", self.mesh.config, *self.ca_args, "--node", self.name,
+        command = [*wrap, ZTUN, *self.source_args, *self.ca_args, "--node", self.name,
                    "--log", "info,access=debug", "--log-format", "json",
                    "--drain", "2s", *self.args, *args]
         env = {**os.environ, **self.env}

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stand-in for istiod's discovery: delta streams of workloads, services and policies on grpcio's
+server, and what goes wrong with them. Messages are put together by hand.
+"""
+
+import itertools
+import queue
+import socket
+import threading
+
+import grpc
+from lablib import wait_until
+from mesh.istiod import NAME, Istiod, fields, varint
+
+DELTA = ("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources")
+ADDRESS = "type.googleapis.com/istio.workload.Address"
+POLICY = "type.googleapis.com/istio.security.Authorization"
+
+
+def item(number, value):
+    """A field: an int, or anything that has a length."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def workload(pod, services=(), **more):
+    """(name, Address) of a pod in the mesh; services: {"ns/host": {port: target}}."""
+    uid = f"Kubernetes//Pod/{pod.ns}/{pod.name}"
+    body = (item(1, pod.name) + item(2, pod.ns) + item(5, more.get("tunnel", 1)) + item(7, pod.sa)
+            + item(10, pod.name) + item(11, "v1") + item(12, 2) + item(13, pod.name)
+            + item(17, more.get("status", 0)) + item(18, "Kubernetes") + item(20, uid))
+    for ip in pod.ips:
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        body += item(3, socket.inet_pton(family, ip))
+    for policy in more.get("policies", ()):
+        body += item(16, policy)
+    for key, ports in dict(services).items():
+        entries = b"".join(item(1, item(1, a) + item(2, b)) for a, b in ports.items())
+        body += item(22, item(1, key) + item(2, entries))
+    return uid, item(1, body)
+
+
+def service(name, vip, ports, ns="demo"):
+    """(name, Address); ports: {port: target}."""
+    host = f"{name}.{ns}.svc.cluster.local"
+    body = item(1, name) + item(2, ns) + item(3, host) + item(4, item(2, socket.inet_aton(vip)))
+    for port, target in ports.items():
+        body += item(5, item(1, port) + item(2, target))
+    return f"{ns}/{host}", item(2, body + item(11, 1))
+
+
+def deny_port(name, port, ns="demo"):
+    """(name, Authorization) of the namespace."""
+    match = item(9, varint(port))
+    return f"{ns}/{name}", (item(1, name) + item(2, ns) + item(3, 1) + item(4, 1)
+                            + item(5, item(1, item(2, match))))
+
+
+class Ask:
+    """A request."""
+
+    def __init__(self, data):
+        parsed = fields(data)
+
+        def texts(number):
+            return [value.decode() for at, value in parsed if at == number]
+
+        one = dict(parsed)
+        self.node = dict(fields(one[1])) if 1 in one else None
+        self.type = one[2].decode()
+        self.subscribe, self.unsubscribe = texts(3), texts(4)
+        pairs = [dict(fields(value)) for at, value in parsed if at == 5]
+        self.known = {pair[1].decode(): pair.get(2, b"").decode() for pair in pairs}
+        self.nonce = one.get(6, b"").decode()
+        self.error = dict(fields(one[7]))[2].decode() if 7 in one else None
+
+    @property
+    def metadata(self):
+        entries = [dict(fields(value)) for _, value in fields(self.node[3])]
+        return {e[1].decode(): dict(fields(e[2])).get(3, b"").decode() for e in entries}
+
+
+class Stream:
+    """One of a client. `asks` are its requests, `answers` what is to be sent."""
+
+    def __init__(self, metadata):
+        self.metadata = dict(metadata)
+        self.asks, self.answers = [], queue.Queue()
+
+    @property
+    def pod(self):
+        first = next((a for a in self.asks if a.node is not None), None)
+        return first and first.metadata["NAME"]
+
+    def answered(self, nonce):
+        return next((a for a in list(self.asks) if a.nonce == nonce), None)
+
+
+class Discovery(Istiod):
+    """`resources`: {type: {name: (version, body)}}. A change goes to all streams and waits until
+    each has answered; the answers are returned."""
+
+    def __init__(self, mesh, **where):
+        super().__init__(mesh, **where)
+        self.resources = {ADDRESS: {}, POLICY: {}}
+        self.streams, self.nonces, self.versions = [], itertools.count(1), itertools.count(1)
+
+    @property
+    def xds_args(self):
+        return ["--xds-address", f"https://{self.address}:{self.port}", "--xds-hostname", NAME,
+                "--xds-roots", self.roots_file, "--token", self.token_file]
+
+    def other(self, details):
+        assert details.method == DELTA, details.method
+        return grpc.stream_stream_rpc_method_handler(self.serve)
+
+    def serve(self, requests, context):
+        stream = Stream(context.invocation_metadata())
+
+        def read():
+            try:
+                for data in requests:
+                    ask = Ask(data)
+                    stream.asks.append(ask)
+                    if not ask.nonce:
+                        self.first(stream, ask)
+            except grpc.RpcError:
+                pass
+            stream.answers.put(None)
+
+        with self.lock:
+            self.streams.append(stream)
+        threading.Thread(target=read, daemon=True).start()
+        try:
+            while (answer := stream.answers.get()) is not None:
+                if isinstance(answer, tuple):
+                    context.abort(*answer)
+                yield answer
+        finally:
+            with self.lock:
+                self.streams.remove(stream)
+
+    def first(self, stream, ask):
+        with self.lock:
+            have = self.resources[ask.type]
+            fresh = {n: r for n, r in have.items() if ask.known.get(n) != r[0]}
+            gone = [name for name in ask.known if name not in have]
+        stream.answers.put(self.response(ask.type, fresh, gone)[1])
+
+    def response(self, kind, resources, gone=(), nonce=None):
+        nonce = nonce or f"nonce-{next(self.nonces)}"
+        body = b"".join(item(2, item(1, version) + item(2, item(1, kind) + item(2, data))
+                             + item(3, name)) for name, (version, data) in resources.items())
+        return nonce, body + item(4, kind) + item(5, nonce) + b"".join(item(6, n) for n in gone)
+
+    def push(self, kind, resources, gone=()):
+        with self.lock:
+            streams = list(self.streams)
+        nonce, data = self.response(kind, resources, gone)
+        for stream in streams:
+            stream.answers.put(data)
+        return [wait_until(lambda: s.answered(nonce), 10, f"an answer to {nonce}")  # noqa: B023
+                for s in streams]
+
+    def set(self, kind, *items):
+        fresh = {name: (f"v{next(self.versions)}", data) for name, data in items}
+        with self.lock:
+            self.resources[kind].update(fresh)
+        return self.push(kind, fresh)
+
+    def remove(self, kind, *names):
+        with self.lock:
+            for name in names:
+                del self.resources[kind][name]
+        return self.push(kind, {}, names)
+
+    def send(self, data):
+        """Bytes to all, or (status, text): their end."""
+        with self.lock:
+            for stream in self.streams:
+                stream.answers.put(data)
+
+    def connected(self, n, timeout=10):
+        """The `n` streams that there are to be, each with its first requests answered."""
+        def found():
+            with self.lock:
+                streams = list(self.streams)
+            is_good = len(streams) == n and all(
+                sum(bool(a.nonce) for a in s.asks) >= 2 for s in streams)
+            return streams if is_good else None
+
+        return wait_until(found, timeout, f"{n} streams")
