@@ -138,8 +138,9 @@ class Root:
 class Istiod:
     """`rule(request, context)` is asked first: bytes are the answer, None is the usual one."""
 
-    def __init__(self, mesh, where="node2", address="10.77.0.2", port=15012):
+    def __init__(self, mesh, where="node2", address="10.77.0.2", port=15012, host=None):
         self.mesh, self.where, self.address, self.port = mesh, where, address, port
+        self.host = host or address  # as proxies are told
         self.root = Root()
         self.roots = self.root.pem  # what proxies are told
         self.seconds = None  # life of certificates; None: as asked for
@@ -159,7 +160,7 @@ class Istiod:
 
     @property
     def args(self):
-        return ["--ca-address", f"https://{self.address}:{self.port}", "--ca-hostname", NAME,
+        return ["--ca-address", f"https://{self.host}:{self.port}", "--ca-hostname", NAME,
                 "--ca-roots", self.roots_file, "--token", self.token_file]
 
     def start(self):
