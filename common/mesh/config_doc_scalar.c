@@ -106,28 +106,48 @@ struct word {
     bool is_true;
 };
 
-static const struct word words[] = {
-    {"~", CFG_NULL, false},      {"null", CFG_NULL, false},   {"Null", CFG_NULL, false},
-    {"NULL", CFG_NULL, false},   {"y", CFG_BOOL, true},       {"Y", CFG_BOOL, true},
-    {"yes", CFG_BOOL, true},     {"Yes", CFG_BOOL, true},     {"YES", CFG_BOOL, true},
-    {"true", CFG_BOOL, true},    {"True", CFG_BOOL, true},    {"TRUE", CFG_BOOL, true},
-    {"on", CFG_BOOL, true},      {"On", CFG_BOOL, true},      {"ON", CFG_BOOL, true},
-    {"n", CFG_BOOL, false},      {"N", CFG_BOOL, false},      {"no", CFG_BOOL, false},
-    {"No", CFG_BOOL, false},     {"NO", CFG_BOOL, false},     {"false", CFG_BOOL, false},
-    {"False", CFG_BOOL, false},  {"FALSE", CFG_BOOL, false},  {"off", CFG_BOOL, false},
-    {"Off", CFG_BOOL, false},    {"OFF", CFG_BOOL, false},    {".nan", CFG_FLOAT, false},
-    {".NaN", CFG_FLOAT, false},  {".NAN", CFG_FLOAT, false},  {".inf", CFG_FLOAT, false},
-    {".Inf", CFG_FLOAT, false},  {".INF", CFG_FLOAT, false},  {"+.inf", CFG_FLOAT, false},
-    {"+.Inf", CFG_FLOAT, false}, {"+.INF", CFG_FLOAT, false}, {"-.inf", CFG_FLOAT, false},
-    {"-.Inf", CFG_FLOAT, false}, {"-.INF", CFG_FLOAT, false},
+static const struct word words_1[] = {
+    {"~", CFG_NULL, false}, {"y", CFG_BOOL, true},  {"Y", CFG_BOOL, true},
+    {"n", CFG_BOOL, false}, {"N", CFG_BOOL, false},
+};
+static const struct word words_2[] = {
+    {"on", CFG_BOOL, true},  {"On", CFG_BOOL, true},  {"ON", CFG_BOOL, true},
+    {"no", CFG_BOOL, false}, {"No", CFG_BOOL, false}, {"NO", CFG_BOOL, false},
+};
+static const struct word words_3[] = {
+    {"yes", CFG_BOOL, true},  {"Yes", CFG_BOOL, true},  {"YES", CFG_BOOL, true},
+    {"off", CFG_BOOL, false}, {"Off", CFG_BOOL, false}, {"OFF", CFG_BOOL, false},
+};
+static const struct word words_4[] = {
+    {"null", CFG_NULL, false},  {"Null", CFG_NULL, false},  {"NULL", CFG_NULL, false},
+    {"true", CFG_BOOL, true},   {"True", CFG_BOOL, true},   {"TRUE", CFG_BOOL, true},
+    {".nan", CFG_FLOAT, false}, {".NaN", CFG_FLOAT, false}, {".NAN", CFG_FLOAT, false},
+    {".inf", CFG_FLOAT, false}, {".Inf", CFG_FLOAT, false}, {".INF", CFG_FLOAT, false},
+};
+static const struct word words_5[] = {
+    {"false", CFG_BOOL, false},  {"False", CFG_BOOL, false},  {"FALSE", CFG_BOOL, false},
+    {"+.inf", CFG_FLOAT, false}, {"+.Inf", CFG_FLOAT, false}, {"+.INF", CFG_FLOAT, false},
+    {"-.inf", CFG_FLOAT, false}, {"-.Inf", CFG_FLOAT, false}, {"-.INF", CFG_FLOAT, false},
+};
+static const struct {
+    const struct word *words;
+    size_t n;
+} words_of_len[WORD_MAX + 1] = {
+    {NULL, 0},
+    {words_1, ARRAY_LEN(words_1)},
+    {words_2, ARRAY_LEN(words_2)},
+    {words_3, ARRAY_LEN(words_3)},
+    {words_4, ARRAY_LEN(words_4)},
+    {words_5, ARRAY_LEN(words_5)},
 };
 
+// Of at most WORD_MAX characters.
 static uint8_t word_type(struct slice text, struct slice *ret_text) {
     char padded[WORD_MAX + 1] = "";
 
     memcpy(padded, text.ptr, text.len);
-    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-        const struct word *word = &words[i];
+    for (size_t i = 0; i < words_of_len[text.len].n; i++) {
+        const struct word *word = &words_of_len[text.len].words[i];
         if (memcmp(word->text, padded, sizeof(padded)) != 0) {
             continue;
         }

@@ -261,7 +261,9 @@ static void yaml_reader_fini(struct yaml_reader *y) {
         free(y->anchors[i].name);
     }
     for (size_t i = 0; i < ARRAY_LEN(y->pending); i++) {
-        free(y->pending[i]);
+        if (y->pending[i] != NULL) { // few documents have anchors: not 128 calls for each
+            free(y->pending[i]);
+        }
     }
     free(y->anchors);
     doc_builder_fini(&y->builder);

@@ -5,52 +5,60 @@
 #include "common/mesh/kobj.h"
 #include "common/mesh/schema_priv.h"
 
-void schema_defaults(const struct schema_msg *msg, char *base) {
-    static const char *const empty = "";
+static const char *const empty_text = "";
 
-    for (uint16_t i = 0; i < msg->n_fields; i++) {
-        const struct schema_field *f = &msg->fields[i];
-        char *at = base + f->off;
+static void set_default(const struct schema_field *f, char *base) {
+    char *at = base + f->off;
+
+    switch ((enum schema_type)f->type) {
+    case SCHEMA_INT_OR_STRING:
+        ((struct kobj_int_or_string *)at)->text = empty_text;
+        break;
+    case SCHEMA_INT:
+        if (f->absent != 0) {
+            schema_store_int(at, f->size, f->absent);
+        }
+        break;
+    case SCHEMA_ENUM:
+        if (f->absent != 0) {
+            *(uint8_t *)at = (uint8_t)f->absent;
+        }
+        break;
+    case SCHEMA_DOUBLE:
+        *(double *)at = (double)f->absent;
+        break;
+    case SCHEMA_PPM:
+        *(uint32_t *)at = (uint32_t)f->absent;
+        break;
+    case SCHEMA_DURATION:
+        *(int64_t *)at = f->absent;
+        break;
+    case SCHEMA_MESSAGE:
+        schema_defaults(f->msg, at);
+        break;
+    case SCHEMA_FLAT:
+        schema_defaults(f->msg, base);
+        break;
+    default:
+        break;
+    }
+}
+
+// Runs twice for each message of each object: what most fields are is sorted out first.
+void schema_defaults(const struct schema_msg *msg, char *base) {
+    const uint64_t zero_is_absent = 1ull << SCHEMA_ANY | 1ull << SCHEMA_BOOL | 1ull << SCHEMA_TRI |
+                                    1ull << SCHEMA_STRINGS | 1ull << SCHEMA_MAP |
+                                    1ull << SCHEMA_POINTER | 1ull << SCHEMA_LIST;
+
+    for (const struct schema_field *f = msg->fields, *end = f + msg->n_fields; f < end; f++) {
         if (f->name_off != 0) {
-            memcpy(base + f->name_off - 1, &empty, sizeof(empty));
+            memcpy(base + f->name_off - 1, &empty_text, sizeof(empty_text));
         }
-        switch ((enum schema_type)f->type) {
-        case SCHEMA_STRING:
-        case SCHEMA_QUANTITY: {
-            const char *text = f->absent_text != NULL ? f->absent_text : empty;
-            memcpy(at, &text, sizeof(text));
-            break;
-        }
-        case SCHEMA_INT_OR_STRING:
-            ((struct kobj_int_or_string *)at)->text = empty;
-            break;
-        case SCHEMA_INT:
-            if (f->absent != 0) {
-                schema_store_int(at, f->size, f->absent);
-            }
-            break;
-        case SCHEMA_ENUM:
-            if (f->absent != 0) {
-                *(uint8_t *)at = (uint8_t)f->absent;
-            }
-            break;
-        case SCHEMA_DOUBLE:
-            *(double *)at = (double)f->absent;
-            break;
-        case SCHEMA_PPM:
-            *(uint32_t *)at = (uint32_t)f->absent;
-            break;
-        case SCHEMA_DURATION:
-            *(int64_t *)at = f->absent;
-            break;
-        case SCHEMA_MESSAGE:
-            schema_defaults(f->msg, at);
-            break;
-        case SCHEMA_FLAT:
-            schema_defaults(f->msg, base);
-            break;
-        default:
-            break;
+        if (f->type == SCHEMA_STRING || f->type == SCHEMA_QUANTITY) {
+            const char *text = f->absent_text != NULL ? f->absent_text : empty_text;
+            memcpy(base + f->off, &text, sizeof(text));
+        } else if ((zero_is_absent & 1ull << f->type) == 0) {
+            set_default(f, base);
         }
     }
 }
@@ -78,22 +86,35 @@ static bool is_snake_of(const char *snake, const char *camel) {
 }
 
 static bool is_named(const struct schema_msg *msg, const struct cfg_node *key, const char *name) {
-    return (key->text[0] == name[0] && strcmp(key->text, name) == 0) ||
-           (msg->is_snake_ok && is_snake_of(key->text, name));
+    return strcmp(key->text, name) == 0 || (msg->is_snake_ok && is_snake_of(key->text, name));
 }
 
-// `next` is where the search begins: behind the field that was found before, as tables and
-// documents mostly go in the same order. Names of a table differ, so each order finds the same.
-static const struct schema_field *find_field(const struct schema_msg *msg,
-                                             const struct cfg_node *key, uint16_t next) {
-    for (unsigned i = 0; i < msg->n_fields; i++) {
-        unsigned at = next + i < msg->n_fields ? next + i : next + i - msg->n_fields;
+static const struct schema_field *find_between(const struct schema_field *from,
+                                               const struct schema_field *to,
+                                               const struct cfg_node *key) {
+    for (const struct schema_field *f = from; f < to; f++) {
         // "<key>" and the like are no names.
-        if (msg->fields[at].name[0] != '<' && is_named(msg, key, msg->fields[at].name)) {
-            return &msg->fields[at];
+        if (f->name[0] == key->text[0] && strcmp(f->name, key->text) == 0 && f->name[0] != '<') {
+            return f;
         }
     }
     return NULL;
+}
+
+// `next` is where the search begins: behind the field that was found before, as tables and
+// documents mostly go in the same order.
+static const struct schema_field *find_field(const struct schema_msg *msg,
+                                             const struct cfg_node *key, uint16_t next) {
+    const struct schema_field *begin = msg->fields, *end = begin + msg->n_fields;
+    const struct schema_field *found = find_between(begin + next, end, key);
+
+    found = found != NULL ? found : find_between(begin, begin + next, key);
+    for (uint16_t i = 0; found == NULL && msg->is_snake_ok && i < msg->n_fields; i++) {
+        if (begin[i].name[0] != '<' && is_snake_of(key->text, begin[i].name)) {
+            found = &begin[i];
+        }
+    }
+    return found;
 }
 
 // Takes the next name off a list of names with a space between each.
