@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """istiod as the source of workloads, services and policies, and one that misbehaves. The ztuns are
-dedicated ones, without any files."""
+dedicated ones, without any files; the last test has one of a node, as in a cluster."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import grpc
 import pytest
 from lablib import ZTUN, wait_until
+from mesh.cni import Agent, redirect
 from mesh.fixtures import shown  # noqa: F401
 from mesh.topology import Mesh, Node, echo
 from mesh.xds import ADDRESS, POLICY, Discovery, deny_port, service, workload
@@ -236,3 +237,38 @@ def test_wrong_certificate(mesh, istiod):
         istiod.restart()
     istiod.connected(2, 30)
     assert works(mesh)
+
+
+def test_all_from_a_cluster(tmp_path):
+    """Pods from istio-cni's agent, workloads and certificates from istiod: no file says anything."""
+    made = Mesh(1)
+    istiod = Discovery(made, where="node1", address="10.77.0.1")
+    agent = Agent(tmp_path / "zds.sock")
+    bad = []
+    try:
+        node = made.nodes[1]
+        pods = [made.pod(name, 1, annotations={"ztun.io/netns": ""}) for name in ("client", "server")]
+        for pod in pods:
+            redirect(made, pod)
+        node.source_args, node.ca_args = istiod.xds_args, istiod.args
+        node.args = ["--inpod-uds", agent.path]
+        istiod.start()
+        node.start(wait=False)
+        agent.conn = agent.snapshot(pods)
+        node.wait_ready()
+        # The agent's pods come first here, what istiod knows of them after.
+        istiod.set(ADDRESS, workload(pods[0]), workload(pods[1], WEB),
+                   service("web", VIP, {80: 8080}))
+        mark = node.mark()
+        with made.serve("server", 8080, echo):
+            assert made.ask("client", (VIP, 80)) == b"hello world"
+        line = node.access(mark, direction="inbound")[0]
+        assert line["src.identity"] == pods[0].identity
+        assert line["dst.identity"] == pods[1].identity
+        assert {r.impersonated for r in istiod.requests} == {p.identity for p in pods}
+        made.gauges_are_zero()
+    finally:
+        agent.close()
+        bad = made.stop()
+        istiod.stop()
+    assert not bad, "\n".join(bad)

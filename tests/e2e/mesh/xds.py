@@ -29,7 +29,7 @@ def workload(pod, services=(), **more):
     """(name, Address) of a pod in the mesh; services: {"ns/host": {port: target}}."""
     uid = f"Kubernetes//Pod/{pod.ns}/{pod.name}"
     body = (item(1, pod.name) + item(2, pod.ns) + item(5, more.get("tunnel", 1)) + item(7, pod.sa)
-            + item(10, pod.name) + item(11, "v1") + item(12, 2) + item(13, pod.name)
+            + item(9, f"node{pod.node}") + item(10, pod.name) + item(11, "v1") + item(12, 2) + item(13, pod.name)
             + item(17, more.get("status", 0)) + item(18, "Kubernetes") + item(20, uid))
     for ip in pod.ips:
         family = socket.AF_INET6 if ":" in ip else socket.AF_INET
