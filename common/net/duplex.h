@@ -61,4 +61,7 @@ struct duplex {
     bool needs_credit;
     // The owner, before it sends: on_sent is wanted, and at once. Links always tell, else later.
     bool reports_sent;
+    // The owner: so many bytes may have left before on_sent must come at once; until then it may
+    // wait for whatever happens next on the loop.
+    uint32_t sent_lag;
 };

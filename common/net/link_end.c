@@ -47,7 +47,8 @@ static void on_sent(struct link *link, size_t len) {
 
 static bool minds_sent(const struct link *link) {
     const struct link_end *end = CONTAINER_OF(link, const struct link_end, link);
-    return end->is_full || end->is_finishing || end->duplex.reports_sent;
+    return end->is_full || end->is_finishing ||
+           (end->duplex.reports_sent && link_queued(link) > end->duplex.sent_lag);
 }
 
 static void on_error(struct link *link, int err) {

@@ -4,6 +4,10 @@
 #include "common/base/buf.h"
 #include "common/base/cur.h"
 
+// A peer gets credit by halves of its window, which is 64 KiB or more: with so much untold it still
+// has a quarter to send.
+enum { SENT_LAG = 8 * 1024 };
+
 static struct pipe *of_end(const struct duplex *end) {
     return end->owner;
 }
@@ -169,6 +173,7 @@ void pipe_attach(struct pipe *pipe, enum pipe_side side, struct duplex *end) {
     end->events = &pipe_events;
     end->owner = pipe;
     end->side = (uint8_t)side;
+    end->sent_lag = SENT_LAG;
 }
 
 static void join(struct pipe *pipe) {

@@ -2,6 +2,7 @@
 //
 // Tunnels end to end in one loop: integrity both ways, half-close, resets, refusals, pooling,
 // drain.
+#include <errno.h>
 #include <linux/tcp.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -259,6 +260,55 @@ static void test_sends_of_a_new_tunnel(void **state) {
     bed_fini(&bed);
 }
 
+static struct io_ops counting_ops;
+static ssize_t (*real_send_now)(struct io *io, int fd, const struct msghdr *msg, int flags);
+static unsigned n_sends_now;
+
+static ssize_t count_send_now(struct io *io, int fd, const struct msghdr *msg, int flags) {
+    n_sends_now++;
+    return real_send_now(io, fd, msg, flags);
+}
+
+static void carry(struct bed *bed, int from, int to) {
+    char bytes[1024] = {0};
+    assert_int_equal(send(from, bytes, sizeof(bytes), 0), sizeof(bytes));
+    for (int i = 0; recv(to, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT) < 0; i++) {
+        assert_true(i < 1000000 && errno == EAGAIN);
+        loop_turn(&bed->loop, false);
+    }
+    assert_int_equal(recv(to, bytes, sizeof(bytes), MSG_WAITALL), sizeof(bytes));
+}
+
+// Requests and answers leave with the wait for what comes next, towards the applications too.
+static void test_small_messages_are_silent(void **state) {
+    (void)state;
+    struct bed bed;
+    struct app app = {0};
+    app_listen(&app, &bed);
+    int client = dial_bed(&bed);
+    for (int i = 0; i < 100000 && bed.n_opened == 0; i++) {
+        loop_turn(&bed.loop, false);
+    }
+    int server = accept(app.listen_fd, NULL, NULL);
+    carry(&bed, client, server);
+    counting_ops = *bed.io->ops;
+    real_send_now = counting_ops.send_now;
+    counting_ops.send_now = count_send_now;
+    bed.io->ops = &counting_ops;
+    n_sends_now = 0;
+    enum { N = 40 };
+    for (int i = 0; i < N; i++) {
+        carry(&bed, client, server);
+        carry(&bed, server, client);
+    }
+    // But for those with a window update in between.
+    assert_in_range(n_sends_now, 0, 4);
+    close(client);
+    close(server);
+    close(app.listen_fd);
+    bed_fini(&bed);
+}
+
 static void test_server_reset(void **state) {
     (void)state;
     struct bed bed;
@@ -330,6 +380,7 @@ static void test_drain(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sends_of_a_new_tunnel),
+        cmocka_unit_test(test_small_messages_are_silent),
         cmocka_unit_test(test_half_close),
         cmocka_unit_test(test_bulk_both_ways),
         cmocka_unit_test(test_pooled),
