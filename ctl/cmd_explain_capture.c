@@ -99,7 +99,7 @@ bool explain_is_captured(const struct explain *explain, const struct workload *w
         *ret_reason = xstrdup("annotation ambient.istio.io/bypass-inbound-capture");
         return false;
     }
-    if (is_captured && workload->netns[0] == '\0') {
+    if (is_captured && workload->local->netns[0] == '\0') {
         *ret_reason =
             xasprintf("%s; without the annotation ztun.io/netns only istio-cni enrols it", reason);
         free(reason);

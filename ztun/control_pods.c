@@ -47,7 +47,7 @@ static bool is_own(const struct control *control, const struct workload *workloa
 
 static bool is_served(const struct workload *workload) {
     return workload != NULL && workload->is_enrolled && !workload->is_host_network &&
-           workload->netns[0] != 0;
+           workload->local->netns[0] != 0;
 }
 
 static void tell_leaving(struct control *control, struct served *served) {
@@ -194,7 +194,7 @@ static void visit(const struct control *control, const struct served *served,
         .identity = served->identity,
         .netns = served->is_handed ? ""
                  : served->is_own  ? "/proc/self/ns/net"
-                                   : served->workload->netns,
+                                   : served->workload->local->netns,
         .pending = served->is_waiting ? "waits for its certificate" : NULL,
         .has_workload = served->workload != NULL,
         .is_redirected = inpod_is_redirected(control->inpod, served->params.uid),
@@ -307,7 +307,7 @@ void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32
     const char *reason = "";
     uint32_t n_servers = 0;
     if (served != NULL && !pod->is_self) {
-        const char *netns = served->is_handed ? "" : served->workload->netns;
+        const char *netns = served->is_handed ? "" : served->workload->local->netns;
         n_servers = dns_upstreams_for(served->workload, netns, served->is_own, servers, &reason);
     }
     log_info(&log_pods, "pod is served", LOG_STR("namespace", pod->ns), LOG_STR("pod", pod->name),

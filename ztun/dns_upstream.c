@@ -92,9 +92,9 @@ uint32_t dns_upstreams_for(const struct workload *workload, const char *netns, b
                            struct addr servers[DNS_UPSTREAMS_MAX], const char **ret_reason) {
     *ret_reason = "";
     uint32_t n = 0;
-    if (workload != NULL && workload->nameservers != NULL) {
-        for (const char *const *p = workload->nameservers; *p != NULL && n < DNS_UPSTREAMS_MAX;
-             p++) {
+    if (workload != NULL && workload->local->nameservers != NULL) {
+        for (const char *const *p = workload->local->nameservers;
+             *p != NULL && n < DNS_UPSTREAMS_MAX; p++) {
             n += parse_server(slice_trim(slice_str(*p)), &servers[n]);
         }
         if (n == 0) {

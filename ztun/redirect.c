@@ -3,11 +3,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <nftables/libnftables.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "ztun/redirect_nft.h"
 #include "ztun/redirect_priv.h"
 
 #define TABLE "inet ztun"
@@ -43,35 +43,6 @@ static uint64_t stable_hash(uint64_t hash, struct slice bytes) {
 }
 static const uint64_t hash_start = UINT64_C(0xcbf29ce484222325);
 
-// Runs commands. 0, -ENOENT, or -EIO; ret_out gets what they print. `error` may be NULL.
-static int nft_run(const char *commands, unsigned int flags, struct buf *out,
-                   char error[REDIRECT_ERROR_MAX]) {
-    // The context's netlink socket belongs to the namespace that the thread is in now.
-    struct nft_ctx *ctx = nft_ctx_new(NFT_CTX_DEFAULT);
-    if (ctx == NULL) {
-        return -ENOMEM;
-    }
-    int rc = -ENOMEM;
-    if (nft_ctx_buffer_error(ctx) == 0 && nft_ctx_buffer_output(ctx) == 0) {
-        nft_ctx_output_set_flags(ctx, flags);
-        rc = nft_run_cmd_from_buffer(ctx, commands) == 0 ? 0 : -EIO;
-        const char *message = nft_ctx_get_error_buffer(ctx);
-        if (rc != 0 && message != NULL) {
-            // The library hands out no error codes.
-            rc = strstr(message, "No such file or directory") != NULL ? -ENOENT : -EIO;
-            if (error != NULL) {
-                snprintf(error, REDIRECT_ERROR_MAX, "nftables: %.*s", (int)strcspn(message, "\n"),
-                         message);
-            }
-        }
-        if (rc == 0 && out != NULL) {
-            buf_append_str(out, nft_ctx_get_output_buffer(ctx));
-        }
-    }
-    nft_ctx_free(ctx);
-    return rc;
-}
-
 static struct slice next_line(struct slice *rest) {
     struct slice line = *rest;
     if (slice_split(*rest, '\n', &line, rest)) {
@@ -99,9 +70,10 @@ static int read_state(struct rules_state *ret, char error[REDIRECT_ERROR_MAX]) {
     *ret = (struct rules_state){.listing = hash_start};
     struct buf out;
     buf_init(&out, LISTING_MAX);
-    int rc = nft_run("list table " TABLE "\n",
-                     NFT_CTX_OUTPUT_STATELESS | NFT_CTX_OUTPUT_HANDLE | NFT_CTX_OUTPUT_NUMERIC_ALL,
-                     &out, error);
+    int rc = redirect_nft_run("list table " TABLE "\n",
+                              NFT_CTX_OUTPUT_STATELESS | NFT_CTX_OUTPUT_HANDLE |
+                                  NFT_CTX_OUTPUT_NUMERIC_ALL,
+                              &out, error);
     if (rc == 0) {
         ret->exists = true;
         struct slice rest = buf_slice(&out);
@@ -329,7 +301,7 @@ static int sign(const struct rules_state *state, uint64_t owner, uint64_t spec,
     buf_init(&buf, LISTING_MAX);
     script_unsign(&buf, state);
     script_sign(&buf, owner, spec, state->listing);
-    int rc = nft_run(buf_cstr(&buf), 0, NULL, error);
+    int rc = redirect_nft_run(buf_cstr(&buf), 0, NULL, error);
     buf_fini(&buf);
     return rc;
 }
@@ -342,7 +314,7 @@ static int edit(const struct rules_state *state, uint64_t owner, uint64_t spec,
     script_unsign(&buf, state);
     buf_append(&buf, commands);
     script_sign(&buf, owner, spec, 0);
-    int rc = nft_run(buf_cstr(&buf), 0, NULL, error);
+    int rc = redirect_nft_run(buf_cstr(&buf), 0, NULL, error);
     buf_fini(&buf);
     if (rc == 0) {
         struct rules_state made;
@@ -421,10 +393,14 @@ static int install_routes(const struct redirect_params *params, struct redirect_
 int redirect_install(const struct redirect_params *params, uint64_t owner,
                      struct redirect_result *ret) {
     *ret = (struct redirect_result){0};
+    int rc = redirect_nft_begin(ret->error);
+    if (rc < 0) {
+        return rc;
+    }
     struct buf script;
     buf_init(&script, LISTING_MAX);
     redirect_script(params, &script, &ret->n_bad_interfaces);
-    int rc = install_routes(params, ret);
+    rc = install_routes(params, ret);
     if (rc == 0) {
         rc = install_rules(owner, buf_slice(&script), ret);
     }
@@ -437,6 +413,7 @@ int redirect_install(const struct redirect_params *params, uint64_t owner,
         rc = install_rules(owner, buf_slice(&script), ret);
     }
     buf_fini(&script);
+    redirect_nft_end();
     return rc;
 }
 
@@ -445,17 +422,16 @@ static int delete_table(const struct rules_state *state, char error[REDIRECT_ERR
     buf_init(&buf, LISTING_MAX);
     script_unsign(&buf, state);
     buf_append_str(&buf, "delete table " TABLE "\n");
-    int rc = nft_run(buf_cstr(&buf), 0, NULL, error);
+    int rc = redirect_nft_run(buf_cstr(&buf), 0, NULL, error);
     buf_fini(&buf);
     return rc;
 }
 
-static int remove_stage(uint64_t owner, bool nat_only, struct redirect_result *ret) {
+static int try_remove(uint64_t owner, bool nat_only, struct redirect_result *ret) {
     // The empty chains stay: with a namespace's last one the kernel stops to translate the flows
     // that are running, too.
     static const struct slice nat_off =
         SLICE_LIT("flush chain " TABLE " nat_pre\nflush chain " TABLE " nat_out\n");
-    *ret = (struct redirect_result){.status = REDIRECT_KEPT};
     int rc = 0;
     for (int i = 0; i < ATTEMPTS_MAX; i++) {
         struct rules_state state;
@@ -479,6 +455,16 @@ static int remove_stage(uint64_t owner, bool nat_only, struct redirect_result *r
     return rc;
 }
 
+static int remove_stage(uint64_t owner, bool nat_only, struct redirect_result *ret) {
+    *ret = (struct redirect_result){.status = REDIRECT_KEPT};
+    int rc = redirect_nft_begin(ret->error);
+    if (rc == 0) {
+        rc = try_remove(owner, nat_only, ret);
+        redirect_nft_end();
+    }
+    return rc;
+}
+
 int redirect_remove_nat(uint64_t owner, struct redirect_result *ret) {
     return remove_stage(owner, true, ret);
 }
@@ -498,7 +484,12 @@ int redirect_remove(uint64_t owner, struct redirect_result *ret) {
 }
 
 int redirect_text(struct buf *buf) {
-    return nft_run("list table " TABLE "\n", NFT_CTX_OUTPUT_NUMERIC_ALL, buf, NULL);
+    int rc = redirect_nft_begin(NULL);
+    if (rc == 0) {
+        rc = redirect_nft_run("list table " TABLE "\n", NFT_CTX_OUTPUT_NUMERIC_ALL, buf, NULL);
+        redirect_nft_end();
+    }
+    return rc;
 }
 
 static bool parse_counter(const char *line, struct redirect_counter *item) {

@@ -27,7 +27,7 @@ void ztun_socket_params(struct io_socket_params *ret_params, const struct zpod *
 // The application is in the same kernel, so that no peer can vanish without a word, and probes
 // would only cost system calls. A virtual machine is not.
 static bool needs_keepalive(const struct workload *application) {
-    return application == NULL || application->virtual_interfaces[0] != '\0';
+    return application == NULL || application->local->virtual_interfaces[0] != '\0';
 }
 
 void ztun_application_params(struct io_socket_params *ret_params, const struct flow *flow,

@@ -9,12 +9,6 @@
 #include "common/mesh/builder_l7_priv.h"
 #include "common/mesh/config_store.h"
 
-static uint64_t record_hash(uint8_t kind, const char *ns, const char *name) {
-    char text[640];
-    int len = snprintf(text, sizeof(text), "%u/%s/%s", kind, ns, name);
-    return hash_bytes(slice_make(text, MIN((size_t)len, sizeof(text) - 1)));
-}
-
 static const char *ns_of(const struct kobj *obj) {
     bool is_cluster_wide =
         obj->kind == KOBJ_NAMESPACE || obj->kind == KOBJ_NODE || obj->kind == KOBJ_GATEWAY_CLASS;
@@ -23,7 +17,7 @@ static const char *ns_of(const struct kobj *obj) {
 
 struct record *builder_find(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
                             const char *name) {
-    HMAP_EACH_WITH_HASH(pos, &b->records, record_hash((uint8_t)kind, ns, name)) {
+    HMAP_EACH_WITH_HASH(pos, &b->records, record_hash(kind, ns, name)) {
         struct record *record = HMAP_ITEM(pos, struct record, by_key);
         if (record->kind == kind && strcmp(record->name, name) == 0 &&
             strcmp(record->ns->name, ns) == 0) {
@@ -85,66 +79,12 @@ void builder_mark(struct mesh_builder *b, struct record *record) {
     }
 }
 
-void builder_problem(struct record *record, const char *fmt, ...) {
-    char text[512];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    for (size_t i = 0; i < record->n_problems; i++) {
-        if (strcmp(record->problems[i], text) == 0) {
-            return;
-        }
-    }
-    record->problems =
-        xrealloc(record->problems, (record->n_problems + 1) * sizeof(*record->problems));
-    record->problems[record->n_problems++] = xstrdup(text);
-}
-
-static void clear_problems(struct record *record) {
-    for (size_t i = 0; i < record->n_problems; i++) {
-        free(record->problems[i]);
-    }
-    free(record->problems);
-    record->problems = NULL;
-    record->n_problems = 0;
-}
-
 bool builder_selects(bool has_selector, const struct kobj_map *selector,
                      const struct kobj_map *labels) {
     return !has_selector || selector->n == 0 || kobj_map_matches(selector, labels);
 }
 
 // Records
-
-// A WorkloadEntry has labels in its metadata and in its spec; the spec's win.
-static struct kobj_map labels_of(const struct kobj *obj) {
-    if (obj == NULL) {
-        return (struct kobj_map){0};
-    }
-    if (obj->kind != KOBJ_WORKLOAD_ENTRY) {
-        return obj->meta.labels;
-    }
-    const struct kobj_map *spec = &obj->workload_entry->labels;
-    struct kobj_kv *items = xcalloc(spec->n + obj->meta.labels.n + 1, sizeof(*items));
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < spec->n; i++) {
-        items[n++] = spec->items[i];
-    }
-    for (uint32_t i = 0; i < obj->meta.labels.n; i++) {
-        if (kobj_map_get(spec, obj->meta.labels.items[i].key) == NULL) {
-            items[n++] = obj->meta.labels.items[i];
-        }
-    }
-    return (struct kobj_map){.items = items, .n = n};
-}
-
-static void labels_free(uint8_t kind, struct kobj_map *labels) {
-    if (kind == KOBJ_WORKLOAD_ENTRY) {
-        free((void *)labels->items);
-    }
-    *labels = (struct kobj_map){0};
-}
 
 static bool is_relevant(const struct kobj *obj) {
     switch ((enum kobj_kind)obj->kind) {
@@ -166,63 +106,13 @@ static bool is_relevant(const struct kobj *obj) {
     }
 }
 
-static struct record *record_new(struct mesh_builder *b, const struct kobj *obj) {
-    struct record *record = xcalloc(1, sizeof(*record));
-    record->kind = obj->kind;
-    record->name = xstrdup(obj->meta.name);
-    record->ns = builder_ns(b, ns_of(obj), true);
-    record->ns->n_records++;
-    list_push_back(&record->ns->records[record->kind], &record->in_ns);
-    list_init(&record->in_dirty);
-    list_init(&record->workloads);
-    list_init(&record->services);
-    list_init(&record->l7_refs);
-    list_init(&record->l7_problems);
-    hmap_insert(&b->records, &record->by_key,
-                record_hash(record->kind, record->ns->name, record->name));
-    return record;
-}
-
-static void record_free(struct mesh_builder *b, struct record *record) {
-    struct bns *ns = record->ns;
-    hmap_remove(&b->records, &record->by_key);
-    list_del(&record->in_ns);
-    list_del(&record->in_dirty);
-    clear_problems(record);
-    builder_l7_forget(record);
-    record_set_gateway(record, NULL);
-    kobj_unref(record->obj);
-    record->obj = NULL;
-    builder_index_labels(record);
-    labels_free(record->kind, &record->labels);
-    free(record->policy);
-    free(record->name);
-    free(record);
-    if (--ns->n_records == 0) {
-        hmap_remove(&b->namespaces, &ns->by_name);
-        hmap_fini(&ns->label_pairs);
-        free(ns->name);
-        free(ns);
-    }
-}
-
-void record_set_gateway(struct record *record, const struct record *gateway) {
-    free(record->gateway_ns);
-    free(record->gateway);
-    record->gateway_ns = gateway != NULL ? xstrdup(gateway->ns->name) : NULL;
-    record->gateway = gateway != NULL ? xstrdup(gateway->name) : NULL;
-}
-
 static void record_replace(struct mesh_builder *b, struct record *record, struct kobj *obj) {
-    struct kobj *old = record->obj;
-    struct kobj_map old_labels = record->labels;
-    record->obj = obj != NULL ? kobj_ref(obj) : NULL;
-    record->labels = labels_of(obj);
+    struct kobj_map old_labels;
+    struct kobj *old = record_take(record, obj, &old_labels);
     builder_index_labels(record);
     builder_mark_dependents(b, record, old, &old_labels);
     builder_mark(b, record);
-    labels_free(record->kind, &old_labels);
-    kobj_unref(old);
+    record_let_go(record, old, &old_labels);
     if (obj == NULL && class_of(record->kind) < 0) {
         record_free(b, record);
     }
@@ -237,7 +127,7 @@ void builder_set(struct mesh_builder *b, struct kobj *obj) {
         return;
     }
     if (record == NULL) {
-        record = record_new(b, obj);
+        record = record_new(b, obj, ns_of(obj));
     }
     record_replace(b, record, obj);
 }
@@ -390,7 +280,7 @@ static void build(struct mesh_builder *b, struct record *record) {
         [KOBJ_SERVICE] = builder_build_service,
         [KOBJ_SERVICE_ENTRY] = builder_build_service_entry,
     };
-    clear_problems(record);
+    record_clear_problems(record);
     record->is_by_address = false;
     builders[record->kind](b, record);
     if (record->obj == NULL) {
@@ -401,16 +291,17 @@ static void build(struct mesh_builder *b, struct record *record) {
 // The MeshConfig of the root namespace, else any.
 static const struct kobj *find_mesh_config(struct mesh_builder *b) {
     const struct record *best = NULL;
-    HMAP_EACH_SAFE(pos, &b->records) {
-        const struct record *record = HMAP_ITEM(pos, struct record, by_key);
-        if (record->kind != KOBJ_CONFIG_MAP || record->obj == NULL) {
-            continue;
-        }
-        bool is_root = strcmp(record->ns->name, b->defaults.root_namespace) == 0;
-        bool is_best_root = best != NULL && strcmp(best->ns->name, b->defaults.root_namespace) == 0;
-        bool is_first = best == NULL || strcmp(record->name, best->name) < 0;
-        if (is_root != is_best_root ? is_root : is_first) {
-            best = record;
+    HMAP_EACH_SAFE(pos, &b->namespaces) {
+        const struct bns *ns = HMAP_ITEM(pos, struct bns, by_name);
+        bool is_root = strcmp(ns->name, b->defaults.root_namespace) == 0;
+        LIST_EACH(item, &ns->records[KOBJ_CONFIG_MAP]) {
+            const struct record *record = LIST_ITEM(item, struct record, in_ns);
+            bool is_best_root =
+                best != NULL && strcmp(best->ns->name, b->defaults.root_namespace) == 0;
+            bool is_first = best == NULL || strcmp(record->name, best->name) < 0;
+            if (record->obj != NULL && (is_root != is_best_root ? is_root : is_first)) {
+                best = record;
+            }
         }
     }
     return best != NULL ? best->obj : NULL;
@@ -538,7 +429,7 @@ void builder_free(struct mesh_builder *b) {
     }
     HMAP_EACH_SAFE(pos, &b->records) {
         struct record *record = HMAP_ITEM(pos, struct record, by_key);
-        LIST_EACH_SAFE(svc, &record->services) {
+        LIST_EACH_SAFE(svc, &record->more->services) {
             struct bsvc *service = LIST_ITEM(svc, struct bsvc, in_record);
             builder_l7_gone(b, service);
             free(service->members);
@@ -550,8 +441,9 @@ void builder_free(struct mesh_builder *b) {
             leaf_unref(wl->leaf);
             free(wl);
         }
-        kobj_unref(record->obj);
-        record->obj = NULL;
+        struct kobj_map labels;
+        struct kobj *obj = record_take(record, NULL, &labels);
+        record_let_go(record, obj, &labels);
         builder_l7_index(b, record);
         record_free(b, record);
     }
@@ -574,8 +466,9 @@ void builder_each_problem(struct mesh_builder *b,
                           bool (*fn)(void *arg, const struct builder_problem *problem), void *arg) {
     HMAP_EACH_SAFE(pos, &b->records) {
         const struct record *record = HMAP_ITEM(pos, struct record, by_key);
-        for (size_t i = 0; i < record->n_problems; i++) {
-            struct builder_problem problem = {.obj = record->obj, .text = record->problems[i]};
+        for (size_t i = 0; i < record->more->n_problems; i++) {
+            struct builder_problem problem = {.obj = record->obj,
+                                              .text = record->more->problems[i]};
             if (!fn(arg, &problem)) {
                 return;
             }

@@ -262,7 +262,7 @@ bool endpoint_set_from_slices(struct endpoint_set *set, const char *service_name
 // Publishing
 
 static struct bsvc *find_service(struct record *record, struct slice key) {
-    LIST_EACH(pos, &record->services) {
+    LIST_EACH(pos, &record->more->services) {
         struct bsvc *service = LIST_ITEM(pos, struct bsvc, in_record);
         if (slice_eq_str(key, service->key)) {
             return service;
@@ -316,7 +316,7 @@ void endpoint_set_publish(struct endpoint_set *set, struct service *spec) {
         service->record = record;
         service->key = slice_dup(spec->leaf.key);
         list_init(&service->in_l7);
-        list_push_back(&record->services, &service->in_record);
+        list_push_back(&builder_more(record)->services, &service->in_record);
         hmap_insert(&set->b->services, &service->by_host, hash_bytes(slice_str(spec->hostname)));
     }
     service->is_stale = false;
@@ -332,7 +332,7 @@ void endpoint_set_publish(struct endpoint_set *set, struct service *spec) {
 }
 
 void builder_begin_services(struct record *record) {
-    LIST_EACH(pos, &record->services) {
+    LIST_EACH(pos, &record->more->services) {
         struct bsvc *service = LIST_ITEM(pos, struct bsvc, in_record);
         service->is_stale = true;
         detach(service);
@@ -343,7 +343,7 @@ void builder_begin_services(struct record *record) {
 }
 
 void builder_end_services(struct mesh_builder *b, struct record *record) {
-    LIST_EACH_SAFE(pos, &record->services) {
+    LIST_EACH_SAFE(pos, &record->more->services) {
         struct bsvc *service = LIST_ITEM(pos, struct bsvc, in_record);
         if (!service->is_stale) {
             continue;

@@ -42,7 +42,7 @@ struct bsvc_l7 {
 // Problems
 
 static struct l7_problem *problem_of(struct record *record, const char *text) {
-    LIST_EACH(pos, &record->l7_problems) {
+    LIST_EACH(pos, &record->more->l7_problems) {
         struct l7_problem *problem = LIST_ITEM(pos, struct l7_problem, in_record);
         if (strcmp(problem->text, text) == 0) {
             return problem;
@@ -52,7 +52,7 @@ static struct l7_problem *problem_of(struct record *record, const char *text) {
     struct l7_problem *problem = xmalloc(sizeof(*problem) + len + 1);
     problem->uses = 0;
     memcpy(problem->text, text, len + 1);
-    list_push_back(&record->l7_problems, &problem->in_record);
+    list_push_back(&builder_more(record)->l7_problems, &problem->in_record);
     return problem;
 }
 
@@ -84,7 +84,7 @@ static void use_fini(struct l7_use *use) {
 }
 
 void builder_l7_forget(struct record *record) {
-    LIST_EACH_SAFE(pos, &record->l7_problems) {
+    LIST_EACH_SAFE(pos, &record->more->l7_problems) {
         list_del(pos); // the services that use it free it
     }
 }
@@ -92,7 +92,7 @@ void builder_l7_forget(struct record *record) {
 bool builder_l7_each_problem(const struct record *record,
                              bool (*fn)(void *arg, const struct builder_problem *problem),
                              void *arg) {
-    LIST_EACH(pos, &record->l7_problems) {
+    LIST_EACH(pos, &record->more->l7_problems) {
         const struct l7_problem *item = LIST_ITEM(pos, struct l7_problem, in_record);
         struct builder_problem problem = {.obj = record->obj, .text = item->text};
         if (!fn(arg, &problem)) {

@@ -38,7 +38,7 @@ static void list_add(struct l7_list *list, struct record *record, const char *ho
 // Table
 
 static void add_ref(struct mesh_builder *b, struct record *record, const char *key) {
-    LIST_EACH(pos, &record->l7_refs) {
+    LIST_EACH(pos, &record->more->l7_refs) {
         if (strcmp(LIST_ITEM(pos, struct l7_ref, in_record)->key, key) == 0) {
             return;
         }
@@ -47,7 +47,7 @@ static void add_ref(struct mesh_builder *b, struct record *record, const char *k
     struct l7_ref *ref = xmalloc(sizeof(*ref) + len + 1);
     *ref = (struct l7_ref){.record = record};
     memcpy(ref->key, key, len + 1);
-    list_push_back(&record->l7_refs, &ref->in_record);
+    list_push_back(&builder_more(record)->l7_refs, &ref->in_record);
     hmap_insert(&b->l7_refs, &ref->by_key, hash_bytes(slice_make(key, len)));
 }
 
@@ -121,7 +121,7 @@ static void index_authz(struct mesh_builder *b, struct record *record) {
 }
 
 void builder_l7_index(struct mesh_builder *b, struct record *record) {
-    LIST_EACH_SAFE(pos, &record->l7_refs) {
+    LIST_EACH_SAFE(pos, &record->more->l7_refs) {
         struct l7_ref *ref = LIST_ITEM(pos, struct l7_ref, in_record);
         hmap_remove(&b->l7_refs, &ref->by_key);
         list_del(&ref->in_record);
@@ -305,10 +305,10 @@ void builder_l7_own_authz(struct mesh_builder *b, const struct record *service,
 void builder_l7_authz(struct mesh_builder *b, const struct record *service, struct l7_list *list) {
     size_t first = list->n;
     add_by_target(b, kind_of(service), service->ns->name, service->name, true, list);
-    if (service->gateway_ns != NULL) {
+    if (service->more->gateway_ns != NULL) {
         const struct record *gateway =
-            builder_find(b, KOBJ_GATEWAY, service->gateway_ns, service->gateway);
-        add_by_target(b, "Gateway", service->gateway_ns, service->gateway, true, list);
+            builder_find(b, KOBJ_GATEWAY, service->more->gateway_ns, service->more->gateway);
+        add_by_target(b, "Gateway", service->more->gateway_ns, service->more->gateway, true, list);
         if (gateway != NULL && gateway->obj != NULL) {
             add_by_target(b, "GatewayClass", b->mesh.root_namespace,
                           gateway->obj->gateway->class_name, true, list);
@@ -334,7 +334,7 @@ const struct kobj *builder_l7_delegate(struct mesh_builder *b, const struct kobj
 
 static void touch_record(struct mesh_builder *b, struct record *record, bool is_delegate,
                          l7_touch *touch) {
-    LIST_EACH_SAFE(pos, &record->services) {
+    LIST_EACH_SAFE(pos, &record->more->services) {
         touch(b, LIST_ITEM(pos, struct bsvc, in_record), is_delegate);
     }
 }
@@ -381,11 +381,11 @@ static void touch_target(struct mesh_builder *b, const char *text, l7_touch *tou
     HMAP_EACH_SAFE(pos, &b->services) {
         struct bsvc *service = HMAP_ITEM(pos, struct bsvc, by_host);
         const struct record *record = service->record;
-        if (record->gateway_ns == NULL) {
+        if (record->more->gateway_ns == NULL) {
             continue;
         }
-        bool is_bound = is_class || (strcmp(record->gateway_ns, space) == 0 &&
-                                     strcmp(record->gateway, name) == 0);
+        bool is_bound = is_class || (strcmp(record->more->gateway_ns, space) == 0 &&
+                                     strcmp(record->more->gateway, name) == 0);
         if (is_bound) {
             touch(b, service, false);
         }
@@ -403,7 +403,7 @@ static void touch_roots(struct mesh_builder *b, const struct record *delegate, l
         if (strcmp(ref->key, key) != 0) {
             continue;
         }
-        LIST_EACH(item, &ref->record->l7_refs) {
+        LIST_EACH(item, &ref->record->more->l7_refs) {
             const struct l7_ref *host = LIST_ITEM(item, struct l7_ref, in_record);
             if (host->key[0] == 'h') {
                 touch_host(b, host->key + 2, true, touch);
@@ -413,7 +413,7 @@ static void touch_roots(struct mesh_builder *b, const struct record *delegate, l
 }
 
 void builder_l7_each_touched(struct mesh_builder *b, const struct record *record, l7_touch *touch) {
-    LIST_EACH(pos, &record->l7_refs) {
+    LIST_EACH(pos, &record->more->l7_refs) {
         const struct l7_ref *ref = LIST_ITEM(pos, struct l7_ref, in_record);
         if (ref->key[0] == 'h') {
             touch_host(b, ref->key + 2, false, touch);

@@ -23,8 +23,13 @@ struct label_ref {
 static const uint64_t everything = 0; // the pair of empty selectors
 
 static uint64_t pair_hash(const struct kobj_kv *kv) {
-    uint64_t parts[2] = {hash_bytes(slice_str(kv->key)), hash_bytes(slice_str(kv->value))};
-    return hash_bytes(slice_make(parts, sizeof(parts))) | 1;
+    char text[512]; // labels are shorter; what is longer shares a hash
+    size_t key_len = MIN(strlen(kv->key), sizeof(text) / 2 - 1);
+    size_t value_len = MIN(strlen(kv->value), sizeof(text) / 2);
+    memcpy(text, kv->key, key_len);
+    text[key_len] = '=';
+    memcpy(text + key_len + 1, kv->value, value_len);
+    return hash_bytes(slice_make(text, key_len + 1 + value_len)) | 1;
 }
 
 static struct label_pair *pair_find(const struct bns *ns, uint64_t hash) {
@@ -116,13 +121,14 @@ void builder_index_labels(struct record *record) {
         return;
     }
     const struct kobj_map *selector = selector_of(record->obj);
+    const struct kobj_map *labels = record_labels(record);
     if (selector != NULL) {
         record->label_refs = xcalloc(1, sizeof(*record->label_refs));
         join(record, least_used(record->ns, selector));
-    } else if (is_workload(record) && record->labels.n > 0) {
-        record->label_refs = xcalloc(record->labels.n, sizeof(*record->label_refs));
-        for (uint32_t i = 0; i < record->labels.n; i++) {
-            join(record, pair_hash(&record->labels.items[i]));
+    } else if (is_workload(record) && labels->n > 0) {
+        record->label_refs = xcalloc(labels->n, sizeof(*record->label_refs));
+        for (uint32_t i = 0; i < labels->n; i++) {
+            join(record, pair_hash(&labels->items[i]));
         }
     }
 }
@@ -146,6 +152,15 @@ void builder_each_selecting(const struct bns *ns, const struct kobj_map *labels,
     each_of_pair(pair_find(ns, everything), labels, fn, arg);
     for (uint32_t i = 0; i < labels->n; i++) {
         each_of_pair(pair_find(ns, pair_hash(&labels->items[i])), labels, fn, arg);
+    }
+}
+
+void builder_each_selecting_record(const struct record *record,
+                                   void (*fn)(void *arg, struct record *record), void *arg) {
+    const struct kobj_map *labels = record_labels(record);
+    each_of_pair(pair_find(record->ns, everything), labels, fn, arg);
+    for (uint32_t i = 0; i < record->n_label_refs; i++) {
+        each_of_pair(record->label_refs[i].pair, labels, fn, arg);
     }
 }
 
@@ -173,7 +188,7 @@ void builder_each_selected(const struct bns *ns, const struct kobj_map *selector
     }
     LIST_EACH(pos, &best->workloads) {
         struct record *record = LIST_ITEM(pos, struct label_ref, in_pair)->record;
-        if (kobj_map_matches(selector, &record->labels)) {
+        if (kobj_map_matches(selector, record_labels(record))) {
             fn(arg, record);
         }
     }

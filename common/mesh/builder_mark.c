@@ -40,10 +40,15 @@ void builder_mark_workload_users(struct mesh_builder *b, struct bwl *wl) {
 }
 
 void builder_mark_by_address(struct mesh_builder *b) {
-    HMAP_EACH_SAFE(pos, &b->records) {
-        struct record *record = HMAP_ITEM(pos, struct record, by_key);
-        if (record->is_by_address) {
-            builder_mark(b, record);
+    static const enum kobj_kind kinds[] = {KOBJ_SERVICE, KOBJ_SERVICE_ENTRY};
+    HMAP_EACH_SAFE(pos, &b->namespaces) {
+        const struct bns *ns = HMAP_ITEM(pos, struct bns, by_name);
+        for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+            LIST_EACH(item, &ns->records[kinds[i]]) {
+                if (record_of(item)->is_by_address) {
+                    builder_mark(b, record_of(item));
+                }
+            }
         }
     }
 }
@@ -61,7 +66,7 @@ static void workload_changed(struct mesh_builder *b, const struct record *record
         builder_each_selecting(record->ns, old_labels, mark_service, b);
     }
     if (record->obj != NULL) {
-        builder_each_selecting(record->ns, &record->labels, mark_service, b);
+        builder_each_selecting_record(record, mark_service, b);
     }
 }
 

@@ -45,16 +45,14 @@ static void add_policy(void *arg, struct record *record) {
     }
 }
 
-void builder_policies_of(struct mesh_builder *b, const char *ns, const struct kobj_map *labels,
+void builder_policies_of(struct mesh_builder *b, const struct record *workload,
                          struct key_list *ret_keys) {
-    const char *const spaces[] = {b->mesh.root_namespace, ns};
+    const struct bns *root = builder_ns(b, b->mesh.root_namespace, false);
     size_t first = ret_keys->n;
-    for (size_t i = strcmp(spaces[0], spaces[1]) == 0 ? 1 : 0; i < 2; i++) {
-        const struct bns *space = builder_ns(b, spaces[i], false);
-        if (space != NULL) {
-            builder_each_selecting(space, labels, add_policy, ret_keys);
-        }
+    if (root != NULL && root != workload->ns) {
+        builder_each_selecting(root, record_labels(workload), add_policy, ret_keys);
     }
+    builder_each_selecting_record(workload, add_policy, ret_keys);
     if (ret_keys->n > first) {
         qsort(ret_keys->items + first, ret_keys->n - first, sizeof(*ret_keys->items), by_text);
     }
@@ -62,13 +60,16 @@ void builder_policies_of(struct mesh_builder *b, const char *ns, const struct ko
 
 void builder_put_policy(struct mesh_builder *b, struct record *record, struct policy *policy) {
     const char *key = policy != NULL ? (const char *)policy->leaf.key.ptr : NULL;
-    if (record->policy != NULL && (key == NULL || strcmp(record->policy, key) != 0)) {
-        snapshot_del_policy(b->draft, record->policy);
+    if (record->more->policy != NULL && (key == NULL || strcmp(record->more->policy, key) != 0)) {
+        snapshot_del_policy(b->draft, record->more->policy);
         b->has_changes = b->policies_changed = true;
     }
     char *copy = key != NULL ? xstrdup(key) : NULL;
-    free(record->policy);
-    record->policy = copy;
+    if (copy != NULL || record->more->policy != NULL) {
+        struct record_more *more = builder_more(record);
+        free(more->policy);
+        more->policy = copy;
+    }
     if (policy != NULL) {
         snapshot_set_policy(b->draft, policy);
         b->has_changes = b->policies_changed = true;

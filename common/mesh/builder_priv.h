@@ -54,27 +54,33 @@ struct bns { // a namespace in which there are objects
     size_t n_records;
 };
 
+// What few records have: Pods, which are most, mostly have none of it.
+struct record_more {
+    struct kobj_map labels; // a WorkloadEntry's, merged: of its metadata and its spec
+    struct list services; // struct bsvc
+    struct list l7_refs, l7_problems; // what an L7 object names; builder_l7_index.c, builder_l7.c
+    char *gateway_ns, *gateway; // the waypoint that is bound to it, NULL = none
+    uint64_t need; // what makes it need a waypoint, when record.is_auto; 0 = nothing
+    char *policy; // key of the policy leaf, NULL = none
+    char **problems;
+    size_t n_problems;
+};
+
 struct record {
     struct hmap_node by_key;
     struct list in_ns, in_dirty;
     struct bns *ns;
-    uint8_t kind;
     struct kobj *obj; // NULL: deleted, goes at the next commit
-    char *name;
-    struct kobj_map labels; // the object's; a WorkloadEntry's are merged and owned by the record
+    const char *name; // the object's own text; a copy when it is deleted
+    const struct record_more *more; // never NULL; to change it: builder_more()
     struct label_ref *label_refs; // where it is listed: builder_labels.c
+    struct list workloads; // struct bwl
     uint32_t n_label_refs;
-    struct list workloads, services; // struct bwl, bsvc
-    struct list l7_refs, l7_problems; // what an L7 object names; builder_l7_index.c, builder_l7.c
-    char *gateway_ns, *gateway; // the waypoint that is bound to it, NULL = none
+    uint8_t kind;
     bool is_auto; // a service of a namespace with ztun.io/use-waypoint: auto
-    uint64_t need; // what makes it need a waypoint then; 0 = nothing
-    char *policy; // key of the policy leaf, NULL = none
     bool has_node; // node leaf
     bool is_dirty;
     bool is_by_address; // has endpoints that are looked up by address, or whose pod is missing
-    char **problems;
-    size_t n_problems;
 };
 
 // Order of rebuilding: later classes look at the results of earlier ones.
@@ -101,16 +107,29 @@ struct mesh_builder {
     struct builder_locals locals; // of the commit that runs
 };
 
+// builder_record.c
+uint64_t record_hash(enum kobj_kind kind, const char *ns, const char *name);
+struct record *record_new(struct mesh_builder *b, const struct kobj *obj, const char *ns);
+void record_free(struct mesh_builder *b, struct record *record); // without an object
+// Puts `obj` (referenced here; NULL: deleted) in place of the record's object. What was there is
+// the caller's until record_let_go(): the object, and its labels.
+struct kobj *record_take(struct record *record, struct kobj *obj, struct kobj_map *ret_labels);
+void record_let_go(const struct record *record, struct kobj *old, const struct kobj_map *labels);
+struct record_more *builder_more(struct record *record);
+// Of its object; none when it is deleted.
+const struct kobj_map *record_labels(const struct record *record);
+void record_set_gateway(struct record *record, const struct record *gateway); // NULL = none
+void builder_problem(struct record *record, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void record_clear_problems(struct record *record);
+
 // builder.c
 struct record *builder_find(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
                             const char *name);
 struct bns *builder_ns(struct mesh_builder *b, const char *name, bool create);
 const struct kobj *builder_ns_obj(struct mesh_builder *b, const char *ns); // or NULL
 void builder_mark(struct mesh_builder *b, struct record *record);
-void builder_problem(struct record *record, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool builder_selects(bool has_selector, const struct kobj_map *selector,
                      const struct kobj_map *labels); // an absent or empty selector selects all
-void record_set_gateway(struct record *record, const struct record *gateway); // NULL = none
 // Puts the leaf (its reference is taken) in place of the record's workload with that uid.
 struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
                                  struct workload *leaf);
@@ -126,6 +145,9 @@ void builder_index_labels(struct record *record);
 // changes no object.
 void builder_each_selecting(const struct bns *ns, const struct kobj_map *labels,
                             void (*fn)(void *arg, struct record *record), void *arg);
+// The same for a Pod or WorkloadEntry that is in the index: without a search.
+void builder_each_selecting_record(const struct record *record,
+                                   void (*fn)(void *arg, struct record *record), void *arg);
 // Pods and WorkloadEntries of the namespace that the selector matches (empty: all).
 void builder_each_selected(const struct bns *ns, const struct kobj_map *selector,
                            void (*fn)(void *arg, struct record *record), void *arg);
@@ -195,7 +217,7 @@ struct key_list {
 };
 void key_list_add(struct key_list *list, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void key_list_fini(struct key_list *list);
-void builder_policies_of(struct mesh_builder *b, const char *ns, const struct kobj_map *labels,
+void builder_policies_of(struct mesh_builder *b, const struct record *workload,
                          struct key_list *ret_keys);
 void builder_peers_of(struct mesh_builder *b, const char *ns, const struct kobj_map *labels,
                       struct key_list *ret_keys);

@@ -270,7 +270,7 @@ static uint64_t need_id(const struct record *need) {
 void builder_l7_rebind(struct mesh_builder *b) {
     LIST_EACH(pos, &b->l7_dirty) {
         struct record *record = LIST_ITEM(pos, struct bsvc, in_l7)->record;
-        if (record->is_auto && need_id(builder_l7_need(b, record)) != record->need) {
+        if (record->is_auto && need_id(builder_l7_need(b, record)) != record->more->need) {
             builder_mark(b, record);
         }
     }
@@ -324,7 +324,9 @@ static struct binding find_binding(struct mesh_builder *b, struct record *record
         bool is_service = record->kind == KOBJ_SERVICE || record->kind == KOBJ_SERVICE_ENTRY;
         const struct record *need = is_service ? builder_l7_need(b, record) : NULL;
         record->is_auto = is_service;
-        record->need = need_id(need);
+        if (is_service) {
+            builder_more(record)->need = need_id(need);
+        }
         if (need == NULL) {
             binding.name = NULL;
         } else if (is_none(binding.name)) {
@@ -387,7 +389,6 @@ const char *builder_waypoint(struct mesh_builder *b, struct record *record, cons
                              char key[512]) {
     const struct kobj_map *labels = &record->obj->meta.labels;
     record->is_auto = false;
-    record->need = 0;
     record_set_gateway(record, NULL);
     if (kobj_map_get(labels, "gateway.istio.io/managed") != NULL ||
         kobj_map_get(labels, "gateway.networking.k8s.io/gateway-name") != NULL) {
@@ -457,8 +458,8 @@ void builder_canary(struct mesh_builder *b, struct record *record, struct servic
     if (!read_weight(record, weight, &percent)) {
         return;
     }
-    if (record->gateway != NULL && strcmp(record->gateway, binding.name) == 0 &&
-        strcmp(record->gateway_ns, binding.ns) == 0) {
+    if (record->more->gateway != NULL && strcmp(record->more->gateway, binding.name) == 0 &&
+        strcmp(record->more->gateway_ns, binding.ns) == 0) {
         builder_problem(record, "%s names the waypoint of istio.io/use-waypoint: it has no effect",
                         name_label);
         return;

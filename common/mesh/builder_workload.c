@@ -20,6 +20,7 @@ struct scratch {
     struct label *labels;
     struct named_port *ports;
     struct key_list policies;
+    struct workload_local local;
 };
 
 static const char *get(const struct kobj_map *map, const char *key) {
@@ -50,7 +51,9 @@ static void set_canonical(struct workload *w, const struct kobj_map *labels) {
 }
 
 static void set_labels(struct workload *w, struct scratch *s, const struct kobj_map *labels) {
-    s->labels = xcalloc(labels->n + 1, sizeof(*s->labels));
+    if (labels->n > 0) {
+        s->labels = xcalloc(labels->n, sizeof(*s->labels));
+    }
     for (uint32_t i = 0; i < labels->n && i < UINT16_MAX; i++) {
         s->labels[i] = (struct label){labels->items[i].key, labels->items[i].value};
         w->n_labels++;
@@ -77,9 +80,9 @@ static void set_identity(struct mesh_builder *b, struct workload *w, struct scra
 }
 
 static void set_policies(struct mesh_builder *b, struct workload *w, struct scratch *s,
-                         const struct kobj_map *labels) {
-    builder_policies_of(b, w->ns, labels, &s->policies);
-    builder_peers_of(b, w->ns, labels, &s->policies);
+                         const struct record *record) {
+    builder_policies_of(b, record, &s->policies);
+    builder_peers_of(b, w->ns, record_labels(record), &s->policies);
     w->policies = (const char *const *)s->policies.items;
     w->n_policies = (uint16_t)MIN(s->policies.n, UINT16_MAX);
 }
@@ -109,11 +112,33 @@ static void node_locality(struct mesh_builder *b, struct workload *w) {
     w->locality.subzone = get(labels, "topology.istio.io/subzone");
 }
 
+// The texts are written before they are read.
+static void scratch_init(struct scratch *s) {
+    memset(s->ips, 0, sizeof(s->ips));
+    s->labels = NULL;
+    s->ports = NULL;
+    s->policies = (struct key_list){0};
+    s->local = (struct workload_local){0};
+}
+
 static void scratch_fini(struct scratch *s) {
     free(s->labels);
     free(s->ports);
     key_list_fini(&s->policies);
-    free(s);
+}
+
+// "PREFIX/KIND/NS/NAME", cut where `size` ends.
+static struct slice make_uid(char *uid, size_t size, const char *prefix, const char *kind,
+                             const char *ns, const char *name) {
+    const char *const parts[] = {prefix, "/", kind, "/", ns, "/", name};
+    size_t len = 0;
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        size_t n = MIN(strlen(parts[i]), size - 1 - len);
+        memcpy(uid + len, parts[i], n);
+        len += n;
+    }
+    uid[len] = '\0';
+    return slice_make(uid, len);
 }
 
 // Splits "a, b c" in a copy into a NULL-terminated list; NULL when there is none.
@@ -217,14 +242,14 @@ static void set_mesh_fields(struct mesh_builder *b, struct workload *w, struct s
     bool is_captured = strcmp(get(annotations, "ambient.istio.io/redirection"), "enabled") == 0;
     bool has_tunnel = strcmp(get(&obj->meta.labels, "networking.istio.io/tunnel"), "http") == 0;
     w->protocol = w->is_enrolled || is_captured || has_tunnel ? WORKLOAD_HBONE : WORKLOAD_TCP;
-    w->netns = get(annotations, "ztun.io/netns");
+    s->local.netns = get(annotations, "ztun.io/netns");
     const char *capture = get(annotations, "ambient.istio.io/dns-capture");
     w->no_dns_capture = strcmp(capture, "false") == 0 || strcmp(capture, "0") == 0;
     w->bypass_inbound_capture =
         is_true(get(annotations, "ambient.istio.io/bypass-inbound-capture"));
-    w->virtual_interfaces = get(annotations, "istio.io/reroute-virtual-interfaces");
-    w->nameservers = split_list(get(annotations, "ztun.io/nameservers"), s->list_text[0],
-                                sizeof(s->list_text[0]), s->lists[0]);
+    s->local.virtual_interfaces = get(annotations, "istio.io/reroute-virtual-interfaces");
+    s->local.nameservers = split_list(get(annotations, "ztun.io/nameservers"), s->list_text[0],
+                                      sizeof(s->list_text[0]), s->lists[0]);
 }
 
 static void set_dns(struct mesh_builder *b, struct workload *w, struct scratch *s,
@@ -251,7 +276,7 @@ static void set_dns(struct mesh_builder *b, struct workload *w, struct scratch *
         list[n++] = config->searches[i];
     }
     list[n] = NULL;
-    w->dns_search = list;
+    s->local.dns_search = list;
 }
 
 static void add_ports(struct scratch *s, struct workload *w, const struct kobj_container *list,
@@ -319,7 +344,8 @@ static void end_workloads(struct mesh_builder *b, struct record *record) {
 static struct workload *pod_leaf(struct mesh_builder *b, struct record *record) {
     const struct kobj *obj = record->obj;
     const struct kobj_pod *pod = obj->pod;
-    struct scratch *s = xcalloc(1, sizeof(*s));
+    struct scratch scratch, *s = &scratch;
+    scratch_init(s);
     struct workload w = {
         .name = obj->meta.name,
         .ns = obj->meta.ns,
@@ -330,8 +356,7 @@ static struct workload *pod_leaf(struct mesh_builder *b, struct record *record) 
         .is_host_network = pod->spec.is_host_network,
         .capacity = 1,
     };
-    snprintf(s->uid, sizeof(s->uid), "%s//Pod/%s/%s", w.cluster, w.ns, w.name);
-    w.leaf.key = slice_str(s->uid);
+    w.leaf.key = make_uid(s->uid, sizeof(s->uid), w.cluster, "/Pod", w.ns, w.name);
     set_ips(&w, s, record, pod->status.pod_ips, pod->status.n_pod_ips);
     set_owner(&w, s, obj);
     set_canonical(&w, &obj->meta.labels);
@@ -340,7 +365,7 @@ static struct workload *pod_leaf(struct mesh_builder *b, struct record *record) 
     set_mesh_fields(b, &w, s, obj);
     set_dns(b, &w, s, &pod->spec);
     set_health(&w, obj);
-    set_policies(b, &w, s, &obj->meta.labels);
+    set_policies(b, &w, s, record);
     node_locality(b, &w);
     const char *place = get(&obj->meta.labels, "istio-locality");
     set_locality(&w, s, place, strchr(place, '/') != NULL ? '/' : '.');
@@ -348,6 +373,7 @@ static struct workload *pod_leaf(struct mesh_builder *b, struct record *record) 
     add_ports(s, &w, pod->spec.init_containers, pod->spec.n_init_containers);
     w.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
     builder_app_tunnel(b, record, &w);
+    w.local = &s->local;
     struct workload *leaf = workload_new(&w);
     scratch_fini(s);
     return leaf;
@@ -364,7 +390,8 @@ void builder_build_pod(struct mesh_builder *b, struct record *record) {
 struct workload *builder_entry_leaf(struct mesh_builder *b, struct record *record,
                                     const struct kobj_workload_entry *entry, const char *uid,
                                     const char *name, const struct kobj_map *labels) {
-    struct scratch *s = xcalloc(1, sizeof(*s));
+    struct scratch scratch, *s = &scratch;
+    scratch_init(s);
     struct workload w = {
         .leaf.key = slice_str(uid),
         .name = name,
@@ -406,7 +433,7 @@ struct workload *builder_entry_leaf(struct mesh_builder *b, struct record *recor
     bool has_tunnel = strcmp(get(labels, "networking.istio.io/tunnel"), "http") == 0;
     w.protocol = has_tunnel && w.identity != NULL ? WORKLOAD_HBONE : WORKLOAD_TCP;
     if (record->kind == KOBJ_WORKLOAD_ENTRY) {
-        set_policies(b, &w, s, labels);
+        set_policies(b, &w, s, record);
         w.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
     }
     struct workload *leaf = workload_new(&w);
@@ -418,11 +445,11 @@ void builder_build_entry(struct mesh_builder *b, struct record *record) {
     begin_workloads(record);
     if (record->obj != NULL) {
         char uid[768];
-        snprintf(uid, sizeof(uid), "%s/networking.istio.io/WorkloadEntry/%s/%s", b->mesh.cluster_id,
+        make_uid(uid, sizeof(uid), b->mesh.cluster_id, "networking.istio.io/WorkloadEntry",
                  record->ns->name, record->name);
         builder_put_workload(b, record,
                              builder_entry_leaf(b, record, record->obj->workload_entry, uid,
-                                                record->name, &record->labels));
+                                                record->name, record_labels(record)));
     }
     end_workloads(b, record);
 }

@@ -6,6 +6,7 @@
 
 #include "common/base/hash.h"
 #include "common/mesh/config_doc.h"
+#include "common/mesh/intern.h"
 #include "common/mesh/kobj_kind.h"
 
 enum { OBJECT_TEXT_MAX = 63 + 1 + 63 + 1 + 253 + 1 }; // "Kind ns/name"
@@ -276,7 +277,7 @@ static void finish(struct kobj *obj) {
 
 static struct kobj *build(struct schema_ctx *ctx, const struct cfg_node *doc,
                           const struct head *head, const struct cfg_node *mesh) {
-    size_t texts_len = ctx->n_texts + strlen(ctx->file) + 1;
+    size_t texts_len = ctx->n_texts;
 
     if (head->type == NULL) {
         texts_len += strlen(head->api_version) + head->group.len + strlen(head->kind_name) + 3;
@@ -290,7 +291,7 @@ static struct kobj *build(struct schema_ctx *ctx, const struct cfg_node *doc,
     ctx->n_structs = ctx->n_texts = 0;
     obj->refs = 1;
     obj->kind = (uint8_t)head->kind;
-    obj->file = put_text(ctx, slice_str(ctx->file));
+    obj->file = intern(ctx->file);
     obj->api_version = put_text(ctx, slice_str(head->api_version));
     obj->group = head->type != NULL ? head->type->group : put_text(ctx, head->group);
     obj->kind_name =
@@ -396,6 +397,7 @@ void kobj_unref(struct kobj *obj) {
             wipe((void *)secret->data[i].value.ptr, secret->data[i].value.len);
         }
     }
+    intern_unref(obj->file);
     free(obj->tree);
     free(obj);
 }

@@ -4,7 +4,8 @@
 // (schema.h). What the API has and this program does not use is checked for its name and dropped.
 //
 // An object is immutable, refcounted, and self-contained: one heap block holds all that it points
-// to. The count is not atomic: objects belong to the control thread (or to ztunctl).
+// to, but for constants and the file's name. The count is not atomic: objects belong to the control
+// thread (or to ztunctl).
 //
 // Conventions of every struct here:
 // - a text is NUL-terminated and never NULL: "" when absent;
@@ -94,9 +95,8 @@ struct kobj_owner {
 };
 
 struct kobj_meta {
-    const char *name, *generate_name, *ns, *uid, *resource_version;
+    const char *name, *ns;
     const char *creation_timestamp, *deletion_timestamp; // RFC 3339, "" = absent
-    int64_t generation;
     struct kobj_map labels, annotations;
     const struct kobj_owner *owners;
     uint32_t n_owners;
@@ -563,7 +563,7 @@ struct kobj {
     const char *group; // "" = core
     const char *kind_name; // as written
     struct kobj_meta meta; // meta.ns is "default" for a namespaced kind that names none
-    const char *file;
+    const char *file; // interned
     struct kobj_pos pos; // of the document's first key
     uint64_t hash; // XXH3 over the canonical tree; equal objects hash equal in any file and layout
     struct cfg_node *tree; // kept when asked; NULL else
@@ -593,8 +593,8 @@ struct kobj {
 
 enum {
     KOBJ_KEEP_TREE = 1, // kobj_pos_of() finds every field (costs about twice the memory)
-    // What only a process launcher needs (env, probes, volumes, ConfigMap data ...) is checked but
-    // not kept: those fields are as if absent.
+    // What only a process launcher needs (env, probes, volumes, ConfigMap data, containers without
+    // ports, conditions but Ready ...) is checked but not kept: it is as if absent.
     KOBJ_LEAN = 2,
     KOBJ_SECRETS = 4, // with KOBJ_LEAN: but the data of Secrets are
 };

@@ -17,13 +17,9 @@ static const struct schema_msg owner_msg = {
 
 static const struct schema_field meta_fields[] = {
     F_STR(struct kobj_meta, name, "name", .check = schema_check_dns_name),
-    F_STR(struct kobj_meta, generate_name, "generateName"),
     F_STR(struct kobj_meta, ns, "namespace", .check = schema_check_dns_label),
-    F_STR(struct kobj_meta, uid, "uid"),
-    F_STR(struct kobj_meta, resource_version, "resourceVersion"),
     F_STR(struct kobj_meta, creation_timestamp, "creationTimestamp"),
     F_STR(struct kobj_meta, deletion_timestamp, "deletionTimestamp"),
-    F_INT(struct kobj_meta, generation, "generation", 0, INT64_MAX),
     F_MAP(struct kobj_meta, labels, "labels", .check = schema_check_label_value,
           .check_key = schema_check_label_key),
     F_MAP(struct kobj_meta, annotations, "annotations", .check_key = schema_check_label_key),
@@ -31,7 +27,8 @@ static const struct schema_field meta_fields[] = {
 };
 const struct schema_msg kobj_meta_msg = {
     SCHEMA_MSG(struct kobj_meta, meta_fields),
-    .known = "selfLink deletionGracePeriodSeconds finalizers managedFields clusterName "
+    .known = "generateName uid resourceVersion generation selfLink deletionGracePeriodSeconds "
+             "finalizers managedFields clusterName "
              "initializers",
 };
 

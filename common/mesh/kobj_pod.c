@@ -229,11 +229,11 @@ static const struct schema_msg security_msg = {
 
 #define L .flags = SCHEMA_LAUNCH
 static const struct schema_field container_fields[] = {
-    F_STR(struct kobj_container, name, "name", .flags = SCHEMA_REQUIRED,
+    F_STR(struct kobj_container, name, "name", .flags = SCHEMA_REQUIRED | SCHEMA_LAUNCH,
           .check = schema_check_dns_label),
     F_STR(struct kobj_container, image, "image", L),
     F_STR(struct kobj_container, working_dir, "workingDir", L),
-    F_STR(struct kobj_container, restart_policy, "restartPolicy"),
+    F_STR(struct kobj_container, restart_policy, "restartPolicy", L),
     F_STRS(struct kobj_container, command, "command", L),
     F_STRS(struct kobj_container, args, "args", L),
     F_LIST(struct kobj_container, env, "env", &env_msg, L),

@@ -87,6 +87,12 @@ static void check_pod_spec(struct schema_ctx *ctx, const struct cfg_node *node, 
                      spec->n_init_containers);
 }
 
+// Of a container, lean objects have nothing but its ports.
+static bool has_ports(const struct cfg_node *container) {
+    const struct cfg_node *ports = cfg_get(container, "ports");
+    return ports != NULL && ports->type == CFG_LIST && ports->n > 0;
+}
+
 // The maxima are far beyond what is real; some checks above are quadratic.
 #define L .flags = SCHEMA_LAUNCH
 static const struct schema_field pod_spec_fields[] = {
@@ -94,9 +100,9 @@ static const struct schema_field pod_spec_fields[] = {
     F_STR(struct kobj_pod_spec, service_account, "serviceAccountName"),
     F_BOOL(struct kobj_pod_spec, is_host_network, "hostNetwork"),
     F_LIST(struct kobj_pod_spec, containers, "containers", &kobj_container_msg,
-           .flags = SCHEMA_REQUIRED, .max = 200),
-    F_LIST(struct kobj_pod_spec, init_containers, "initContainers", &kobj_container_msg,
-           .max = 200),
+           .flags = SCHEMA_REQUIRED, .max = 200, .is_kept = has_ports),
+    F_LIST(struct kobj_pod_spec, init_containers, "initContainers", &kobj_container_msg, .max = 200,
+           .is_kept = has_ports),
     F_LIST(struct kobj_pod_spec, volumes, "volumes", &kobj_volume_msg, L, .max = 500),
     F_STR(struct kobj_pod_spec, restart_policy, "restartPolicy"),
     F_INT(struct kobj_pod_spec, grace_period_s, "terminationGracePeriodSeconds", 0, INT64_MAX,
@@ -135,12 +141,16 @@ static const struct schema_field pod_ip_fields[] = {
     F_STR(struct pod_ip, ip, "ip", .flags = SCHEMA_REQUIRED, .check = schema_check_ip),
 };
 static const struct schema_msg pod_ip_msg = {SCHEMA_MSG(struct pod_ip, pod_ip_fields)};
+static bool is_ready_condition(const struct cfg_node *condition) {
+    return strcmp(cfg_str(cfg_get(condition, "type"), ""), "Ready") == 0;
+}
 static const struct schema_field pod_status_fields[] = {
     F_ENUM(struct kobj_pod_status, phase, "phase", phases),
     F_STR(struct kobj_pod_status, pod_ip, "podIP", .check = schema_check_ip),
     F_STR(struct kobj_pod_status, host_ip, "hostIP", .check = schema_check_ip),
     F_LIST(struct kobj_pod_status, pod_ips, "podIPs", &pod_ip_msg),
-    F_LIST(struct kobj_pod_status, conditions, "conditions", &kobj_condition_msg),
+    F_LIST(struct kobj_pod_status, conditions, "conditions", &kobj_condition_msg,
+           .is_kept = is_ready_condition),
 };
 static const struct schema_msg pod_status_msg = {
     SCHEMA_MSG(struct kobj_pod_status, pod_status_fields),

@@ -110,6 +110,19 @@ static const char *pack_name(struct pack *pack, const struct leaf *leaf, struct 
     return leaf->key.ptr != NULL ? (const char *)leaf->key.ptr + key.len - tail.len : NULL;
 }
 
+// Mostly the name itself, when it is not one that many have in common.
+static const char *pack_name_or_shared(const struct pack *pack, const char *name,
+                                       const char *spec_name, const char *text) {
+    bool is_name = text != NULL && spec_name != NULL && strcmp(text, spec_name) == 0;
+    return is_name ? name : pack_shared(pack, text);
+}
+
+static void name_or_shared_unref(const char *name, const char *text) {
+    if (text != name) {
+        intern_unref(text);
+    }
+}
+
 static struct locality pack_locality(const struct pack *pack, const struct locality *src) {
     return (struct locality){
         .region = pack_shared(pack, src->region),
@@ -156,6 +169,38 @@ static const struct named_port *pack_ports(struct pack *pack, const struct named
     return dst;
 }
 
+static const struct workload_local no_local = {.netns = "", .virtual_interfaces = ""};
+
+static bool has_text(const char *text) {
+    return text != NULL && text[0] != '\0';
+}
+
+static const struct workload_local *pack_local(struct pack *pack,
+                                               const struct workload_local *spec) {
+    if (spec == NULL || (!has_text(spec->netns) && spec->dns_search == NULL &&
+                         spec->nameservers == NULL && !has_text(spec->virtual_interfaces))) {
+        return &no_local;
+    }
+    struct workload_local *dst = pack_alloc(pack, sizeof(*dst), alignof(struct workload_local));
+    struct workload_local local = {
+        .netns = pack_shared(pack, spec->netns),
+        .dns_search = pack_terminated(pack, spec->dns_search),
+        .nameservers = pack_terminated(pack, spec->nameservers),
+        .virtual_interfaces = pack_shared(pack, spec->virtual_interfaces),
+    };
+    if (dst != NULL) {
+        *dst = local;
+    }
+    return dst;
+}
+
+static void local_unref(const struct workload_local *local) {
+    intern_unref(local->netns);
+    intern_unref(local->virtual_interfaces);
+    unref_list(local->dns_search, list_len(local->dns_search));
+    unref_list(local->nameservers, list_len(local->nameservers));
+}
+
 static void pack_workload(struct pack *pack, const void *arg) {
     const struct workload *spec = arg;
     struct workload w = *spec;
@@ -164,8 +209,7 @@ static void pack_workload(struct pack *pack, const void *arg) {
     w.labels = pack_labels(pack, spec->labels, spec->n_labels);
     w.ports = pack_ports(pack, spec->ports, spec->n_ports);
     w.policies = pack_shared_list(pack, spec->policies, spec->n_policies, false);
-    w.dns_search = pack_terminated(pack, spec->dns_search);
-    w.nameservers = pack_terminated(pack, spec->nameservers);
+    w.local = pack_local(pack, spec->local);
     w.ips = PACK_ARRAY(pack, spec->ips, spec->n_ips);
     w.leaf = pack_leaf(pack, spec->leaf.key, LEAF_WORKLOAD);
     w.name = pack_name(pack, &w.leaf, spec->leaf.key, spec->name);
@@ -176,16 +220,14 @@ static void pack_workload(struct pack *pack, const void *arg) {
     w.cluster = pack_shared(pack, spec->cluster);
     w.network = pack_shared(pack, spec->network);
     w.node = pack_shared(pack, spec->node);
-    w.canonical_name = pack_shared(pack, spec->canonical_name);
+    w.canonical_name = pack_name_or_shared(pack, w.name, spec->name, spec->canonical_name);
     w.canonical_revision = pack_shared(pack, spec->canonical_revision);
-    w.app = pack_shared(pack, spec->app);
+    w.app = pack_name_or_shared(pack, w.name, spec->name, spec->app);
     w.version = pack_shared(pack, spec->version);
-    w.owner_name = pack_shared(pack, spec->owner_name);
+    w.owner_name = pack_name_or_shared(pack, w.name, spec->name, spec->owner_name);
     w.owner_type = pack_shared(pack, spec->owner_type);
     w.identity = pack_shared(pack, spec->identity);
     w.hostname = pack_shared(pack, spec->hostname);
-    w.netns = pack_shared(pack, spec->netns);
-    w.virtual_interfaces = pack_shared(pack, spec->virtual_interfaces);
     w.waypoint = pack_shared(pack, spec->waypoint);
     w.locality = pack_locality(pack, &spec->locality);
     w.capacity = spec->capacity > 0 ? spec->capacity : 1;
@@ -200,25 +242,14 @@ struct workload *workload_new(const struct workload *spec) {
 
 static void workload_fini(struct workload *w) {
     const char *const texts[] = {
-        w->ns,
-        w->service_account,
-        w->trust_domain,
-        w->cluster,
-        w->network,
-        w->node,
-        w->canonical_name,
-        w->canonical_revision,
-        w->app,
-        w->version,
-        w->owner_name,
-        w->owner_type,
-        w->identity,
-        w->hostname,
-        w->netns,
-        w->virtual_interfaces,
-        w->waypoint,
+        w->ns,       w->service_account,    w->trust_domain, w->cluster,    w->network,
+        w->node,     w->canonical_revision, w->version,      w->owner_type, w->identity,
+        w->hostname, w->waypoint,
     };
     unref_list(texts, ARRAY_LEN(texts));
+    name_or_shared_unref(w->name, w->canonical_name);
+    name_or_shared_unref(w->name, w->app);
+    name_or_shared_unref(w->name, w->owner_name);
     locality_unref(&w->locality);
     for (size_t i = 0; i < w->n_labels; i++) {
         intern_unref(w->labels[i].key);
@@ -228,8 +259,9 @@ static void workload_fini(struct workload *w) {
         intern_unref(w->ports[i].name);
     }
     unref_list(w->policies, w->n_policies);
-    unref_list(w->dns_search, list_len(w->dns_search));
-    unref_list(w->nameservers, list_len(w->nameservers));
+    if (w->local != &no_local) {
+        local_unref(w->local);
+    }
 }
 
 static bool lists_equal(const char *const *a, const char *const *b) {
@@ -238,6 +270,11 @@ static bool lists_equal(const char *const *a, const char *const *b) {
         return false;
     }
     return n == 0 || memcmp(a, b, n * sizeof(*a)) == 0;
+}
+
+static bool locals_equal(const struct workload_local *a, const struct workload_local *b) {
+    return a->netns == b->netns && a->virtual_interfaces == b->virtual_interfaces &&
+           lists_equal(a->dns_search, b->dns_search) && lists_equal(a->nameservers, b->nameservers);
 }
 
 static bool ports_equal(const struct workload *a, const struct workload *b) {
@@ -258,19 +295,17 @@ bool workload_equal(const struct workload *a, const struct workload *b) {
     return slice_eq(a->leaf.key, b->leaf.key) && strcmp(a->name, b->name) == 0 && a->ns == b->ns &&
            a->service_account == b->service_account && a->trust_domain == b->trust_domain &&
            a->cluster == b->cluster && a->network == b->network && a->node == b->node &&
-           a->canonical_name == b->canonical_name &&
-           a->canonical_revision == b->canonical_revision && a->app == b->app &&
-           a->version == b->version && a->owner_name == b->owner_name &&
+           strcmp(a->canonical_name, b->canonical_name) == 0 &&
+           a->canonical_revision == b->canonical_revision && strcmp(a->app, b->app) == 0 &&
+           a->version == b->version && strcmp(a->owner_name, b->owner_name) == 0 &&
            a->owner_type == b->owner_type && a->identity == b->identity &&
-           a->hostname == b->hostname && a->netns == b->netns &&
-           a->virtual_interfaces == b->virtual_interfaces && a->waypoint == b->waypoint &&
+           a->hostname == b->hostname && a->waypoint == b->waypoint &&
            memcmp(&a->locality, &b->locality, sizeof(a->locality)) == 0 &&
            arrays_equal(a->labels, a->n_labels, b->labels, b->n_labels, sizeof(*a->labels)) &&
            arrays_equal(a->ips, a->n_ips, b->ips, b->n_ips, sizeof(*a->ips)) &&
            arrays_equal(a->policies, a->n_policies, b->policies, b->n_policies,
                         sizeof(*a->policies)) &&
-           ports_equal(a, b) && lists_equal(a->dns_search, b->dns_search) &&
-           lists_equal(a->nameservers, b->nameservers) && a->capacity == b->capacity &&
+           ports_equal(a, b) && locals_equal(a->local, b->local) && a->capacity == b->capacity &&
            a->protocol == b->protocol && a->is_healthy == b->is_healthy &&
            a->is_ready == b->is_ready && a->is_host_network == b->is_host_network &&
            a->is_enrolled == b->is_enrolled && a->is_terminating == b->is_terminating &&

@@ -47,6 +47,15 @@ struct named_port { // container ports, for target ports by name
     uint16_t port;
 };
 
+struct workload_local { // what is of use on the workload's own node only
+    const char *netns; // annotation ztun.io/netns, "" = not a local pod of this machine
+    // The pod's whole search list when its dnsPolicy or dnsConfig sets one, NULL-terminated; NULL:
+    // the usual NS.svc.DOMAIN, svc.DOMAIN, DOMAIN.
+    const char *const *dns_search;
+    const char *const *nameservers; // annotation ztun.io/nameservers, NULL-terminated or NULL
+    const char *virtual_interfaces; // istio.io/reroute-virtual-interfaces, as written
+};
+
 enum app_tunnel { APP_TUNNEL_ABSENT, APP_TUNNEL_PLAIN, APP_TUNNEL_PROXY };
 
 struct workload {
@@ -56,17 +65,13 @@ struct workload {
     const char *owner_name, *owner_type; // workload_name, "deployment" | "cronjob" | "job" | "pod"
     const char *identity; // "spiffe://td/ns/NS/sa/SA"
     const char *hostname; // WorkloadEntry with a DNS name; "" else
-    const char *netns; // annotation ztun.io/netns, "" = not a local pod of this machine
     struct locality locality;
     const struct label *labels;
     const struct ip *ips;
     const struct named_port *ports;
     const char *const *policies; // "ns/name" of selector policies that select it
-    // The pod's whole search list when its dnsPolicy or dnsConfig sets one, NULL-terminated; NULL:
-    // the usual NS.svc.DOMAIN, svc.DOMAIN, DOMAIN.
-    const char *const *dns_search;
-    const char *const *nameservers; // annotation ztun.io/nameservers, NULL-terminated or NULL
-    const char *virtual_interfaces; // istio.io/reroute-virtual-interfaces, as written
+    // Few have any of it: never NULL in a leaf; NULL in what workload_new is given = nothing.
+    const struct workload_local *local;
     uint16_t n_labels, n_ips, n_ports, n_policies;
     uint32_t capacity; // load balancing weight, >= 1
     uint8_t protocol; // enum workload_protocol
@@ -91,10 +96,10 @@ struct service_port {
 
 struct endpoint {
     struct workload *workload; // referenced
-    struct ip ip;
     const uint16_t *target_ports; // one per service port; 0 = this endpoint lacks it
-    bool is_ready;
     uint32_t weight;
+    struct ip ip;
+    bool is_ready;
 };
 
 enum lb_mode { LB_STANDARD, LB_STRICT, LB_FAILOVER, LB_PASSTHROUGH };

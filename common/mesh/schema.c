@@ -464,6 +464,25 @@ static void decode_bytes(struct schema_ctx *ctx, const struct schema_field *f,
     memcpy(at, &items, sizeof(items));
 }
 
+static bool is_item_kept(const struct schema_ctx *ctx, const struct schema_field *f,
+                         const struct cfg_node *item) {
+    return !ctx->is_lean || f->is_kept == NULL || f->is_kept(item);
+}
+
+static void decode_item(struct schema_ctx *ctx, const struct schema_msg *msg,
+                        const struct cfg_node *node, uint32_t index, char *at, bool is_kept) {
+    struct schema_path frame = {.parent = ctx->path, .index = index};
+    size_t n_structs = ctx->n_structs, n_texts = ctx->n_texts;
+
+    ctx->path = &frame;
+    schema_decode(ctx, msg, node, at);
+    ctx->path = frame.parent;
+    if (!is_kept) {
+        ctx->n_structs = n_structs;
+        ctx->n_texts = n_texts;
+    }
+}
+
 static void decode_list(struct schema_ctx *ctx, const struct schema_field *f,
                         const struct cfg_node *node, char *at, uint32_t *ret_n) {
     const struct schema_msg *msg = f->msg;
@@ -476,18 +495,26 @@ static void decode_list(struct schema_ctx *ctx, const struct schema_field *f,
                      (long long)f->max);
         return;
     }
-    char *items = alloc_struct(ctx, MAX(node->n, 1u) * msg->size);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < node->n; i++) {
+        n += is_item_kept(ctx, f, &node->items[i]) ? 1 : 0;
+    }
+    // The first run checks those, too, that the second one leaves out.
+    size_t n_structs = ctx->n_structs;
+    char *items = alloc_struct(ctx, (ctx->is_final ? n : MAX(node->n, 1u)) * msg->size);
     if (items == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < node->n; i++) {
-        struct schema_path frame = {.parent = ctx->path, .index = i};
-        ctx->path = &frame;
-        schema_decode(ctx, msg, &node->items[i], items + i * msg->size);
-        ctx->path = frame.parent;
+    ctx->n_structs = n_structs + ((n * msg->size + 7) & ~(size_t)7);
+    for (uint32_t i = 0, k = 0; i < node->n; i++) {
+        bool is_kept = is_item_kept(ctx, f, &node->items[i]);
+        if (ctx->is_final && !is_kept) {
+            continue;
+        }
+        decode_item(ctx, msg, &node->items[i], i, items + k++ * msg->size, is_kept);
     }
     memcpy(at, &items, sizeof(items));
-    *ret_n = node->n;
+    *ret_n = ctx->is_final ? n : node->n;
 }
 
 static void decode_keyed_item(struct schema_ctx *ctx, const struct schema_field *f,

@@ -83,6 +83,8 @@ struct schema_field {
     // Syntax of a string, of each of a list, of each value of a map: what is wrong, or NULL.
     const char *(*check)(const char *text);
     const char *(*check_key)(const char *text); // SCHEMA_MAP, SCHEMA_KEYED
+    // SCHEMA_LIST: the items that lean objects keep (which must be maps); NULL = all.
+    bool (*is_kept)(const struct cfg_node *item);
 };
 
 struct schema_msg {

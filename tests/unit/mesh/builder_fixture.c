@@ -263,7 +263,7 @@ static void dump_workload(struct buf *out, const struct workload *w) {
     buf_printf(out, "workload %s %s/%s id=%s node=%s net=%s canon=%s/%s owner=%s:%s host=%s",
                (const char *)w->leaf.key.ptr, w->ns, w->name, w->identity, w->node, w->network,
                w->canonical_name, w->canonical_revision, w->owner_type, w->owner_name, w->hostname);
-    buf_printf(out, " netns=%s place=%s/%s/%s way=%s cap=%u flags=%d%d%d%d%d%d%d", w->netns,
+    buf_printf(out, " netns=%s place=%s/%s/%s way=%s cap=%u flags=%d%d%d%d%d%d%d", w->local->netns,
                w->locality.region, w->locality.zone, w->locality.subzone, w->waypoint, w->capacity,
                w->protocol, w->is_healthy, w->is_ready, w->is_host_network, w->is_enrolled,
                w->is_terminating, w->is_pod);
@@ -277,8 +277,8 @@ static void dump_workload(struct buf *out, const struct workload *w) {
     for (size_t i = 0; i < w->n_policies; i++) {
         buf_printf(out, " policy=%s", w->policies[i]);
     }
-    dump_list(out, "search", w->dns_search);
-    dump_list(out, "ns", w->nameservers);
+    dump_list(out, "search", w->local->dns_search);
+    dump_list(out, "ns", w->local->nameservers);
 }
 
 static void dump_service(struct buf *out, const struct service *s) {

@@ -16,9 +16,13 @@ void fx_init(void) {
     snapshot_init(&mesh);
 }
 
-void fx_fini(void) {
+void fx_fini_leaves(void) {
     snapshot_fini();
     assert_int_equal(leaf_count(), 0);
+}
+
+void fx_fini(void) {
+    fx_fini_leaves();
     assert_int_equal(intern_count(), 0);
 }
 

@@ -8,6 +8,7 @@
 
 void fx_init(void); // snapshot_init with usual settings
 void fx_fini(void); // and checks that no leaf and no shared text is left
+void fx_fini_leaves(void); // the same while texts are held by others
 
 struct ip fx_ip(const char *text);
 struct addr fx_addr(const char *text);

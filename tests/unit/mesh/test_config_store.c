@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/mesh/config_store.h"
 
+#include "common/mesh/intern.h"
 #include "tests/unit/mesh/config_fixture.h"
 
 static void put(struct config_store *store, const char *file, const char *yaml,
@@ -10,7 +11,8 @@ static void put(struct config_store *store, const char *file, const char *yaml,
     fixture_read(&f, yaml, CONFIG_YAML);
     assert_int_equal(f.errors.n_errors, 0);
     for (uint32_t i = 0; i < f.n_objs; i++) {
-        f.objs[i]->file = file; // a literal
+        intern_unref(f.objs[i]->file);
+        f.objs[i]->file = intern(file);
     }
     config_store_put_file(store, file, f.objs, f.n_objs, kept, n_kept, keep_missing);
     fixture_fini(&f);

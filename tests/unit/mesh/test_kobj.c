@@ -222,6 +222,43 @@ static void test_pod_lean(void **state) {
     fixture_fini(&f);
 }
 
+// What is left out of a lean object is checked all the same.
+static void test_pod_lean_items(void **state) {
+    static const char yaml[] =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n"
+        "  - {name: a, image: i}\n  - {name: b, ports: [{name: http, containerPort: 80}]}\n"
+        "  - {name: c, ports: []}\n  initContainers: [{name: d}]\nstatus:\n  podIP: 10.0.0.1\n"
+        "  conditions:\n  - {type: Initialized, status: \"True\"}\n"
+        "  - {type: Ready, status: \"True\"}\n";
+    for (unsigned flags = 0; flags <= KOBJ_LEAN; flags += KOBJ_LEAN) {
+        bool is_lean = flags != 0;
+        struct config_fixture f;
+        fixture_init(&f);
+        f.flags = flags;
+        fixture_read(&f, yaml, CONFIG_YAML);
+        assert_messages(&f.errors, "");
+        const struct kobj_pod *pod = f.objs[0]->pod;
+        assert_int_equal(pod->spec.n_containers, is_lean ? 1 : 3);
+        assert_int_equal(pod->spec.n_init_containers, is_lean ? 0 : 1);
+        const struct kobj_container *b = &pod->spec.containers[is_lean ? 0 : 1];
+        assert_int_equal(b->n_ports, 1);
+        assert_string_equal(b->ports[0].name, "http");
+        assert_int_equal(pod->status.n_conditions, is_lean ? 1 : 2);
+        assert_true(kobj_pod_is_ready(f.objs[0]));
+        fixture_fini(&f);
+    }
+    struct config_fixture f;
+    fixture_init(&f);
+    f.flags = KOBJ_LEAN;
+    fixture_read(&f,
+                 "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n"
+                 "  - {name: B_ad}\n",
+                 CONFIG_YAML);
+    assert_int_equal(f.errors.n_errors, 1);
+    assert_int_equal(f.n_objs, 0);
+    fixture_fini(&f);
+}
+
 static uint64_t hash_of(const char *yaml) {
     struct config_fixture f;
     fixture_init(&f);
@@ -505,11 +542,17 @@ static void test_refs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pod),       cmocka_unit_test(test_pod_lean),
-        cmocka_unit_test(test_hash),      cmocka_unit_test(test_service),
-        cmocka_unit_test(test_endpoints), cmocka_unit_test(test_sets),
-        cmocka_unit_test(test_data),      cmocka_unit_test(test_node),
-        cmocka_unit_test(test_errors),    cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_pod),
+        cmocka_unit_test(test_pod_lean),
+        cmocka_unit_test(test_pod_lean_items),
+        cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_service),
+        cmocka_unit_test(test_endpoints),
+        cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_data),
+        cmocka_unit_test(test_node),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_refs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

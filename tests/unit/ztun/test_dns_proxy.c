@@ -29,12 +29,12 @@ static struct workload *add_workload(struct snapshot *draft, const char *name, c
     static const char *const search[] = {"corp.example", NULL};
     char key[64];
     snprintf(key, sizeof(key), "c//Pod/demo/%s", name);
+    struct workload_local local = {.netns = netns, .dns_search = search};
     struct workload spec = {
         .leaf.key = slice_str(key),
         .name = name,
         .ns = "demo",
-        .netns = netns,
-        .dns_search = search,
+        .local = &local,
         .canonical_name = name,
         .canonical_revision = "v1",
     };
@@ -236,11 +236,12 @@ static void test_upstreams(void **state) {
     const char *reason;
     static const char *const some[] = {" 10.0.0.9", "[fd00::9]:5353", "x", NULL};
     static const char *const bad[] = {"x", NULL};
-    struct workload workload = {.netns = "", .nameservers = some};
-    assert_int_equal(dns_upstreams_for(&workload, workload.netns, false, servers, &reason), 2);
+    struct workload_local local = {.netns = "", .nameservers = some};
+    struct workload workload = {.local = &local};
+    assert_int_equal(dns_upstreams_for(&workload, local.netns, false, servers, &reason), 2);
     assert_int_equal(servers[1].port, 5353);
-    workload.nameservers = bad;
-    assert_int_equal(dns_upstreams_for(&workload, workload.netns, false, servers, &reason), 0);
+    local.nameservers = bad;
+    assert_int_equal(dns_upstreams_for(&workload, local.netns, false, servers, &reason), 0);
     assert_non_null(strstr(reason, "nameservers"));
     char names[3][64];
     snprintf(names[0], sizeof(names[0]), "ztt%d-dns", (int)getpid());
@@ -248,14 +249,14 @@ static void test_upstreams(void **state) {
     snprintf(names[2], sizeof(names[2]), "/var/run/netns/ztt%d-dns", (int)getpid());
     netlab_sh("mkdir -p /etc/netns/%s && echo nameserver 127.0.0.9 > /etc/netns/%s/resolv.conf",
               names[0], names[0]);
-    workload.nameservers = NULL;
+    local.nameservers = NULL;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        workload.netns = names[i];
-        assert_int_equal(dns_upstreams_for(&workload, workload.netns, false, servers, &reason), 1);
+        local.netns = names[i];
+        assert_int_equal(dns_upstreams_for(&workload, local.netns, false, servers, &reason), 1);
         assert_int_equal(servers[0].ip.bytes[3], 9); // the pod's own loopback is allowed
     }
-    workload.netns = "/proc/1/ns/net";
-    (void)dns_upstreams_for(&workload, workload.netns, false, servers,
+    local.netns = "/proc/1/ns/net";
+    (void)dns_upstreams_for(&workload, local.netns, false, servers,
                             &reason); // ztun's own: whatever it is
     netlab_sh("rm -r /etc/netns/%s; rmdir /etc/netns 2>/dev/null; true", names[0]);
 }

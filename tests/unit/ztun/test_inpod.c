@@ -163,11 +163,12 @@ static void expect_pending(struct bed *bed, const char *part) {
 }
 
 static struct workload *workload_in(const char *uid, const char *netns) {
+    struct workload_local local = {.netns = netns};
     struct workload spec = {
         .leaf.key = slice_str(uid),
         .name = "web",
         .ns = "demo",
-        .netns = netns,
+        .local = &local,
         .is_enrolled = true,
     };
     return workload_new(&spec);

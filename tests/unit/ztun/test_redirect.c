@@ -15,6 +15,7 @@
 #include "common/rt/netns.h"
 #include "common/rt/sock.h"
 #include "tests/unit/ztun/netlab.h"
+#include "ztun/redirect_nft.h"
 
 enum { MARK = 0x539 };
 
@@ -459,6 +460,36 @@ static void test_find_legacy(void **state) {
     }
 }
 
+// The library is in memory while it works, and no longer.
+static bool is_library_loaded(void) {
+    char line[512];
+    bool is_found = false;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    assert_non_null(maps);
+    while (!is_found && fgets(line, sizeof(line), maps) != NULL) {
+        is_found = strstr(line, "libnftables.so") != NULL;
+    }
+    (void)fclose(maps);
+    return is_found;
+}
+
+static void test_library(void **state) {
+    struct netlab lab;
+    netlab_up(&lab, NETLAB_V4);
+    struct redirect_params params = params_for(NETLAB_V4);
+    char error[REDIRECT_ERROR_MAX] = "";
+    assert_false(is_library_loaded());
+    assert_int_equal(redirect_nft_begin(error), 0);
+    assert_true(is_library_loaded());
+    install(&lab, &params, 100);
+    assert_true(is_library_loaded()); // somebody else is not done
+    redirect_nft_end();
+    assert_false(is_library_loaded());
+    remove_rules(&lab, false, 100);
+    assert_false(is_library_loaded());
+    netlab_down(&lab);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_v4),          cmocka_unit_test(test_v6),
@@ -466,8 +497,8 @@ int main(void) {
         cmocka_unit_test(test_v6_disabled), cmocka_unit_test(test_repair),
         cmocka_unit_test(test_owner),       cmocka_unit_test(test_removal),
         cmocka_unit_test(test_old_flows),   cmocka_unit_test(test_options),
-        cmocka_unit_test(test_counters),    cmocka_unit_test(test_find),
-        cmocka_unit_test(test_find_legacy),
+        cmocka_unit_test(test_counters),    cmocka_unit_test(test_library),
+        cmocka_unit_test(test_find),        cmocka_unit_test(test_find_legacy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
