@@ -10,10 +10,12 @@ from . import series as series_mod
 from . import topo
 from .l7 import issue
 from .procs import BenchError, Proc, wait_listening
-from .windows import Windows
+from .windows import Windows, span
 
 N_WORKLOADS, WORKLOADS_A_SERVICE = 10000, 10
 STORM_SHARE = 0.25  # of a core of the side that is dialled
+STORM_WINDOW_S = 2
+STORM_TURN_S = 0.0015  # 1 ms and a step of a handshake: a bound of loop_turn_seconds
 
 
 class Idle:
@@ -285,46 +287,56 @@ class Storm:
         return max(50, int(share / cost_s)), cost_s
 
 
-def storm(ctx):
-    """1000/s over kept flows; beside half of the windows new tunnels arrive at the same ztun."""
-    series = ctx.ztun.start()
-    series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
-    far, seconds = series.halves[1][0], 2
-    maker = Storm(ctx)
-    rate, cost_s = maker.rate_of(far, STORM_SHARE)
-    before = halves_memory(series)
-    windows = Windows(ctx, [ctx.tools / "reqload", series.req], series.client_ns, topo.NODE2,
-                      above_s=0.0025)
-    handshakes, ready = [], []
+def storm_windows(ctx, maker, paths, far, rate):
+    """Pairs of windows on each of the paths in turns, with the same storm at `far`. Returns the
+    Windows and the number of handshakes."""
+    ready, n_done = [], 0
 
     def prepare(kind, _):
         if kind == "event":
-            ready.append(maker.start(rate, seconds))
+            ready.append(maker.start(rate, STORM_WINDOW_S))
 
     def begin():
         ready[-1].say("go")
 
+    every = [Windows(ctx, [ctx.tools / "reqload", path.req], path.client_ns, topo.NODE2,
+                     above_s=STORM_TURN_S) for path in paths]
     try:
-        windows.run(3 if ctx.quick else 15, seconds, begin, far, prepare, event_at=0)
+        for i in range(3 if ctx.quick else 15):
+            for windows in every:
+                windows.pair(i, STORM_WINDOW_S, begin, far, prepare, event_at=0)
     finally:
         for proc in ready:
-            handshakes.append(json.loads(proc.read_line(20))["handshakes"])
+            n_done += json.loads(proc.read_line(20))["handshakes"]
             proc.stop()
+    return every, n_done
+
+
+def storm(ctx):
+    """1000/s over kept flows; beside half of the windows new tunnels arrive at the same ztun. Then
+    the same, with the same storm at the same ztun, over bare relays: what the machine's scheduler
+    makes of it when no proxy is in the flows' way."""
+    series = ctx.ztun.start()
+    series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
+    far, maker = series.halves[1][0], Storm(ctx)
+    rate, cost_s = maker.rate_of(far, STORM_SHARE)
+    before = halves_memory(series)
+    (windows, relays), n_done = storm_windows(ctx, maker, (series, ctx.series("relay")), far, rate)
     deadline, after = time.monotonic() + 20, halves_memory(series)
     while time.monotonic() < deadline and any(a > b * 1.1 for a, b in zip(after, before)):
         time.sleep(2)
         after = halves_memory(series)
     more_s = [busy["cpu_s"] - quiet["cpu_s"] for quiet, busy in windows.pairs]
-    result = dict(windows.p99(), rate=rate, handshakes=sum(handshakes), cost_us=cost_s * 1e6, seconds=seconds,
-                  core_share=sum(more_s) / len(more_s) / seconds, before_kb=before, after_kb=after,
-                  quiet=[{"p99_us": q["load"]["p99_us"]} for q, _ in windows.pairs],
-                  storm=[{"p99_us": s["load"]["p99_us"]} for _, s in windows.pairs],
-                  turns={"quiet": windows.long["quiet"], "storm": windows.long["event"]})
+    result = dict(windows.p99(), relay=relays.p99(), rate=rate, handshakes=n_done,
+                  cost_us=cost_s * 1e6, core_share=sum(more_s) / len(more_s) / STORM_WINDOW_S,
+                  before_kb=before, after_kb=after,
+                  turns={"quiet": windows.long["quiet"] + relays.long["quiet"],
+                         "storm": windows.long["event"] + relays.long["event"]})
     ctx.ztun.stop()
     ctx.results["l4-storm"] = result
     ctx.say(f"  l4-storm             ztun       {rate}/s ({result['core_share'] * 100:.0f} % of a "
-            f"core, {cost_s * 1e6:.0f} us each): p99 {result['p99_ratio']:.2f} of quiet, turns "
-            f"above 2.5 ms {result['turns']}")
+            f"core, {cost_s * 1e6:.0f} us each): p99 {span(result)} of quiet, of bare relays "
+            f"{span(result['relay'])}; turns above {STORM_TURN_S * 1e3} ms {result['turns']}")
 
 
 # ---- Reload and drain ----------------------------------------------------------------------------

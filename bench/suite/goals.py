@@ -11,6 +11,7 @@ import os
 from . import catalogue
 from .parts import aead
 from .stats import median, number, ratio, rounds, spread
+from .windows import span
 
 F_GOAL = 1.15
 POINTS = ("p50", "p90", "p99")
@@ -196,11 +197,10 @@ def storm_rows(ctx):
     storm = ctx.results.get("l4-storm")
     if not storm:
         return
-    p99 = ratio([p["p99_us"] for p in storm["storm"]], [p["p99_us"] for p in storm["quiet"]])
-    yield row("l4-storm-p99", ours=p99[0],
-              note=f"{number(p99[1])}-{number(p99[2])} over {len(storm['quiet'])} pairs of "
-                   f"windows; handshakes took {number(storm['core_share'] * 100)} % of a core of "
-                   "the side that is dialled")
+    yield row("l4-storm-p99", ours=storm["p99_ratio"],
+              note=f"{span(storm)} of {storm['pairs']} pairs of windows; handshakes took "
+                   f"{number(storm['core_share'] * 100)} % of a core of the side that is dialled. "
+                   f"Bare relays beside the same storm: {span(storm['relay'])}")
     yield row("l4-storm-turns", ours=storm["turns"]["storm"] - storm["turns"]["quiet"],
               note=f"{storm['turns']}; a machine that holds up a process makes long turns too")
     yield row("l4-memory-storm", ours=max(a / b for a, b in zip(storm["after_kb"],

@@ -61,6 +61,12 @@ def bootstrap(pairs, share, n_samples=1000, seed=1):
     return one(pairs), drawn[int(n_samples * 0.025)], drawn[int(n_samples * 0.975) - 1]
 
 
+def span(p99):
+    """What Windows.p99() gives, in words."""
+    return (f"{p99['p99_ratio']:.2f} ({p99['p99_low']:.2f}-{p99['p99_high']:.2f}; "
+            f"{p99['quiet_p99_us']:.0f} to {p99['event_p99_us']:.0f} us)")
+
+
 class Windows:
     """1000/s, open loop, in windows of `seconds`; `event()` is called in each second one, at
     `event_at` of its time. `netns`: of the process whose turns are looked at."""
@@ -90,15 +96,20 @@ class Windows:
         self.long[kind] += long_turns(self.netns, "loop_turn_seconds", self.above_s) - before
         return result
 
-    def run(self, n_pairs, seconds, event, proc=None, prepare=None, event_at=0.25):
-        """prepare(kind, number) comes before each window. Returns the pairs (quiet, event)."""
+    def pair(self, number, seconds, event, proc=None, prepare=None, event_at=0.25):
+        """A quiet window and one with the event, in turns which comes first. prepare(kind, number)
+        comes before each."""
+        made = {}
+        for kind in ("quiet", "event") if number % 2 == 0 else ("event", "quiet"):
+            if prepare:
+                prepare(kind, number + 1)
+            made[kind] = self.window(kind, seconds, event, event_at, proc)
+        self.pairs.append((made["quiet"], made["event"]))
+
+    def run(self, n_pairs, *args, **kwargs):
+        """Pairs, as pair() makes them. Returns them: (quiet, event)."""
         for i in range(n_pairs):
-            made = {}
-            for kind in ("quiet", "event") if i % 2 == 0 else ("event", "quiet"):
-                if prepare:
-                    prepare(kind, i + 1)
-                made[kind] = self.window(kind, seconds, event, event_at, proc)
-            self.pairs.append((made["quiet"], made["event"]))
+            self.pair(i, *args, **kwargs)
         return self.pairs
 
     def p99(self):

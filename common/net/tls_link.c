@@ -250,44 +250,34 @@ static void handshake_step(struct tls_job *job) {
     }
 }
 
-static void queue_run(struct tls_queue *queue) {
-    for (uint32_t i = 0; i < queue->steps_per_turn; i++) {
-        struct list *node = list_pop_front(&queue->waiting);
-        if (node == NULL) {
-            return;
-        }
+static void run_step(struct loop_chore *chore) {
+    struct tls_queue *queue = CONTAINER_OF(chore, struct tls_queue, chore);
+    struct list *node = list_pop_front(&queue->waiting);
+    if (!list_empty(&queue->waiting)) {
+        loop_chore_arm(queue->loop, chore);
+    }
+    if (node != NULL) { // else: its link is over
         struct tls_job *job = LIST_ITEM(node, struct tls_job, node);
         job->run(job);
     }
-    if (!list_empty(&queue->waiting)) {
-        timer_set(&queue->loop->timers, &queue->timer, queue->loop->now);
-    }
-}
-
-static void on_queue_timer(struct timer *timer, uint64_t now) {
-    (void)now;
-    queue_run(CONTAINER_OF(timer, struct tls_queue, timer));
 }
 
 void tls_queue_add(struct tls_queue *queue, struct tls_job *job) {
     if (!list_linked(&job->node)) {
         list_push_back(&queue->waiting, &job->node);
     }
-    if (!timer_is_armed(&queue->timer)) {
-        // Due now: runs in the timer phase of this very turn.
-        timer_set(&queue->loop->timers, &queue->timer, queue->loop->now);
-    }
+    loop_chore_arm(queue->loop, &queue->chore);
 }
 
 void tls_queue_init(struct tls_queue *queue, struct loop *loop) {
-    *queue = (struct tls_queue){.loop = loop, .steps_per_turn = 4};
+    *queue = (struct tls_queue){.loop = loop};
     list_init(&queue->waiting);
-    timer_init(&queue->timer, on_queue_timer);
+    loop_chore_init(&queue->chore, run_step);
 }
 
 void tls_queue_fini(struct tls_queue *queue) {
     CHECK(queue->n_active == 0 && list_empty(&queue->waiting));
-    timer_clear(&queue->loop->timers, &queue->timer);
+    loop_chore_disarm(&queue->chore);
 }
 
 // The connection is over in the middle of the handshake, and bytes still wait for their step: if

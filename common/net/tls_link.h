@@ -3,8 +3,8 @@
 // A link that speaks TLS 1.3: handshake by tls_handshake, then our own records in place.
 //
 // Handshakes cost hundreds of microseconds of CPU. Their steps do not run where the bytes arrive
-// but in a queue of the worker (tls_queue), a few per turn, so that a storm of new tunnels cannot
-// stall running flows.
+// but as chores of the worker's loop (tls_queue), one a turn and behind I/O, so that a storm of new
+// tunnels cannot stall running flows.
 #pragma once
 
 #include "common/net/duplex.h"
@@ -19,18 +19,17 @@ struct tls_job {
     void (*run)(struct tls_job *job);
 };
 
-// Handshake budget of one worker.
+// Handshakes of one worker.
 struct tls_queue {
     struct loop *loop;
     struct list waiting; // tls_job.node, first come first served
-    struct timer timer; // next turn's share
-    uint32_t steps_per_turn; // handshake steps run in one turn (default 4)
+    struct loop_chore chore; // the next step
     uint32_t n_active; // handshakes under way
     uint64_t n_done, n_failed;
 };
 void tls_queue_init(struct tls_queue *queue, struct loop *loop);
 void tls_queue_fini(struct tls_queue *queue);
-// Asks for a step, later in the turn or in a next one; once, however often it is asked for.
+// Asks for a step, later in the turn or in one of the next; once, however often it is asked for.
 void tls_queue_add(struct tls_queue *queue, struct tls_job *job);
 
 struct tls_link_handler {

@@ -9,6 +9,7 @@
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "common/obs/prom.h"
+#include "common/rt/sched_slice.h"
 #include "common/rt/signals.h"
 #include "version.h"
 
@@ -61,6 +62,7 @@ int proc_loop_open(struct loop *loop, struct blk_pool *pool, struct io **ret_io,
 
 void proc_be_nice(void) {
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), CONTROL_NICE);
+    sched_slice_set(SCHED_SLICE_LONG_US);
 }
 
 void proc_collect_build(const char *component, const struct io *io) {

@@ -24,8 +24,8 @@ MUST_USE int proc_loop_open(struct loop *loop, struct blk_pool *pool, struct io 
                             void *owner, const struct log_scope *scope, enum proc_io want,
                             enum io_kind *ret_kind);
 
-// The calling thread gives way to the workers. After they exist, since a new thread takes over its
-// nice.
+// The calling thread gives way to the workers, and lets everyone who wakes interrupt it
+// (sched_slice.h). After the workers exist, since a new thread takes over its nice.
 void proc_be_nice(void);
 
 // istio_build, io_backend, and the process's own figures. `component` is a literal.

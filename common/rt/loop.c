@@ -62,6 +62,7 @@ void loop_init(struct loop *loop, struct io *io, struct blk_pool *pool, void *ow
     timer_wheel_init(&loop->timers, loop->now);
     list_init(&loop->flushes);
     list_init(&loop->again);
+    list_init(&loop->chores);
     list_init(&loop->warm[0]);
     list_init(&loop->warm[1]);
     timer_init(&loop->cool_timer, cool);
@@ -130,9 +131,32 @@ static void run_flushes(struct loop *loop) {
     }
 }
 
+// In a turn that received nothing and had nothing to flush the sends of the turn before have been
+// submitted, with its wait: nobody's bytes wait for the chore.
+static void run_chore(struct loop *loop, bool had_io) {
+    struct io *io = loop->io;
+    if (list_empty(&loop->chores)) {
+        return;
+    }
+    if (had_io && loop->chore_due == 0) {
+        loop->chore_due = loop->now + loop->chore_ns;
+        return;
+    }
+    if (had_io && loop->now < loop->chore_due) {
+        return;
+    }
+    struct loop_chore *chore = LIST_ITEM(list_pop_front(&loop->chores), struct loop_chore, node);
+    uint64_t begin = io->ops->now(io);
+    chore->fn(chore);
+    loop->chore_ns = io->ops->now(io) - begin;
+    loop->chore_due = 0;
+    run_flushes(loop);
+}
+
 void loop_turn(struct loop *loop, bool wait) {
     struct io *io = loop->io;
-    bool has_work = !list_empty(&loop->again) || !list_empty(&loop->flushes);
+    bool has_io = !list_empty(&loop->again) || !list_empty(&loop->flushes);
+    bool has_work = has_io || !list_empty(&loop->chores);
     bool may_block = wait && !has_work && !loop->stop && !link_sends_matter(loop);
     uint64_t deadline = may_block ? timer_wheel_next(&loop->timers) : 0;
 
@@ -146,12 +170,15 @@ void loop_turn(struct loop *loop, bool wait) {
     loop->n_bulk_reads = LOOP_BULK_READS;
     int rc = io->ops->turn(io, deadline, may_block);
     CHECK(rc == 0);
+    has_io = has_io || io->n_completions != loop->stats.n_completions;
     loop->stats.n_completions = io->n_completions;
 
     run_again(loop);
     run_mail(loop);
     timer_wheel_run(&loop->timers, loop->now);
+    has_io = has_io || !list_empty(&loop->flushes);
     run_flushes(loop);
+    run_chore(loop, has_io);
 }
 
 void loop_run(struct loop *loop) {
@@ -189,4 +216,19 @@ void loop_flush_arm(struct loop *loop, struct loop_flush *flush) {
 
 void loop_flush_disarm(struct loop_flush *flush) {
     list_del(&flush->node);
+}
+
+void loop_chore_init(struct loop_chore *chore, void (*fn)(struct loop_chore *)) {
+    chore->fn = fn;
+    list_init(&chore->node);
+}
+
+void loop_chore_arm(struct loop *loop, struct loop_chore *chore) {
+    if (!list_linked(&chore->node)) {
+        list_push_back(&loop->chores, &chore->node);
+    }
+}
+
+void loop_chore_disarm(struct loop_chore *chore) {
+    list_del(&chore->node);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The event loop of one thread. A turn: wait; dispatch completions; mailbox; due timers; flush
-// hooks (links queue their sends here, once a turn); end-of-turn hook (RCU quiescent state); then
-// submit and wait in one enter.
+// hooks (links queue their sends here, once a turn); at most one chore; end-of-turn hook (RCU
+// quiescent state); then submit and wait in one enter.
 #pragma once
 
 #include <stdatomic.h>
@@ -16,6 +16,12 @@
 struct loop_flush {
     struct list node;
     void (*fn)(struct loop_flush *flush);
+};
+
+// Long work that may wait (a step of a handshake); embedded in its owner.
+struct loop_chore {
+    struct list node;
+    void (*fn)(struct loop_chore *chore);
 };
 
 // Something that keeps hot blocks while it waits; embedded in its owner.
@@ -50,6 +56,7 @@ struct loop {
     uint64_t now; // monotonic ns, updated once a turn after the wait
     struct list flushes;
     struct list again; // links that have something to read, in the order of their turns
+    struct list chores; // first come, first served
     _Atomic(struct mail *) mailbox;
     void *owner; // passed to mail
     // Optional hooks for RCU: before a wait that may block, after it, and at the end of a turn.
@@ -66,6 +73,8 @@ struct loop {
     uint64_t awake_at; // start of the working part of the turn
     struct link_send *free_sends; // recycled iovec arrays (link.c)
     uint32_t n_free_sends;
+    uint64_t chore_ns; // the last chore took
+    uint64_t chore_due; // the first one's turn then, even if it is not without I/O; 0: not put off
     bool is_light_turn; // few links have something to flush: sending at once is the cheapest
     uint32_t n_bulk_reads; // left in this turn
     int reserve_fd; // given up for a moment when the process is out of descriptors (listener.c)
@@ -82,6 +91,13 @@ void loop_flush_init(struct loop_flush *flush, void (*fn)(struct loop_flush *));
 // Runs flush->fn in this turn's flush phase (a flush that arms another one: same phase).
 void loop_flush_arm(struct loop *loop, struct loop_flush *flush);
 void loop_flush_disarm(struct loop_flush *flush);
+
+void loop_chore_init(struct loop_chore *chore, void (*fn)(struct loop_chore *));
+// Runs chore->fn once, in a turn that has nothing else to do: what came before it is answered and
+// sent by then. While I/O goes on it waits for as long as the chore before it took, so that chores
+// get half of a busy thread at most. One a turn. Armed by its own fn: in a later turn.
+void loop_chore_arm(struct loop *loop, struct loop_chore *chore);
+void loop_chore_disarm(struct loop_chore *chore);
 
 void loop_cooler_init(struct loop_cooler *cooler, void (*fn)(struct loop_cooler *));
 // Runs cooler->fn once, in LOOP_COOL_MS to twice that, unless it is disarmed before.

@@ -91,11 +91,13 @@ struct sender {
     int fd;
     size_t n;
     uint64_t seed, sum;
+    bool saw_reset; // told to one call only: who receives gets the end of the stream
 };
 
 static void *run_sender(void *arg) {
     struct sender *sender = arg;
     send_random(sender->fd, sender->n, sender->seed, &sender->sum);
+    sender->saw_reset = sender->sum == 0 && errno == ECONNRESET;
     shutdown(sender->fd, SHUT_WR);
     return NULL;
 }
@@ -152,6 +154,7 @@ static void *run_client(void *arg) {
         pthread_create(&thread, NULL, run_sender, &sender);
         app->down_seen = recv_all(fd, &app->client_saw_eof, &app->client_saw_reset);
         pthread_join(thread, NULL);
+        app->client_saw_reset = app->client_saw_reset || sender.saw_reset;
         app->up_sum = sender.sum;
         close(fd);
     }

@@ -192,6 +192,94 @@ static void test_phases(void **state) {
     }
 }
 
+// ---- Chores ----
+
+static int n_chores, n_flushed;
+
+static void on_chore(struct loop_chore *chore) {
+    assert_false(list_linked(&chore->node));
+    n_chores++;
+}
+
+static void on_chore_again(struct loop_chore *chore) {
+    n_chores++;
+    loop_chore_arm(&phase_bed->loop, chore);
+}
+
+static void on_chore_flush(struct loop_flush *flush) {
+    n_flushed++;
+}
+
+// Behind I/O, one a turn, and a turn that has one does not wait.
+static void test_chores(void **state) {
+    const enum bed_kind kinds[] = {BED_URING, BED_EPOLL, BED_FAKE_CALM};
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct bed bed;
+        bed_init(&bed, kinds[k], NULL, 0);
+        phase_bed = &bed;
+        n_chores = n_flushed = 0;
+        struct loop_chore first, second, gone, again;
+        loop_chore_init(&first, on_chore);
+        loop_chore_init(&second, on_chore);
+        loop_chore_init(&gone, on_chore);
+        loop_chore_init(&again, on_chore_again);
+        struct loop_flush flush;
+        loop_flush_init(&flush, on_chore_flush);
+        loop_chore_arm(&bed.loop, &first);
+        loop_chore_arm(&bed.loop, &first); // twice is once
+        loop_chore_arm(&bed.loop, &gone);
+        loop_chore_arm(&bed.loop, &second);
+        loop_chore_disarm(&gone);
+        loop_flush_arm(&bed.loop, &flush);
+        loop_turn(&bed.loop, true);
+        assert_int_equal(n_flushed, 1);
+        assert_int_equal(n_chores, 0); // the flush has to be submitted first
+        for (int i = 1; i <= 2; i++) {
+            loop_turn(&bed.loop, true);
+            assert_int_equal(n_chores, i);
+        }
+        loop_chore_arm(&bed.loop, &again);
+        for (int i = 3; i <= 5; i++) {
+            loop_turn(&bed.loop, true);
+            assert_int_equal(n_chores, i);
+        }
+        loop_chore_disarm(&again);
+        bed_fini(&bed);
+    }
+}
+
+static void on_long_chore(struct loop_chore *chore) {
+    usleep(5000);
+    n_chores++;
+}
+
+// A loop that always has I/O does its chores too, for about half of the time.
+static void test_chores_of_a_busy_loop(void **state) {
+    struct bed bed;
+    bed_init(&bed, BED_URING, NULL, 0);
+    n_chores = n_flushed = 0;
+    struct loop_chore chore;
+    loop_chore_init(&chore, on_long_chore);
+    struct loop_flush flush;
+    loop_flush_init(&flush, on_chore_flush);
+    uint64_t ran_at[2], end = bed.loop.now + 30 * NS_PER_SEC;
+    while (n_chores < 2) {
+        int before = n_chores;
+        loop_chore_arm(&bed.loop, &chore);
+        loop_flush_arm(&bed.loop, &flush);
+        loop_turn(&bed.loop, false);
+        assert_true(bed.loop.now < end);
+        if (n_chores > before) {
+            ran_at[before] = bed.loop.now;
+        }
+    }
+    // Its own 5 ms, and as long for the others.
+    assert_true(ran_at[1] - ran_at[0] >= 10 * NS_PER_MS);
+    assert_true(n_flushed >= 4);
+    loop_chore_disarm(&chore);
+    bed_fini(&bed);
+}
+
 // ---- Watches and signals ----
 
 static unsigned n_ready;
@@ -313,6 +401,7 @@ int main(void) {
         cmocka_unit_test(test_worker_errors), cmocka_unit_test(test_worker_hooks),
         cmocka_unit_test(test_phases),        cmocka_unit_test(test_watch),
         cmocka_unit_test(test_signals),       cmocka_unit_test(test_coolers),
+        cmocka_unit_test(test_chores),        cmocka_unit_test(test_chores_of_a_busy_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
