@@ -128,9 +128,8 @@ static void test_files(void **state) {
     assert_int_equal(problems.n, 1);
     assert_string_equal(problems.name, creds.ca);
 
-    static const char *const broken[] = {"", "nonsense\n",
-                                         "-----BEGIN CERTIFICATE-----\nAAAA\n"
-                                         "-----END CERTIFICATE-----\n"};
+    static const char *const broken[] = {
+        "", "nonsense\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"};
     for (size_t i = 0; i < ARRAY_LEN(broken); i++) { // not yet good
         write_file(creds.ca, broken[i]);
         talk_run(&creds.talk, LOOK_MS);
