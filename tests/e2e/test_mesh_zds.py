@@ -401,7 +401,8 @@ def test_the_successor_of_a_name(mesh, conn):
         assert conn.delete(uid_of(old)) == ""
         with pytest.raises(ConnectionResetError):
             flow.recv(1)
-    assert state(node, "zds-next")["state"] == "Up" and state(node, uid_of(old)) is None
+    wait_until(lambda: state(node, "zds-next")["state"] == "Up", 5)
+    wait_until(lambda: state(node, uid_of(old)) is None, 5)
     assert conn.delete("zds-next") == ""
     assert conn.add(old) == ""
     node.wait_ready()
