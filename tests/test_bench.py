@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench")
 
 import run  # noqa: E402 pylint: disable=wrong-import-position
 from suite import (  # noqa: E402 pylint: disable=wrong-import-position
-    catalogue, checks, goals, l7_goals, plan, plots, stats, windows)
+    catalogue, checks, goals, l7_goals, plan, plots, stats, windows, wire)
 from suite.procs import BenchError  # noqa: E402 pylint: disable=wrong-import-position
 
 
@@ -27,6 +27,20 @@ def test_rounds_take_out_what_drifts_evenly():
     assert stats.ratio([1, 4, 5, 8], [2, 3, 6, 7])[0] == 1
     assert stats.ratio([1, 2, 3], [2, 4, 6])[0] == 0.5  # single rounds stay as they are
     assert stats.confidence(6) > 0.96 > 0.94 > stats.confidence(5) > 0.93
+
+
+def test_a_hello_of_two_segments_is_read_whole():
+    extensions = bytes.fromhex("0033046411ec0460") + b"k" * 1120 + bytes.fromhex("002b00020304")
+    body = b"\x03\x03" + b"r" * 32 + b"\x20" + b"s" * 32 + b"\x13\x01\x00" + \
+        len(extensions).to_bytes(2, "big") + extensions
+    record = b"\x16\x03\x03" + (len(body) + 4).to_bytes(2, "big") + b"\x02" + \
+        len(body).to_bytes(3, "big") + body
+    hellos = wire.Hellos()
+    assert hellos.add(b"client", b"\x16\x03\x01\x00\x10\x01") is None
+    assert hellos.add(b"server", record[:1208]) is None
+    want = {"cipher": "TLS_AES_128_GCM_SHA256", "version": "TLS 1.3", "group": "X25519MLKEM768"}
+    assert hellos.add(b"server", record[1208:] + b"\x14\x03\x03") == want
+    assert wire.Hellos().add(b"server", record) == want
 
 
 def test_every_goal_has_a_part_and_a_row():

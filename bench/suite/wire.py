@@ -20,21 +20,39 @@ HELLO_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079
 
 
 def tcp_payload(frame):
+    """(direction of a connection, payload)."""
     if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != 6:
-        return b""
+        return None, b""
     ip_len = (frame[14] & 15) * 4
     tcp = 14 + ip_len
-    return frame[tcp + (frame[tcp + 12] >> 4) * 4:]
+    return frame[26:34] + frame[tcp:tcp + 4], frame[tcp + (frame[tcp + 12] >> 4) * 4:]
+
+
+class Hellos:
+    """The first record of each direction; it may come in several segments."""
+
+    def __init__(self):
+        self.parts = {}
+
+    def add(self, direction, payload):
+        """The ServerHello's fields, once it is whole; else None."""
+        data = self.parts.get(direction, b"") + payload
+        if len(data) < 6 or data[0] != 22 or data[5] != 2:
+            return None
+        self.parts[direction] = data
+        if len(data) < 5 + struct.unpack_from("!H", data, 3)[0]:
+            return None
+        return server_hello(data)
 
 
 def server_hello(data):
-    """None unless the segment begins with a ServerHello."""
+    """None unless the record is a ServerHello."""
     if len(data) < 44 or data[0] != 22 or data[5] != 2 or data[11:43] == HELLO_RETRY:
         return None
     off = 44 + data[43]  # past the session id
     result = {"cipher": struct.unpack_from("!H", data, off)[0], "version": 0x0303, "group": None}
     off += 5
-    while off + 6 <= len(data):
+    while off + 6 <= 5 + struct.unpack_from("!H", data, 3)[0]:
         kind, length, value = struct.unpack_from("!HHH", data, off)
         if kind == 43:
             result["version"] = value
@@ -51,10 +69,11 @@ def main():
     sock.bind((sys.argv[1], 0))
     end = time.monotonic() + float(sys.argv[2])
     print("ready", flush=True)
+    hellos = Hellos()
     while time.monotonic() < end:
         sock.settimeout(max(0.01, end - time.monotonic()))
         try:
-            found = server_hello(tcp_payload(sock.recv(65536)))
+            found = hellos.add(*tcp_payload(sock.recv(65536)))
         except (TimeoutError, struct.error, IndexError):
             continue
         if found:
