@@ -11,6 +11,7 @@
 
 #include "common/base/json_out.h"
 #include "common/mesh/config_doc.h"
+#include "common/rt/file.h"
 #include "ctl/cmd.h"
 #include "ctl/cmd_validate.h"
 
@@ -104,7 +105,7 @@ static void file_error(struct validate *v, const char *name, int error) {
 static void check_file(struct validate *v, const char *path) {
     char *text;
     size_t len;
-    int r = config_doc_read_file(path, config_doc_default_limits.max_bytes, &text, &len);
+    int r = file_read(path, config_doc_default_limits.max_bytes, &text, &len);
 
     if (r < 0) {
         file_error(v, path, r);

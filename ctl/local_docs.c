@@ -12,6 +12,7 @@
 
 #include "common/base/arena.h"
 #include "common/mesh/config_doc.h"
+#include "common/rt/file.h"
 #include "ctl/local_text.h"
 
 enum { STDIN_MAX = 16 << 20 };
@@ -67,7 +68,7 @@ static int parse(struct loading *loading, const char *text, size_t len, char **r
 static int load_file(const char *path, struct loading *loading, char **ret_error) {
     char *text = NULL;
     size_t len = 0;
-    int rc = config_doc_read_file(path, STDIN_MAX, &text, &len);
+    int rc = file_read(path, STDIN_MAX, &text, &len);
     if (rc < 0) {
         *ret_error = xasprintf("%s: %s", path, strerror(-rc));
         return rc;

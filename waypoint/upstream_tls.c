@@ -8,11 +8,11 @@
 #include <sys/stat.h>
 
 #include "common/base/hmap.h"
-#include "common/mesh/config_doc.h"
 #include "common/mesh/config_store.h"
 #include "common/mesh/source_file.h"
 #include "common/obs/log.h"
 #include "common/proc/proc_mesh.h"
+#include "common/rt/file.h"
 #include "waypoint/dial.h"
 
 LOG_SCOPE(log_tls, "waypoint::tls");
@@ -26,12 +26,6 @@ enum {
 // The parts of a credential, in the order of `texts` below.
 enum part { PART_CERT, PART_KEY, PART_CA, PART_CRL, N_PARTS };
 
-struct file_mark { // changes when the file does
-    struct timespec at;
-    uint64_t size, inode;
-    int err;
-};
-
 // What one set of names stands for; shared by all policies that have the same ones.
 struct credentials {
     struct hmap_node node; // of `all`
@@ -40,7 +34,7 @@ struct credentials {
     char *files[N_PARTS]; // "" = none
     char *secret; // "" = files
     // Control's.
-    struct file_mark marks[N_PARTS];
+    struct file_stamp stamps[N_PARTS];
     uint64_t hashes[2]; // of the Secret, and of the one with its CA alone; 0 = there is none
     // Under the lock.
     struct tls_ctx *ctx; // NULL: never good
@@ -94,7 +88,7 @@ static const char *system_roots(void) {
 
 static bool read_part(struct material *material, enum part part, const char *path) {
     char **text = &material->files[part];
-    int rc = config_doc_read_file(path, FILE_MAX, text, &material->lens[part]);
+    int rc = file_read(path, FILE_MAX, text, &material->lens[part]);
     if (rc < 0) {
         snprintf(material->error, sizeof(material->error), "%s: %s", path, strerror(-rc));
         return false;
@@ -215,15 +209,6 @@ static struct tls_ctx *make(const struct credentials *creds, struct material *ma
 
 // ---- changes -----------------------------------------------------------------------------------
 
-static struct file_mark look(const char *path) {
-    struct stat st;
-    if (stat(path, &st) < 0) {
-        return (struct file_mark){.err = 1};
-    }
-    return (struct file_mark){
-        .at = st.st_mtim, .size = (uint64_t)st.st_size, .inode = (uint64_t)st.st_ino};
-}
-
 static bool files_changed(struct credentials *creds) {
     bool is_changed = false;
     for (size_t i = 0; i < N_PARTS; i++) {
@@ -231,9 +216,9 @@ static bool files_changed(struct credentials *creds) {
         if (creds->files[i][0] == '\0' && !is_system) {
             continue;
         }
-        struct file_mark mark = look(is_system ? system_roots() : creds->files[i]);
-        if (memcmp(&mark, &creds->marks[i], sizeof(mark)) != 0) {
-            creds->marks[i] = mark;
+        struct file_stamp stamp = file_stamp_of(is_system ? system_roots() : creds->files[i]);
+        if (!file_stamp_eq(&stamp, &creds->stamps[i])) {
+            creds->stamps[i] = stamp;
             is_changed = true;
         }
     }

@@ -2,11 +2,8 @@
 #include "common/mesh/config_doc.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -320,52 +317,4 @@ int config_doc_each(const struct cfg_node *root, struct arena *arena, const char
                     struct config_errors *errors, int (*fn)(void *arg, const struct cfg_node *obj),
                     void *arg) {
     return each(&(struct each){arena, file, errors, fn, arg}, root, 0);
-}
-
-static int read_all(int fd, char *text, size_t len) {
-    size_t done = 0;
-
-    while (done < len) {
-        ssize_t n = read(fd, text + done, len - done);
-        if (n == 0) {
-            return -ESTALE; // it shrank while we read: an event for its new content follows
-        }
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        done += n > 0 ? (size_t)n : 0;
-    }
-    return 0;
-}
-
-int config_doc_read_file(const char *path, size_t max_bytes, char **ret_text, size_t *ret_len) {
-    struct stat st;
-    char *text = NULL;
-    int r = 0;
-    // O_NONBLOCK: a FIFO put there must not hang the control thread.
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-
-    if (fd < 0) {
-        return -errno;
-    }
-    if (fstat(fd, &st) < 0) {
-        r = -errno;
-    } else if (!S_ISREG(st.st_mode)) {
-        r = -EINVAL;
-    } else if ((uint64_t)st.st_size > max_bytes) {
-        r = -EFBIG;
-    }
-    if (r == 0) {
-        text = xmalloc((size_t)st.st_size + 1);
-        r = read_all(fd, text, (size_t)st.st_size);
-    }
-    close(fd);
-    if (r < 0) {
-        free(text);
-        return r;
-    }
-    text[st.st_size] = '\0';
-    *ret_text = text;
-    *ret_len = (size_t)st.st_size;
-    return 0;
 }

@@ -97,8 +97,3 @@ MUST_USE int config_doc_next(struct config_doc_reader *r, struct arena *arena,
 int config_doc_each(const struct cfg_node *root, struct arena *arena, const char *file,
                     struct config_errors *errors, int (*fn)(void *arg, const struct cfg_node *obj),
                     void *arg);
-
-// Reads a whole file (a regular file, at most max_bytes) into fresh memory, NUL behind it. Returns
-// 0 or -errno (-EFBIG).
-MUST_USE int config_doc_read_file(const char *path, size_t max_bytes, char **ret_text,
-                                  size_t *ret_len);

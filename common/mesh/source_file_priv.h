@@ -4,18 +4,13 @@
 // (source_read.c).
 #pragma once
 
-#include <sys/stat.h>
-
 #include "common/base/arena.h"
 #include "common/mesh/source_file.h"
+#include "common/rt/file.h"
 
 // A close that never comes (or that we cannot see) must not hide a file for ever.
 enum { SOURCE_WRITING_MAX_MS = 3000 };
 enum { SOURCE_MAX_DEPTH = 4, SOURCE_MAX_FILES = 20000, SOURCE_MAX_DIRS = 4096 };
-
-struct file_stamp { // what changes when a file does
-    uint64_t dev, ino, size, mtime_ns, ctime_ns;
-};
 
 struct source_entry {
     char *path;

@@ -86,21 +86,6 @@ static void reading_fini(struct reading *r) {
     free(r->kept);
 }
 
-static struct file_stamp stamp_of(const struct stat *st) {
-    return (struct file_stamp){
-        .dev = st->st_dev,
-        .ino = st->st_ino,
-        .size = (uint64_t)st->st_size,
-        .mtime_ns = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec,
-        .ctime_ns = (uint64_t)st->st_ctim.tv_sec * 1000000000u + (uint64_t)st->st_ctim.tv_nsec,
-    };
-}
-
-static bool stamp_eq(const struct file_stamp *a, const struct file_stamp *b) {
-    return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
-           a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
-}
-
 static bool has_secret(const struct reading *r) {
     for (uint32_t i = 0; i < r->n_objs; i++) {
         if (r->objs[i]->kind == KOBJ_SECRET) {
@@ -191,12 +176,12 @@ void source_read(struct source_file *s, struct source_entry *entry, uint64_t now
         unreadable(s, entry, -errno);
         return;
     }
-    struct file_stamp stamp = stamp_of(&st);
-    if (entry->is_read && !entry->is_forced && stamp_eq(&stamp, &entry->stamp)) {
+    struct file_stamp stamp = file_stamp_from(&st);
+    if (entry->is_read && !entry->is_forced && file_stamp_eq(&stamp, &entry->stamp)) {
         return;
     }
     entry->is_forced = false;
-    int error = config_doc_read_file(entry->path, config_doc_default_limits.max_bytes, &text, &len);
+    int error = file_read(entry->path, config_doc_default_limits.max_bytes, &text, &len);
     if (error < 0) {
         unreadable(s, entry, error);
         return;

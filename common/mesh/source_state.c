@@ -47,7 +47,7 @@ bool source_state_load(const struct source_file *s, const struct source_entry *e
     char *path = path_of(s, entry), *text = NULL, seal[SEAL_LEN + 1];
     size_t len = 0;
     size_t max = config_doc_default_limits.max_bytes + SEAL_LEN;
-    bool is_good = config_doc_read_file(path, max, &text, &len) == 0 && len >= SEAL_LEN;
+    bool is_good = file_read(path, max, &text, &len) == 0 && len >= SEAL_LEN;
     free(path);
     if (is_good) {
         len -= SEAL_LEN;

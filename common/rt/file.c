@@ -6,8 +6,24 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+static int read_all(int fd, char *text, size_t len) {
+    size_t done = 0;
+    while (done < len) {
+        ssize_t n = read(fd, text + done, len - done);
+        if (n == 0) {
+            return -ESTALE;
+        }
+        if (n < 0 && errno != EINTR) {
+            return -errno;
+        }
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
 int file_read(const char *path, size_t max_bytes, char **ret_text, size_t *ret_len) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    // O_NONBLOCK: a FIFO put there must not hang the thread.
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return -errno;
     }
@@ -20,24 +36,12 @@ int file_read(const char *path, size_t max_bytes, char **ret_text, size_t *ret_l
         close(fd);
         return rc;
     }
-    size_t cap = (size_t)st.st_size, len = 0;
-    char *text = xmalloc(cap + 1);
-    while (len < cap) {
-        ssize_t n = read(fd, text + len, cap - len);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            rc = -errno;
-        }
-        if (n <= 0) {
-            break;
-        }
-        len += (size_t)n;
-    }
+    size_t len = (size_t)st.st_size;
+    char *text = xmalloc(len + 1);
+    rc = read_all(fd, text, len);
     close(fd);
     if (rc < 0) {
-        wipe(text, cap);
+        wipe(text, len);
         free(text);
         return rc;
     }
@@ -51,7 +55,17 @@ bool file_stamp_eq(const struct file_stamp *a, const struct file_stamp *b) {
     return a->exists == b->exists &&
            (!a->exists ||
             (a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
-             a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec));
+             a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec &&
+             a->ctime.tv_sec == b->ctime.tv_sec && a->ctime.tv_nsec == b->ctime.tv_nsec));
+}
+
+struct file_stamp file_stamp_from(const struct stat *st) {
+    return (struct file_stamp){.dev = st->st_dev,
+                               .ino = st->st_ino,
+                               .size = st->st_size,
+                               .mtime = st->st_mtim,
+                               .ctime = st->st_ctim,
+                               .exists = true};
 }
 
 struct file_stamp file_stamp_of(const char *path) {
@@ -59,7 +73,7 @@ struct file_stamp file_stamp_of(const char *path) {
     if (stat(path, &st) < 0) {
         return (struct file_stamp){0};
     }
-    return (struct file_stamp){st.st_dev, st.st_ino, st.st_size, st.st_mtim, true};
+    return file_stamp_from(&st);
 }
 
 // ---- watched files -----------------------------------------------------------------------------

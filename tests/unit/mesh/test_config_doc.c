@@ -475,14 +475,6 @@ static void test_lists(void **state) {
     }
 }
 
-static void test_read_file(void **state) {
-    char *text;
-    size_t len;
-    assert_int_equal(config_doc_read_file("/nonexistent", 10, &text, &len), -ENOENT);
-    assert_int_equal(config_doc_read_file("/tmp", 10, &text, &len), -EINVAL);
-    assert_int_equal(config_doc_read_file("/proc/self/exe", 10, &text, &len), -EFBIG);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_positions),  cmocka_unit_test(test_json_positions),
@@ -493,7 +485,6 @@ int main(void) {
         cmocka_unit_test(test_limits),     cmocka_unit_test(test_documents),
         cmocka_unit_test(test_json),       cmocka_unit_test(test_json_stream),
         cmocka_unit_test(test_same_tree),  cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_read_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

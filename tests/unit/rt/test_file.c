@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/base/unit.h"
@@ -35,6 +36,9 @@ static void test_read(void **state) {
     size_t len = 0;
     assert_int_equal(file_read(path, 10, &text, &len), -ENOENT);
     assert_int_equal(file_read(dir, 1 << 20, &text, &len), -EINVAL);
+    assert_int_equal(mkfifo(path, 0600), 0); // does not hang
+    assert_int_equal(file_read(path, 10, &text, &len), -EINVAL);
+    assert_int_equal(unlink(path), 0);
     put("0123456789");
     assert_int_equal(file_read(path, 9, &text, &len), -EFBIG);
     assert_null(text); // outputs are untouched
