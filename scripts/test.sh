@@ -24,26 +24,39 @@ stage_pid=
 export ZTUN_TEST_RUN=$$-$RANDOM$RANDOM
 own_group=$(ps -o pgid= -p $$ | tr -d ' ')
 
-# Ends what the tests left running. Fails if there was anything.
-end_leftovers() {
-    local found=0 file pid
+# The processes that carry the mark of this run, without our own subshells: one a line.
+marked() {
+    local file pid group
     for file in /proc/[0-9]*/environ; do
         grep -qzx "ZTUN_TEST_RUN=$ZTUN_TEST_RUN" "$file" 2>/dev/null || continue
         pid=${file#/proc/}
         pid=${pid%/environ}
-        # our own subshells carry the mark too
-        [[ $(ps -o pgid= -p "$pid" 2>/dev/null | tr -d ' ') != "$own_group" ]] || continue
-        echo "left running: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
-        kill -KILL "$pid" 2>/dev/null
-        found=1
+        group=$(ps -o pgid= -p "$pid" 2>/dev/null | tr -d ' ')
+        [[ -z $group || $group == "$own_group" ]] || echo "$pid"
     done
-    return $found
+}
+
+# Ends what the tests left running. Fails if there was anything: what is still there after some
+# seconds, as a process that has been told to end may need a moment.
+end_leftovers() {
+    local left pid
+    for _ in {1..50}; do
+        left=$(marked)
+        [[ -n $left ]] || return 0
+        sleep 0.1
+    done
+    for pid in $left; do
+        echo "left running: $(ps -o pid=,ppid=,stat=,etimes=,args= -p "$pid")"
+        kill -KILL "$pid" 2>/dev/null
+    done
+    return 1
 }
 
 on_exit() {
     trap - EXIT INT TERM HUP
     [[ -z $stage_pid ]] || kill -TERM -- "-$stage_pid" 2>/dev/null
-    end_leftovers >/dev/null
+    # shellcheck disable=SC2046
+    kill -KILL $(marked) 2>/dev/null
     exit "${1:-1}"
 }
 trap 'on_exit 130' INT TERM HUP
