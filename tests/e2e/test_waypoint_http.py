@@ -374,7 +374,8 @@ def test_idle_connections_follow_their_rule(lab):
 @pytest.mark.main
 def test_connections_end_with_a_pod(lab):
     """A pod that is deleted while requests run loses none of them."""
-    lab.apply(web("web-3", "v1"))
+    # It goes on for a second, as pods should: whoever balances learns of the end later than it does.
+    lab.apply(web("web-3", "v1", lifecycle={"preStop": {"sleep": {"seconds": 1}}}))
     apply(lab, destination_rule(), virtual_service({"route": [to()]}))
     load = lab.popen("m/client", "h2load", "--h1", "-c", "4", "-D", "4", f"{URL}/")
     time.sleep(1)
