@@ -20,7 +20,7 @@ static const struct proc_option options[] = {
     {"node", "NODE_NAME", PROC_TEXT, FIELD(node_name), "NAME", "node that it runs on"},
     {"pod", "POD_NAME", PROC_TEXT, FIELD(pod_name), "NAME", "own pod, for telemetry"},
     PROC_OPTIONS_MESH(struct waypoint_config),
-    {"workers", "WORKER_THREADS", PROC_THREADS, FIELD(proc.n_workers), "N|P%",
+    {"workers", "WORKER_THREADS", PROC_THREADS, FIELD(proc.workers), "N|P%",
      "worker threads; 0 = all cores"},
     {"listen", NULL, PROC_ADDR, FIELD(listen), "IP:PORT", "address of the HBONE listener"},
     PROC_OPTIONS_SERVERS(struct waypoint_config),

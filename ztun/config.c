@@ -29,8 +29,11 @@ static const struct proc_option options[] = {
     {"service-account", "SERVICE_ACCOUNT", PROC_TEXT, FIELD(service_account), "NAME",
      "its service account"},
     PROC_OPTIONS_MESH(struct ztun_config),
-    {"workers", "ZTUNNEL_WORKER_THREADS", PROC_THREADS, FIELD(proc.n_workers), "N|P%",
+    {"workers", "ZTUNNEL_WORKER_THREADS", PROC_THREADS, FIELD(proc.workers), "N|P%",
      "worker threads; 0 = all cores"},
+    {NULL, "ZTUNNEL_CPU_LIMIT", PROC_U32, FIELD(proc.cpus), NULL, NULL},
+    {NULL, "ZTUNNEL_RESOURCE_CPU_LIMIT", PROC_U32, FIELD(proc.cpu_limit), NULL, NULL},
+    {NULL, "ZTUNNEL_RESOURCE_CPU_REQUEST", PROC_U32, FIELD(proc.cpu_request), NULL, NULL},
     {"packet-mark", "PACKET_MARK", PROC_U32, FIELD(mark), "N", "SO_MARK of own sockets"},
     {"inpod-uds", "INPOD_UDS", PROC_TEXT, FIELD(inpod_uds), "SOCKET",
      "istio-cni's node agent: it hands out the pods, and makes their redirection rules"},
@@ -54,6 +57,8 @@ static const struct proc_option options[] = {
      "describe the destination in answers to CONNECT"},
 };
 
+static const char *const words[] = {"proxy", "ztunnel"};
+
 static const struct proc_program program = {
     .name = "ztun",
     .what = "node proxy of a sidecarless mesh",
@@ -61,6 +66,8 @@ static const struct proc_program program = {
     .heading = "Options (environment names in brackets are ztunnel's):",
     .options = options,
     .n_options = ARRAY_LEN(options),
+    .words = words,
+    .n_words = ARRAY_LEN(words),
 };
 
 static void set_defaults(struct ztun_config *config) {
@@ -160,6 +167,15 @@ static int check_xds(struct ztun_config *config) {
                : 2;
 }
 
+static void without_ipv6(struct ztun_config *config) {
+    struct addr *const servers[] = {&config->proc.metrics, &config->proc.readiness};
+    for (size_t i = 0; i < ARRAY_LEN(servers); i++) {
+        if (servers[i]->ip.family == 6 && ip_is_unspecified(&servers[i]->ip)) {
+            servers[i]->ip = (struct ip){.family = 4};
+        }
+    }
+}
+
 static int check(struct ztun_config *config) {
     static const char missing[] = "ztun: --%s is required (see ztun --help)\n";
     bool has_source = config->proc.config_path != NULL || config->xds_address != NULL;
@@ -171,6 +187,9 @@ static int check(struct ztun_config *config) {
         fprintf(stderr, "ztun: --packet-mark: %u, expected 1 to 4095 (the rules compare 12 bits)\n",
                 config->mark);
         return 2;
+    }
+    if (!config->ipv6) {
+        without_ipv6(config);
     }
     return proc_config_check(&config->proc, program.name) ? 0 : 2;
 }

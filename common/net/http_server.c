@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/net/http_server.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -481,6 +482,10 @@ int http_server_open(struct http_server *server, struct loop *loop, const struct
     list_init(&server->conns);
     struct sock_listen_params params = {.netns_fd = -1, .bind = *address};
     int fd = sock_listen(&params);
+    if (fd == -EAFNOSUPPORT && ip_is_unspecified(&address->ip)) {
+        params.bind.ip = (struct ip){.family = 4}; // a kernel without IPv6
+        fd = sock_listen(&params);
+    }
     if (fd < 0) {
         return fd;
     }

@@ -40,7 +40,8 @@ struct http_server {
     void *arg;
 };
 
-// Listens on `address`. 0 or -errno; -EADDRINUSE while another process, or we, do.
+// Listens on `address`; "::" is every address, also where there is no IPv6. 0 or -errno;
+// -EADDRINUSE while another process, or we, do.
 MUST_USE int http_server_open(struct http_server *server, struct loop *loop,
                               const struct addr *address,
                               void (*handle)(void *arg, struct http_exchange *exchange,

@@ -9,8 +9,9 @@
 #include "common/base/clock.h"
 #include "common/proc/proc_memory.h"
 
+enum { WORKERS_MAX = 64 };
+
 void proc_config_defaults(struct proc_config *config) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     *config = (struct proc_config){
         .log_filter = "info",
         .log_format = "plain",
@@ -22,7 +23,6 @@ void proc_config_defaults(struct proc_config *config) {
         .ca_roots = "./var/run/secrets/istio/root-cert.pem",
         .token_path = "./var/run/secrets/tokens/istio-token",
         .secret_ttl_s = 24 * 3600,
-        .n_workers = (uint32_t)MAX(2, cores / 4), // as ztunnel: a quarter, at least two
         .stream_window_max = 4 * 1024 * 1024,
         .conn_window = 16 * 1024 * 1024,
         .frame_size = 1024 * 1024,
@@ -37,9 +37,19 @@ void proc_config_defaults(struct proc_config *config) {
         .response_baggage = true,
     };
     CHECK(addr_parse(slice_str("127.0.0.1:15000"), &config->admin));
-    CHECK(addr_parse(slice_str("0.0.0.0:15020"), &config->metrics));
-    CHECK(addr_parse(slice_str("0.0.0.0:15021"), &config->readiness));
+    CHECK(addr_parse(slice_str("[::]:15020"), &config->metrics));
+    CHECK(addr_parse(slice_str("[::]:15021"), &config->readiness));
     proc_options_grace(&config->termination_ms);
+}
+
+uint32_t proc_config_workers(const struct proc_config *config, uint32_t cores) {
+    cores = config->cpus != 0 ? config->cpus : cores;
+    uint32_t n = proc_options_threads(&config->workers, cores);
+    if (n != 0) {
+        return n;
+    }
+    n = config->cpu_limit != 0 ? config->cpu_limit : MAX(MAX(2, cores / 4), config->cpu_request);
+    return MIN(n, (uint32_t)WORKERS_MAX);
 }
 
 static bool check_ca(struct proc_config *config, const char *program) {
@@ -73,8 +83,10 @@ bool proc_config_check(struct proc_config *config, const char *program) {
                 config->log_format);
         return false;
     }
-    if (config->n_workers == 0 || config->n_workers > 64) {
-        fprintf(stderr, "%s: --workers: %u, expected 1 to 64\n", program, config->n_workers);
+    config->n_workers = proc_config_workers(config, (uint32_t)sysconf(_SC_NPROCESSORS_ONLN));
+    if (config->n_workers > WORKERS_MAX) {
+        fprintf(stderr, "%s: --workers: %u, expected 1 to %d\n", program, config->n_workers,
+                WORKERS_MAX);
         return false;
     }
     if (config->stream_window < 65535 || config->stream_window_max < config->stream_window ||

@@ -22,8 +22,11 @@ struct proc_config {
     uint32_t secret_ttl_s;
     enum tls_compliance compliance;
     bool prefer_aes_256;
-    // threads
-    uint32_t n_workers;
+    // threads: as asked for; else of a container's CPUs, 0 = not said: what it may use of the node,
+    // its limit, its request
+    struct proc_threads workers;
+    uint32_t cpus, cpu_limit, cpu_request;
+    uint32_t n_workers; // by proc_config_check
     // servers
     struct addr admin, metrics, readiness;
     // HTTP/2 tunnels and pools
@@ -123,6 +126,10 @@ struct proc_config {
 void proc_config_defaults(struct proc_config *config);
 // Afterwards: what depends on others, and limits; prints what is wrong. False: usage error.
 bool proc_config_check(struct proc_config *config, const char *program);
+
+// Threads of a machine with `cores`. As ztunnel: what was asked for, else the limit of the
+// container, else a quarter of the cores, though not less than the container's request, and two.
+uint32_t proc_config_workers(const struct proc_config *config, uint32_t cores);
 
 // Of the tunnels of a worker. `parked` outlives them.
 void proc_config_h2(const struct proc_config *config, bool is_server, struct h2_parked *parked,

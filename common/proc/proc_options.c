@@ -79,21 +79,26 @@ static bool parse_bytes(const char *text, uint64_t *ret) {
     return false;
 }
 
-static bool parse_threads(const char *text, uint32_t *ret) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+static bool parse_threads(const char *text, struct proc_threads *ret) {
     char *end = NULL;
     unsigned long n = strtoul(text, &end, 10);
-    if (end == text || n > 1024 || *text == '-') {
+    bool is_percent = end != text && strcmp(end, "%") == 0;
+    if (end == text || n > 1024 || *text == '-' || (*end != 0 && !is_percent)) {
         return false;
     }
-    if (strcmp(end, "%") == 0) {
-        n = (unsigned long)cores * n / 100;
-        n = n == 0 ? 1 : n;
-    } else if (*end != 0) {
-        return false;
-    }
-    *ret = n == 0 ? (uint32_t)cores : (uint32_t)n;
+    *ret = (struct proc_threads){.n = (uint32_t)n, .is_percent = is_percent, .is_set = true};
     return true;
+}
+
+uint32_t proc_options_threads(const struct proc_threads *threads, uint32_t cores) {
+    if (!threads->is_set) {
+        return 0;
+    }
+    uint64_t n = threads->is_percent ? (uint64_t)cores * threads->n / 100 : threads->n;
+    if (n == 0) {
+        n = threads->is_percent ? 1 : cores;
+    }
+    return (uint32_t)MIN(n, (uint64_t)UINT32_MAX);
 }
 
 static bool parse_compliance(const char *text, enum tls_compliance *ret) {
@@ -238,8 +243,18 @@ static const struct proc_option *find_flag(const struct proc_program *program, c
     return NULL;
 }
 
+// Where the flags begin.
+static int skip_words(const struct proc_program *program, int argc, char **argv) {
+    size_t n = 0;
+    while (n < program->n_words && (int)n + 1 < argc &&
+           strcmp(argv[n + 1], program->words[n]) == 0) {
+        n++;
+    }
+    return (int)n + 1;
+}
+
 static int from_flags(const struct proc_program *program, void *config, int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
+    for (int i = skip_words(program, argc, argv); i < argc; i++) {
         const char *arg = argv[i];
         if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
             print_help(program);

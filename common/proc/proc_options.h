@@ -28,7 +28,12 @@ enum proc_option_type {
     PROC_NS, // uint64_t
     PROC_COMPLIANCE, // enum tls_compliance: "", fips-140-2, pqc
     PROC_IO, // enum proc_io: auto, uring, epoll
-    PROC_THREADS, // uint32_t: number, percentage of the cores, 0 = all cores
+    PROC_THREADS, // struct proc_threads: number, percentage of the cores, 0 = all cores
+};
+
+struct proc_threads {
+    uint32_t n; // or a percentage
+    bool is_percent, is_set;
 };
 
 struct proc_option {
@@ -45,11 +50,18 @@ struct proc_program {
     const char *heading; // above the options in --help
     const struct proc_option *options;
     size_t n_options;
+    // What may stand before the flags, in this order, and means nothing: Istio's charts start
+    // "proxy ztunnel".
+    const char *const *words;
+    size_t n_words;
 };
 
 // Environment, then flags. Returns 0; 1 when it printed help or the version (exit 0); 2 when it
 // printed a usage error (exit 2).
 int proc_options_parse(const struct proc_program *program, void *config, int argc, char **argv);
+
+// How many threads that is: 0 when it is not set.
+uint32_t proc_options_threads(const struct proc_threads *threads, uint32_t cores);
 
 const char *proc_options_io_name(enum proc_io io);
 

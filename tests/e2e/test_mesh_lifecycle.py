@@ -820,6 +820,8 @@ def test_ipv6_off_by_flag(make_mesh):
     mesh = make_mesh(build, "--ipv6=false")
     with mesh.serve("server", 8080, echo):
         assert mesh.ask("client", (mesh.pods["server"].v4, 8080)) == b"hello world"
+    with pytest.raises(ConnectionRefusedError):
+        mesh.connect(mesh.nodes[1].netns, ("::1", 15021))
 
 
 def test_sigint_and_double_start(make_mesh):

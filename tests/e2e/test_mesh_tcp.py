@@ -379,6 +379,12 @@ def test_pod_to_itself(mesh):
             assert mesh.ask("client", to) == b"hello world", to
 
 
+@pytest.mark.parametrize("port", [15020, 15021])
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_probes_come_over_both_families(mesh, address, port):
+    mesh.connect(mesh.nodes[1].netns, (address, port)).close()
+
+
 @pytest.mark.main
 @pytest.mark.parametrize("source,to", [
     ("six-client", "six-server"), ("six-client", "server"), ("client", "six-server"),
