@@ -45,7 +45,7 @@ def test_a_hello_of_two_segments_is_read_whole():
 
 def test_every_goal_has_a_part_and_a_row():
     table = run.all_parts()
-    assert {g.part for g in catalogue.GOALS} - set(table.all) == {"scale-xds"}
+    assert {g.part for g in catalogue.GOALS} <= set(table.all)
     assert {g.line for g in catalogue.GOALS} == set(catalogue.LINES)
     rows = goals.goal_rows(context(), l7_goals.MAKERS, [])
     assert [r["id"] for r in rows] == [g.id for g in catalogue.GOALS]
@@ -71,6 +71,29 @@ def test_a_goal_is_met_or_missed():
     assert missed["met"] is False and missed["ratio"] == 0.66
     alone = row_of("node-flow-pooled", flow_results([60, 60], []))
     assert alone["met"] is None and alone["ours"] == 60 and "no ratio" in alone["note"]
+
+
+def xds_results(cpu, p99_high, turns, server_cpu_s=0.1):
+    loads = [{"cpu_s": v, "seconds": 1.0, "bytes": 1 << 25, "server_cpu_s": server_cpu_s,
+              "pss_kb": 100 << 10} for v in cpu]
+    return {"scale-xds": {
+        "probe": {"load_cpu_s": 0.4, "change_us": 20.0, "change_max_us": 90.0, "changes": 200},
+        "loads": loads, "cpu_s": stats.median(cpu), "pss_kb": 100 << 10, "change_us": 700.0,
+        "p99_ratio": 1.1, "p99_low": 1.0, "p99_high": p99_high, "pairs": 20,
+        "long_turns": {"quiet": 0, "event": 0}, "long_config_turns": turns}}
+
+
+def test_a_mesh_by_xds_has_its_rows():
+    good = xds_results([0.5, 0.55, 0.7], 1.2, 0)
+    assert [row_of(g, good)["met"] for g in ("scale-xds", "scale-xds-change", "scale-xds-turns",
+                                             "scale-xds-p99")] == [True] * 4
+    assert row_of("scale-xds", good)["ours"] == 0.55
+    assert row_of("scale-xds-change", good)["ours"] == 0.02
+    bad = xds_results([0.6, 0.7, 0.8], 1.3, 1)
+    assert [row_of(g, bad)["met"] for g in ("scale-xds", "scale-xds-turns", "scale-xds-p99")] == \
+        [False] * 3
+    assert not next(v for v in checks.verdicts(xds_results([0.5], 1.2, 0, server_cpu_s=0.96))
+                    if v["part"] == "scale-xds")["ok"]
 
 
 def test_the_floor_saves_a_row():

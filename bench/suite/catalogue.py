@@ -81,6 +81,7 @@ def memory_goals():
             ("l4-memory-tunnel", "TLS tunnel, the larger half", "KB", 14, "l4-tunnels"),
             ("l4-memory-workloads", "10 000 workloads, more than without", "MB", 6,
              "l4-workloads"),
+            ("l4-memory-workloads-xds", "the same from istiod", "MB", 6, "l4-workloads"),
             ("l4-memory-back", "after the idle flows closed, over before", "ratio", 1.10,
              "l4-memory"),
             ("l4-memory-storm", "after the handshake storm, over before", "ratio", 1.10,
@@ -108,7 +109,13 @@ def scale_goals():
             ("scale-turns", "worker's turns above 1 ms because of changes", "turns", 0,
              "scale-traffic"),
             ("scale-p99", "p99 while changing over quiet, upper end of the 95 % interval", "ratio",
-             1.25, "scale-traffic")):
+             1.25, "scale-traffic"),
+            ("scale-xds-change", "one change by xDS, from its bytes to its effect", "ms", 1,
+             "scale-xds"),
+            ("scale-xds-turns", "worker's turns above 1 ms because of changes by xDS", "turns", 0,
+             "scale-xds"),
+            ("scale-xds-p99", "p99 while changing by xDS over quiet, upper end of the 95 % "
+             "interval", "ratio", 1.25, "scale-xds")):
         yield Goal(goal_id, 8, text, unit, "value", goal, part)
 
 

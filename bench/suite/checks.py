@@ -86,9 +86,19 @@ def noise_verdicts(results):
              "value": median(shares), "limit": FOREIGN_MAX, "ok": median(shares) <= FOREIGN_MAX}]
 
 
+def xds_verdicts(results):
+    """The stand-in for istiod has one thread for a client."""
+    loads = results.get("scale-xds", {}).get("loads", [])
+    if not loads:
+        return []
+    share = max(load["server_cpu_s"] / load["seconds"] for load in loads)
+    return [{"part": "scale-xds", "series": "ztun", "what": "xDS server, share of a core",
+             "value": share, "limit": BUSY_MAX, "ok": share <= BUSY_MAX}]
+
+
 def verdicts(results):
     return self_verdicts(results) + noise_verdicts(results) + control_verdicts(results) + \
-        load_verdicts(results)
+        load_verdicts(results) + xds_verdicts(results)
 
 
 def self_line(verdict):

@@ -8,6 +8,7 @@ import time
 
 from . import series as series_mod
 from . import topo
+from .istiod import Istiod
 from .l7 import issue
 from .procs import BenchError, Proc, wait_listening
 from .windows import Windows, span
@@ -179,27 +180,46 @@ def many_workloads():
     return made
 
 
-def workloads(ctx):
-    """What 10 000 workloads weigh in a ztun that has a node of two pods besides."""
-    result = {"workloads": N_WORKLOADS}
-    ctx.ztun.stop()
+def weigh_workloads(ctx, result):
+    """From files: a process with them, and one without."""
     try:
         for key, objects in (("without_kb", ()), ("with_kb", many_workloads())):
             ctx.ztun.configure(more=objects)
-            seen = {}
 
-            def alone(proc, seen=seen):
+            def alone(proc, key=key):
                 time.sleep(2)
-                seen.update(settle(proc))
+                result[key] = settle(proc)["Pss"]
 
-            ctx.ztun.start(on_first=alone)
-            ctx.ztun.stop()
-            result[key] = seen["Pss"]
+            ctx.ztun.start_alone(then=alone)
     finally:
-        ctx.ztun.stop()
         ctx.ztun.configure()
-    more = result["with_kb"] - result["without_kb"]
-    ctx.say(f"  l4-workloads         ztun       {more} kB more with {N_WORKLOADS} workloads")
+
+
+def weigh_workloads_by_xds(ctx, result):
+    """From a stand-in for istiod: one process before it has them, and after."""
+    istiod = Istiod(ctx, N_WORKLOADS // WORKLOADS_A_SERVICE, N_WORKLOADS)
+
+    def alone(proc):
+        time.sleep(2)
+        result["xds_without_kb"] = settle(proc)["Pss"]
+        istiod.load()
+        time.sleep(2)
+        result["xds_with_kb"] = settle(proc)["Pss"]
+
+    try:
+        ctx.ztun.start_alone(*istiod.options, then=alone)
+    finally:
+        istiod.stop()
+
+
+def workloads(ctx):
+    """What 10 000 workloads weigh in a ztun that has a node of two pods besides."""
+    result = {"workloads": N_WORKLOADS}
+    weigh_workloads(ctx, result)
+    weigh_workloads_by_xds(ctx, result)
+    ctx.say(f"  l4-workloads         ztun       {result['with_kb'] - result['without_kb']} kB more "
+            f"with {N_WORKLOADS} workloads, by xDS "
+            f"{result['xds_with_kb'] - result['xds_without_kb']} kB")
     ctx.results["l4-workloads"] = result
 
 

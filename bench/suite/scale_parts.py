@@ -10,8 +10,9 @@ import time
 from . import series as series_mod
 from . import topo
 from .conn_parts import settle
-from .stats import number
-from .windows import Windows, long_turns
+from .istiod import Istiod
+from .stats import median, number
+from .windows import Windows, long_turns, span
 
 N_SERVICES, N_ENDPOINTS = 10000, 100000
 FILES = 100  # of the configuration: a change rewrites one
@@ -96,7 +97,62 @@ def traffic(ctx):
             f"{seen['long_config_turns']}")
 
 
+def probe_xds(ctx):
+    """From the bytes of a response to a published root (xds_probe), in a process without anything
+    else."""
+    argv = [ctx.tools / "xds_probe", f"--services={N_SERVICES}", f"--endpoints={N_ENDPOINTS}"]
+    rounds = [json.loads(subprocess.run(argv, capture_output=True, text=True, check=True,
+                                        timeout=LOAD_TIMEOUT_S).stdout)
+              for _ in range(1 if ctx.quick else 3)]
+    return dict(min(rounds, key=lambda r: r["load_cpu_s"]), rounds=rounds)
+
+
+def load_xds(istiod, proc):
+    """The whole mesh in one response: CPU of the process (HTTP/2 and TLS are in it) from before it
+    is sent until it is acknowledged, which is when its root is published; memory."""
+    before_kb, before_s = settle(proc)["Pss"], proc.cpu_s()
+    answer = istiod.load()
+    cpu_s = proc.cpu_s() - before_s
+    return {"cpu_s": cpu_s, "seconds": answer["acked_us"] / 1e6, "bytes": answer["bytes"],
+            "server_cpu_s": answer["own_cpu_s"], "pss_kb": settle(proc)["Pss"] - before_kb}
+
+
+def xds(ctx):
+    """The same mesh from a stand-in for istiod: load, memory, one change, p99 of running flows in
+    windows in which an endpoint changes, against quiet ones."""
+    seen, changes = {"probe": probe_xds(ctx)}, []
+    ctx.ztun.stop()
+    istiod = Istiod(ctx, N_SERVICES, N_ENDPOINTS)
+    try:
+        loads = seen["loads"] = []
+        for _ in range(0 if ctx.quick else 2):
+            ctx.ztun.start_alone(*istiod.options,
+                                 then=lambda proc: loads.append(load_xds(istiod, proc)))
+        series = ctx.ztun.start(*istiod.options,
+                                on_first=lambda proc: loads.append(load_xds(istiod, proc)))
+        istiod.load()  # for the half that came later
+        series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
+        near = series.halves[0][0]
+        windows = Windows(ctx, [ctx.tools / "reqload", series.req], series.client_ns, topo.NODE1)
+        before = long_turns(topo.NODE1, "config_turn_seconds")
+        windows.run(3 if ctx.quick else 20, 2, lambda: changes.append(istiod.change()), near)
+        seen.update(windows.p99(), long_turns=dict(windows.long),
+                    long_config_turns=long_turns(topo.NODE1, "config_turn_seconds") - before,
+                    change_us=median([c["acked_us"] for c in changes]))
+    finally:
+        ctx.ztun.stop()
+        istiod.stop()
+    seen["cpu_s"] = median([load["cpu_s"] for load in loads])
+    seen["pss_kb"] = median([load["pss_kb"] for load in loads])
+    ctx.results["scale-xds"] = seen
+    ctx.say(f"  scale-xds            {loads[-1]['bytes'] >> 20} MB: {number(seen['cpu_s'])} s of "
+            f"CPU, {seen['pss_kb'] / 1024:.0f} MB; from bytes to root "
+            f"{number(seen['probe']['load_cpu_s'])} s, a change {seen['probe']['change_us']:.0f} us "
+            f"(acknowledged after {seen['change_us']:.0f} us); p99 {span(seen)} of quiet, turns "
+            f"above 1 ms {seen['long_turns']}, for configuration {seen['long_config_turns']}")
+
+
 def add(parts):
     parts.add("scale-build", build, quick=True)
-    parts.add("scale-traffic", traffic,
-              wants=lambda ctx: None if ctx.has("ztun") else "ztun was left out")
+    for name, run in (("scale-traffic", traffic), ("scale-xds", xds)):
+        parts.add(name, run, wants=lambda ctx: None if ctx.has("ztun") else "ztun was left out")

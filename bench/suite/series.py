@@ -287,10 +287,14 @@ class Ztun:
         argv = [self.binary, "--config", f"{self.work_dir}/mesh", "--ca-dir", f"{self.work_dir}/ca",
                 "--node", node, *self.started_with]
         proc = Proc(f"ztun-{node}", argv, netns, self.log_dir)
-        if is_beside:
-            wait_beside(proc, topo.MESH_SERVER, before)
-        else:
-            wait_ready(proc, netns)
+        try:
+            if is_beside:
+                wait_beside(proc, topo.MESH_SERVER, before)
+            else:
+                wait_ready(proc, netns)
+        except BenchError:
+            proc.stop()
+            raise
         return proc
 
     def start(self, *extra, on_first=None):
@@ -304,6 +308,16 @@ class Ztun:
         self.series = Series("ztun", topo.MESH_CLIENT, f"{topo.SERVICE_IP}:80",
                              f"{topo.SERVICE_IP}:81", [[near], [far]])
         return self.series
+
+    def start_alone(self, *extra, then):
+        """The far one alone: then(proc), and it ends."""
+        self.stop()
+        self.started_with = ["--workers=1", *self.options, *extra]
+        far = self.start_half("node2", topo.NODE2)
+        try:
+            then(far)
+        finally:
+            far.stop()
 
     def get(self, *extra):
         """The pair as the traffic parts use it."""

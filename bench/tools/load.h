@@ -47,6 +47,17 @@ LOAD_UNUSED static double own_cpu_s(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+// Resident memory of this process.
+LOAD_UNUSED static uint64_t load_resident_kb(void) {
+    unsigned long size = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f == NULL || fscanf(f, "%lu %lu", &size, &resident) != 2) {
+        die("/proc/self/statm: %s", strerror(errno));
+    }
+    fclose(f);
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE) / 1024;
+}
+
 // ---- Options: --name=NUMBER, --flag, and plain arguments ----------------------------------------
 
 struct load_option {

@@ -65,16 +65,6 @@ static void parse_events(struct slice text) {
     yaml_parser_delete(&parser);
 }
 
-static uint64_t resident_kb(void) {
-    unsigned long size = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (f == NULL || fscanf(f, "%lu %lu", &size, &resident) != 2) {
-        die("/proc/self/statm: %s", strerror(errno));
-    }
-    fclose(f);
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE) / 1024;
-}
-
 static void change(struct mesh_builder *builder, double *ret_mean_us, double *ret_max_us) {
     struct objects one;
     double sum = 0;
@@ -111,12 +101,12 @@ static void measure(struct slice text) {
     at[0] = own_cpu_s();
     parse_events(text);
     at[1] = own_cpu_s();
-    uint64_t before_kb = resident_kb();
+    uint64_t before_kb = load_resident_kb();
     objects_decode(text, &all);
     at[2] = own_cpu_s();
     objects_publish(builder, &all);
     at[3] = own_cpu_s();
-    uint64_t after_kb = resident_kb();
+    uint64_t after_kb = load_resident_kb();
     if (snapshot_current()->workloads.n_items != n_endpoints ||
         snapshot_current()->services.n_items != n_services) {
         die("the snapshot has %zu workloads and %zu services",
