@@ -3,32 +3,19 @@
 // A client of one gRPC server (gRPC over HTTP/2 over TLS): unary calls and long-lived streams in
 // both directions, for the control plane.
 //
-// There is one connection at a time, made when a stream is opened and closed when it had none for
-// GRPC_CLIENT_IDLE_MS. What fails is told to the streams; whoever wants to be connected opens its
-// stream again, later (back-off is the caller's). After a GOAWAY, or when the roots' file has
-// changed, running streams go on and new ones use a new connection.
-//
-// Files are read when they are needed and have changed: the roots before a connection is used for a
-// new stream, the token for each stream. A stream's token goes over TLS only.
+// One connection at a time, files, deadlines and what fails are as of http_client.h.
 //
 // Limits: what a message may have; GRPC_CLIENT_QUEUE_MAX bytes that a server does not take.
 //
 // Thread: the loop's (control).
 #pragma once
 
+#include "common/net/http_client.h"
 #include "common/proto/grpc.h"
-#include "common/proto/http_msg.h"
-#include "common/rt/loop.h"
-#include "common/tls/tls_ctx.h"
 
 enum {
-    GRPC_CLIENT_CONNECT_MS = 5000, // to one address
-    GRPC_CLIENT_TLS_MS = 5000, // then
-    GRPC_CLIENT_IDLE_MS = 20000, // before the first PING, which servers mind without a stream
-    GRPC_CLIENT_PING_MS = 30000, // of silence, then a PING, with
-    GRPC_CLIENT_PONG_MS = 10000, // to answer it
-    GRPC_CLIENT_QUEUE_MAX = 4 << 20,
-    GRPC_CLIENT_TEXT_MAX = 768, // of a status
+    GRPC_CLIENT_QUEUE_MAX = HTTP_CLIENT_QUEUE_MAX,
+    GRPC_CLIENT_TEXT_MAX = HTTP_CLIENT_TEXT_MAX, // of a status
 };
 
 struct grpc_client;

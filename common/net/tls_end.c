@@ -221,6 +221,7 @@ static void handshake_done(struct tls_end *end) {
     chain_move_all(&end->input, &input);
     end->queue->n_done++;
     end->queue->n_active--;
+    end->is_h2 = tls_handshake_is_h2(end->hs);
     tls_handshake_free(end->hs);
     end->hs = NULL;
     end->is_ready = end->is_held = true;

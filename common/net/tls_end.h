@@ -39,6 +39,7 @@ struct tls_end {
     struct timer timer; // bound of an orderly close
     uint8_t depth; // calls under way: on_closed comes after the outermost
     bool is_ready, is_held, is_reading;
+    bool is_h2; // ALPN settled on h2; from on_ready on
     bool got_fin, told_fin; // of the transport; to the owner
     bool is_closing; // nothing is handed out any more
     bool is_cut; // the transport ends by a reset

@@ -36,6 +36,7 @@ struct tls_handshake {
     // The result.
     struct tls_record *record;
     struct tls_peer peer;
+    bool is_h2;
     uint8_t *rest;
     size_t rest_len;
     char detail[TLS_DETAIL_MAX];
@@ -45,6 +46,7 @@ struct tls_handshake {
 };
 
 static const uint8_t alpn_h2[] = {2, 'h', '2'};
+static const uint8_t alpn_any[] = {2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
 static const uint8_t alpn_http1[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
 
 static struct tls_handshake *hs_of(const SSL *ssl) {
@@ -275,6 +277,8 @@ struct tls_handshake *tls_handshake_new_outside(struct tls_ctx *ctx,
         CHECK(SSL_set_alpn_protos(hs->ssl, alpn_h2, sizeof(alpn_h2)) == 0);
     } else if (server->alpn == TLS_ALPN_HTTP1) {
         CHECK(SSL_set_alpn_protos(hs->ssl, alpn_http1, sizeof(alpn_http1)) == 0);
+    } else if (server->alpn == TLS_ALPN_ANY) {
+        CHECK(SSL_set_alpn_protos(hs->ssl, alpn_any, sizeof(alpn_any)) == 0);
     }
     return hs;
 }
@@ -456,6 +460,7 @@ static enum tls_step take_over(struct tls_handshake *hs) {
     }
     hs->peer.suite = (enum tls_suite)suite;
     hs->peer.group = SSL_get_group_id(hs->ssl);
+    hs->is_h2 = is_h2_selected(hs->ssl);
     note_group(hs);
     SSL_free(hs->ssl);
     hs->ssl = NULL;
@@ -523,6 +528,11 @@ const char *tls_handshake_error_detail(const struct tls_handshake *hs) {
 const struct tls_peer *tls_handshake_peer(const struct tls_handshake *hs) {
     CHECK(hs->step == TLS_STEP_DONE);
     return &hs->peer;
+}
+
+bool tls_handshake_is_h2(const struct tls_handshake *hs) {
+    CHECK(hs->step == TLS_STEP_DONE);
+    return hs->is_h2;
 }
 
 struct tls_record *tls_handshake_take(struct tls_handshake *hs, struct slice *ret_rest) {

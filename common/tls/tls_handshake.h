@@ -47,7 +47,12 @@ struct tls_handshake *tls_handshake_new_server(struct tls_ctx *ctx);
 
 // A server outside of the mesh: ctx is of tls_ctx_new_outside. Texts are copied. The peer that
 // tls_handshake_peer tells has suite and group only.
-enum tls_alpn { TLS_ALPN_NONE, TLS_ALPN_HTTP1, TLS_ALPN_H2 };
+enum tls_alpn {
+    TLS_ALPN_NONE,
+    TLS_ALPN_HTTP1,
+    TLS_ALPN_H2,
+    TLS_ALPN_ANY
+}; // ANY: h2 before http/1.1
 struct tls_outside_server {
     struct slice sni; // empty: none is sent. A host name, no address
     // One of which its certificate must be for: host names (with wildcards of the certificate),
@@ -72,6 +77,7 @@ enum tls_step tls_handshake_recv(struct tls_handshake *hs, struct slice in, int6
 enum tls_err tls_handshake_error(const struct tls_handshake *hs);
 const char *tls_handshake_error_detail(const struct tls_handshake *hs); // a sentence, may be ""
 const struct tls_peer *tls_handshake_peer(const struct tls_handshake *hs); // after DONE
+bool tls_handshake_is_h2(const struct tls_handshake *hs); // ALPN settled on h2; after DONE
 
 // After DONE, once: the record layer, and in *ret_rest the input bytes that follow the handshake
 // (borrowed until hs is freed; may hold whole records).
