@@ -12,4 +12,5 @@ int cmd_config(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
 int cmd_log_level(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);
+int cmd_schema(int argc, char **argv);
 int cmd_top(int argc, char **argv);

@@ -28,6 +28,7 @@ static const struct command commands[] = {
     {"top", cmd_top, "live flows or HTTP requests, and their rates, in a terminal"},
     {"metrics", cmd_metrics, "print metrics of running ztuns"},
     {"log-level", cmd_log_level, "show or change the log filter of running ztuns"},
+    {"schema", cmd_schema, "print JSON Schemas of the configuration, for editors"},
     {"local", cmd_local, "a lab on this machine: nodes, pods and services without Kubernetes"},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "explain a command: ztunctl help COMMAND"},
