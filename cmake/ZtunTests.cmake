@@ -59,6 +59,11 @@ endforeach()
 if(TARGET unit_net_helpers)
     target_sources(unit_net_helpers PRIVATE ${CMAKE_SOURCE_DIR}/tests/unit/tls/tls_fixture.c)
 endif()
+# And what talks to the Kubernetes API against the server that the HTTP client is.
+if(TARGET unit_mesh_helpers)
+    target_sources(unit_mesh_helpers PRIVATE
+        ${CMAKE_SOURCE_DIR}/tests/unit/net/http_client_bed.c)
+endif()
 
 # tests/sim/*.c: one program, the net layer on a fake ring
 add_custom_target(sim_tests)
