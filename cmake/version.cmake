@@ -9,6 +9,9 @@ execute_process(
     RESULT_VARIABLE rc)
 if(NOT rc STREQUAL "0" OR describe STREQUAL "")
     set(describe "release")
+    if(NOT "$ENV{ZTUN_GIT_VERSION}" STREQUAL "") # images are built without .git
+        set(describe "$ENV{ZTUN_GIT_VERSION}")
+    endif()
 endif()
 
 set(text "// Made by cmake/version.cmake.

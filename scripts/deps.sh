@@ -1,10 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what debian-packages.txt lists. Quick and silent when everything is there.
+#
+#   scripts/deps.sh           all of it
+#   scripts/deps.sh --build   what building the programs needs, without tests and measurements
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-mapfile -t want < <(sed 's/#.*//' "$here/debian-packages.txt" | awk 'NF { print $1 }')
+case ${1:-} in
+"" | --build) ;;
+*)
+    echo "deps: unknown argument $1" >&2
+    exit 2
+    ;;
+esac
+mapfile -t want < <(awk -v part="${1:-}" '
+    part == "--build" && $0 == "# tests, demo, bench" { exit }
+    { sub(/#.*/, "") }
+    NF { print $1 }' "$here/debian-packages.txt")
 
 if ! command -v dpkg-query >/dev/null; then
     echo "deps: this is not a Debian system; install the counterparts of debian-packages.txt by hand" >&2
