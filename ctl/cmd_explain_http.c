@@ -149,7 +149,6 @@ static json_t *list_unseen(const struct http *http) {
 // What the waypoint's AuthorizationPolicies say of the client and the address, before any rule.
 // False: the connection is refused.
 static bool put_policies(struct http *http, const struct addr *dst) {
-    static const char *const classes[] = {"istio-waypoint", "ztun-waypoint"};
     const struct workload *source = http->explain->source;
     char ns[64], name[256];
     struct slice key = slice_str(http->waypoint), space = SLICE_LIT(""), host = key;
@@ -157,11 +156,11 @@ static bool put_policies(struct http *http, const struct addr *dst) {
     (void)slice_split(host, '.', &host, &key);
     snprintf(ns, sizeof(ns), "%.*s", SLICE_ARG(space));
     snprintf(name, sizeof(name), "%.*s", SLICE_ARG(host));
+    const struct service *own = snapshot_service(http->explain->snap, http->waypoint);
     const struct rbac_target target = {.service = http->service,
                                        .gateway_ns = ns,
                                        .gateway = name,
-                                       .classes = classes,
-                                       .n_classes = ARRAY_LEN(classes)};
+                                       .gateway_class = own != NULL ? own->gateway_class : ""};
     const struct rbac_request request = {.source_ip =
                                              source->n_ips > 0 ? source->ips[0] : (struct ip){0},
                                          .source_identity = slice_str(source->identity),

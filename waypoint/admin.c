@@ -388,7 +388,12 @@ static void handle_status(void *arg, struct http_exchange *exchange,
     json_out_kv_array(&out, "boundServices");
     pmap_each(&snap->services, put_served, &served);
     json_out_end(&out);
-    proc_dump_source(&out, control->mesh.source);
+    if (control->mesh.source != NULL) {
+        proc_dump_source(&out, control->mesh.source);
+    }
+    if (control->xds != NULL) {
+        proc_xds_dump(&out, control->xds);
+    }
     proc_dump_objects(&out, control->mesh.builder);
     json_out_kv_array(&out, "tlsCredentials");
     upstream_tls_each_problem(put_credentials, &out);

@@ -6,14 +6,14 @@
 
 void authz_check(const struct wconn *conn, const struct snapshot *snap,
                  struct rbac_verdict *ret_verdict) {
-    static const char *const classes[] = {"istio-waypoint", "ztun-waypoint"};
     const struct waypoint_config *config = conn->worker->config;
+    char key[512];
+    const struct service *own = snapshot_service(snap, waypoint_service_key(config, snap, key));
     struct rbac_target target = {
         .service = conn->service,
         .gateway_ns = config->ns,
         .gateway = config->name,
-        .classes = classes,
-        .n_classes = ARRAY_LEN(classes),
+        .gateway_class = own != NULL ? own->gateway_class : "",
     };
     struct rbac_request request = {
         .source_ip = conn->client.ip,

@@ -12,6 +12,7 @@
 
 static const struct proc_option options[] = {
     PROC_OPTIONS_SOURCE(struct waypoint_config),
+    PROC_OPTIONS_XDS(struct waypoint_config),
     {"gateway", "GATEWAY_NAME", PROC_TEXT, FIELD(gateway), "[NS/]NAME",
      "the Gateway to be the waypoint of; its namespace is that of the pod unless given"},
     {"namespace", "POD_NAMESPACE", PROC_TEXT, FIELD(ns), "NS", "namespace of the pod"},
@@ -40,7 +41,7 @@ static const struct proc_option options[] = {
 static const struct proc_program program = {
     .name = "waypoint",
     .what = "L7 proxy of a sidecarless mesh",
-    .usage = "--config DIR --ca-dir DIR|--ca-address URL --gateway NS/NAME",
+    .usage = "--config DIR|--xds-address URL --ca-dir DIR|--ca-address URL --gateway NS/NAME",
     .heading = "Options (environment names in brackets):",
     .options = options,
     .n_options = ARRAY_LEN(options),
@@ -108,9 +109,8 @@ static bool check_access_log(const struct waypoint_config *config) {
 }
 
 static int check(struct waypoint_config *config) {
-    if (config->proc.config_path == NULL || config->gateway == NULL) {
-        fprintf(stderr, "waypoint: --%s is required (see waypoint --help)\n",
-                config->proc.config_path == NULL ? "config" : "gateway");
+    if (config->gateway == NULL) {
+        fprintf(stderr, "waypoint: --gateway is required (see waypoint --help)\n");
         return 2;
     }
     return take_gateway(config) && check_access_log(config) &&

@@ -17,6 +17,7 @@
 LOG_SCOPE(log_control, "waypoint");
 LOG_SCOPE(log_config, "waypoint::config");
 LOG_SCOPE(log_identity, "waypoint::identity");
+LOG_SCOPE(log_xds, "waypoint::xds");
 LOG_SCOPE(log_admin, "waypoint::admin");
 
 enum { TUNNEL_USER_TIMEOUT_MS = 30000 };
@@ -179,10 +180,11 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
     if (!proc_life_is_running(&control->life, ret_reasons)) {
         return false;
     }
-    bool is_ready = true;
+    bool is_ready = control->xds == NULL || proc_xds_is_ready(control->xds, ret_reasons);
     char key[512], id[SPIFFE_TEXT_MAX];
     const struct service *own = snapshot_service(snap, waypoint_service_key(config, snap, key));
-    if (own == NULL || !own->is_waypoint) {
+    // istiod binds services to the Service; it does not tell of Gateways.
+    if (own == NULL || (!own->is_waypoint && control->xds == NULL)) {
         buf_printf(ret_reasons, "Gateway %s/%s, or its Service, is not in the configuration\n",
                    config->ns, config->name);
         is_ready = false;
@@ -260,6 +262,7 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
                     .proxy_namespace = config->ns,
                     .has_targeted = true},
         .has_secrets = true,
+        .istiod_comes_first = config->proc.xds_address != NULL,
         .state_dir = config->proc.state_dir,
         .scope = &log_config,
         .on_changes = on_changes,
@@ -275,6 +278,26 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
     kobj_regex_problem = l7_regex_problem;
     kobj_access_log_problem = l7_log_format_problem;
     proc_mesh_init(&control->mesh, &params);
+}
+
+static int open_xds(struct control *control) {
+    const struct waypoint_config *config = &control->waypoint->config;
+    if (config->proc.xds_address == NULL) {
+        return 0;
+    }
+    struct proc_xds_params params = {
+        .loop = &control->loop,
+        .mesh = &control->mesh,
+        .config = &config->proc,
+        .role = "waypoint",
+        .pod = config->pod_name,
+        .ns = config->ns,
+        .node_name = config->node_name,
+        .scope = &log_xds,
+    };
+    proc_mesh_open_xds(&control->mesh);
+    control->xds = xcalloc(1, sizeof(*control->xds));
+    return proc_xds_open(control->xds, &params);
 }
 
 static int open_admin(struct control *control) {
@@ -306,6 +329,9 @@ static int open_all(struct control *control) {
     init_mesh(control, &mesh);
     proc_life_start_ticks(&control->life);
     rc = open_admin(control);
+    if (rc == 0) {
+        rc = open_xds(control);
+    }
     if (rc == 0) {
         rc = proc_mesh_load(&control->mesh, config->proc.config_path);
     }

@@ -9,6 +9,7 @@
 #include "common/proc/proc_life.h"
 #include "common/proc/proc_log.h"
 #include "common/proc/proc_mesh.h"
+#include "common/proc/proc_xds.h"
 #include "waypoint/waypoint.h"
 
 struct control {
@@ -17,6 +18,7 @@ struct control {
     struct blk_pool pool;
     struct io *io;
     struct proc_mesh mesh;
+    struct proc_xds *xds; // istiod's discovery; NULL: it is not asked
     struct proc_identity identity;
     struct proc_log log;
     struct proc_life life;

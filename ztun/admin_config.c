@@ -6,7 +6,6 @@
 #include "ztun/config.h"
 
 static void put_place(struct json_out *out, const struct ztun_config *config) {
-    json_out_kv_str(out, "xdsAddress", config->xds_address);
     json_out_kv_str(out, "localNode", config->node_name);
     json_out_kv_str(out, "proxyMode", config->is_dedicated ? "Dedicated" : "Shared");
     json_out_kv_str(out, "proxyWorkloadInformation", config->workload);

@@ -10,14 +10,7 @@
 
 static const struct proc_option options[] = {
     PROC_OPTIONS_SOURCE(struct ztun_config),
-    {"xds-address", "XDS_ADDRESS", PROC_TEXT, FIELD(xds_address), "https://HOST:PORT",
-     "istiod as the source of workloads, services and policies"},
-    {"xds-roots", "XDS_ROOT_CA", PROC_TEXT, FIELD(xds_roots), "FILE",
-     "who may sign the certificate of --xds-address"},
-    {"xds-hostname", "ALT_XDS_HOSTNAME", PROC_TEXT, FIELD(xds_hostname), "NAME",
-     "that its certificate is for; default: HOST"},
-    {"instance-ip", "INSTANCE_IP", PROC_TEXT, FIELD(instance_ip), "IP",
-     "our own address, as istiod is told"},
+    PROC_OPTIONS_XDS(struct ztun_config),
     {"node", "NODE_NAME", PROC_TEXT, FIELD(node_name), "NAME", "serve the Pods of this node"},
     {"proxy-mode", "PROXY_MODE", PROC_TEXT, FIELD(proxy_mode), "MODE",
      "shared: the Pods of the node; dedicated: one, in our own network namespace"},
@@ -84,8 +77,6 @@ static void set_defaults(struct ztun_config *config) {
         .ipv6 = true,
         .original_source = -1,
         .localhost_app_tunnel = true,
-        .xds_roots = "./var/run/secrets/istio/root-cert.pem",
-        .instance_ip = "127.0.0.1",
     };
     proc_config_defaults(&config->proc);
 }
@@ -153,20 +144,6 @@ static int check_agent(struct ztun_config *config) {
     return 0;
 }
 
-static int check_xds(struct ztun_config *config) {
-    struct ip ip;
-    if (config->xds_address != NULL && config->xds_address[0] == '\0') {
-        config->xds_address = NULL; // how ztunnel is told to have none
-    }
-    if (!ip_parse(slice_str(config->instance_ip), &ip)) {
-        fprintf(stderr, "ztun: --instance-ip: \"%s\" is not an IP address\n", config->instance_ip);
-        return 2;
-    }
-    return proc_options_headers("ztun", "XDS_HEADER_", &config->xds_headers, &config->n_xds_headers)
-               ? 0
-               : 2;
-}
-
 static void without_ipv6(struct ztun_config *config) {
     struct addr *const servers[] = {&config->proc.metrics, &config->proc.readiness};
     for (size_t i = 0; i < ARRAY_LEN(servers); i++) {
@@ -177,10 +154,8 @@ static void without_ipv6(struct ztun_config *config) {
 }
 
 static int check(struct ztun_config *config) {
-    static const char missing[] = "ztun: --%s is required (see ztun --help)\n";
-    bool has_source = config->proc.config_path != NULL || config->xds_address != NULL;
-    if (!has_source || config->node_name == NULL) {
-        fprintf(stderr, missing, has_source ? "node" : "config or --xds-address");
+    if (config->node_name == NULL) {
+        fprintf(stderr, "ztun: --node is required (see ztun --help)\n");
         return 2;
     }
     if (config->mark == 0 || config->mark > 0xfff) {
@@ -202,9 +177,6 @@ int ztun_config_parse(struct ztun_config *config, int argc, char **argv) {
     }
     if (rc == 0) {
         rc = check_agent(config);
-    }
-    if (rc == 0) {
-        rc = check_xds(config);
     }
     return rc != 0 ? rc : check(config);
 }

@@ -26,10 +26,6 @@ struct ztun_config {
     bool dns_capture, ipv6;
     int original_source; // 1 required, 0 never, -1 best effort
     bool localhost_app_tunnel;
-    // istiod as the source of workloads, services and policies; address NULL: it is not asked
-    const char *xds_address, *xds_roots, *xds_hostname, *instance_ip;
-    struct http_field *xds_headers; // XDS_HEADER_*
-    size_t n_xds_headers;
 };
 
 // Parses flags and environment. Returns 0; 1 when it printed help or the version (exit 0); 2 when

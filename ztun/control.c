@@ -189,27 +189,18 @@ static int open_xds(struct control *control) {
     const struct ztun_config *config = &control->ztun->config;
     const char *pod = config->is_dedicated ? config->workload_name : config->pod_name;
     const char *ns = config->is_dedicated ? config->workload_ns : config->pod_namespace;
-    if (config->xds_address == NULL) {
+    if (config->proc.xds_address == NULL) {
         return 0;
     }
     struct proc_xds_params params = {
         .loop = &control->loop,
         .mesh = &control->mesh,
-        .address = config->xds_address,
-        .roots_path = config->xds_roots,
-        .server_name = config->xds_hostname,
-        .token_path = config->proc.token_path,
-        .headers = config->xds_headers,
-        .n_headers = config->n_xds_headers,
-        .network = config->proc.network,
-        .cluster_id = config->proc.cluster_id,
-        .cluster_domain = config->proc.cluster_domain,
-        .ip = config->instance_ip,
+        .config = &config->proc,
+        .role = "ztunnel",
         .pod = pod != NULL ? pod : "",
         .ns = ns != NULL ? ns : "",
         .node_name = config->node_name,
         .mark = config->is_dedicated ? config->mark : 0, // the rules are in our own namespace
-        .compliance = config->proc.compliance,
         .scope = &log_xds,
     };
     proc_mesh_open_xds(&control->mesh);

@@ -8,6 +8,7 @@
 
 #include "common/mesh/builder_l7_priv.h"
 #include "common/mesh/config_store.h"
+#include "common/mesh/xds_store.h"
 
 static const char *ns_of(const struct kobj *obj) {
     bool is_cluster_wide =
@@ -282,7 +283,11 @@ static void build(struct mesh_builder *b, struct record *record) {
     };
     record_clear_problems(record);
     record->is_by_address = false;
-    builders[record->kind](b, record);
+    if (b->istiod != NULL && record->kind != KOBJ_NODE) {
+        builder_istiod_changed(b, record);
+    } else {
+        builders[record->kind](b, record);
+    }
     if (record->obj == NULL) {
         record_free(b, record);
     }
@@ -358,6 +363,17 @@ static void update_mesh(struct mesh_builder *b) {
     b->has_changes = b->mesh_changed = true;
 }
 
+static void merge_istiod(struct mesh_builder *b) {
+    struct builder_changes changes = {0};
+    xds_store_merge(b->istiod, b->draft, &changes);
+    b->policies_changed = b->policies_changed || changes.policies_changed;
+    b->workloads_changed = b->workloads_changed || changes.workloads_changed;
+    b->services_changed = b->services_changed || changes.services_changed;
+    b->has_changes =
+        b->has_changes || b->policies_changed || b->workloads_changed || b->services_changed;
+    builder_changes_fini(&changes); // nobody is local to a waypoint
+}
+
 void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes) {
     b->draft = snapshot_draft();
     if (b->is_mesh_dirty) {
@@ -377,6 +393,9 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
             record->is_dirty = false;
             build(b, record);
         }
+    }
+    if (b->istiod != NULL) {
+        merge_istiod(b);
     }
     builder_l7_compile(b);
     *ret_changes = (struct builder_changes){
@@ -414,6 +433,7 @@ struct mesh_builder *builder_new(const struct builder_options *options) {
     hmap_init(&b->allocated);
     hmap_init(&b->services);
     hmap_init(&b->l7_refs);
+    hmap_init(&b->istiod_services);
     list_init(&b->l7_dirty);
     b->l7 = options->l7;
     b->proxy_ns = options->proxy_namespace != NULL ? xstrdup(options->proxy_namespace) : NULL;
@@ -447,6 +467,7 @@ void builder_free(struct mesh_builder *b) {
         builder_l7_index(b, record);
         record_free(b, record);
     }
+    builder_istiod_fini(b);
     builder_resolve_fini(b);
     hmap_fini(&b->services);
     hmap_fini(&b->l7_refs);

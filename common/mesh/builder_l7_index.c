@@ -370,9 +370,9 @@ static void touch_target(struct mesh_builder *b, const char *text, l7_touch *tou
     const char *name = (const char *)rest.ptr;
     bool is_gateway = slice_eq_str(kind, "Gateway"), is_class = slice_eq_str(kind, "GatewayClass");
     if (!is_gateway && !is_class) {
-        struct record *record =
-            builder_find(b, slice_eq_str(kind, "Service") ? KOBJ_SERVICE : KOBJ_SERVICE_ENTRY,
-                         space, name);
+        enum kobj_kind of = slice_eq_str(kind, "Service") ? KOBJ_SERVICE : KOBJ_SERVICE_ENTRY;
+        struct record *record = b->istiod != NULL ? builder_istiod_record(b, of, space, name)
+                                                  : builder_find(b, of, space, name);
         if (record != NULL) {
             touch_record(b, record, false, touch);
         }

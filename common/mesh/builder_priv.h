@@ -80,6 +80,7 @@ struct record {
     bool is_auto; // a service of a namespace with ztun.io/use-waypoint: auto
     bool has_node; // node leaf
     bool is_dirty;
+    bool is_istiod; // no object's: in mesh_builder.istiod_services
     bool is_by_address; // has endpoints that are looked up by address, or whose pod is missing
 };
 
@@ -94,6 +95,8 @@ struct mesh_builder {
     struct hmap records, namespaces, workloads, resolved, allocated;
     struct hmap services; // struct bsvc.by_host
     struct hmap l7_refs;
+    struct xds_store *istiod; // builder_istiod.h; NULL: leaves are made of objects
+    struct hmap istiod_services; // struct record.by_key
     struct list dirty[N_DIRTY];
     struct list l7_dirty; // struct bsvc.in_l7
     const struct builder_l7_ops *l7;
@@ -118,7 +121,10 @@ void record_let_go(const struct record *record, struct kobj *old, const struct k
 struct record_more *builder_more(struct record *record);
 // Of its object; none when it is deleted.
 const struct kobj_map *record_labels(const struct record *record);
-void record_set_gateway(struct record *record, const struct record *gateway); // NULL = none
+void record_set_gateway(struct record *record, const char *ns, const char *name); // NULL = none
+// Stands for a service that istiod tells of; in no list of its namespace. builder_istiod.c
+struct record *record_new_istiod(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
+                                 const char *name);
 void builder_problem(struct record *record, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void record_clear_problems(struct record *record);
 
@@ -234,9 +240,11 @@ const char *builder_waypoint(struct mesh_builder *b, struct record *record, cons
 // After that, for a service: sets its canary, if it has one that can be used.
 void builder_canary(struct mesh_builder *b, struct record *record, struct service *spec,
                     char key[512]);
-// What it means for this Service to be a waypoint's.
-void builder_set_waypoint(struct mesh_builder *b, const struct record *record,
+// What it means for the Service of that name to be a waypoint's. Texts are borrowed.
+void builder_set_waypoint(struct mesh_builder *b, const char *ns, const char *name,
                           struct service *spec);
+// Notes the Gateway that a binding of istiod's ("ns/host" of its Service, "": none) means.
+void builder_bind_key(struct mesh_builder *b, struct record *record, const char *key);
 // Whether this pod is a waypoint that speaks no HBONE: ambient.istio.io/waypoint-inbound-binding
 // of its Gateway, or of the Gateway's class.
 void builder_app_tunnel(struct mesh_builder *b, struct record *pod, struct workload *spec);
@@ -259,6 +267,14 @@ void builder_l7_forget(struct record *record); // it goes
 bool builder_l7_each_problem(const struct record *record,
                              bool (*fn)(void *arg, const struct builder_problem *problem),
                              void *arg);
+
+// builder_istiod.c
+struct record *builder_istiod_record(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
+                                     const char *name); // NULL: istiod has no such service
+void builder_istiod_changed(struct mesh_builder *b, struct record *object); // comes, or goes
+void builder_istiod_gateway_changed(struct mesh_builder *b, const struct record *gateway,
+                                    const struct kobj *old);
+void builder_istiod_fini(struct mesh_builder *b);
 
 // builder_mark.c: what a change of one object touches.
 void builder_mark_dependents(struct mesh_builder *b, struct record *record, const struct kobj *old,

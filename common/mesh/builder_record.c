@@ -95,17 +95,31 @@ void record_clear_problems(struct record *record) {
 
 // Records
 
-struct record *record_new(struct mesh_builder *b, const struct kobj *obj, const char *ns) {
+static struct record *make(struct mesh_builder *b, struct hmap *map, enum kobj_kind kind,
+                           const char *ns, const char *name) {
     struct record *record = xcalloc(1, sizeof(*record));
-    record->kind = obj->kind;
+    record->kind = (uint8_t)kind;
     record->more = &nothing;
     record->ns = builder_ns(b, ns, true);
     record->ns->n_records++;
-    list_push_back(&record->ns->records[record->kind], &record->in_ns);
+    list_init(&record->in_ns);
     list_init(&record->in_dirty);
     list_init(&record->workloads);
-    hmap_insert(&b->records, &record->by_key,
-                record_hash((enum kobj_kind)record->kind, record->ns->name, obj->meta.name));
+    hmap_insert(map, &record->by_key, record_hash(kind, record->ns->name, name));
+    return record;
+}
+
+struct record *record_new(struct mesh_builder *b, const struct kobj *obj, const char *ns) {
+    struct record *record = make(b, &b->records, (enum kobj_kind)obj->kind, ns, obj->meta.name);
+    list_push_back(&record->ns->records[record->kind], &record->in_ns);
+    return record;
+}
+
+struct record *record_new_istiod(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
+                                 const char *name) {
+    struct record *record = make(b, &b->istiod_services, kind, ns, name);
+    record->name = xstrdup(name);
+    record->is_istiod = true;
     return record;
 }
 
@@ -137,12 +151,12 @@ void record_let_go(const struct record *record, struct kobj *old, const struct k
 void record_free(struct mesh_builder *b, struct record *record) {
     struct bns *ns = record->ns;
     CHECK(record->obj == NULL);
-    hmap_remove(&b->records, &record->by_key);
+    hmap_remove(record->is_istiod ? &b->istiod_services : &b->records, &record->by_key);
     list_del(&record->in_ns);
     list_del(&record->in_dirty);
     record_clear_problems(record);
     builder_l7_forget(record);
-    record_set_gateway(record, NULL);
+    record_set_gateway(record, NULL, NULL);
     builder_index_labels(record);
     if (record->more != &nothing) {
         free(record->more->policy);
@@ -158,13 +172,13 @@ void record_free(struct mesh_builder *b, struct record *record) {
     }
 }
 
-void record_set_gateway(struct record *record, const struct record *gateway) {
-    if (gateway == NULL && record->more->gateway == NULL) {
+void record_set_gateway(struct record *record, const char *ns, const char *name) {
+    if (name == NULL && record->more->gateway == NULL) {
         return;
     }
     struct record_more *more = builder_more(record);
     free(more->gateway_ns);
     free(more->gateway);
-    more->gateway_ns = gateway != NULL ? xstrdup(gateway->ns->name) : NULL;
-    more->gateway = gateway != NULL ? xstrdup(gateway->name) : NULL;
+    more->gateway_ns = name != NULL ? xstrdup(ns) : NULL;
+    more->gateway = name != NULL ? xstrdup(name) : NULL;
 }

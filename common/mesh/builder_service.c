@@ -159,7 +159,7 @@ static void build(struct mesh_builder *b, struct record *record) {
         .waypoint = builder_waypoint(b, record, "service", waypoint),
     };
     builder_canary(b, record, &spec, canary);
-    builder_set_waypoint(b, record, &spec);
+    builder_set_waypoint(b, record->ns->name, record->name, &spec);
     set_vips(&spec, vips, max_vips, record);
     set_ports(&spec, ports, src);
     set_traffic(b, &spec, record);

@@ -8,6 +8,7 @@
 // not (yet) one does not capture anything, as in Istio; that is a problem of the object.
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/mesh/builder_l7_priv.h"
@@ -116,13 +117,14 @@ static const char *address_of(struct mesh_builder *b, const struct record *recor
 }
 
 // The Gateway of which this is the Service.
-static const struct record *gateway_of(struct mesh_builder *b, const struct record *service,
+static const struct record *gateway_of(struct mesh_builder *b, const char *ns, const char *name,
                                        const char *host) {
-    const struct record *same = builder_find(b, KOBJ_GATEWAY, service->ns->name, service->name);
-    if (same != NULL) {
+    const struct record *same = builder_find(b, KOBJ_GATEWAY, ns, name);
+    const struct bns *space = builder_ns(b, ns, false);
+    if (same != NULL || space == NULL) {
         return same;
     }
-    LIST_EACH(pos, &service->ns->records[KOBJ_GATEWAY]) {
+    LIST_EACH(pos, &space->records[KOBJ_GATEWAY]) {
         const struct record *record = LIST_ITEM(pos, struct record, in_ns);
         for (uint32_t i = 0; record->obj != NULL && i < record->obj->gateway->n_status_addresses;
              i++) {
@@ -135,6 +137,20 @@ static const struct record *gateway_of(struct mesh_builder *b, const struct reco
     return NULL;
 }
 
+void builder_bind_key(struct mesh_builder *b, struct record *record, const char *key) {
+    struct slice ns, host, name, rest;
+    if (!slice_split(slice_str(key), '/', &ns, &host) || !slice_split(host, '.', &name, &rest)) {
+        record_set_gateway(record, NULL, NULL);
+        return;
+    }
+    char *ns_text = slice_dup(ns), *name_text = slice_dup(name);
+    const struct record *gateway = gateway_of(b, ns_text, name_text, (const char *)host.ptr);
+    // One that is not known (yet) has the name of its Service, as a rule.
+    record_set_gateway(record, ns_text, gateway != NULL ? gateway->name : name_text);
+    free(ns_text);
+    free(name_text);
+}
+
 // The Gateway's own, else its class's; NULL: neither has it.
 static const char *annotation_of(struct mesh_builder *b, const struct kobj *gateway,
                                  const char *name) {
@@ -145,9 +161,9 @@ static const char *annotation_of(struct mesh_builder *b, const struct kobj *gate
                                                : own;
 }
 
-void builder_set_waypoint(struct mesh_builder *b, const struct record *record,
+void builder_set_waypoint(struct mesh_builder *b, const char *ns, const char *name,
                           struct service *spec) {
-    const struct record *gateway = gateway_of(b, record, spec->hostname);
+    const struct record *gateway = gateway_of(b, ns, name, spec->hostname);
     spec->is_waypoint = gateway != NULL;
     if (gateway == NULL || gateway->obj == NULL) {
         return;
@@ -155,6 +171,7 @@ void builder_set_waypoint(struct mesh_builder *b, const struct record *record,
     const char *text =
         annotation_of(b, gateway->obj, "ambient.istio.io/xfcc-include-client-identity");
     spec->tells_client = text != NULL && strcmp(text, "true") == 0;
+    spec->gateway_class = gateway->obj->gateway->class_name;
 }
 
 // The name of the Gateway whose pod this is, or NULL: a label that its Deployment gives.
@@ -389,7 +406,7 @@ const char *builder_waypoint(struct mesh_builder *b, struct record *record, cons
                              char key[512]) {
     const struct kobj_map *labels = &record->obj->meta.labels;
     record->is_auto = false;
-    record_set_gateway(record, NULL);
+    record_set_gateway(record, NULL, NULL);
     if (kobj_map_get(labels, "gateway.istio.io/managed") != NULL ||
         kobj_map_get(labels, "gateway.networking.k8s.io/gateway-name") != NULL) {
         return ""; // a gateway's own Service and pods
@@ -405,7 +422,7 @@ const char *builder_waypoint(struct mesh_builder *b, struct record *record, cons
     if (gateway == NULL || is_own_service(b, record, gateway, key)) {
         return "";
     }
-    record_set_gateway(record, gateway);
+    record_set_gateway(record, gateway->ns->name, gateway->name);
     return key;
 }
 
@@ -512,8 +529,12 @@ static void mark_own_services(struct mesh_builder *b, const struct record *gatew
 
 void builder_gateway_changed(struct mesh_builder *b, const struct record *gateway,
                              const struct kobj *old) {
-    mark_own_services(b, gateway, old);
-    mark_own_services(b, gateway, gateway->obj);
+    if (b->istiod != NULL) {
+        builder_istiod_gateway_changed(b, gateway, old);
+    } else {
+        mark_own_services(b, gateway, old);
+        mark_own_services(b, gateway, gateway->obj);
+    }
     HMAP_EACH_SAFE(pos, &b->records) {
         struct record *record = HMAP_ITEM(pos, struct record, by_key);
         bool has_targets = record->kind == KOBJ_AUTHORIZATION_POLICY && record->obj != NULL &&

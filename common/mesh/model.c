@@ -370,6 +370,7 @@ static void pack_service(struct pack *pack, const void *arg) {
     s.ns = pack_shared(pack, spec->ns);
     s.waypoint = pack_shared(pack, spec->waypoint);
     s.canary = pack_shared(pack, spec->canary != NULL ? spec->canary : "");
+    s.gateway_class = pack_shared(pack, spec->gateway_class != NULL ? spec->gateway_class : "");
     if (dst != NULL) {
         *dst = s;
     }
@@ -391,6 +392,7 @@ static void service_fini(struct service *s) {
     intern_unref(s->ns);
     intern_unref(s->waypoint);
     intern_unref(s->canary);
+    intern_unref(s->gateway_class);
 }
 
 static const struct string_match *pack_matches(struct pack *pack, const struct string_match *src,

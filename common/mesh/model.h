@@ -130,6 +130,8 @@ struct service {
     bool is_external_local; // externalTrafficPolicy Local: a node port serves its node's endpoints
     bool tells_client; // is_waypoint: requests that it passes on say whose they are
     bool is_uniform; // all endpoints weigh the same (set by service_new)
+    const char
+        *gateway_class; // is_waypoint: its Gateway's class; "" (or NULL, as below) = not known
     const char *waypoint; // bound waypoint's service key or IP address, "" = none
     // Another waypoint, that has this share of new connections (istio.io/use-waypoint-canary); ""
     // or, in what service_new is given, NULL = none.

@@ -254,12 +254,10 @@ struct waypoint_check {
 };
 
 static bool is_class(const struct rbac_target *target, const char *name) {
-    for (size_t i = 0; i < target->n_classes; i++) {
-        if (strcmp(target->classes[i], name) == 0) {
-            return true;
-        }
+    if (target->gateway_class[0] != '\0') {
+        return strcmp(target->gateway_class, name) == 0;
     }
-    return false;
+    return strcmp(name, "istio-waypoint") == 0 || strcmp(name, "ztun-waypoint") == 0;
 }
 
 static bool is_targeted(const struct waypoint_check *own, const struct policy *policy) {

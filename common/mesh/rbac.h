@@ -33,8 +33,7 @@ void rbac_check(const struct snapshot *snap, const struct workload *destination,
 struct rbac_target {
     const struct service *service;
     const char *gateway_ns, *gateway;
-    const char *const *classes; // of the Gateway: names of a waypoint's GatewayClasses
-    size_t n_classes;
+    const char *gateway_class; // "": not known, so that it may be any that waypoints have
 };
 void rbac_check_waypoint(const struct snapshot *snap, const struct rbac_target *target,
                          const struct rbac_request *request, struct rbac_verdict *ret_verdict);

@@ -6,6 +6,7 @@
 
 #include "common/base/hmap.h"
 #include "common/base/list.h"
+#include "common/mesh/builder_istiod.h"
 #include "common/mesh/builder_locals.h"
 
 struct xservice;
@@ -36,6 +37,7 @@ struct xservice {
     // What is published, or what is to be, then without endpoints. NULL: workloads name it, but it
     // is not there (yet).
     struct service *leaf;
+    uint8_t *protocols; // of the leaf's ports, as istiod says; with a builder
     bool is_published;
     char key[];
 };
@@ -57,6 +59,7 @@ struct xhost { // a name that workloads have instead of an address
 
 struct xds_store {
     char *node;
+    struct mesh_builder *builder; // it publishes; NULL: nobody adds anything
     struct hmap workloads, services, policies, hosts;
     struct list dirty_workloads, dirty_services, dirty_policies;
     size_t counts[3]; // by enum xds_kind
@@ -192,6 +195,13 @@ static void set_service(struct xds_store *store, const struct service *spec) {
     store->counts[XDS_SERVICE] += service->leaf == NULL;
     leaf_unref(service->leaf);
     service->leaf = service_new(spec);
+    if (store->builder != NULL) {
+        free(service->protocols);
+        service->protocols = xmalloc(spec->n_ports + 1U);
+        for (size_t i = 0; i < spec->n_ports; i++) {
+            service->protocols[i] = spec->ports[i].app_protocol;
+        }
+    }
     mark(&store->dirty_services, &service->in_dirty);
 }
 
@@ -224,7 +234,7 @@ static uint16_t target_port(const struct xmember *member, const struct service_p
     return port->target_port == 0 && is_tunneled ? port->port : port->target_port;
 }
 
-static struct service *join(struct xservice *service) {
+static struct service *join(struct xds_store *store, struct xservice *service) {
     struct service spec = *service->leaf;
     size_t n = 0;
     LIST_EACH(pos, &service->members) {
@@ -253,7 +263,9 @@ static struct service *join(struct xservice *service) {
     }
     spec.endpoints = endpoints;
     spec.n_endpoints = (uint32_t)n;
-    struct service *leaf = service_new(&spec);
+    struct service *leaf = store->builder != NULL
+                               ? builder_istiod_service(store->builder, &spec, service->protocols)
+                               : service_new(&spec);
     free(members);
     free(endpoints);
     free(ports);
@@ -444,8 +456,18 @@ size_t xds_store_count(const struct xds_store *store, enum xds_kind kind) {
     return store->counts[kind];
 }
 
+// What objects add: what was there is what istiod said, whatever was added to it before.
+static void add_to_workload(struct xds_store *store, struct xworkload *wl) {
+    struct workload *leaf = builder_istiod_workload(store->builder, wl->leaf);
+    leaf_unref(wl->leaf);
+    wl->leaf = leaf;
+}
+
 static void commit_workload(struct xds_store *store, struct snapshot *draft, struct xworkload *wl,
                             struct builder_locals *locals, struct builder_changes *changes) {
+    if (wl->leaf != NULL && store->builder != NULL) {
+        add_to_workload(store, wl);
+    }
     if (wl->leaf != NULL && wl->published != NULL && workload_equal(wl->leaf, wl->published)) {
         leaf_unref(wl->leaf);
         wl->leaf = wl->published;
@@ -476,40 +498,52 @@ static void commit_workload(struct xds_store *store, struct snapshot *draft, str
 static void commit_service(struct xds_store *store, struct snapshot *draft,
                            struct xservice *service, struct builder_changes *changes) {
     if (service->leaf != NULL) {
-        struct service *leaf = join(service);
+        struct service *leaf = join(store, service);
         leaf_unref(service->leaf);
         service->leaf = leaf;
         service->is_published = changes->services_changed = true;
         leaf_ref(leaf);
         snapshot_set_service(draft, leaf);
+        if (store->builder != NULL) {
+            builder_istiod_published(store->builder, leaf);
+        }
         return;
     }
     if (service->is_published) {
         snapshot_del_service(draft, service->key);
         service->is_published = false;
         changes->services_changed = true;
+        if (store->builder != NULL) {
+            builder_istiod_gone(store->builder, service->key);
+        }
     }
     if (list_empty(&service->members)) {
         hmap_remove(&store->services, &service->by_key);
+        free(service->protocols);
         free(service);
     }
 }
 
 static void commit_policy(struct xds_store *store, struct snapshot *draft, struct xpolicy *policy,
                           struct builder_changes *changes) {
+    bool is_builders =
+        store->builder != NULL && builder_istiod_has_policy(store->builder, policy->key);
     changes->policies_changed = true;
-    if (policy->leaf != NULL) {
+    if (policy->leaf != NULL && !is_builders) {
         leaf_ref(policy->leaf);
         snapshot_set_policy(draft, policy->leaf);
+    } else if (!is_builders) {
+        snapshot_del_policy(draft, policy->key);
+    }
+    if (policy->leaf != NULL) {
         return;
     }
-    snapshot_del_policy(draft, policy->key);
     hmap_remove(&store->policies, &policy->by_key);
     free(policy);
 }
 
-void xds_store_commit(struct xds_store *store, struct builder_changes *ret_changes) {
-    struct snapshot *draft = snapshot_draft();
+void xds_store_merge(struct xds_store *store, struct snapshot *draft,
+                     struct builder_changes *ret_changes) {
     struct builder_changes changes = {0};
     struct builder_locals locals = {0};
     struct list *pos;
@@ -525,6 +559,14 @@ void xds_store_commit(struct xds_store *store, struct builder_changes *ret_chang
     }
     changes.locals = locals.items;
     changes.n_locals = locals.n;
+    *ret_changes = changes;
+}
+
+void xds_store_commit(struct xds_store *store, struct builder_changes *ret_changes) {
+    struct snapshot *draft = snapshot_draft();
+    struct builder_changes changes;
+    CHECK(store->builder == NULL);
+    xds_store_merge(store, draft, &changes);
     if (changes.policies_changed || changes.workloads_changed || changes.services_changed) {
         snapshot_publish(draft);
         changes.generation = draft->generation;
@@ -532,6 +574,38 @@ void xds_store_commit(struct xds_store *store, struct builder_changes *ret_chang
         snapshot_drop(draft);
     }
     *ret_changes = changes;
+}
+
+void xds_store_set_builder(struct xds_store *store, struct mesh_builder *builder) {
+    store->builder = builder;
+}
+
+void xds_store_touch_workload(struct xds_store *store, const char *uid) {
+    struct xworkload *wl = find_workload(store, slice_str(uid));
+    if (wl != NULL) {
+        mark(&store->dirty_workloads, &wl->in_dirty);
+    }
+}
+
+void xds_store_touch_service(struct xds_store *store, const char *key, bool with_endpoints) {
+    struct xservice *service = find_service(store, slice_str(key));
+    if (service == NULL) {
+        return;
+    }
+    mark(&store->dirty_services, &service->in_dirty);
+    if (with_endpoints) {
+        LIST_EACH(pos, &service->members) {
+            mark(&store->dirty_workloads,
+                 &LIST_ITEM(pos, struct xmember, in_service)->workload->in_dirty);
+        }
+    }
+}
+
+void xds_store_touch_policy(struct xds_store *store, const char *key) {
+    struct xpolicy *policy = find_policy(store, slice_str(key));
+    if (policy != NULL) {
+        mark(&store->dirty_policies, &policy->in_dirty);
+    }
 }
 
 void xds_store_free(struct xds_store *store) {
@@ -548,6 +622,7 @@ void xds_store_free(struct xds_store *store) {
         struct xservice *service = HMAP_ITEM(pos, struct xservice, by_key);
         hmap_remove(&store->services, pos);
         leaf_unref(service->leaf);
+        free(service->protocols);
         free(service);
     }
     HMAP_EACH_SAFE(pos, &store->policies) {

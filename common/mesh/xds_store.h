@@ -10,7 +10,8 @@
 // keys of services.
 //
 // Files and istiod may be used side by side, for different things: of a workload, service or policy
-// that both define, the last change counts.
+// that both define, the last change counts. Not so in a waypoint, where objects only add to what
+// istiod sends (builder_istiod.h), and it is the builder that publishes.
 //
 // Thread: control.
 #pragma once
@@ -30,6 +31,15 @@ void xds_store_set(struct xds_store *store, const struct xds_resource *resource)
 void xds_store_del(struct xds_store *store, enum xds_type type, struct slice name);
 // Publishes what changed since the last commit. The caller frees with builder_changes_fini.
 void xds_store_commit(struct xds_store *store, struct builder_changes *ret_changes);
+
+// The builder's side, when it is the one that publishes: xds_store_commit() into its draft
+// (ret_changes->generation stays 0), asking it what objects add; and what has to be merged again.
+void xds_store_set_builder(struct xds_store *store, struct mesh_builder *builder);
+void xds_store_merge(struct xds_store *store, struct snapshot *draft,
+                     struct builder_changes *ret_changes);
+void xds_store_touch_workload(struct xds_store *store, const char *uid);
+void xds_store_touch_service(struct xds_store *store, const char *key, bool with_endpoints);
+void xds_store_touch_policy(struct xds_store *store, const char *key);
 
 // Workloads that are a host name, as builder_each_hostname and builder_set_resolved have them.
 void xds_store_each_hostname(struct xds_store *store, bool (*fn)(void *arg, const char *hostname),

@@ -21,6 +21,8 @@ void proc_config_defaults(struct proc_config *config) {
         .network = "",
         .root_namespace = "istio-system",
         .ca_roots = "./var/run/secrets/istio/root-cert.pem",
+        .xds_roots = "./var/run/secrets/istio/root-cert.pem",
+        .instance_ip = "127.0.0.1",
         .token_path = "./var/run/secrets/tokens/istio-token",
         .secret_ttl_s = 24 * 3600,
         .stream_window_max = 4 * 1024 * 1024,
@@ -69,8 +71,27 @@ static bool check_ca(struct proc_config *config, const char *program) {
     return proc_options_headers(program, "CA_HEADER_", &config->ca_headers, &config->n_ca_headers);
 }
 
+static bool check_sources(struct proc_config *config, const char *program) {
+    struct ip ip;
+    if (config->xds_address != NULL && config->xds_address[0] == '\0') {
+        config->xds_address = NULL; // how ztunnel is told to have none
+    }
+    if (config->config_path == NULL && config->xds_address == NULL) {
+        fprintf(stderr, "%s: --config or --xds-address is required (see %s --help)\n", program,
+                program);
+        return false;
+    }
+    if (!ip_parse(slice_str(config->instance_ip), &ip)) {
+        fprintf(stderr, "%s: --instance-ip: \"%s\" is not an IP address\n", program,
+                config->instance_ip);
+        return false;
+    }
+    return proc_options_headers(program, "XDS_HEADER_", &config->xds_headers,
+                                &config->n_xds_headers);
+}
+
 bool proc_config_check(struct proc_config *config, const char *program) {
-    if (!check_ca(config, program)) {
+    if (!check_sources(config, program) || !check_ca(config, program)) {
         return false;
     }
     config->memory_limit = proc_memory_limit(config->memory_limit);

@@ -15,6 +15,10 @@ struct proc_config {
     const char *ca_address, *ca_roots, *ca_hostname, *token_path; // the CA is istiod
     struct http_field *ca_headers; // CA_HEADER_*
     size_t n_ca_headers;
+    // istiod as the source of workloads, services and policies; address NULL: it is not asked
+    const char *xds_address, *xds_roots, *xds_hostname, *instance_ip;
+    struct http_field *xds_headers; // XDS_HEADER_*
+    size_t n_xds_headers;
     enum proc_io io;
     const char *log_filter, *log_format;
     // identity and mesh defaults (MeshConfig overrides trust domain and root namespace)
@@ -64,6 +68,15 @@ struct proc_config {
                  "last good files of --config, for a start while one is broken; none"),            \
         PROC_ROW(T, "io", "ZTUN_IO", PROC_IO, io, "auto|uring|epoll",                              \
                  "how to wait for sockets; auto: epoll where io_uring is refused")
+#define PROC_OPTIONS_XDS(T)                                                                        \
+    PROC_ROW(T, "xds-address", "XDS_ADDRESS", PROC_TEXT, xds_address, "https://HOST:PORT",         \
+             "istiod as the source of workloads, services and policies"),                          \
+        PROC_ROW(T, "xds-roots", "XDS_ROOT_CA", PROC_TEXT, xds_roots, "FILE",                      \
+                 "who may sign the certificate of --xds-address"),                                 \
+        PROC_ROW(T, "xds-hostname", "ALT_XDS_HOSTNAME", PROC_TEXT, xds_hostname, "NAME",           \
+                 "that its certificate is for; default: HOST"),                                    \
+        PROC_ROW(T, "instance-ip", "INSTANCE_IP", PROC_TEXT, instance_ip, "IP",                    \
+                 "our own address, as istiod is told")
 #define PROC_OPTIONS_MESH(T)                                                                       \
     PROC_ROW(T, "crl", "CRL_PATH", PROC_TEXT, crl_path, "FILE", "certificate revocation list"),    \
         PROC_ROW(T, "log", "RUST_LOG", PROC_TEXT, log_filter, "FILTER",                            \
@@ -124,7 +137,8 @@ struct proc_config {
 
 // Before the environment and the flags are looked at.
 void proc_config_defaults(struct proc_config *config);
-// Afterwards: what depends on others, and limits; prints what is wrong. False: usage error.
+// Afterwards: that there is a source (files or istiod), what depends on others, and limits; prints
+// what is wrong. False: usage error.
 bool proc_config_check(struct proc_config *config, const char *program);
 
 // Threads of a machine with `cores`. As ztunnel: what was asked for, else the limit of the

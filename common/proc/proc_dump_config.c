@@ -33,6 +33,7 @@ static void put_tcp(struct json_out *out, const struct proc_config *config) {
 static void put_sources(struct json_out *out, const struct proc_config *config) {
     json_out_kv_str(out, "configPath", config->config_path);
     json_out_kv_str(out, "caDir", config->ca_dir);
+    json_out_kv_str(out, "xdsAddress", config->xds_address);
     json_out_kv_str(out, "caAddress", config->ca_address);
     if (config->ca_address != NULL) {
         json_out_kv_str(out, "caRootCert", config->ca_roots);

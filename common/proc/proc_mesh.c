@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/mesh/builder_istiod.h"
 #include "common/mesh/config_errors.h"
 #include "common/mesh/config_store.h"
 #include "common/mesh/kobj.h"
@@ -108,6 +109,10 @@ static void commit(struct proc_mesh *mesh) {
 
 static void publish_xds(struct proc_mesh *mesh) {
     struct builder_changes changes;
+    if (mesh->params.istiod_comes_first) {
+        commit(mesh);
+        return;
+    }
     xds_store_commit(mesh->xds, &changes);
     if (changes.generation != 0) {
         mesh->params.on_changes(mesh->params.arg, &changes);
@@ -118,9 +123,11 @@ static void publish_xds(struct proc_mesh *mesh) {
 static void on_resolved(void *arg, const char *host, const struct ip *ips, uint32_t n_ips) {
     struct proc_mesh *mesh = arg;
     builder_set_resolved(mesh->builder, host, ips, n_ips);
-    commit(mesh);
     if (mesh->xds != NULL) {
         xds_store_set_resolved(mesh->xds, host, ips, n_ips);
+    }
+    commit(mesh);
+    if (mesh->xds != NULL && !mesh->params.istiod_comes_first) {
         publish_xds(mesh);
     }
 }
@@ -128,6 +135,9 @@ static void on_resolved(void *arg, const char *host, const struct ip *ips, uint3
 void proc_mesh_open_xds(struct proc_mesh *mesh) {
     const char *node = mesh->params.builder.node;
     mesh->xds = xds_store_new(node != NULL ? node : "");
+    if (mesh->params.istiod_comes_first) {
+        builder_set_istiod(mesh->builder, mesh->xds);
+    }
 }
 
 void proc_mesh_commit_xds(struct proc_mesh *mesh) {

@@ -20,6 +20,8 @@ struct proc_mesh_params {
     struct loop *loop;
     struct builder_options builder; // copied; what it points at outlives the object
     bool has_secrets; // the data of Secrets are kept
+    // A waypoint's: files only add to what istiod sends (builder_istiod.h).
+    bool istiod_comes_first;
     const char *state_dir; // of source_file; NULL = none
     uint32_t mark; // SO_MARK of queries for host names, 0 = none
     const struct log_scope *scope;
@@ -48,7 +50,7 @@ void proc_mesh_init(struct proc_mesh *mesh, const struct proc_mesh_params *param
 MUST_USE int proc_mesh_load(struct proc_mesh *mesh, const char *path);
 
 // For what comes from istiod: a store, and what publishes its changes (on_changes is called
-// within).
+// within). Before proc_mesh_load().
 void proc_mesh_open_xds(struct proc_mesh *mesh);
 void proc_mesh_commit_xds(struct proc_mesh *mesh);
 

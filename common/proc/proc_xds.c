@@ -12,6 +12,7 @@
 #include "common/mesh/xds_store.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
+#include "common/proc/proc_config.h"
 #include "common/proc/proc_dump.h"
 #include "common/proc/proc_mesh.h"
 
@@ -30,7 +31,7 @@ static bool on_set(void *arg, enum xds_type type, struct slice name, struct slic
     struct proc_xds *xds = arg;
     struct xds_resource resource;
     bool is_good =
-        xds_decode(type, name, body, xds->params.network, &xds->scratch, &resource, error);
+        xds_decode(type, name, body, xds->params.config->network, &xds->scratch, &resource, error);
     if (is_good) {
         xds_store_set(xds->params.mesh->xds, &resource);
     } else {
@@ -161,23 +162,24 @@ static void on_timer(struct timer *timer, uint64_t now) {
 
 static struct grpc_client *open_client(const struct proc_xds_params *params, char **ret_error) {
     size_t n = 0;
-    struct http_field *metadata = xcalloc(params->n_headers + 1, sizeof(*metadata));
+    const struct proc_config *of = params->config;
+    struct http_field *metadata = xcalloc(of->n_xds_headers + 1, sizeof(*metadata));
     metadata[n++] =
-        (struct http_field){.name = SLICE_LIT("clusterid"), .value = slice_str(params->cluster_id)};
-    for (size_t i = 0; i < params->n_headers; i++) {
-        metadata[n++] = params->headers[i];
+        (struct http_field){.name = SLICE_LIT("clusterid"), .value = slice_str(of->cluster_id)};
+    for (size_t i = 0; i < of->n_xds_headers; i++) {
+        metadata[n++] = of->xds_headers[i];
     }
     struct grpc_client_config config = {
         .loop = params->loop,
-        .address = params->address,
-        .roots_path = params->roots_path,
-        .server_name = params->server_name,
-        .token_path = params->token_path,
+        .address = of->xds_address,
+        .roots_path = of->xds_roots,
+        .server_name = of->xds_hostname,
+        .token_path = of->token_path,
         .metadata = metadata,
         .n_metadata = n,
         .message_max = MESSAGE_MAX,
         .mark = params->mark,
-        .compliance = params->compliance,
+        .compliance = of->compliance,
     };
     struct grpc_client *client = grpc_client_new(&config, ret_error);
     free(metadata);
@@ -188,13 +190,13 @@ static bool encode_node(const struct proc_xds_params *params, struct buf *ret_no
                         char **ret_error) {
     char error[XDS_NODE_ERROR_MAX];
     struct xds_node node = {
-        .role = "ztunnel",
-        .ip = params->ip,
+        .role = params->role,
+        .ip = params->config->instance_ip,
         .pod = params->pod,
         .ns = params->ns,
         .node_name = params->node_name,
-        .cluster_id = params->cluster_id,
-        .cluster_domain = params->cluster_domain,
+        .cluster_id = params->config->cluster_id,
+        .cluster_domain = params->config->cluster_domain,
         .env = (const char *const *)environ,
     };
     bool is_good = xds_node_encode(&node, ret_node, error);
@@ -213,8 +215,8 @@ int proc_xds_open(struct proc_xds *xds, const struct proc_xds_params *params) {
         xds->grpc = open_client(params, &error);
     }
     if (xds->grpc == NULL) {
-        log_error(params->scope, "discovery cannot begin", LOG_STR("address", params->address),
-                  LOG_STR("reason", error));
+        log_error(params->scope, "discovery cannot begin",
+                  LOG_STR("address", params->config->xds_address), LOG_STR("reason", error));
         free(error);
         buf_fini(&node);
         return -EINVAL;

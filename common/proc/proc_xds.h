@@ -14,23 +14,19 @@
 #include "common/rt/loop.h"
 
 struct buf;
-struct http_field;
 struct json_out;
 struct log_scope;
-struct metric_series;
+struct proc_config;
 struct proc_mesh;
 struct xds_client;
 
 struct proc_xds_params {
     struct loop *loop;
     struct proc_mesh *mesh; // with proc_mesh_open_xds()
-    const char *address, *roots_path, *server_name, *token_path; // as of grpc_client_config
-    const struct http_field *headers; // XDS_HEADER_*
-    size_t n_headers;
-    const char *network, *cluster_id, *cluster_domain;
-    const char *ip, *pod, *ns, *node_name; // who we are; "" = not known
+    const struct proc_config *config; // xds_address and what goes with it
+    const char *role; // "ztunnel", "waypoint"
+    const char *pod, *ns, *node_name; // who we are; "" = not known
     uint32_t mark; // SO_MARK, 0 = none
-    enum tls_compliance compliance;
     const struct log_scope *scope;
 };
 

@@ -11,25 +11,11 @@ import pytest
 from lablib import ZTUN, wait_until
 from mesh.cni import Agent, redirect
 from mesh.fixtures import shown  # noqa: F401
-from mesh.topology import Mesh, Node, echo
-from mesh.xds import ADDRESS, POLICY, Discovery, deny_port, service, workload
+from mesh.topology import Mesh, echo
+from mesh.xds import ADDRESS, POLICY, Discovery, Own, deny_port, service, workload
 
 VIP = "10.96.7.1"
 WEB = {"demo/web.demo.svc.cluster.local": {80: 8080}}
-
-
-class Own(Node):
-    """The ztun of a pod, which knows what istiod sends."""
-
-    def __init__(self, mesh, pod):
-        super().__init__(mesh, pod.node)
-        self.name, self.netns = pod.name, pod.netns
-        self.log_path = mesh.dir / f"ztun-{pod.name}.log"
-        self.source_args = mesh.istiod.xds_args
-        self.args = ["--proxy-mode", "dedicated", "--workload", f"{pod.ns}/{pod.name}/{pod.sa}",
-                     "--dns-capture=false"]
-        self.env = {"INSTANCE_IP": pod.ip, "ISTIO_META_FLAVOUR": "plain",
-                    "XDS_HEADER_X_TEST": "yes"}
 
 
 @pytest.fixture(scope="module")

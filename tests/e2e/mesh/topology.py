@@ -174,14 +174,14 @@ class Node:
         self.name = f"node{number}"
         self.netns = f"{mesh.prefix}n{number}"
         self.ip, self.v6 = f"10.77.0.{number}", f"fd77::{number}"
-        self.process = None
+        self.process, self.program = None, ZTUN
         self.args, self.env = [], {}
         self.source_args = ["--config", mesh.config]
         self.ca_args = ["--ca-dir", mesh.ca]
         self.log_path = mesh.dir / f"{self.name}.log"
 
     def start(self, *args, wait=True, wrap=(), stdout=None):
-        command = [*wrap, ZTUN, *self.source_args, *self.ca_args, "--node", self.name,
+        command = [*wrap, self.program, *self.source_args, *self.ca_args, "--node", self.name,
                    "--log", "info,access=debug", "--log-format", "json",
                    "--drain", "2s", *self.args, *args]
         env = {**os.environ, **self.env}
@@ -654,8 +654,8 @@ def read_exactly(conn, n):
 class Load:
     """Short requests, one after the other, from a thread of its own, while the block runs."""
 
-    def __init__(self, mesh, source, to, threads=1, interval=0.002, check=None):
-        self.mesh, self.source, self.to = mesh, source, to
+    def __init__(self, mesh, source, to, threads=1, interval=0.002, check=None, data=b"hello world"):
+        self.mesh, self.source, self.to, self.data = mesh, source, to, data
         self.interval, self.check = interval, check
         self.answers, self.failures, self.is_on = [], [], True
         self.slowest = (0.0, 0.0)  # how long, when it began
@@ -665,7 +665,7 @@ class Load:
         while self.is_on:
             start = time.monotonic()
             try:
-                got = self.mesh.ask(self.source, self.to, timeout=5)
+                got = self.mesh.ask(self.source, self.to, self.data, timeout=5)
                 if not got or (self.check and not self.check(got)):
                     self.failures.append((time.monotonic(), f"answer {got[:100]!r}"))
                 else:

@@ -11,6 +11,7 @@ import threading
 import grpc
 from lablib import wait_until
 from mesh.istiod import NAME, Istiod, fields, varint
+from mesh.topology import Node
 
 DELTA = ("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources")
 ADDRESS = "type.googleapis.com/istio.workload.Address"
@@ -42,12 +43,15 @@ def workload(pod, services=(), **more):
     return uid, item(1, body)
 
 
-def service(name, vip, ports, ns="demo"):
-    """(name, Address); ports: {port: target}."""
+def service(name, vip, ports, ns="demo", waypoint=None, protocol=0):
+    """(name, Address); ports: {port: target}; waypoint: a service's name; protocol: AppProtocol."""
     host = f"{name}.{ns}.svc.cluster.local"
     body = item(1, name) + item(2, ns) + item(3, host) + item(4, item(2, socket.inet_aton(vip)))
     for port, target in ports.items():
-        body += item(5, item(1, port) + item(2, target))
+        body += item(5, item(1, port) + item(2, target) + (item(3, protocol) if protocol else b""))
+    if waypoint:
+        where = item(1, ns) + item(2, f"{waypoint}.{ns}.svc.cluster.local")
+        body += item(7, item(1, where) + item(3, 15008))
     return f"{ns}/{host}", item(2, body + item(11, 1))
 
 
@@ -192,3 +196,17 @@ class Discovery(Istiod):
             return streams if is_good else None
 
         return wait_until(found, timeout, f"{n} streams")
+
+
+class Own(Node):
+    """The dedicated ztun of a pod, which knows what istiod sends."""
+
+    def __init__(self, mesh, pod):
+        super().__init__(mesh, pod.node)
+        self.name, self.netns = pod.name, pod.netns
+        self.log_path = mesh.dir / f"ztun-{pod.name}.log"
+        self.source_args = mesh.istiod.xds_args
+        self.args = ["--proxy-mode", "dedicated", "--workload", f"{pod.ns}/{pod.name}/{pod.sa}",
+                     "--dns-capture=false"]
+        self.env = {"INSTANCE_IP": pod.ip, "ISTIO_META_FLAVOUR": "plain",
+                    "XDS_HEADER_X_TEST": "yes"}

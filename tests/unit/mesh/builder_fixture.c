@@ -147,8 +147,11 @@ static struct leaf *compile_policy(void *arg, const struct builder_l7_input *in)
 
 struct mesh_builder *fx_l7_builder(const char *node, const char *proxy_ns) {
     static const struct builder_l7_ops ops = {.routes = compile_routes, .policy = compile_policy};
-    struct builder_options options = {
-        .mesh = *snapshot_current()->mesh, .node = node, .l7 = &ops, .proxy_namespace = proxy_ns};
+    struct builder_options options = {.mesh = *snapshot_current()->mesh,
+                                      .node = node,
+                                      .has_targeted = true,
+                                      .l7 = &ops,
+                                      .proxy_namespace = proxy_ns};
     return builder_new(&options);
 }
 

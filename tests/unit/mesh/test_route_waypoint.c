@@ -146,7 +146,6 @@ static void test_targeted(void **state) {
         // Without a target it is for workloads.
         {AUTHZ("a", "action: DENY, " ALICE), 1, 1, 1, ""},
     };
-    static const char *const classes[] = {"istio-waypoint"};
     static const char base[] =
         "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: a}\n"
         "spec: {clusterIP: 10.1.0.1, ports: [{port: 80}]}\n"
@@ -166,8 +165,7 @@ static void test_targeted(void **state) {
             struct rbac_target target = {.service = k < 2 ? web : NULL,
                                          .gateway_ns = "a",
                                          .gateway = "way",
-                                         .classes = classes,
-                                         .n_classes = 1};
+                                         .gateway_class = "istio-waypoint"};
             struct rbac_request request = {
                 .source_ip = fx_ip("10.0.0.9"),
                 .source_identity =
