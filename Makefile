@@ -12,7 +12,7 @@ CTEST = scripts/build.sh $(PRESET) --test
 export BUILD_DIR
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build unit sim replay e2e test test-kernel images demo tutorial bench fuzz soak install format \
+.PHONY: help deps build unit sim replay e2e test test-kernel test-kube images demo tutorial bench fuzz soak install format \
 	tidy lint clean
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make demo     a guided tour of a two-node mesh on this machine (KEEP=1 leaves it up)'
 	@echo 'make tutorial the well-known Istio exercises (EX=row for some, EX=quick, KEEP=1 leaves its lab up)'
 	@echo 'make test-kernel  main end-to-end flows on Debian 12'"'"'s kernel in QEMU, five to ten minutes'
+	@echo 'make test-kube  on the Kubernetes cluster that KUBECONFIG names, under its istiod (tests/kube/README.md)'
 	@echo 'make images   container images by docker, podman or buildah (TAG=, REGISTRY=, PUSH=1)'
 	@echo 'make bench    measure, write the report to bench/results'
 	@echo 'make fuzz     libFuzzer on every fuzz target (FUZZ_TIME=60 seconds each, FUZZ=name ...)'
@@ -59,6 +60,9 @@ test: deps
 
 test-kernel: build
 	@scripts/optional.sh scripts/test-kernel.sh
+
+test-kube: deps
+	@scripts/test-kube.sh $(K)
 
 images:
 	@TAG='$(TAG)' REGISTRY='$(REGISTRY)' PUSH='$(PUSH)' BUILDER='$(BUILDER)' scripts/images.sh

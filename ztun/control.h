@@ -21,7 +21,7 @@ struct control_own {
     const char *ns, *name, *service_account; // NULL: nobody
     bool is_self; // ztun itself, whose metrics are reached over HBONE
     struct served *served; // NULL: not now, and
-    const char *problem; // why
+    const char *problem, *told; // why; what of that the log has
 };
 
 struct control {

@@ -240,11 +240,13 @@ static void settle_own(struct control *control) {
                           : strcmp(workload->service_account, own->service_account) != 0
                               ? "the Pod has another service account"
                               : NULL;
-    if (problem != NULL && own->problem != problem) { // literals
+    bool is_known = control->xds == NULL || proc_xds_has_addresses(control->xds);
+    if (problem != NULL && own->told != problem && is_known) { // literals
         log_warn(&log_pods, "own pod is not served", LOG_STR("namespace", own->ns),
                  LOG_STR("pod", own->name), LOG_STR("reason", problem));
     }
     own->problem = problem;
+    own->told = is_known ? problem : NULL;
     if (problem == NULL && (own->served == NULL || own->served->workload != workload)) {
         own->served = serve(control, workload);
     } else if (problem != NULL && own->served != NULL) {

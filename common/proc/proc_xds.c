@@ -243,6 +243,10 @@ bool proc_xds_is_ready(const struct proc_xds *xds, struct buf *ret_reasons) {
     return false;
 }
 
+bool proc_xds_has_addresses(const struct proc_xds *xds) {
+    return xds_client_has_type(xds->client, XDS_ADDRESS);
+}
+
 void proc_xds_dump(struct json_out *out, const struct proc_xds *xds) {
     const struct xds_store *store = xds->params.mesh->xds;
     json_out_kv_object(out, "xds");
@@ -250,7 +254,7 @@ void proc_xds_dump(struct json_out *out, const struct proc_xds *xds) {
     json_out_kv_bool(out, "connected", xds->is_open);
     json_out_kv_str(out, "problem", xds->problem);
     json_out_kv_u64(out, "streams", xds->n_streams);
-    json_out_kv_bool(out, "hasAddresses", xds_client_has_type(xds->client, XDS_ADDRESS));
+    json_out_kv_bool(out, "hasAddresses", proc_xds_has_addresses(xds));
     json_out_kv_bool(out, "hasAuthorizations", xds_client_has_type(xds->client, XDS_AUTHORIZATION));
     json_out_kv_u64(out, "workloads", xds_store_count(store, XDS_WORKLOAD));
     json_out_kv_u64(out, "services", xds_store_count(store, XDS_SERVICE));

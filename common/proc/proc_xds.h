@@ -49,5 +49,7 @@ struct proc_xds {
 MUST_USE int proc_xds_open(struct proc_xds *xds, const struct proc_xds_params *params);
 // Each type had its first response. Else a line for readiness.
 bool proc_xds_is_ready(const struct proc_xds *xds, struct buf *ret_reasons);
+// What istiod knows of workloads and services has come, once.
+bool proc_xds_has_addresses(const struct proc_xds *xds);
 // "xds": {...}
 void proc_xds_dump(struct json_out *out, const struct proc_xds *xds);

@@ -96,6 +96,7 @@ def test_traffic(mesh, istiod):
         assert stream.metadata["x_test"] == "yes"
         assert all(a.error is None and not a.subscribe for a in stream.asks)
     for node in mesh.own.values():
+        assert not node.log(message="own pod is not served"), "it was not known yet, that is all"
         assert node.metric("istio_xds_message_total", url=ADDRESS) >= 1
         assert node.metric("istio_xds_message_bytes_total", url=ADDRESS) > 100
         have = status(node)
