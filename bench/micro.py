@@ -24,9 +24,10 @@ BASELINE = pathlib.Path(__file__).resolve().parent / "micro_baseline.json"
 
 
 def dumps(directory):
-    """{case: instructions} of all calls, from the dumps of callgrind."""
+    """{case: instructions} of all calls, from the dumps of callgrind. Of the first thread: what
+    liburcu's does meanwhile depends on the machine."""
     found = {}
-    for path in pathlib.Path(directory).iterdir():
+    for path in pathlib.Path(directory).glob("out*-01"):
         text = path.read_text(encoding="utf-8", errors="replace")
         trigger = re.search(r"^desc: Trigger: Client Request: (\S+)$", text, re.MULTILINE)
         total = re.search(r"^(?:totals|summary): (\d+)", text, re.MULTILINE)
@@ -38,7 +39,7 @@ def dumps(directory):
 def measure(probe):
     """Instructions of one call of each case."""
     with tempfile.TemporaryDirectory(prefix="zb-") as directory:
-        done = subprocess.run(["valgrind", "--tool=callgrind",
+        done = subprocess.run(["valgrind", "--tool=callgrind", "--separate-threads=yes",
                                f"--callgrind-out-file={directory}/out", probe, f"--n={N}"],
                               capture_output=True, text=True, check=False)
         if done.returncode != 0:

@@ -3,6 +3,7 @@
 // micro_probe [--n=200]: the hot pure modules, each as often as asked for, with nothing around
 // them. Under callgrind it dumps the instructions of each case under its name, which bench/micro.py
 // reads; alone it prints the CPU time of one.
+#include <urcu-qsbr.h>
 #include <valgrind/callgrind.h>
 
 #include "bench/tools/mesh_objects.h"
@@ -351,7 +352,7 @@ static void snapshot_update(uint64_t i) {
     one.items = &changes.items[n_published++];
     one.n = 1;
     objects_publish(builder, &one);
-    snapshot_quiescent();
+    rcu_barrier(); // or it would depend on the machine's load which call frees this root
     snapshot_reclaim();
     (void)i;
 }

@@ -30,12 +30,19 @@ struct pmap_node {
     void *slots[]; // values, then struct pmap_node *
 };
 
+// The baseline of x86-64 has no instruction for it, and __builtin_popcount would be a call.
+static unsigned n_bits(uint32_t map) {
+    map -= (map >> 1) & 0x55555555;
+    map = (map & 0x33333333) + ((map >> 2) & 0x33333333);
+    return (((map + (map >> 4)) & 0x0f0f0f0f) * 0x01010101) >> 24;
+}
+
 static unsigned n_values(const struct pmap_node *node) {
-    return node->n_collided + (unsigned)__builtin_popcount(node->value_map);
+    return node->n_collided + n_bits(node->value_map);
 }
 
 static unsigned n_children(const struct pmap_node *node) {
-    return (unsigned)__builtin_popcount(node->node_map);
+    return n_bits(node->node_map);
 }
 
 static unsigned n_slots(const struct pmap_node *node) {
@@ -47,11 +54,11 @@ static uint32_t bit_at(uint64_t hash, unsigned shift) {
 }
 
 static unsigned value_index(const struct pmap_node *node, uint32_t bit) {
-    return (unsigned)__builtin_popcount(node->value_map & (bit - 1));
+    return n_bits(node->value_map & (bit - 1));
 }
 
 static unsigned child_index(const struct pmap_node *node, uint32_t bit) {
-    return n_values(node) + (unsigned)__builtin_popcount(node->node_map & (bit - 1));
+    return n_values(node) + n_bits(node->node_map & (bit - 1));
 }
 
 static uint64_t key_hash(const struct pmap_type *type, struct slice key) {
@@ -78,8 +85,13 @@ static void value_unref(const struct pmap_type *type, void *value) {
     }
 }
 
+// An even number of slots: allocators round up to 16 bytes in any case.
+static size_t node_size(unsigned slots) {
+    return sizeof(struct pmap_node) + ((slots + 1) & ~1U) * sizeof(void *);
+}
+
 static struct pmap_node *node_alloc(unsigned slots) {
-    struct pmap_node *node = xmalloc(sizeof(*node) + slots * sizeof(node->slots[0]));
+    struct pmap_node *node = xmalloc(node_size(slots));
     *node = (struct pmap_node){.refs = 1};
     return node;
 }
@@ -127,7 +139,9 @@ static struct pmap_node *node_own(const struct pmap_type *type, struct pmap_node
 // An owned node with a hole at slot `at`; the caller fills it and corrects the maps.
 static struct pmap_node *slot_open(struct pmap_node *node, unsigned at) {
     unsigned total = n_slots(node);
-    node = xrealloc(node, sizeof(*node) + (total + 1) * sizeof(node->slots[0]));
+    if (node_size(total + 1) != node_size(total)) {
+        node = xrealloc(node, node_size(total + 1));
+    }
     memmove(&node->slots[at + 1], &node->slots[at], (total - at) * sizeof(node->slots[0]));
     return node;
 }
@@ -136,7 +150,7 @@ static struct pmap_node *slot_open(struct pmap_node *node, unsigned at) {
 static struct pmap_node *slot_close(struct pmap_node *node, unsigned at) {
     unsigned total = n_slots(node);
     memmove(&node->slots[at], &node->slots[at + 1], (total - at - 1) * sizeof(node->slots[0]));
-    return xrealloc(node, sizeof(*node) + (total - 1) * sizeof(node->slots[0]));
+    return node_size(total - 1) != node_size(total) ? xrealloc(node, node_size(total - 1)) : node;
 }
 
 // A node for two values (references pass to it) whose hashes agree in all bits below `shift`.
@@ -216,7 +230,7 @@ static struct pmap_node *node_set(const struct pmap_type *type, struct pmap_node
     // Two values under one bit: both move down into a child. The number of slots stays.
     struct pmap_node *child =
         node_pair(other, value_hash(type, other), value, hash, shift + LEVEL_BITS);
-    unsigned to = n_values(node) - 1 + (unsigned)__builtin_popcount(node->node_map & (bit - 1));
+    unsigned to = n_values(node) - 1 + n_bits(node->node_map & (bit - 1));
     memmove(&node->slots[at], &node->slots[at + 1], (to - at) * sizeof(node->slots[0]));
     node->slots[to] = child;
     node->value_map &= ~bit;

@@ -29,10 +29,14 @@ struct record *builder_find(struct mesh_builder *b, enum kobj_kind kind, const c
 }
 
 struct bns *builder_ns(struct mesh_builder *b, const char *name, bool create) {
+    if (b->last_ns != NULL && strcmp(b->last_ns->name, name) == 0) {
+        return b->last_ns;
+    }
     uint64_t hash = hash_bytes(slice_str(name));
     HMAP_EACH_WITH_HASH(pos, &b->namespaces, hash) {
         struct bns *ns = HMAP_ITEM(pos, struct bns, by_name);
         if (strcmp(ns->name, name) == 0) {
+            b->last_ns = ns;
             return ns;
         }
     }
@@ -50,8 +54,13 @@ struct bns *builder_ns(struct mesh_builder *b, const char *name, bool create) {
 }
 
 const struct kobj *builder_ns_obj(struct mesh_builder *b, const char *ns) {
-    const struct record *record = builder_find(b, KOBJ_NAMESPACE, "", ns);
-    return record != NULL ? record->obj : NULL;
+    if (!b->ns_memo.is_known || strcmp(b->ns_memo.name, ns) != 0) {
+        size_t size = strlen(ns) + 1;
+        b->ns_memo.is_known = size <= sizeof(b->ns_memo.name);
+        memcpy(b->ns_memo.name, ns, MIN(size, sizeof(b->ns_memo.name)));
+        b->ns_memo.record = builder_find(b, KOBJ_NAMESPACE, "", ns);
+    }
+    return b->ns_memo.record != NULL ? b->ns_memo.record->obj : NULL;
 }
 
 static int class_of(uint8_t kind) {
@@ -154,6 +163,13 @@ struct bwl *builder_workload(struct mesh_builder *b, struct slice uid) {
     return NULL;
 }
 
+const struct workload *builder_like(const struct mesh_builder *b, const struct record *record) {
+    if (!list_empty(&record->workloads)) {
+        return LIST_ITEM(record->workloads.next, struct bwl, in_record)->leaf;
+    }
+    return b->last_put != NULL ? b->last_put->leaf : NULL;
+}
+
 struct bwl *builder_workload_by_ip(struct mesh_builder *b, const struct ip *ip) {
     struct workload *const *list;
     size_t n = snapshot_workloads_by_ip(b->draft, ip, &list);
@@ -223,12 +239,14 @@ struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
     leaf_unref(wl->leaf);
     wl->leaf = leaf;
     wl->is_stale = false;
+    b->last_put = wl;
     leaf_ref(leaf);
     snapshot_set_workload(b->draft, leaf);
     return wl;
 }
 
 void builder_drop_workload(struct mesh_builder *b, struct bwl *wl) {
+    b->last_put = b->last_put == wl ? NULL : b->last_put;
     note_change(b, wl->leaf, NULL);
     note_addresses(b, wl->record, wl->leaf, NULL);
     builder_mark_workload_users(b, wl);

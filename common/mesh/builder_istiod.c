@@ -200,7 +200,7 @@ struct workload *builder_istiod_workload(struct mesh_builder *b, struct workload
     const char *version = labels != NULL ? kobj_map_get(labels, "version") : NULL;
     spec.app = app != NULL ? app : leaf->canonical_name; // without: as istiod's leaf has it
     spec.version = version != NULL ? version : leaf->canonical_revision;
-    struct workload *merged = workload_new(&spec);
+    struct workload *merged = workload_new_like(&spec, leaf);
     free(list);
     return merged;
 }

@@ -106,6 +106,13 @@ struct mesh_builder {
     bool has_changes, policies_changed, workloads_changed, services_changed, settings_changed;
     bool mesh_changed;
     struct snapshot *draft; // while committing
+    struct bns *last_ns; // that was found, or NULL
+    const struct bwl *last_put; // or NULL; the next one has probably much in common with it
+    struct { // the answer to the last question for a namespace's object
+        char name[64];
+        const struct record *record; // NULL: it has none
+        bool is_known;
+    } ns_memo;
     uint64_t n_sets;
     struct builder_locals locals; // of the commit that runs
 };
@@ -141,6 +148,8 @@ struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
                                  struct workload *leaf);
 void builder_drop_workload(struct mesh_builder *b, struct bwl *wl);
 struct bwl *builder_workload(struct mesh_builder *b, struct slice uid);
+// A leaf that the record's next one has probably much in common with, or NULL.
+const struct workload *builder_like(const struct mesh_builder *b, const struct record *record);
 // The pod or WorkloadEntry with this address, or NULL.
 struct bwl *builder_workload_by_ip(struct mesh_builder *b, const struct ip *ip);
 bool builder_is_node_ip(const struct mesh_builder *b, const struct ip *ip);

@@ -105,6 +105,7 @@ static struct record *make(struct mesh_builder *b, struct hmap *map, enum kobj_k
     list_init(&record->in_ns);
     list_init(&record->in_dirty);
     list_init(&record->workloads);
+    b->ns_memo.is_known = b->ns_memo.is_known && kind != KOBJ_NAMESPACE;
     hmap_insert(map, &record->by_key, record_hash(kind, record->ns->name, name));
     return record;
 }
@@ -151,6 +152,7 @@ void record_let_go(const struct record *record, struct kobj *old, const struct k
 void record_free(struct mesh_builder *b, struct record *record) {
     struct bns *ns = record->ns;
     CHECK(record->obj == NULL);
+    b->ns_memo.is_known = b->ns_memo.is_known && record->kind != KOBJ_NAMESPACE;
     hmap_remove(record->is_istiod ? &b->istiod_services : &b->records, &record->by_key);
     list_del(&record->in_ns);
     list_del(&record->in_dirty);
@@ -165,6 +167,7 @@ void record_free(struct mesh_builder *b, struct record *record) {
     free((char *)record->name); // a copy
     free(record);
     if (--ns->n_records == 0) {
+        b->last_ns = b->last_ns == ns ? NULL : b->last_ns;
         hmap_remove(&b->namespaces, &ns->by_name);
         hmap_fini(&ns->label_pairs);
         free(ns->name);

@@ -145,6 +145,9 @@ static struct slice make_uid(char *uid, size_t size, const char *prefix, const c
 static const char *const *split_list(const char *text, char *copy, size_t size,
                                      const char **items) {
     size_t n = 0;
+    if (text[0] == '\0') {
+        return NULL;
+    }
     snprintf(copy, size, "%s", text);
     for (char *at = copy; n < MAX_LIST; n++) {
         at += strspn(at, ", \t\n");
@@ -374,7 +377,7 @@ static struct workload *pod_leaf(struct mesh_builder *b, struct record *record) 
     w.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
     builder_app_tunnel(b, record, &w);
     w.local = &s->local;
-    struct workload *leaf = workload_new(&w);
+    struct workload *leaf = workload_new_like(&w, builder_like(b, record));
     scratch_fini(s);
     return leaf;
 }
@@ -436,7 +439,7 @@ struct workload *builder_entry_leaf(struct mesh_builder *b, struct record *recor
         set_policies(b, &w, s, record);
         w.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
     }
-    struct workload *leaf = workload_new(&w);
+    struct workload *leaf = workload_new_like(&w, builder_like(b, record));
     scratch_fini(s);
     return leaf;
 }

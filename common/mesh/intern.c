@@ -2,6 +2,7 @@
 #include "common/mesh/intern.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,8 @@
 struct entry {
     struct entry *next;
     uint64_t hash;
-    uint32_t refs, len;
+    atomic_uint refs; // from 0 to 1 and back below the mutex only
+    uint32_t len;
     char text[];
 };
 
@@ -69,19 +71,44 @@ const char *intern(const char *text) {
         table.n_entries++;
         table.bytes += sizeof(*entry) + key.len + 1;
     }
-    entry->refs++;
+    atomic_fetch_add_explicit(&entry->refs, 1, memory_order_relaxed);
     pthread_mutex_unlock(&table.mutex);
     return entry->text;
 }
 
+static struct entry *entry_of(const char *text) {
+    return CONTAINER_OF(text, struct entry, text);
+}
+
+const char *intern_like(const char *text, const char *like) {
+    if (like == NULL || text == NULL || like == empty_text || strcmp(text, like) != 0) {
+        return intern(text);
+    }
+    atomic_fetch_add_explicit(&entry_of(like)->refs, 1, memory_order_relaxed);
+    return like;
+}
+
+// False: it is the last one, which goes below the mutex.
+static bool unref_shared(struct entry *entry) {
+    unsigned refs = atomic_load_explicit(&entry->refs, memory_order_relaxed);
+    while (refs > 1) {
+        if (atomic_compare_exchange_weak_explicit(&entry->refs, &refs, refs - 1,
+                                                  memory_order_release, memory_order_relaxed)) {
+            return true;
+        }
+    }
+    CHECK(refs == 1);
+    return false;
+}
+
 void intern_unref(const char *text) {
-    if (text == NULL || text == empty_text) {
+    if (text == NULL || text == empty_text || unref_shared(entry_of(text))) {
         return;
     }
-    struct entry *entry = CONTAINER_OF(text, struct entry, text);
+    struct entry *entry = entry_of(text);
     pthread_mutex_lock(&table.mutex);
-    CHECK(entry->refs > 0);
-    if (--entry->refs == 0) {
+    // Somebody may have found it, or got it from somebody who had, in the meantime.
+    if (atomic_fetch_sub_explicit(&entry->refs, 1, memory_order_acq_rel) == 1) {
         struct entry **link = bucket_of(entry->hash);
         while (*link != entry) {
             link = &(*link)->next;

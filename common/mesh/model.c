@@ -15,6 +15,7 @@
 struct pack {
     char *base; // NULL in the first run
     size_t used;
+    const struct workload *like; // of a workload: another one, NULL = none
 };
 
 static atomic_size_t n_leaves;
@@ -110,11 +111,21 @@ static const char *pack_name(struct pack *pack, const struct leaf *leaf, struct 
     return leaf->key.ptr != NULL ? (const char *)leaf->key.ptr + key.len - tail.len : NULL;
 }
 
+static const char *pack_like(const struct pack *pack, const char *text, const char *like) {
+    return pack->base != NULL ? intern_like(text, like) : NULL;
+}
+
+// The text of the same field of pack->like.
+#define LIKE(pack, field) ((pack)->like != NULL ? (pack)->like->field : NULL)
+#define LIKE_OF_LIST(pack, list, i, field)                                                         \
+    ((pack)->like != NULL && (i) < (pack)->like->n_##list ? (pack)->like->list[i] field : NULL)
+
 // Mostly the name itself, when it is not one that many have in common.
 static const char *pack_name_or_shared(const struct pack *pack, const char *name,
-                                       const char *spec_name, const char *text) {
+                                       const char *spec_name, const char *text, const char *like) {
     bool is_name = text != NULL && spec_name != NULL && strcmp(text, spec_name) == 0;
-    return is_name ? name : pack_shared(pack, text);
+    bool is_shared = like != NULL && like != pack->like->name;
+    return is_name ? name : pack_like(pack, text, is_shared ? like : NULL);
 }
 
 static void name_or_shared_unref(const char *name, const char *text) {
@@ -137,12 +148,21 @@ static void locality_unref(const struct locality *locality) {
     intern_unref(locality->subzone);
 }
 
+static struct locality pack_locality_like(const struct pack *pack, const struct locality *src) {
+    return (struct locality){
+        .region = pack_like(pack, src->region, LIKE(pack, locality.region)),
+        .zone = pack_like(pack, src->zone, LIKE(pack, locality.zone)),
+        .subzone = pack_like(pack, src->subzone, LIKE(pack, locality.subzone)),
+    };
+}
+
 // Runs `fill` twice and gives the leaf its first reference.
-static void *pack_run(void (*fill)(struct pack *pack, const void *spec), const void *spec) {
-    struct pack pack = {0};
+static void *pack_run(void (*fill)(struct pack *pack, const void *spec), const void *spec,
+                      const struct workload *like) {
+    struct pack pack = {.like = like};
     fill(&pack, spec);
     size_t size = pack.used;
-    pack = (struct pack){.base = xmalloc(size)};
+    pack = (struct pack){.base = xmalloc(size), .like = like};
     fill(&pack, spec);
     CHECK(pack.used == size);
     struct leaf *leaf = (struct leaf *)pack.base;
@@ -154,7 +174,10 @@ static void *pack_run(void (*fill)(struct pack *pack, const void *spec), const v
 static const struct label *pack_labels(struct pack *pack, const struct label *src, size_t n) {
     struct label *dst = n > 0 ? pack_alloc(pack, n * sizeof(*dst), alignof(struct label)) : NULL;
     for (size_t i = 0; dst != NULL && i < n; i++) {
-        dst[i] = (struct label){.key = intern(src[i].key), .value = intern(src[i].value)};
+        dst[i] = (struct label){
+            .key = intern_like(src[i].key, LIKE_OF_LIST(pack, labels, i, .key)),
+            .value = intern_like(src[i].value, LIKE_OF_LIST(pack, labels, i, .value)),
+        };
     }
     return dst;
 }
@@ -164,7 +187,10 @@ static const struct named_port *pack_ports(struct pack *pack, const struct named
     struct named_port *dst =
         n > 0 ? pack_alloc(pack, n * sizeof(*dst), alignof(struct named_port)) : NULL;
     for (size_t i = 0; dst != NULL && i < n; i++) {
-        dst[i] = (struct named_port){.name = intern(src[i].name), .port = src[i].port};
+        dst[i] = (struct named_port){
+            .name = intern_like(src[i].name, LIKE_OF_LIST(pack, ports, i, .name)),
+            .port = src[i].port,
+        };
     }
     return dst;
 }
@@ -214,30 +240,39 @@ static void pack_workload(struct pack *pack, const void *arg) {
     w.leaf = pack_leaf(pack, spec->leaf.key, LEAF_WORKLOAD);
     w.name = pack_name(pack, &w.leaf, spec->leaf.key, spec->name);
 
-    w.ns = pack_shared(pack, spec->ns);
-    w.service_account = pack_shared(pack, spec->service_account);
-    w.trust_domain = pack_shared(pack, spec->trust_domain);
-    w.cluster = pack_shared(pack, spec->cluster);
-    w.network = pack_shared(pack, spec->network);
-    w.node = pack_shared(pack, spec->node);
-    w.canonical_name = pack_name_or_shared(pack, w.name, spec->name, spec->canonical_name);
-    w.canonical_revision = pack_shared(pack, spec->canonical_revision);
-    w.app = pack_name_or_shared(pack, w.name, spec->name, spec->app);
-    w.version = pack_shared(pack, spec->version);
-    w.owner_name = pack_name_or_shared(pack, w.name, spec->name, spec->owner_name);
-    w.owner_type = pack_shared(pack, spec->owner_type);
-    w.identity = pack_shared(pack, spec->identity);
-    w.hostname = pack_shared(pack, spec->hostname);
-    w.waypoint = pack_shared(pack, spec->waypoint);
-    w.locality = pack_locality(pack, &spec->locality);
+#define SHARED(field) w.field = pack_like(pack, spec->field, LIKE(pack, field))
+#define NAME_OR_SHARED(field)                                                                      \
+    w.field = pack_name_or_shared(pack, w.name, spec->name, spec->field, LIKE(pack, field))
+    SHARED(ns);
+    SHARED(service_account);
+    SHARED(trust_domain);
+    SHARED(cluster);
+    SHARED(network);
+    SHARED(node);
+    NAME_OR_SHARED(canonical_name);
+    SHARED(canonical_revision);
+    NAME_OR_SHARED(app);
+    SHARED(version);
+    NAME_OR_SHARED(owner_name);
+    SHARED(owner_type);
+    SHARED(identity);
+    SHARED(hostname);
+    SHARED(waypoint);
+#undef NAME_OR_SHARED
+#undef SHARED
+    w.locality = pack_locality_like(pack, &spec->locality);
     w.capacity = spec->capacity > 0 ? spec->capacity : 1;
     if (dst != NULL) {
         *dst = w;
     }
 }
 
+struct workload *workload_new_like(const struct workload *spec, const struct workload *like) {
+    return pack_run(pack_workload, spec, like);
+}
+
 struct workload *workload_new(const struct workload *spec) {
-    return pack_run(pack_workload, spec);
+    return workload_new_like(spec, NULL);
 }
 
 static void workload_fini(struct workload *w) {
@@ -377,7 +412,7 @@ static void pack_service(struct pack *pack, const void *arg) {
 }
 
 struct service *service_new(const struct service *spec) {
-    return pack_run(pack_service, spec);
+    return pack_run(pack_service, spec, NULL);
 }
 
 static void service_fini(struct service *s) {
@@ -503,7 +538,7 @@ static void pack_policy(struct pack *pack, const void *arg) {
 }
 
 struct policy *policy_new(const struct policy *spec) {
-    return pack_run(pack_policy, spec);
+    return pack_run(pack_policy, spec, NULL);
 }
 
 static void pack_identity(struct pack *pack, const void *arg) {
@@ -522,7 +557,7 @@ static void pack_identity(struct pack *pack, const void *arg) {
 }
 
 struct identity *identity_new(const struct identity *spec) {
-    return pack_run(pack_identity, spec);
+    return pack_run(pack_identity, spec, NULL);
 }
 
 static void pack_node(struct pack *pack, const void *arg) {
@@ -540,7 +575,7 @@ static void pack_node(struct pack *pack, const void *arg) {
 }
 
 struct node *node_new(const struct node *spec) {
-    return pack_run(pack_node, spec);
+    return pack_run(pack_node, spec, NULL);
 }
 
 void leaf_ext_init(struct leaf_ext *ext, struct slice key, void (*free)(struct leaf_ext *ext)) {

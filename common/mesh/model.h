@@ -227,6 +227,8 @@ void leaf_ext_init(struct leaf_ext *ext, struct slice key, void (*free)(struct l
 // identities ...) are interned. `spec->leaf.key` is the table key; the rest of spec->leaf is
 // unused.
 struct workload *workload_new(const struct workload *spec);
+// The same; cheaper, the more shared texts `like` (which may be NULL) has in common with it.
+struct workload *workload_new_like(const struct workload *spec, const struct workload *like);
 struct service *service_new(const struct service *spec); // references the endpoints' workloads
 struct policy *policy_new(const struct policy *spec);
 struct identity *identity_new(const struct identity *spec); // references spec->tls

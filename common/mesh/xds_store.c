@@ -39,6 +39,7 @@ struct xservice {
     struct service *leaf;
     uint8_t *protocols; // of the leaf's ports, as istiod says; with a builder
     bool is_published;
+    bool is_sorted; // members, by uid
     char key[];
 };
 
@@ -62,6 +63,7 @@ struct xds_store {
     struct mesh_builder *builder; // it publishes; NULL: nobody adds anything
     struct hmap workloads, services, policies, hosts;
     struct list dirty_workloads, dirty_services, dirty_policies;
+    const struct xworkload *last_set; // or NULL; the next one has probably much in common with it
     size_t counts[3]; // by enum xds_kind
 };
 
@@ -159,7 +161,7 @@ void xds_store_set_resolved(struct xds_store *store, const char *hostname, const
         struct workload spec = *wl->leaf;
         spec.ips = sorted;
         spec.n_ips = (uint16_t)n;
-        struct workload *leaf = workload_new(&spec);
+        struct workload *leaf = workload_new_like(&spec, wl->leaf);
         leaf_unref(wl->leaf);
         wl->leaf = leaf;
         mark(&store->dirty_workloads, &wl->in_dirty);
@@ -234,31 +236,57 @@ static uint16_t target_port(const struct xmember *member, const struct service_p
     return port->target_port == 0 && is_tunneled ? port->port : port->target_port;
 }
 
+// By uid, whatever the order of arrival; most come in order.
+static void sort_members(struct xservice *service, size_t n) {
+    if (service->is_sorted) {
+        return;
+    }
+    struct xmember **members = xcalloc(n + 1, sizeof(struct xmember *));
+    struct list *pos;
+    for (size_t i = 0; (pos = list_pop_front(&service->members)) != NULL; i++) {
+        members[i] = LIST_ITEM(pos, struct xmember, in_service);
+    }
+    qsort(members, n, sizeof(struct xmember *), by_uid);
+    for (size_t i = 0; i < n; i++) {
+        list_push_back(&service->members, &members[i]->in_service);
+    }
+    free(members);
+    service->is_sorted = true;
+}
+
+static void add_member(struct xservice *service, struct xmember *member) {
+    if (list_empty(&service->members)) {
+        service->is_sorted = true;
+    } else {
+        const struct xmember *last = LIST_ITEM(service->members.prev, struct xmember, in_service);
+        service->is_sorted = service->is_sorted && by_uid(&last, &member) < 0;
+    }
+    list_push_back(&service->members, &member->in_service);
+}
+
 static struct service *join(struct xds_store *store, struct xservice *service) {
     struct service spec = *service->leaf;
     size_t n = 0;
     LIST_EACH(pos, &service->members) {
         n++;
     }
-    struct xmember **members = xcalloc(n + 1, sizeof(struct xmember *));
+    sort_members(service, n);
     struct endpoint *endpoints = xcalloc(n + 1, sizeof(*endpoints));
     uint16_t *ports = xcalloc(n * spec.n_ports + 1, sizeof(*ports));
     n = 0;
     LIST_EACH(pos, &service->members) {
-        members[n++] = LIST_ITEM(pos, struct xmember, in_service);
-    }
-    qsort(members, n, sizeof(struct xmember *), by_uid); // whatever the order of arrival
-    for (size_t i = 0; i < n; i++) {
-        struct workload *workload = members[i]->workload->leaf;
-        endpoints[i] = (struct endpoint){
+        const struct xmember *member = LIST_ITEM(pos, struct xmember, in_service);
+        struct workload *workload = member->workload->leaf;
+        uint16_t *own_ports = &ports[n * spec.n_ports];
+        endpoints[n++] = (struct endpoint){
             .workload = workload,
             .ip = workload->n_ips > 0 ? workload->ips[0] : (struct ip){0},
-            .target_ports = &ports[i * spec.n_ports],
+            .target_ports = own_ports,
             .is_ready = workload->is_healthy,
             .weight = workload->capacity,
         };
         for (size_t k = 0; k < spec.n_ports; k++) {
-            ports[i * spec.n_ports + k] = target_port(members[i], &spec.ports[k]);
+            own_ports[k] = target_port(member, &spec.ports[k]);
         }
     }
     spec.endpoints = endpoints;
@@ -266,7 +294,6 @@ static struct service *join(struct xds_store *store, struct xservice *service) {
     struct service *leaf = store->builder != NULL
                                ? builder_istiod_service(store->builder, &spec, service->protocols)
                                : service_new(&spec);
-    free(members);
     free(endpoints);
     free(ports);
     return leaf;
@@ -331,7 +358,7 @@ static void attach(struct xds_store *store, struct xworkload *wl,
             memcpy(ports, src->ports, src->n_ports * sizeof(*ports));
         }
         ports += src->n_ports;
-        list_push_back(&member->service->members, &member->in_service);
+        add_member(member->service, member);
         mark(&store->dirty_services, &member->service->in_dirty);
     }
 }
@@ -352,8 +379,11 @@ static void set_workload(struct xds_store *store, const struct xds_resource *res
         spec.n_ips = (uint16_t)wl->host->n_ips;
     }
     store->counts[XDS_WORKLOAD] += wl->leaf == NULL;
+    const struct xworkload *like = wl->leaf != NULL ? wl : store->last_set;
+    struct workload *leaf = workload_new_like(&spec, like != NULL ? like->leaf : NULL);
     leaf_unref(wl->leaf);
-    wl->leaf = workload_new(&spec);
+    wl->leaf = leaf;
+    store->last_set = wl;
     if (is_new) {
         hmap_insert(&store->workloads, &wl->by_uid, hash_bytes(spec.leaf.key));
     }
@@ -378,6 +408,7 @@ static void del_workload(struct xds_store *store, struct slice uid) {
         return;
     }
     store->counts[XDS_WORKLOAD]--;
+    store->last_set = store->last_set == wl ? NULL : store->last_set;
     set_host(store, wl, NULL);
     detach(store, wl);
     if (wl->published == NULL) { // it came and went within one commit

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/proto/grpc.h"
 
+enum { KEPT_MAX = 16 << 10 }; // bytes for messages between two of them
+
 static const char *const names[] = {
 #define GRPC_STATUS(name, number, label) [number] = #name,
 #include "common/proto/grpc.def"
@@ -164,10 +166,19 @@ static void skip(struct slice *in, size_t n) {
     *in = slice_skip(*in, n);
 }
 
+// The message that was handed out: a large one is not what the next ones are like.
+static void let_go(struct grpc_reader *reader) {
+    if (reader->message.cap > KEPT_MAX) {
+        buf_fini(&reader->message); // it may be used again
+    } else {
+        buf_clear(&reader->message);
+    }
+}
+
 enum grpc_read grpc_reader_next(struct grpc_reader *reader, struct slice *in,
                                 struct slice *ret_message) {
     if (reader->n_prefix < GRPC_PREFIX_LEN) {
-        buf_clear(&reader->message); // the one that was handed out
+        let_go(reader);
         size_t n = MIN(in->len, (size_t)(GRPC_PREFIX_LEN - reader->n_prefix));
         slice_copy(reader->prefix + reader->n_prefix, slice_head(*in, n));
         reader->n_prefix += (uint8_t)n;

@@ -43,7 +43,9 @@ enum grpc_read {
 struct grpc_reader {
     uint8_t prefix[GRPC_PREFIX_LEN];
     uint8_t n_prefix; // bytes of it that are there
-    struct buf message; // of one that came in pieces: grows with what has come, not as announced
+    // Of one that came in pieces: grows with what has come, not as announced; a large one goes with
+    // the next call.
+    struct buf message;
 };
 
 void grpc_reader_init(struct grpc_reader *reader, size_t message_max);

@@ -257,6 +257,49 @@ static void test_memory(void **state) {
 #endif
 }
 
+// Whatever it resembles, a leaf is that of its spec, and each lets go of what it holds.
+static void test_like(void **state) {
+    static const char *const policies[] = {"a/p"};
+    static const struct label labels[] = {{"app", "x"}, {"name", "one"}};
+    static const struct named_port ports[] = {{"http", 80}};
+    const struct workload base = {.leaf.key = SLICE_LIT("c//Pod/a/one"),
+                                  .name = "one",
+                                  .ns = "a",
+                                  .node = "n",
+                                  .canonical_name = "one",
+                                  .owner_name = "one",
+                                  .owner_type = "pod",
+                                  .labels = labels,
+                                  .n_labels = 2,
+                                  .ports = ports,
+                                  .n_ports = 1,
+                                  .policies = policies,
+                                  .n_policies = 1,
+                                  .locality = {.region = "eu"},
+                                  .capacity = 1};
+    struct workload other = base, bare = {.leaf.key = SLICE_LIT("c//Pod/a/two"), .name = "two"};
+    other.leaf.key = SLICE_LIT("c//Pod/a/three");
+    other.name = "three";
+    other.canonical_name = "x"; // and its owner is another's name
+    other.ns = other.identity = "b";
+    const struct workload *const specs[] = {&base, &other, &bare};
+    size_t n_texts = intern_count();
+    for (size_t i = 0; i < ARRAY_LEN(specs); i++) {
+        for (size_t k = 0; k < ARRAY_LEN(specs); k++) {
+            struct workload *like = workload_new(specs[k]);
+            struct workload *alone = workload_new(specs[i]);
+            struct workload *made = workload_new_like(specs[i], like);
+            assert_true(workload_equal(made, alone));
+            assert_int_equal(leaf_size(made), leaf_size(alone));
+            leaf_unref(like);
+            leaf_unref(alone);
+            assert_string_equal(made->ns, specs[i]->ns != NULL ? specs[i]->ns : "");
+            leaf_unref(made);
+        }
+    }
+    assert_int_equal(intern_count(), n_texts);
+}
+
 // Readers look up, keep references and let go while the writer replaces everything.
 static atomic_bool is_over;
 
@@ -381,6 +424,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_policies, setup, teardown),
         cmocka_unit_test_setup_teardown(test_update_cost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_like, setup, teardown),
         cmocka_unit_test_setup_teardown(test_readers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reclaim, setup, teardown),
         cmocka_unit_test_setup_teardown(test_registered_writer, setup, teardown),

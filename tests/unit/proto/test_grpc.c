@@ -103,6 +103,24 @@ static void test_memory(void **state) {
     grpc_reader_fini(&reader);
 }
 
+// A large message does not leave its memory behind.
+static void test_memory_after(void **state) {
+    static uint8_t bytes[5 + 100000] = {0, 0, 1, 0x86, 0xa0};
+    struct grpc_reader reader;
+    struct slice all = slice_make(bytes, sizeof(bytes)), message;
+    struct slice head = slice_head(all, 50000), tail = slice_skip(all, 50000);
+    grpc_reader_init(&reader, 1 << 20);
+    assert_int_equal(grpc_reader_next(&reader, &head, &message), GRPC_READ_MORE);
+    assert_int_equal(grpc_reader_next(&reader, &tail, &message), GRPC_READ_MESSAGE);
+    assert_int_equal(message.len, 100000);
+    assert_int_equal(grpc_reader_next(&reader, &tail, &message), GRPC_READ_MORE);
+    assert_int_equal(reader.message.cap, 0);
+    head = slice_make(bytes, 9);
+    assert_int_equal(grpc_reader_next(&reader, &head, &message), GRPC_READ_MORE);
+    assert_int_equal(reader.message.len, 4);
+    grpc_reader_fini(&reader);
+}
+
 static void test_texts(void **state) {
     static const struct {
         const char *encoded, *text;
@@ -144,8 +162,8 @@ static void test_status(void **state) {
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_messages), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_memory),   cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_memory),   cmocka_unit_test(test_memory_after),
+        cmocka_unit_test(test_texts),    cmocka_unit_test(test_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
