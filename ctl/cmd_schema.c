@@ -143,9 +143,11 @@ static int write_all(const char *dir) {
     buf_init(&text, SIZE_MAX);
     kobj_schema_all(&text);
     bool is_ok = write_file(dir, "all", &text);
-    buf_init(&text, SIZE_MAX);
-    kobj_schema_mesh(&text);
-    is_ok = is_ok && write_file(dir, "meshconfig", &text) && write_index(dir);
+    if (is_ok) {
+        buf_init(&text, SIZE_MAX);
+        kobj_schema_mesh(&text);
+        is_ok = write_file(dir, "meshconfig", &text) && write_index(dir);
+    }
     for (int kind = 0; is_ok && kind < KOBJ_N_KINDS; kind++) {
         if (kobj_schema_info((enum kobj_kind)kind, &group, &versions)) {
             is_ok = write_kind(dir, (enum kobj_kind)kind);
