@@ -8,9 +8,11 @@
 enum { CMD_OK = 0, CMD_FAILED = 1, CMD_USAGE = 2 };
 
 int cmd_validate(int argc, char **argv);
+int cmd_check(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
 int cmd_log_level(int argc, char **argv);
 int cmd_metrics(int argc, char **argv);
 int cmd_schema(int argc, char **argv);
 int cmd_top(int argc, char **argv);
+int cmd_waypoint(int argc, char **argv);

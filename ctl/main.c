@@ -22,12 +22,14 @@ static int cmd_version(int argc, char **argv);
 
 static const struct command commands[] = {
     {"validate", cmd_validate, "check configuration files, strictly, before anything runs them"},
+    {"check", cmd_check, "look whether a cluster or a node has what the mesh needs, and works"},
     {"explain", cmd_explain,
      "tell where a flow or an HTTP request goes, and why, decision by decision"},
     {"config", cmd_config, "show what a running ztun or waypoint has in force"},
     {"top", cmd_top, "live flows or HTTP requests, and their rates, in a terminal"},
     {"metrics", cmd_metrics, "print metrics of running ztuns"},
     {"log-level", cmd_log_level, "show or change the log filter of running ztuns"},
+    {"waypoint", cmd_waypoint, "apply, list and delete the Gateways of waypoints in a cluster"},
     {"schema", cmd_schema, "print JSON Schemas of the configuration, for editors"},
     {"local", cmd_local, "a lab on this machine: nodes, pods and services without Kubernetes"},
     {"version", cmd_version, "print the version"},
