@@ -459,6 +459,30 @@ static void add_status(struct table *table, const json_t *gateway, bool has_ns) 
     }
 }
 
+// What was told about a waypoint that is not ready: the Gateway's events.
+static void print_events(const struct args *a, const json_t *gateway) {
+    char *selector =
+        xasprintf("involvedObject.kind=Gateway,involvedObject.name=%s", js_name(gateway));
+    const char *const args[] = {"get", "events", "-n", js_ns(gateway), "--field-selector", selector,
+                                "-o",  "json",   NULL};
+    char *error = NULL;
+    json_t *events = kubectl_json(&a->kubectl, args, &error);
+    const json_t *event;
+    size_t i;
+
+    if (events == NULL) {
+        fprintf(stderr, "warning: events of %s/%s: %s\n", js_ns(gateway), js_name(gateway), error);
+        free(error);
+    }
+    json_array_foreach(json_object_get(events, "items"), i, event) {
+        printf("%s%s/%s  %s  %s  %s\n", i == 0 ? "events:\n" : "", js_ns(gateway), js_name(gateway),
+               js_str(event, "type", "-"), js_str(event, "reason", "-"),
+               js_str(event, "message", ""));
+    }
+    json_decref(events);
+    free(selector);
+}
+
 static void add_headers(struct table *table, const char *const *headers, bool has_ns) {
     table_init(table, has_ns ? 6 : 5, 5);
     for (size_t i = has_ns ? 0 : 1; i < 6; i++) {
@@ -496,6 +520,11 @@ static int run_status(const struct args *a, const char *ns) {
         puts("No waypoints found.");
     } else if (list != NULL) {
         table_print(&table, stdout);
+        json_array_foreach(seen, i, gateway) {
+            if (!waypoint_is_programmed(gateway)) {
+                print_events(a, gateway);
+            }
+        }
     }
     table_fini(&table);
     json_decref(seen);

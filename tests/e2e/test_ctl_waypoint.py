@@ -211,10 +211,14 @@ def test_list_of_none(kubectl):
 
 
 def test_status(three):
+    three.answer("get events -n shop --field-selector involvedObject.kind=Gateway,"
+                 "involvedObject.name=a -o json",
+                 {"items": [{"type": "Warning", "reason": "NoPods", "message": "none is there"}]})
     out = three.ctl("waypoint", "status", "--wait=false", code=1).stdout
     assert out.splitlines()[1].split() == ["a", "False", "Programmed", "Programmed", "no", "pod",
                                            "is", "ready"]
     assert out.splitlines()[2].split()[:3] == ["b", "True", "Programmed"]
+    assert out.splitlines()[4:] == ["events:", "shop/a  Warning  NoPods  none is there"]
     done = three.ctl("waypoint", "status", "--waypoint-timeout", "10ms", code=1)
     assert "shop/a is not programmed" in done.stderr
 
