@@ -9,8 +9,6 @@
 #include "ctl/local_json.h"
 #include "ctl/waypoint_gateway.h"
 
-enum { HBONE_PORT = 15008 };
-
 static const char use_waypoint[] = "istio.io/use-waypoint";
 
 static const json_t *find(const json_t *list, const char *ns, const char *name) {
@@ -30,17 +28,6 @@ static bool is_bound(const json_t *object) {
 }
 
 // The waypoint's Service
-
-static bool has_port(const json_t *service) {
-    const json_t *ports = js_get(service, "spec.ports"), *port;
-    size_t i;
-    json_array_foreach(ports, i, port) {
-        if (js_int(port, "port", 0) == HBONE_PORT) {
-            return true;
-        }
-    }
-    return false;
-}
 
 // In a namespace that is bound to a waypoint its own Service would be, too.
 static bool would_loop(const struct check_cluster *cluster, const json_t *service) {
@@ -64,7 +51,7 @@ static void check_service(struct check *c, const struct check_cluster *cluster,
         check_add(c, CHECK_ERROR, "waypoint-service", name,
                   "install ztun's waypoint chart there, or correct spec.addresses",
                   "service %s/%s, which it names, is not there", ns, service_name);
-    } else if (service != NULL && !has_port(service)) {
+    } else if (service != NULL && !waypoint_has_port(service)) {
         check_add(c, CHECK_ERROR, "waypoint-service", name, "add the port 15008 to it",
                   "service %s/%s has no port 15008: the mesh cannot reach it", ns, service_name);
     } else if (service != NULL && would_loop(cluster, service)) {

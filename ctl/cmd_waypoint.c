@@ -1,228 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // ztunctl waypoint: Gateways of waypoints in a cluster, with the words of `istioctl waypoint`.
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
-#include "common/mesh/schema.h"
 #include "ctl/cmd.h"
 #include "ctl/cmd_config.h"
-#include "ctl/kubectl.h"
 #include "ctl/local_json.h"
 #include "ctl/local_yaml.h"
-#include "ctl/waypoint_gateway.h"
-
-static void usage(FILE *out) {
-    fputs(
-        "usage: ztunctl waypoint generate [--name NAME] [--for TYPE] [--revision REV] [WHICH]...\n"
-        "       ztunctl waypoint apply [generate's options] [--enroll-namespace [--overwrite]]\n"
-        "               [--wait] [--waypoint-timeout TIME]\n"
-        "       ztunctl waypoint status [-A] [--wait=false] [--waypoint-timeout TIME] [-o json]\n"
-        "       ztunctl waypoint list [-A] [-o json]\n"
-        "       ztunctl waypoint delete NAME... | --all | --revision REV\n"
-        "\n"
-        "The Gateways that make waypoints known to the mesh, as `istioctl waypoint` handles them.\n"
-        "A Gateway alone is no waypoint yet: its processes and the Service before them come with\n"
-        "ztun's waypoint chart, and the Gateway names that Service as its address.\n"
-        "\n"
-        "  --name NAME        of the Gateway (waypoint)\n"
-        "  --for TYPE         what goes through it: service, workload, all or none\n"
-        "  -r, --revision REV the revision of istiod\n"
-        "  --class CLASS      istio-waypoint (default): istiod writes its status;\n"
-        "                     ztun-waypoint: the waypoint itself does\n"
-        "  --service NAME     the Service, when it is not called as the Gateway; or a host name\n"
-        "  --cluster-domain D (cluster.local)\n"
-        "  --enroll-namespace binds the namespace to it, by label\n"
-        "  --overwrite        also one that is bound to a waypoint already\n"
-        "  -w, --wait         until it is programmed\n"
-        "  --waypoint-timeout at most so long (90s)\n"
-        "  -A, --all-namespaces\n",
-        out);
-    fputs(kubectl_help, out);
-    fputs("\nExit codes: 0 done, 1 failed or not programmed in time, 2 wrong usage.\n", out);
-}
-
-struct args {
-    struct kubectl kubectl;
-    struct waypoint_spec spec;
-    bool is_enrolling, is_overwriting, is_waiting, is_all, is_everywhere, is_json;
-    int64_t timeout_ms;
-    char **names; // NULL-terminated
-    int n_names;
-};
-
-// Options
-
-enum {
-    OPT_NAME = 1,
-    OPT_FOR,
-    OPT_CLASS,
-    OPT_SERVICE,
-    OPT_DOMAIN,
-    OPT_ENROLL,
-    OPT_OVERWRITE,
-    OPT_TIMEOUT,
-    OPT_ALL,
-    VERB_GENERATE = 1,
-    VERB_APPLY = 2,
-    VERB_STATUS = 4,
-    VERB_LIST = 8,
-    VERB_DELETE = 16,
-};
-
-// Always false.
-static bool PRINTF_LIKE(1, 2) fail(const char *fmt, ...) {
-    va_list args;
-
-    fputs("ztunctl waypoint: ", stderr);
-    va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
-    va_end(args);
-    fputs(" (ztunctl help waypoint)\n", stderr);
-    return false;
-}
-
-static bool parse_bool(const char *text, bool *ret_value) {
-    bool is_true = text == NULL || strcmp(text, "true") == 0;
-    if (!is_true && strcmp(text, "false") != 0) {
-        return fail("--wait takes true or false, not `%s`", text);
-    }
-    *ret_value = is_true;
-    return true;
-}
-
-static bool check_name(const char *option, const char *text) {
-    const char *problem = schema_check_dns_name(text);
-    if (problem != NULL) {
-        fprintf(stderr, "ztunctl waypoint: %s: `%s` %s\n", option, text, problem);
-    }
-    return problem == NULL;
-}
-
-static bool set_name(struct args *a, const char *text) {
-    a->spec.name = text[0] != '\0' ? text : "waypoint";
-    if (strcmp(text, "none") == 0) {
-        return fail("--name: `%s` is what a label says to have no waypoint", text);
-    }
-    return check_name("--name", a->spec.name);
-}
-
-static bool set_traffic(struct args *a, const char *text) {
-    static const char *const types[] = {"service", "workload", "all", "none"};
-    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
-        if (strcmp(text, types[i]) == 0) {
-            a->spec.traffic = text;
-            return true;
-        }
-    }
-    return fail("--for takes service, workload, all or none, not `%s`", text);
-}
-
-static bool set_class(struct args *a, const char *text) {
-    a->spec.class_name = text;
-    return strcmp(text, WAYPOINT_CLASS_ISTIO) == 0 || strcmp(text, WAYPOINT_CLASS_ZTUN) == 0 ||
-           fail("--class takes " WAYPOINT_CLASS_ISTIO " or " WAYPOINT_CLASS_ZTUN ", not `%s`",
-                text);
-}
-
-static bool set_revision(struct args *a, const char *text) {
-    const char *problem = text[0] != '\0' ? schema_check_label_value(text) : NULL;
-    a->spec.revision = text[0] != '\0' ? text : NULL;
-    return problem == NULL || fail("--revision: `%s` is no label value", text);
-}
-
-static bool set_timeout(struct args *a, const char *text) {
-    return (schema_duration(slice_str(text), &a->timeout_ms) && a->timeout_ms > 0) ||
-           fail("--waypoint-timeout: `%s` is not a duration such as 90s", text);
-}
-
-static bool set_option(struct args *a, int opt, const char *arg) {
-    switch (opt) {
-    case OPT_NAME:
-        return set_name(a, arg);
-    case OPT_FOR:
-        return set_traffic(a, arg);
-    case 'r':
-        return set_revision(a, arg);
-    case OPT_CLASS:
-        return set_class(a, arg);
-    case OPT_SERVICE:
-        a->spec.service = arg;
-        return check_name("--service", arg);
-    case OPT_DOMAIN:
-        a->spec.cluster_domain = arg;
-        return check_name("--cluster-domain", arg);
-    case OPT_ENROLL:
-        a->is_enrolling = true;
-        return true;
-    case OPT_OVERWRITE:
-        a->is_overwriting = true;
-        return true;
-    case 'w':
-        return parse_bool(arg, &a->is_waiting);
-    case OPT_TIMEOUT:
-        return set_timeout(a, arg);
-    case OPT_ALL:
-        a->is_all = true;
-        return true;
-    case 'A':
-        a->is_everywhere = true;
-        return true;
-    case 'o':
-        a->is_json = strcmp(arg, "json") == 0;
-        return a->is_json || fail("-o takes json, not `%s`", arg);
-    default:
-        return kubectl_option(&a->kubectl, opt, arg);
-    }
-}
-
-static const struct option longs[] = {KUBECTL_LONGS,
-                                      {"name", required_argument, NULL, OPT_NAME},
-                                      {"for", required_argument, NULL, OPT_FOR},
-                                      {"revision", required_argument, NULL, 'r'},
-                                      {"class", required_argument, NULL, OPT_CLASS},
-                                      {"service", required_argument, NULL, OPT_SERVICE},
-                                      {"cluster-domain", required_argument, NULL, OPT_DOMAIN},
-                                      {"enroll-namespace", no_argument, NULL, OPT_ENROLL},
-                                      {"overwrite", no_argument, NULL, OPT_OVERWRITE},
-                                      {"wait", optional_argument, NULL, 'w'},
-                                      {"waypoint-timeout", required_argument, NULL, OPT_TIMEOUT},
-                                      {"all", no_argument, NULL, OPT_ALL},
-                                      {"all-namespaces", no_argument, NULL, 'A'},
-                                      {"output", required_argument, NULL, 'o'},
-                                      {"help", no_argument, NULL, 'h'},
-                                      {NULL, 0, NULL, 0}};
-
-// Which verbs an option goes with.
-static unsigned verbs_of(int opt) {
-    switch (opt) {
-    case OPT_NAME:
-    case OPT_FOR:
-    case OPT_CLASS:
-    case OPT_SERVICE:
-    case OPT_DOMAIN:
-        return VERB_GENERATE | VERB_APPLY;
-    case 'r':
-        return VERB_GENERATE | VERB_APPLY | VERB_DELETE;
-    case OPT_ENROLL:
-    case OPT_OVERWRITE:
-        return VERB_APPLY;
-    case 'w':
-    case OPT_TIMEOUT:
-        return VERB_APPLY | VERB_STATUS;
-    case OPT_ALL:
-        return VERB_DELETE;
-    case 'A':
-    case 'o':
-        return VERB_STATUS | VERB_LIST;
-    default:
-        return ~0u;
-    }
-}
+#include "ctl/waypoint_args.h"
 
 // The cluster
 
@@ -233,7 +22,7 @@ static int failed(char *error) {
 }
 
 // The waypoints of a namespace (NULL: of all), sorted. NULL: said why not.
-static json_t *get_waypoints(const struct args *a, const char *ns, const char *selector) {
+static json_t *get_waypoints(const struct waypoint_args *a, const char *ns, const char *selector) {
     const char *args[12] = {"get", WAYPOINT_RESOURCE, "-o", "json"};
     char *error = NULL;
     size_t n = 4;
@@ -258,8 +47,8 @@ static json_t *get_waypoints(const struct args *a, const char *ns, const char *s
     return list;
 }
 
-static json_t *get_one(const struct args *a, const char *kind, const char *ns, const char *name,
-                       char **ret_error) {
+static json_t *get_one(const struct waypoint_args *a, const char *kind, const char *ns,
+                       const char *name, char **ret_error) {
     const char *const with_ns[] = {"get", kind, name, "-n", ns, "-o", "json", "--ignore-not-found",
                                    NULL};
     const char *const without[] = {"get", kind, name, "-o", "json", "--ignore-not-found", NULL};
@@ -272,7 +61,7 @@ static void sleep_until_next(void) {
 
 // generate
 
-static void print_gateway(const struct args *a) {
+static void print_gateway(const struct waypoint_args *a) {
     struct text text = {0};
     json_t *gateway = waypoint_gateway(&a->spec);
 
@@ -284,19 +73,8 @@ static void print_gateway(const struct args *a) {
 
 // apply
 
-static bool has_port(const json_t *service) {
-    const json_t *ports = js_get(service, "spec.ports"), *port;
-    size_t i;
-    json_array_foreach(ports, i, port) {
-        if (js_int(port, "port", 0) == 15008) {
-            return true;
-        }
-    }
-    return false;
-}
-
 // The Service that the Gateway names may come later; until then there is no waypoint.
-static void check_service(const struct args *a, const json_t *gateway) {
+static void check_service(const struct waypoint_args *a, const json_t *gateway) {
     char name[64], ns[64], *error = NULL;
 
     if (!waypoint_service(gateway, name, ns)) {
@@ -312,7 +90,7 @@ static void check_service(const struct args *a, const json_t *gateway) {
                 "warning: there is no service %s/%s yet; the waypoint chart makes it: helm install "
                 "%s charts/waypoint -n %s\n",
                 ns, name, name, ns);
-    } else if (!has_port(service)) {
+    } else if (!waypoint_has_port(service)) {
         fprintf(stderr,
                 "warning: service %s/%s has no port 15008, on which the mesh reaches a waypoint\n",
                 ns, name);
@@ -321,7 +99,7 @@ static void check_service(const struct args *a, const json_t *gateway) {
 }
 
 // Before anything is applied.
-static int check_namespace(const struct args *a, const char *ns, bool *ret_is_done) {
+static int check_namespace(const struct waypoint_args *a, const char *ns, bool *ret_is_done) {
     char *error = NULL;
     json_t *object = get_one(a, "namespace", NULL, ns, &error);
 
@@ -349,7 +127,7 @@ static int check_namespace(const struct args *a, const char *ns, bool *ret_is_do
     return CMD_OK;
 }
 
-static int apply_gateway(const struct args *a) {
+static int apply_gateway(const struct waypoint_args *a) {
     const char *const args[] = {"apply", "--server-side", "--field-manager=ztunctl", "-f", "-",
                                 NULL};
     json_t *gateway = waypoint_gateway(&a->spec);
@@ -376,7 +154,7 @@ static int apply_gateway(const struct args *a) {
 }
 
 // Until it is programmed. *ret_gateway: as it was seen last, or NULL.
-static bool wait_programmed(const struct args *a, const char *ns, const char *name,
+static bool wait_programmed(const struct waypoint_args *a, const char *ns, const char *name,
                             json_t **ret_gateway, char **ret_error) {
     int64_t end_ns = (int64_t)clock_mono_ns() + a->timeout_ms * 1000000;
 
@@ -403,7 +181,7 @@ static bool wait_programmed(const struct args *a, const char *ns, const char *na
     }
 }
 
-static int enroll(const struct args *a) {
+static int enroll(const struct waypoint_args *a) {
     char *label = xasprintf("istio.io/use-waypoint=%s", a->spec.name), *error = NULL;
     const char *const args[] = {"label", "namespace", a->spec.ns, label, "--overwrite", NULL};
     struct buf out;
@@ -419,7 +197,7 @@ static int enroll(const struct args *a) {
     return is_ok ? CMD_OK : failed(error);
 }
 
-static int run_apply(const struct args *a) {
+static int run_apply(const struct waypoint_args *a) {
     json_t *gateway = NULL;
     char *error = NULL;
     bool is_done;
@@ -460,7 +238,7 @@ static void add_status(struct table *table, const json_t *gateway, bool has_ns) 
 }
 
 // What was told about a waypoint that is not ready: the Gateway's events.
-static void print_events(const struct args *a, const json_t *gateway) {
+static void print_events(const struct waypoint_args *a, const json_t *gateway) {
     char *selector =
         xasprintf("involvedObject.kind=Gateway,involvedObject.name=%s", js_name(gateway));
     const char *const args[] = {"get", "events", "-n", js_ns(gateway), "--field-selector", selector,
@@ -490,7 +268,7 @@ static void add_headers(struct table *table, const char *const *headers, bool ha
     }
 }
 
-static int run_status(const struct args *a, const char *ns) {
+static int run_status(const struct waypoint_args *a, const char *ns) {
     static const char *const headers[] = {"NAMESPACE", "NAME",   "STATUS",
                                           "TYPE",      "REASON", "MESSAGE"};
     json_t *list = get_waypoints(a, ns, NULL), *gateway, *seen = json_array();
@@ -538,7 +316,7 @@ static const char *programmed_text(const json_t *gateway) {
     return is_it ? js_str(condition, "status", "False") : "False";
 }
 
-static int run_list(const struct args *a, const char *ns) {
+static int run_list(const struct waypoint_args *a, const char *ns) {
     static const char *const headers[] = {"NAMESPACE",    "NAME",  "REVISION",
                                           "TRAFFIC TYPE", "CLASS", "PROGRAMMED"};
     json_t *list = get_waypoints(a, ns, NULL), *gateway;
@@ -574,7 +352,7 @@ static int run_list(const struct args *a, const char *ns) {
 
 // delete
 
-static int delete_one(const struct args *a, const char *ns, const char *name) {
+static int delete_one(const struct waypoint_args *a, const char *ns, const char *name) {
     const char *const args[] = {"delete", WAYPOINT_RESOURCE, name, "-n", ns, NULL};
     char *error = NULL;
     struct buf out;
@@ -599,7 +377,7 @@ static bool has_name(const json_t *list, const char *name) {
     return false;
 }
 
-static int run_delete(const struct args *a, const char *ns) {
+static int run_delete(const struct waypoint_args *a, const char *ns) {
     bool is_by_name = !a->is_all && a->spec.revision == NULL;
     char *selector =
         a->spec.revision != NULL ? xasprintf("istio.io/rev=%s", a->spec.revision) : NULL;
@@ -607,12 +385,6 @@ static int run_delete(const struct args *a, const char *ns) {
     int rc = CMD_OK;
     size_t i;
 
-    if (is_by_name ? a->n_names == 0 : a->n_names > 0) {
-        free(selector);
-        fputs("ztunctl waypoint delete: names, or --all, or --revision (ztunctl help waypoint)\n",
-              stderr);
-        return CMD_USAGE;
-    }
     list = get_waypoints(a, ns, selector);
     free(selector);
     if (list == NULL) {
@@ -640,18 +412,8 @@ static int run_delete(const struct args *a, const char *ns) {
 
 // The command
 
-static unsigned find_verb(const char *name) {
-    static const char *const verbs[] = {"generate", "apply", "status", "list", "delete"};
-    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-        if (strcmp(name, verbs[i]) == 0) {
-            return 1u << i;
-        }
-    }
-    return 0;
-}
-
-static int run(struct args *a, unsigned verb) {
-    if (verb == VERB_GENERATE) {
+static int run(struct waypoint_args *a) {
+    if (a->verb == WAYPOINT_GENERATE) {
         a->spec.ns = a->kubectl.ns != NULL ? a->kubectl.ns : "";
         print_gateway(a);
         return CMD_OK;
@@ -659,14 +421,14 @@ static int run(struct args *a, unsigned verb) {
     char *ns = a->is_everywhere ? NULL : kubectl_namespace(&a->kubectl);
     int rc = CMD_OK;
     a->spec.ns = ns;
-    switch (verb) {
-    case VERB_APPLY:
+    switch (a->verb) {
+    case WAYPOINT_APPLY:
         rc = run_apply(a);
         break;
-    case VERB_STATUS:
+    case WAYPOINT_STATUS:
         rc = run_status(a, ns);
         break;
-    case VERB_LIST:
+    case WAYPOINT_LIST:
         rc = run_list(a, ns);
         break;
     default:
@@ -678,48 +440,8 @@ static int run(struct args *a, unsigned verb) {
 }
 
 int cmd_waypoint(int argc, char **argv) {
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        usage(argc < 2 ? stderr : stdout);
-        return argc < 2 ? CMD_USAGE : CMD_OK;
-    }
-    unsigned verb = find_verb(argv[1]);
-    struct args a = {.spec = {.name = "waypoint",
-                              .class_name = WAYPOINT_CLASS_ISTIO,
-                              .cluster_domain = "cluster.local"},
-                     .timeout_ms = 90000,
-                     .is_waiting = verb == VERB_STATUS};
-    int opt, at = -1;
+    struct waypoint_args a;
+    int code;
 
-    if (verb == 0) {
-        fail("there is no verb `%s`", argv[1]);
-        return CMD_USAGE;
-    }
-    optind = 0;
-    while ((opt = getopt_long(argc - 1, argv + 1, "n:r:wAo:h", longs, &at)) != -1) {
-        if (opt == 'h') {
-            usage(stdout);
-            return CMD_OK;
-        }
-        if (opt != '?' && (verbs_of(opt) & verb) == 0) {
-            char letter[3] = {'-', (char)opt};
-            fail("%s: %s%s does not go with it", argv[1], at >= 0 ? "--" : "",
-                 at >= 0 ? longs[at].name : letter);
-            return CMD_USAGE;
-        }
-        if (opt == '?' || !set_option(&a, opt, optarg)) {
-            return CMD_USAGE;
-        }
-        at = -1;
-    }
-    a.names = argv + 1 + optind;
-    a.n_names = argc - 1 - optind;
-    if (a.n_names > 0 && verb != VERB_DELETE) {
-        fail("`%s` is too much", a.names[0]);
-        return CMD_USAGE;
-    }
-    if (a.is_overwriting && !a.is_enrolling) {
-        fail("%s goes with --enroll-namespace", "--overwrite");
-        return CMD_USAGE;
-    }
-    return run(&a, verb);
+    return waypoint_args_parse(&a, argc, argv, &code) ? run(&a) : code;
 }

@@ -7,6 +7,8 @@
 
 #include "ctl/local_json.h"
 
+enum { HBONE_PORT = 15008 };
+
 static char *service_host(const struct waypoint_spec *spec) {
     const char *service = spec->service != NULL ? spec->service : spec->name;
 
@@ -39,7 +41,8 @@ json_t *waypoint_gateway(const struct waypoint_spec *spec) {
     json_object_set_new(gateway, "spec",
                         json_pack("{s:s, s:[{s:s, s:s}], s:[{s:s, s:i, s:s}]}", "gatewayClassName",
                                   spec->class_name, "addresses", "type", "Hostname", "value", host,
-                                  "listeners", "name", "mesh", "port", 15008, "protocol", "HBONE"));
+                                  "listeners", "name", "mesh", "port", HBONE_PORT, "protocol",
+                                  "HBONE"));
     free(host);
     return gateway;
 }
@@ -71,6 +74,17 @@ bool waypoint_service(const json_t *gateway, char name[64], char ns[64]) {
             return true;
         }
         if (take_label(&host, ns) && (host[0] == '\0' || strncmp(host, "svc", 3) == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool waypoint_has_port(const json_t *service) {
+    const json_t *ports = js_get(service, "spec.ports"), *port;
+    size_t i;
+    json_array_foreach(ports, i, port) {
+        if (js_int(port, "port", 0) == HBONE_PORT) {
             return true;
         }
     }

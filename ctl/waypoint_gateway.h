@@ -27,6 +27,8 @@ struct waypoint_spec { // texts are borrowed
 json_t *waypoint_gateway(const struct waypoint_spec *spec);
 // The name and the namespace of the Service that it names by its address. False: by none.
 bool waypoint_service(const json_t *gateway, char name[64], char ns[64]);
+// The Service has port 15008, on which the mesh reaches a waypoint.
+bool waypoint_has_port(const json_t *service);
 // By its class one that ztun can be.
 bool waypoint_is_ours(const json_t *gateway);
 // The condition of its status that says most: Programmed, else the first one that is not true,
