@@ -124,7 +124,9 @@ def settings(bin_dir):
         text = run(bin_dir / program, "--help").stdout
         names = set(re.findall(r"\[([A-Z_0-9]+)\]$", text, re.M))
         assert len(names) > 10, text
-        return set(re.findall(r"^  (--[a-z0-9-]+)", text, re.M)), names | more | {"MALLOC_CONF"}
+        kubelets = {"KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"}
+        return (set(re.findall(r"^  (--[a-z0-9-]+)", text, re.M)),
+                names | more - kubelets | {"MALLOC_CONF"})
 
     return read
 

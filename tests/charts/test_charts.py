@@ -55,6 +55,8 @@ MATRIX = {
         ['service={"annotations": {"a.io/b": "c"}}', 'serviceAccount={"annotations": {"a.io/b": "c"}}',
          'rbac={"secretNames": ["credential"]}'],
         ['rbac={"create": false}'],
+        ['namespaces=["a", "shop"]'],
+        ['namespaces=["*"]', 'gateway={"className": "ztun-waypoint"}'],
     ],
 }
 ROWS = [(chart, row) for chart in BOTH for row in MATRIX[chart]]
