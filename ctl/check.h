@@ -52,6 +52,8 @@ json_t *check_get(struct check *c, const struct kubectl *k, const char *id,
 // check_cluster.c: what has to be there before. False: there is no cluster to ask.
 bool check_cluster_before(struct check *c, struct check_cluster *cluster);
 void check_cluster_fini(struct check_cluster *cluster);
+// check_security.c: what is in its way, in the namespace where it is or will be.
+void check_security(struct check *c, const struct check_cluster *cluster, const char *ns);
 // check_mesh.c: ztun on the nodes, and the pods that it serves.
 void check_mesh(struct check *c, const struct check_cluster *cluster);
 // What one ztun says of itself: its /status. False: it is something else.

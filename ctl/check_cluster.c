@@ -212,15 +212,21 @@ static void check_istiod(struct check *c, const json_t *istiod, const char *acco
     free(name);
 }
 
+// Where ztun is, else where it will be.
+static const char *ns_of(const struct check_cluster *cluster) {
+    if (json_is_object(cluster->ztun)) {
+        return js_ns(cluster->ztun);
+    }
+    return cluster->ns != NULL ? cluster->ns : default_ns;
+}
+
 // Who asks for certificates: what is installed, else what the chart makes.
 static char *account_of(const struct check_cluster *cluster) {
-    const char *ns = cluster->ns != NULL ? cluster->ns : default_ns, *name = default_account;
-
-    if (json_is_object(cluster->ztun)) {
-        ns = js_ns(cluster->ztun);
-        name = js_str(cluster->ztun, "spec.template.spec.serviceAccountName", "default");
-    }
-    return xasprintf("%s/%s", ns, name);
+    const char *name =
+        json_is_object(cluster->ztun)
+            ? js_str(cluster->ztun, "spec.template.spec.serviceAccountName", "default")
+            : default_account;
+    return xasprintf("%s/%s", ns_of(cluster), name);
 }
 
 static void check_istiods(struct check *c, const struct check_cluster *cluster) {
@@ -311,9 +317,8 @@ bool check_cluster_before(struct check *c, struct check_cluster *cluster) {
     cluster->ztun = find_ztun(c, cluster);
     check_istiods(c, cluster);
     cluster->has_gateway_api = check_gateway_api(c, k);
-    if (json_is_object(cluster->ztun) || cluster->has_gateway_api) {
-        cluster->namespaces = check_get(c, k, "namespaces", CHECK_ARGS("namespaces"));
-    }
+    cluster->namespaces = check_get(c, k, "namespaces", CHECK_ARGS("namespaces"));
+    check_security(c, cluster, ns_of(cluster));
     return true;
 }
 

@@ -137,8 +137,6 @@ static void check_problems(struct check *c, const char *node, const json_t *stat
 
 bool check_status(struct check *c, const char *node, const json_t *status) {
     if (json_object_get(status, "generation") == NULL) {
-        check_add(c, CHECK_NOTE, "ztun", node, "ztun takes its place: docs/INSTALL.md",
-                  "is not ztun but, most likely, Istio's ztunnel: nothing more is known");
         return false;
     }
     if (!js_bool(status, "ready", false)) {
@@ -181,14 +179,16 @@ static json_t *fetch_status(uint16_t port, char **ret_error) {
     if (code == 200) {
         status = json_loadb((const char *)body.ptr, body.len, 0, &error);
     }
-    if (code >= 0 && status == NULL) {
-        status = json_object(); // somebody else's page
+    if (code == 404) {
+        status = json_object(); // Istio's ztunnel has no such page
+    } else if (code >= 0 && status == NULL) {
+        *ret_error = xasprintf("/status answered with status %d and no JSON", code);
     }
     buf_fini(&body);
     return status;
 }
 
-// False: the others need not be asked.
+// False: it is something else.
 static bool ask(struct check *c, const struct kubectl *k, const json_t *pod, const char *node) {
     struct kubectl_forward forward;
     char *error = NULL;
@@ -254,8 +254,7 @@ static const json_t *pod_on(const json_t *pods, const char *node) {
 static void check_each_node(struct check *c, const struct check_cluster *cluster,
                             const json_t *pods) {
     const json_t *node;
-    unsigned n_asked = 0, n_ready = 0;
-    bool is_asking = cluster->max_nodes > 0;
+    unsigned n_asked = 0, n_ready = 0, n_others = 0;
     size_t i;
 
     json_array_foreach(json_object_get(cluster->nodes, "items"), i, node) {
@@ -274,14 +273,19 @@ static void check_each_node(struct check *c, const struct check_cluster *cluster
         } else {
             n_ready++;
         }
-        if (pod != NULL && strcmp(js_str(pod, "status.phase", ""), "Running") == 0 && is_asking &&
+        if (pod != NULL && strcmp(js_str(pod, "status.phase", ""), "Running") == 0 &&
             n_asked < cluster->max_nodes) {
             n_asked++;
-            is_asking = ask(c, cluster->kubectl, pod, name);
+            n_others += ask(c, cluster->kubectl, pod, name) ? 0 : 1;
         }
     }
     check_add(c, CHECK_FINE, "daemonset", "", NULL, "%u ready", n_ready);
-    if (n_asked < n_ready && is_asking) {
+    if (n_others > 0) {
+        check_add(c, CHECK_NOTE, "ztun", "", "ztun takes its place: docs/INSTALL.md",
+                  "%u of %u that were asked are not ztun but, most likely, Istio's ztunnel",
+                  n_others, n_asked);
+    }
+    if (n_asked < n_ready && cluster->max_nodes > 0) {
         check_add(c, CHECK_NOTE, "ztun", "", "--max-nodes asks more",
                   "%u of %u were asked how they are", n_asked, n_ready);
     }

@@ -38,7 +38,8 @@ exit 1
 class Status(http.server.BaseHTTPRequestHandler):
     def do_GET(self):  # noqa: N802
         body = json.dumps(self.server.status).encode()
-        self.send_response(200 if self.path == "/status" else 404)
+        has_page = self.path == "/status" and self.server.status is not None
+        self.send_response(200 if has_page else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -71,7 +72,7 @@ class FakeKubectl:
         self._file(asked).with_name(self._file(asked).name + ".err").write_text(text)
 
     def pod(self, path, status):
-        """A pod, "pod/NAME", whose admin port has this /status."""
+        """A pod, "pod/NAME", whose admin port has this /status; None: no such page."""
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Status)
         server.status = status
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

@@ -34,6 +34,10 @@ def node(name):
                                                    "operatingSystem": "linux"}}}
 
 
+def policy(name, ingress, ns="shop", **more):
+    return {**named(name, ns), "spec": {"podSelector": {}, "ingress": ingress, **more}}
+
+
 def ztun_pod(name, where):
     return {**named(name, "istio-system"), "spec": {"nodeName": where},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
@@ -77,6 +81,12 @@ def healthy():
         "get namespaces -o json": {"items": [
             named("shop", labels={**ambient, "istio.io/use-waypoint": "waypoint"}),
             named("istio-system")]},
+        "get --raw /api/v1/nodes/n1/proxy/configz": {"kubeletconfig": {"seccompDefault": False}},
+        "get networkpolicies.networking.k8s.io -A -o json": {"items": [
+            policy("any-port", [{"from": []}]), policy("hbone", [{"ports": [{"port": 15008}]}]),
+            policy("range", [{"ports": [{"port": 15000, "endPort": 15010}]}]),
+            policy("two", [{"ports": [{"port": 80}]}, {"ports": [{"protocol": "TCP"}]}]),
+            policy("deny", []), policy("other", [{"ports": [{"port": 80}]}], "istio-system")]},
         "get pods -n istio-system -l app=ztunnel -o json": {"items": [
             ztun_pod("ztunnel-1", "n1"), ztun_pod("ztunnel-2", "n2")]},
         PODS: "shop web Running <none> <none> <none> enabled\n"
@@ -137,7 +147,7 @@ def test_a_cluster_that_is_well(check):
     fine = {f["check"] for f in findings if f["severity"] == "ok"}
     assert fine >= {"kubernetes", "kernel", "istio-cni", "istiod", "istiod-ambient", "istiod-ca",
                     "gateway-api", "daemonset", "xds", "node-agent", "certificate", "redirection",
-                    "enrolment", "io", "waypoint", "waypoint-service", "binding"}
+                    "enrolment", "io", "pod-security", "seccomp", "network-policy", "waypoint", "waypoint-service", "binding"}
     assert not [f for f in findings if f["severity"] == "ok" and "remedy" in f]
 
 
@@ -168,7 +178,7 @@ def image(answers, part, value):
 
 
 def info(answers, key, value):
-    first(answers, "nodes")["status"]["nodeInfo"][key] = value
+    first(answers, "get nodes")["status"]["nodeInfo"][key] = value
 
 
 def condition(answers, **change):
@@ -216,6 +226,23 @@ CLUSTER = {
     "pod by its own label": (
         lambda a: put(a, "pods -A", "istio-system web Running <none> ambient <none> <none>\n"),
         "error", "enrolment", "istio-cni has not set it up"),
+    "pod security": (
+        lambda a: get(a, "namespaces")["items"][1]["metadata"].update(
+            labels={"pod-security.kubernetes.io/enforce": "baseline"}),
+        "error", "pod-security", "admits only `baseline` pods"),
+    "profile of the runtime": (
+        lambda a: first(a, "name=ztunnel")["spec"]["template"]["spec"].update(
+            securityContext={"seccompProfile": {"type": "RuntimeDefault"}}),
+        "warning", "seccomp", "refuses io_uring"),
+    "profile of the kubelet": (
+        lambda a: put(a, "configz", {"kubeletconfig": {"seccompDefault": True}}),
+        "warning", "seccomp", "kubelets give pods"),
+    "ports in": (lambda a: get(a, "networkpol")["items"].append(
+        policy("web", [{"ports": [{"port": 80}, {"port": 15008, "protocol": "UDP"}]}])),
+        "warning", "network-policy", "no connections of the mesh in (port 15008)"),
+    "ports out": (lambda a: get(a, "networkpol")["items"].append(
+        policy("web", [], egress=[{"ports": [{"port": "http"}]}])),
+        "warning", "network-policy", "no connections of the mesh out"),
     "waypoint without address": (
         lambda a: first(a, f"{GATEWAYS} -A")["status"].pop("addresses"),
         "error", "waypoint", "no address in its status"),
@@ -335,10 +362,10 @@ def test_a_ztun_that_does_not_answer(check):
 
 def test_others_in_its_place(check):
     answers, statuses = healthy()
-    findings = check(answers, {name: {"config": {}} for name in statuses})
+    findings = check(answers, {"ztunnel-1": statuses["ztunnel-1"], "ztunnel-2": None})
     assert not bad(findings)
     note, = [f for f in findings if f["check"] == "ztun"]
-    assert note["severity"] == "note" and "Istio's ztunnel" in note["message"]
+    assert note["severity"] == "note" and "1 of 2 that were asked are not ztun" in note["message"]
 
 
 def test_before_it_is_installed(check):
@@ -347,9 +374,21 @@ def test_before_it_is_installed(check):
     answers["get daemonsets.apps -n mesh -l app.kubernetes.io/name=ztunnel -o json"] = {"items": []}
     findings = check(answers, statuses)
     assert not bad(findings) and "is not installed yet" in str(findings)
-    assert not [call for call in check.kubectl.calls if "port-forward" in call or "pods" in call]
+    assert not [call for call in check.kubectl.calls
+                if "port-forward" in call or "get pods" in call]
     found, = bad(check(answers, statuses, "-n", "mesh"))
     assert "no certificates to mesh/ztunnel" in found["message"]
+
+
+def test_a_profile_of_its_own_and_a_kubelet_that_may_not_be_asked(check):
+    answers, statuses = healthy()
+    put(answers, "configz", PermissionError("forbidden"))
+    assert not bad(check(answers, statuses))
+    first(answers, "name=ztunnel")["spec"]["template"]["spec"]["containers"][0].update(
+        securityContext={"seccompProfile": {"type": "Localhost"}})
+    n_calls = len([call for call in check.kubectl.calls if "configz" in call])
+    assert not bad(check(answers, statuses))
+    assert len([call for call in check.kubectl.calls if "configz" in call]) == n_calls
 
 
 def test_how_many_are_asked(check):
