@@ -122,6 +122,9 @@ static void record_replace(struct mesh_builder *b, struct record *record, struct
     builder_index_labels(record);
     builder_mark_dependents(b, record, old, &old_labels);
     builder_mark(b, record);
+    if (record->kind == KOBJ_PEER_AUTHENTICATION) {
+        b->n_peer_auths += (size_t)(obj != NULL) - (size_t)(old != NULL);
+    }
     record_let_go(record, old, &old_labels);
     if (obj == NULL && class_of(record->kind) < 0) {
         record_free(b, record);
@@ -375,7 +378,7 @@ static void update_mesh(struct mesh_builder *b) {
     b->mesh = mesh;
     snapshot_set_mesh(b->draft, &mesh);
     if (is_new_root) {
-        builder_publish_static_strict(b, old.root_namespace);
+        builder_drop_static_strict(b, old.root_namespace);
     }
     builder_mark_all(b);
     b->has_changes = b->mesh_changed = true;
@@ -415,6 +418,7 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
     if (b->istiod != NULL) {
         merge_istiod(b);
     }
+    builder_settle_static_strict(b);
     builder_l7_compile(b);
     *ret_changes = (struct builder_changes){
         .locals = b->locals.items,

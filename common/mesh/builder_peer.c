@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // PeerAuthentication as DENY policies, under the names that istiod gives them:
-// ROOTNS/istio_converted_static_strict denies what has no identity and is listed by each workload
-// that is STRICT; NS/converted_peer_authentication_NAME does so by port.
+// ROOTNS/istio_converted_static_strict, which is there when any PeerAuthentication is, denies what
+// has no identity and is listed by each workload that is STRICT;
+// NS/converted_peer_authentication_NAME does so by port.
 //
 // Inheritance: workload (selector), namespace, root namespace; the oldest of several counts.
 // DISABLE means PERMISSIVE, since plaintext is always accepted unless STRICT.
@@ -114,12 +115,25 @@ static struct policy *deny_plaintext(const char *ns, const char *name, const uin
     return policy_new(&spec);
 }
 
-void builder_publish_static_strict(struct mesh_builder *b, const char *old_root) {
+void builder_drop_static_strict(struct mesh_builder *b, const char *root) {
     char key[128];
-    snprintf(key, sizeof(key), "%s/" STATIC_STRICT, old_root);
-    snapshot_del_policy(b->draft, key);
-    snapshot_set_policy(b->draft,
-                        deny_plaintext(b->mesh.root_namespace, STATIC_STRICT, NULL, 0, false));
+    if (b->has_static_strict) {
+        snprintf(key, sizeof(key), "%s/" STATIC_STRICT, root);
+        snapshot_del_policy(b->draft, key);
+        b->has_static_strict = false;
+        b->has_changes = b->policies_changed = true;
+    }
+}
+
+void builder_settle_static_strict(struct mesh_builder *b) {
+    if (b->n_peer_auths == 0) {
+        builder_drop_static_strict(b, b->mesh.root_namespace);
+    } else if (!b->has_static_strict) {
+        snapshot_set_policy(b->draft,
+                            deny_plaintext(b->mesh.root_namespace, STATIC_STRICT, NULL, 0, false));
+        b->has_static_strict = true;
+        b->has_changes = b->policies_changed = true;
+    }
 }
 
 static void report(struct mesh_builder *b, struct record *record) {

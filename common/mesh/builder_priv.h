@@ -101,6 +101,8 @@ struct mesh_builder {
     struct list l7_dirty; // struct bsvc.in_l7
     const struct builder_l7_ops *l7;
     char *proxy_ns; // NULL = each service's own
+    size_t n_peer_auths;
+    bool has_static_strict; // is published
     bool is_mesh_dirty, has_targeted;
     bool are_addresses_dirty; // another workload may have an address now
     bool has_changes, policies_changed, workloads_changed, services_changed, settings_changed;
@@ -224,7 +226,8 @@ uint8_t builder_app_protocol(const char *app_protocol, const char *port_name);
 void builder_build_policy(struct mesh_builder *b, struct record *record);
 void builder_build_peer(struct mesh_builder *b, struct record *record);
 void builder_put_policy(struct mesh_builder *b, struct record *record, struct policy *policy);
-void builder_publish_static_strict(struct mesh_builder *b, const char *old_root);
+void builder_drop_static_strict(struct mesh_builder *b, const char *root);
+void builder_settle_static_strict(struct mesh_builder *b); // last thing of a commit
 // Keys of the policies that select a workload, heap texts appended to a list.
 struct key_list {
     char **items;

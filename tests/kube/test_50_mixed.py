@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One node has the proxy under test, the other Istio's ztunnel (or the other way round)."""
 
+import json
+
 import pytest
-from kubelib import SETTINGS, policy, proxy_pods, wait_until
+from kubelib import SETTINGS, SYSTEM, istioctl, policy, proxy_pods, wait_until
 from test_10_traffic import tunnelled
 from test_20_policy import applied, peer_authentication, principal
 
@@ -28,6 +30,32 @@ def test_both_directions(world, mixed):
     assert answer["pod"] == "near" and answer["peer"] == world.far.ip
     answers = world.client.get("http://server:8080/", n=30)
     assert {answer.get("pod") for answer in answers} == {"near", "far"}
+
+
+def known(node, what):
+    """What istioctl reads out of a node's proxy, in a form that can be compared. Names that istiod
+    leaves empty may be filled in, and an order may be any."""
+    name = proxy_pods(node)[0]["metadata"]["name"]
+    dump = json.loads(istioctl("ztunnel-config", what, f"{name}.{SYSTEM}", "-o", "json"))
+    found = {}
+    for item in dump:
+        item = {key: sorted(value, key=json.dumps) if isinstance(value, list) else value
+                for key, value in item.items() if key not in ("workloadName", "ipFamilies")}
+        found[item.get("uid") or f"{item['namespace']}/{item.get('hostname', item['name'])}"] = item
+    return found
+
+
+@pytest.mark.parametrize("what", ["workload", "service", "policy"])
+def test_they_know_the_same(world, mixed, what):
+    rules = [{"from": [{"source": {"namespaces": [world.mesh.name], "notIpBlocks": ["10.0.0.7"]}}],
+              "to": [{"operation": {"ports": ["9000"]}}]}]
+    spec = {"selector": {"matchLabels": {"app": "far"}}, "action": "DENY", "rules": rules}
+    with applied("authorizationpolicy", policy("seen-by-both", world.mesh.name, spec)):
+        def look():
+            near, far = (known(node, what) for node in world.nodes)
+            return near == far and near
+        found = wait_until(look)
+        assert any(world.mesh.name in key for key in found)
 
 
 def test_much_at_once(world, mixed):

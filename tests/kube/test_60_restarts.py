@@ -58,8 +58,9 @@ def test_rolling_update(world, proxies, record):
     assert results["keep"]["failed"] <= 2 and results["echo"]["failed"] <= 2
 
 
-def test_a_proxy_is_killed(world, proxies, record):
-    """What it carries is lost, and new connections until the next one serves; then all is well."""
+def test_a_proxy_s_pod_is_deleted_at_once(world, proxies, record):
+    """What it carries is lost, and perhaps new connections until the next one serves; then all is
+    well."""
     name = proxy_pods(world.far.node)[0]["metadata"]["name"]
     with load(world, record):
         kubectl("delete", "pod", "-n", SYSTEM, name, "--grace-period=0", "--force")

@@ -515,7 +515,11 @@ static void test_waypoint(void **state) {
 }
 
 static void test_mesh_config(void **state) {
-    fx_apply(b, POD("a", "p", "", "10.0.0.1"));
+    fx_apply(b, POD("a", "p", "",
+                    "10.0.0.1") "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
+                                "metadata: {name: x, namespace: a}\nspec: {mtls: {mode: "
+                                "PERMISSIVE}}\n");
+    assert_non_null(fx_find_policy("istio-system/istio_converted_static_strict"));
     assert_string_equal(pod("a/p")->trust_domain, "cluster.local");
     fx_apply(b, "apiVersion: v1\nkind: ConfigMap\n"
                 "metadata: {name: istio, namespace: istio-system}\n"

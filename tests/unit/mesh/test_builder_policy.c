@@ -239,7 +239,10 @@ static void test_peer_authentication(void **state) {
         }
         assert_true(allowed("a/p", ALICE, 80));
         assert_string_equal(w->n_policies > 0 ? w->policies[0] : "", cases[i].policy);
+        assert_int_equal(fx_find_policy("istio-system/istio_converted_static_strict") != NULL,
+                         strstr(yaml, "PeerAuthentication") != NULL);
         fx_remove(b, yaml);
+        assert_null(fx_find_policy("istio-system/istio_converted_static_strict"));
     }
 }
 
