@@ -80,7 +80,8 @@ def test_connections(world):
     world.client.begin("seen", "tcp://far:9000", "echo")
     try:
         def look(node, name):
-            return [c for c in ask_json(node, "connections") if c["info"]["name"] == name]
+            return [c for c in ask_json(node, "connections")
+                    if (c["info"]["namespace"], c["info"]["name"]) == (world.mesh.name, name)]
         out, = wait_until(lambda: (found := look(world.client.node, "client")) and
                           found[0]["connections"]["outbound"] and found)
         flow = next(f for f in out["connections"]["outbound"]
