@@ -94,11 +94,11 @@ enum kobj_kind kobj_schema_find(const char *name) {
     return KOBJ_UNKNOWN;
 }
 
+// Items of an open array.
 static void put_versions(struct json_out *out, const struct kobj_type *type) {
     struct slice rest = slice_str(type->versions), version;
     bool is_last = false;
 
-    json_out_kv_array(out, "enum");
     while (!is_last) {
         is_last = !slice_split(rest, ' ', &version, &rest);
         version = is_last ? rest : version;
@@ -107,7 +107,6 @@ static void put_versions(struct json_out *out, const struct kobj_type *type) {
         json_out_string(out, slice_str(text));
         free(text);
     }
-    json_out_end(out);
 }
 
 // apiVersion, kind and metadata, which kobj.c reads itself.
@@ -116,7 +115,9 @@ static void put_head(void *arg, struct schema_json *s) {
     struct json_out *out = s->out;
 
     json_out_kv_object(out, "apiVersion");
+    json_out_kv_array(out, "enum");
     put_versions(out, type);
+    json_out_end(out);
     json_out_end(out);
     json_out_kv_object(out, "kind");
     json_out_kv_str(out, "const", type->name);
@@ -234,12 +235,35 @@ static const char list_items[] =
     "\"if\": {\"properties\": {\"kind\": {\"const\": \"List\"}}}, "
     "\"then\": {\"properties\": {\"items\": {\"items\": {\"$ref\": \"#\"}}}}}";
 
+// "kind" may be any text; those that are read are what an editor offers.
+static void put_kinds(struct json_out *out) {
+    json_out_kv_object(out, "properties");
+    json_out_kv_object(out, "kind");
+    json_out_kv_str(out, "type", "string");
+    json_out_kv_array(out, "anyOf");
+    json_out_begin_object(out);
+    json_out_kv_array(out, "enum");
+    for (int kind = 0; kind < KOBJ_N_KINDS; kind++) {
+        const struct kobj_type *type = kobj_type_get((enum kobj_kind)kind);
+        if (type != NULL) {
+            json_out_string(out, slice_str(type->name));
+        }
+    }
+    json_out_end(out);
+    json_out_end(out);
+    json_out_raw(out, SLICE_LIT("{}"));
+    json_out_end(out);
+    json_out_end(out);
+    json_out_end(out);
+}
+
 void kobj_schema_all(struct buf *out) {
     struct document doc;
     struct json_out *json = &doc.json;
 
     begin(&doc, out, "what ztun reads");
     json_out_kv_str(json, "type", "object");
+    put_kinds(json);
     json_out_key(json, SLICE_LIT("if"));
     json_out_raw(json, slice_str(list_parts));
     json_out_key(json, SLICE_LIT("then"));

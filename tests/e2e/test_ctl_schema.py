@@ -206,6 +206,9 @@ def test_it_refuses_nothing_that_is_valid(check_all):
 
 
 def test_words_are_offered_but_others_allowed(check_all):
+    offered = check_all.schema["properties"]["kind"]["anyOf"][0]["enum"]
+    assert "VirtualService" in offered and check_all.is_valid(
+        {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "a"}})
     labels = json.loads(ctl("schema", "Namespace"))["definitions"]["metadata"]["properties"]
     mode = labels["labels"]["properties"]["istio.io/dataplane-mode"]
     assert mode["anyOf"][0] == {"enum": ["ambient", "none"]} and "ambient" in mode["description"]
