@@ -32,6 +32,7 @@ def all_parts():
     l7_parts.add(table)
     l7_more.add(table)
     scale_parts.add(table)
+    parts.add_short_cut(table)
     table.add("self", parts.self_check)
     for topology, names in parts.TOPOLOGIES.items():
         parts.add_matrix(table, topology, names, None)
@@ -134,6 +135,7 @@ class Context:
             "envoy-pair": lambda: series.envoy_pair(peer, self.work_dir, self.log_dir),
             "direct-node": node_series.direct,
             "relay-node": lambda: node_series.relay(self.tools, self.log_dir),
+            "bpf-node": lambda: node_series.bpf(self.tools, self.log_dir),
             "ztunnel": lambda: ztunnel.start(self),
         }[name]()
 

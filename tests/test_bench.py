@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench")
 
 import run  # noqa: E402 pylint: disable=wrong-import-position
 from suite import (  # noqa: E402 pylint: disable=wrong-import-position
-    catalogue, checks, goals, l7_goals, plan, plots, stats, windows, wire)
+    catalogue, checks, goals, l7_goals, parts, plan, plots, stats, windows, wire)
 from suite.procs import BenchError  # noqa: E402 pylint: disable=wrong-import-position
 
 
@@ -94,6 +94,25 @@ def test_a_mesh_by_xds_has_its_rows():
         [False] * 3
     assert not next(v for v in checks.verdicts(xds_results([0.5], 1.2, 0, server_cpu_s=0.96))
                     if v["part"] == "scale-xds")["ok"]
+
+
+def test_a_tunnel_with_x25519_has_a_floor_of_that_group():
+    one = {"cpu_us": [400, 350], "kb": [9.0, 8.0], "bare_us": [16, 4],
+           "handshake": {"client_us": 250, "server_us": 240},
+           "x25519_server_us": 240, "x25519_handshake": {"client_us": 210, "server_us": 196}}
+    results = {"l4-tunnels": {"tls": {"group": "X25519MLKEM768"}, "tunnels": 256, "rounds": [one]}}
+    assert row_of("l4-tunnel-server-x25519", results)["f"] == 1.2
+    assert row_of("l4-tunnel-server", results)["f"] == 350 / 244
+    assert row_of("l4-tunnel-client-x25519", results)["met"] is None
+
+
+def test_a_short_cut_is_in_no_goal():
+    table = run.all_parts()
+    parts_of_it = table.select(["shortcut"], False)
+    assert parts_of_it == ["shortcut-requests-1000", "shortcut-bulk-1"]
+    assert not set(parts_of_it) & {*table.select([], False), *(g.part for g in catalogue.GOALS)}
+    one = {"busy_s": 2.0, "server_cpu_s": 0.5, "load": {"own_cpu_s": 0.5, "requests": 1000}}
+    assert parts.machine_us({"bpf-node": [one, one]}) == {"bpf-node": 1000}
 
 
 def test_the_floor_saves_a_row():

@@ -16,6 +16,7 @@ from .windows import Windows, span
 N_WORKLOADS, WORKLOADS_A_SERVICE = 10000, 10
 STORM_SHARE = 0.25  # of a core of the side that is dialled
 STORM_WINDOW_S = 2
+MAX_RATE = 100000  # more than there can be
 STORM_TURN_S = 0.0015  # 1 ms and a step of a handshake: a bound of loop_turn_seconds
 
 
@@ -256,12 +257,17 @@ def tunnels(ctx):
                 ctx.warn(f"l4-tunnels: {found} tunnels, expected {n * n}")
             for idle in idles[0] + idles[1]:
                 idle.close()
+            # As many at a time as there are, as the tunnels above: each by itself also wakes up.
+            x25519_us = Storm(ctx).cost_s(series.halves[1][0], MAX_RATE, "--x25519",
+                                          "--threads=16") * 1e6
             ctx.ztun.stop()
             result["rounds"].append({
                 "first": first, "second": second,
                 "cpu_us": [a - b for a, b in zip(first["cpu_us"], second["cpu_us"])],
                 "kb": [a - b for a, b in zip(first["kb"], second["kb"])],
                 "handshake": handshake_probe(ctx, result["tls"]),
+                "x25519_server_us": x25519_us,
+                "x25519_handshake": handshake_probe(ctx, {"group": "X25519"}),
                 "bare_us": conn_probe(ctx, 1000, False),
                 "bare_flights_us": conn_probe(ctx, 1000, True)})
             last = result["rounds"][-1]
@@ -269,7 +275,8 @@ def tunnels(ctx):
                     f"{last['cpu_us'][1]:6.1f} CPU us, {last['kb'][0]:.1f} + {last['kb'][1]:.1f} KB "
                     f"(bare TCP {last['bare_us'][0]:.1f} + {last['bare_us'][1]:.1f}, "
                     f"handshake {last['handshake']['client_us']:.1f} + "
-                    f"{last['handshake']['server_us']:.1f} us)")
+                    f"{last['handshake']['server_us']:.1f} us); server side with X25519 "
+                    f"{x25519_us:.1f} us")
     finally:
         if result["rounds"]:
             ctx.results["l4-tunnels"] = result
@@ -287,24 +294,22 @@ class Storm:
         self.certs = issue(f"{ctx.work_dir}/ca", ctx.work_dir, "client")
         self.target = f"{topo.POD_IP[topo.MESH_SERVER]}:15008"
 
-    def start(self, rate, seconds):
+    def start(self, rate, seconds, *flags):
         """From a pod outside the mesh, so that nothing captures it. Begun with say("go")."""
         storm = Proc("tls_storm", [self.ctx.tools / "tls_storm", self.target, self.certs["cert"],
                                    self.certs["key"], f"--rate={rate}", f"--seconds={seconds}",
-                                   "--wait"], topo.CLIENT, self.ctx.log_dir, pipes=True)
+                                   "--wait", *flags], topo.CLIENT, self.ctx.log_dir, pipes=True)
         storm.read_line(10)
         return storm
 
-    def rate_of(self, proc, share):
-        """Handshakes a second that take this share of a core of `proc`; measured, with nothing
-        else on it."""
-        storm = self.start(200, 1)
+    def cost_s(self, proc, rate, *flags):
+        """CPU seconds of `proc` for a handshake; measured, with nothing else on it."""
+        storm = self.start(rate, 1, *flags)
         before = proc.cpu_s()
         storm.say("go")
         done = json.loads(storm.read_line(20))
         storm.finish()
-        cost_s = (proc.cpu_s() - before) / done["handshakes"]
-        return max(50, int(share / cost_s)), cost_s
+        return (proc.cpu_s() - before) / done["handshakes"]
 
 
 def storm_windows(ctx, maker, paths, far, rate):
@@ -339,7 +344,8 @@ def storm(ctx):
     series = ctx.ztun.start()
     series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
     far, maker = series.halves[1][0], Storm(ctx)
-    rate, cost_s = maker.rate_of(far, STORM_SHARE)
+    cost_s = maker.cost_s(far, 200)
+    rate = max(50, int(STORM_SHARE / cost_s))  # handshakes a second
     before = halves_memory(series)
     (windows, relays), n_done = storm_windows(ctx, maker, (series, ctx.series("relay")), far, rate)
     deadline, after = time.monotonic() + 20, halves_memory(series)

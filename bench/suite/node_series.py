@@ -3,6 +3,7 @@
 ztunnel for both pods. The proxies prefer AES-256-GCM, as ztunnel does."""
 
 from . import series, topo
+from .procs import Proc, wait_listening
 from .series import BULK_PORT, REQ_PORT, Series, Ztun, mesh_objects
 
 
@@ -31,6 +32,21 @@ def relay(tools, log_dir):
     made = series.hops("relay-node", PodPlace(), 7180,
                        lambda _, a, b: [tools / "relay_probe", a, b, 1], log_dir)
     return NodeSeries("relay-node", topo.NODE_PODS["plain"], made.req, made.bulk, made.halves)
+
+
+def bpf(tools, log_dir):
+    """An experiment: both pods' sockets joined by a BPF program, without a tunnel or a cipher."""
+    client, server = topo.NODE_PODS["plain"]
+    procs, ports = [], (7190, 7191)
+    for port, app_port in zip(ports, (REQ_PORT, BULK_PORT)):
+        procs.append(Proc(f"bpf-node-{app_port}",
+                          [tools / "bpf_relay", f"127.0.0.1:{port}", f"127.0.0.1:{app_port}",
+                           f"/run/netns/{server}"], client, log_dir))
+        wait_listening(client, port, procs)
+    made = NodeSeries("bpf-node", (client, server), *(f"127.0.0.1:{port}" for port in ports),
+                      halves=[procs, []])
+    made.note = "an experiment; its work is in no process, so its CPU figure says nothing"
+    return made
 
 
 def node_objects(_tunnel_pods=((), ())):

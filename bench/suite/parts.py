@@ -11,6 +11,7 @@ from .stats import median
 
 PROXIES = ("direct", "relay", "pair", "haproxy", "envoy-pair", "ztun")
 NODE_PROXIES = ("direct-node", "relay-node", "ztunnel", "ztun-node")
+SHORT_CUT = ("direct-node", "relay-node", "bpf-node", "ztun-node")  # an experiment, of no goal
 TOPOLOGIES = {"l4": PROXIES, "node": NODE_PROXIES}
 SIZES = {"64": (64, 64), "1k": (128, 1024), "16k": (16384, 16384)}
 CONNECTIONS = (1, 16, 256, 4000)
@@ -171,6 +172,26 @@ def flows(ctx, key, names):
     ctx.results[key] = rounds_of(ctx, names, ctx.rounds, one)
 
 
+# ---- The short cut ----------------------------------------------------------------------------------
+
+def machine_us(results):
+    """CPU us a request that neither generator nor server used: proxies, and the kernel's threads and
+    interrupts, which do the work of the short cut. {series: median}"""
+    return {name: median([(r["busy_s"] - r["load"]["own_cpu_s"] - r["server_cpu_s"]) * 1e6 /
+                          r["load"]["requests"] for r in rounds])
+            for name, rounds in results.items()}
+
+
+def short_cut_requests(ctx):
+    """A short cut between two pods of a node by a BPF program, beside the direct path and ztun. Its
+    work is in no process, so the machine's CPU is what counts, and other programs disturb it."""
+    key = "shortcut-requests-1000"
+    requests(ctx, key, SHORT_CUT, 1000, 4)
+    ctx.results["shortcut"] = machine_us(ctx.results[key])
+    ctx.say(f"  {key} machine's CPU us a request: " + ", ".join(
+        f"{name} {us:.0f}" for name, us in ctx.results["shortcut"].items()))
+
+
 # ---- Probes --------------------------------------------------------------------------------------
 
 def tls_probe(ctx, group):
@@ -228,6 +249,12 @@ def add_traffic(parts, topology, names, wants, is_default=True):
     add("flows", lambda ctx, key: flows(ctx, key, names), quick=is_l4)
 
 
+def add_short_cut(parts):
+    parts.add("shortcut-requests-1000", short_cut_requests, default=False)
+    parts.add("shortcut-bulk-1", lambda ctx: bulk(ctx, "shortcut-bulk-1", SHORT_CUT, 1),
+              default=False)
+
+
 def add_matrix(parts, topology, names, wants):
     def add(name, run):
         parts.add(f"cell-{topology}-{name}", lambda ctx: run(ctx, f"cell-{topology}-{name}"),
@@ -250,6 +277,6 @@ def add_matrix(parts, topology, names, wants):
 
 
 def check_names(ctx):
-    unknown = ctx.skipped - set(PROXIES) - set(NODE_PROXIES) - {"nginx", "envoy", "waypoint"}
+    unknown = ctx.skipped - set(PROXIES) - set(NODE_PROXIES) - set(SHORT_CUT) - {"nginx", "envoy", "waypoint"}
     if unknown:
         raise BenchError(f"--skip={','.join(sorted(unknown))}: no such series")

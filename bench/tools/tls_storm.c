@@ -5,6 +5,7 @@
 //
 //   --rate=500 --seconds=2   handshakes a second, for so long
 //   --threads=4              this many at a time; what they cannot keep up with comes later
+//   --x25519                 that key exchange alone, without the hybrid one
 //   --wait                   say "ready" after the first handshake, begin when a line comes in
 //
 // CERT and KEY are PEM files. The server's certificate is not looked at. JSON on stdout.
@@ -16,17 +17,20 @@
 
 enum { MAX_THREADS = 64, TIMEOUT_S = 10 };
 
-static uint64_t rate = 500, seconds = 2, n_threads = 4;
+static uint64_t rate = 500, seconds = 2, n_threads = 4, is_x25519;
 static struct load_addr addr;
 static SSL_CTX *ctx;
 static uint64_t start_ns, n_taken, n_done; // the last two atomic
 
 static SSL_CTX *make_ctx(const char *cert, const char *key) {
     static const uint8_t alpn[] = {2, 'h', '2'};
+    const uint16_t groups[] = {SSL_GROUP_X25519_MLKEM768, SSL_GROUP_X25519};
+    size_t n_skipped = is_x25519 != 0;
     SSL_CTX *made = SSL_CTX_new(TLS_method());
     if (made == NULL || SSL_CTX_set_min_proto_version(made, TLS1_3_VERSION) != 1 ||
         SSL_CTX_use_certificate_chain_file(made, cert) != 1 ||
         SSL_CTX_use_PrivateKey_file(made, key, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_set1_group_ids(made, groups + n_skipped, 2 - n_skipped) != 1 ||
         SSL_CTX_set_alpn_protos(made, alpn, sizeof(alpn)) != 0) {
         die("tls_storm: %s, %s: %s", cert, key, ERR_reason_error_string(ERR_peek_error()));
     }
@@ -67,12 +71,11 @@ static void *work(void *arg) {
 
 int main(int argc, char **argv) {
     uint64_t wait = 0;
-    const struct load_option options[] = {{"rate", &rate, 100000},
-                                          {"seconds", &seconds, 600},
-                                          {"threads", &n_threads, MAX_THREADS},
-                                          {"wait", &wait, 1},
-                                          {NULL, NULL, 0}};
-    const char *usage = "tls_storm ADDR CERT KEY [--rate=500] [--seconds=2] [--threads=4] [--wait]";
+    const struct load_option options[] = {
+        {"rate", &rate, 100000},   {"seconds", &seconds, 600}, {"threads", &n_threads, MAX_THREADS},
+        {"x25519", &is_x25519, 1}, {"wait", &wait, 1},         {NULL, NULL, 0}};
+    const char *usage = "tls_storm ADDR CERT KEY [--rate=500] [--seconds=2] [--threads=4] "
+                        "[--x25519] [--wait]";
     if (load_options(argc, argv, options, usage) != 3 || rate == 0 || n_threads == 0) {
         die("usage: %s", usage);
     }
