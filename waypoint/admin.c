@@ -10,6 +10,7 @@
 #include "waypoint/admin_l7.h"
 #include "waypoint/conn_list.h"
 #include "waypoint/control.h"
+#include "waypoint/kube_control.h"
 #include "waypoint/upstream_tls.h"
 
 enum { ADMIN_CONNS_MAX = 20000 }; // of one answer; more are counted
@@ -393,6 +394,9 @@ static void handle_status(void *arg, struct http_exchange *exchange,
     }
     if (control->xds != NULL) {
         proc_xds_dump(&out, control->xds);
+    }
+    if (control->writer != NULL) {
+        kube_control_dump(&out, control->writer);
     }
     proc_dump_objects(&out, control->mesh.builder);
     json_out_kv_array(&out, "tlsCredentials");

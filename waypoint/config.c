@@ -24,6 +24,10 @@ static const struct proc_option options[] = {
     {"workers", "WORKER_THREADS", PROC_THREADS, FIELD(proc.workers), "N|P%",
      "worker threads; 0 = all cores"},
     {"listen", NULL, PROC_ADDR, FIELD(listen), "IP:PORT", "address of the HBONE listener"},
+    {"kube-status", NULL, PROC_TEXT, FIELD(status_api), "in-cluster|URL|FILE",
+     "the Kubernetes API, for status of the Gateway and of routes"},
+    {"auto-binding", NULL, PROC_BOOL, FIELD(auto_binding), "BOOL",
+     "bind services of a namespace with ztun.io/use-waypoint: auto, by their label"},
     PROC_OPTIONS_SERVERS(struct waypoint_config),
     PROC_OPTIONS_TUNNEL(struct waypoint_config),
     PROC_OPTIONS_TCP(struct waypoint_config),
@@ -111,6 +115,10 @@ static bool check_access_log(const struct waypoint_config *config) {
 static int check(struct waypoint_config *config) {
     if (config->gateway == NULL) {
         fprintf(stderr, "waypoint: --gateway is required (see waypoint --help)\n");
+        return 2;
+    }
+    if (config->auto_binding && config->status_api == NULL) {
+        fprintf(stderr, "waypoint: --auto-binding needs --kube-status, where it writes\n");
         return 2;
     }
     return take_gateway(config) && check_access_log(config) &&

@@ -12,6 +12,9 @@ struct waypoint_config {
     const char *ns, *name, *service_account, *node_name, *pod_name; // node, pod: "" = unknown
     // servers
     struct addr listen; // HBONE
+    // where status is written, as of kube_access_find; NULL: nowhere
+    const char *status_api;
+    bool auto_binding;
     // access log of HTTP; what is not set is MeshConfig's
     int access_log; // 1, 0; -1 = not set
     const char *access_log_format, *access_log_encoding; // "text", "json"; NULL = not set

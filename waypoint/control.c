@@ -12,12 +12,14 @@
 #include "common/proc/proc_start.h"
 #include "common/rt/sock.h"
 #include "version.h"
+#include "waypoint/kube_control.h"
 #include "waypoint/upstream_tls.h"
 
 LOG_SCOPE(log_control, "waypoint");
 LOG_SCOPE(log_config, "waypoint::config");
 LOG_SCOPE(log_identity, "waypoint::identity");
 LOG_SCOPE(log_xds, "waypoint::xds");
+LOG_SCOPE(log_kube, "waypoint::kube");
 LOG_SCOPE(log_admin, "waypoint::admin");
 
 enum { TUNNEL_USER_TIMEOUT_MS = 30000 };
@@ -109,6 +111,9 @@ static void on_trust_changed(void *arg) {
 static void on_changes(void *arg, const struct builder_changes *changes) {
     struct control *control = arg;
     upstream_tls_refresh();
+    if (control->writer != NULL) {
+        kube_control_changed(control->writer);
+    }
     if (changes->generation == 0) {
         return;
     }
@@ -141,7 +146,11 @@ static bool has_conns(void *arg) {
 }
 
 static void drain(void *arg, uint32_t accept_ms) {
-    const struct waypoint *waypoint = ((struct control *)arg)->waypoint;
+    const struct control *control = arg;
+    const struct waypoint *waypoint = control->waypoint;
+    if (control->writer != NULL) {
+        kube_control_stop(control->writer);
+    }
     for (uint32_t i = 0; i < waypoint->n_workers; i++) {
         wworker_send_drain(waypoint->workers[i], accept_ms);
     }
@@ -300,6 +309,36 @@ static int open_xds(struct control *control) {
     return proc_xds_open(control->xds, &params);
 }
 
+static int open_writer(struct control *control) {
+    const struct waypoint_config *config = &control->waypoint->config;
+    struct kube_access access;
+    if (config->status_api == NULL) {
+        return 0;
+    }
+    char *error = kube_access_find(&access, config->status_api, KUBE_ACCOUNT_DIR);
+    struct kube_client *client = NULL;
+    if (error == NULL) {
+        struct kube_client_config params = {
+            .loop = &control->loop, .access = &access, .compliance = config->proc.compliance};
+        client = kube_client_new(&params, &error);
+        kube_access_fini(&access);
+    }
+    if (client == NULL) {
+        log_error(&log_kube, "the Kubernetes API cannot be used",
+                  LOG_STR("where", config->status_api), LOG_STR("reason", error));
+        free(error);
+        return -EINVAL;
+    }
+    struct kube_control_params params = {.loop = &control->loop,
+                                         .client = client,
+                                         .builder = control->mesh.builder,
+                                         .config = config,
+                                         .scope = &log_kube};
+    control->writer = xcalloc(1, sizeof(*control->writer));
+    kube_control_open(control->writer, &params);
+    return 0;
+}
+
 static int open_admin(struct control *control) {
     struct proc_admin_params params = {
         .loop = &control->loop,
@@ -334,6 +373,9 @@ static int open_all(struct control *control) {
     }
     if (rc == 0) {
         rc = proc_mesh_load(&control->mesh, config->proc.config_path);
+    }
+    if (rc == 0) {
+        rc = open_writer(control);
     }
     want_identity(control);
     return rc;

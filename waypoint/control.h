@@ -19,6 +19,7 @@ struct control {
     struct io *io;
     struct proc_mesh mesh;
     struct proc_xds *xds; // istiod's discovery; NULL: it is not asked
+    struct kube_control *writer; // what is written into the Kubernetes API; NULL: nothing
     struct proc_identity identity;
     struct proc_log log;
     struct proc_life life;

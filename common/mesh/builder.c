@@ -522,6 +522,25 @@ void builder_each_problem(struct mesh_builder *b,
     }
 }
 
+void builder_each_object(struct mesh_builder *b, enum kobj_kind kind,
+                         bool (*fn)(void *arg, const struct kobj *obj), void *arg) {
+    HMAP_EACH_SAFE(pos, &b->namespaces) {
+        const struct bns *ns = HMAP_ITEM(pos, struct bns, by_name);
+        LIST_EACH(item, &ns->records[kind]) {
+            const struct record *record = LIST_ITEM(item, struct record, in_ns);
+            if (record->obj != NULL && !fn(arg, record->obj)) {
+                return;
+            }
+        }
+    }
+}
+
+const struct kobj *builder_object(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
+                                  const char *name) {
+    const struct record *record = builder_find(b, kind, ns, name);
+    return record != NULL ? record->obj : NULL;
+}
+
 void builder_each_waypoint_policy(struct mesh_builder *b,
                                   bool (*fn)(void *arg, const struct kobj *policy), void *arg) {
     HMAP_EACH_SAFE(pos, &b->records) {

@@ -14,9 +14,9 @@
 // Thread: control.
 #pragma once
 
+#include "common/mesh/kobj.h"
 #include "common/mesh/snapshot.h"
 
-struct kobj;
 struct config_diff;
 struct mesh_builder;
 struct builder_l7_ops; // builder_l7.h
@@ -76,6 +76,17 @@ struct builder_problem {
 };
 void builder_each_problem(struct mesh_builder *builder,
                           bool (*fn)(void *arg, const struct builder_problem *problem), void *arg);
+
+// The objects of one kind, and one of them (ns "" for kinds without; NULL: not there).
+void builder_each_object(struct mesh_builder *b, enum kobj_kind kind,
+                         bool (*fn)(void *arg, const struct kobj *obj), void *arg);
+const struct kobj *builder_object(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
+                                  const char *name);
+// Services and ServiceEntries of the namespace, but those of gateways: the waypoint that
+// ztun.io/use-waypoint: auto means for it now, "" = none, or the namespace does not say that.
+void builder_each_auto(struct mesh_builder *b, const char *ns,
+                       bool (*fn)(void *arg, const struct kobj *obj, const char *waypoint),
+                       void *arg);
 
 // AuthorizationPolicies with targetRefs, which are a waypoint's to enforce.
 void builder_each_waypoint_policy(struct mesh_builder *builder,

@@ -325,6 +325,17 @@ static const char *only_waypoint(struct mesh_builder *b, struct record *record,
     return NULL;
 }
 
+// The waypoint that `auto` means for this service, NULL = none: what its namespace names, else the
+// only one that is there.
+static const char *auto_name(struct mesh_builder *b, struct record *record) {
+    const struct record *need = builder_l7_need(b, record);
+    const char *name = ns_label(b, record->ns->name, "istio.io/use-waypoint");
+    if (need == NULL) {
+        return NULL;
+    }
+    return is_none(name) ? only_waypoint(b, record, need) : name;
+}
+
 static struct binding find_binding(struct mesh_builder *b, struct record *record,
                                    const char *type) {
     const struct kobj_map *labels = &record->obj->meta.labels;
@@ -402,13 +413,17 @@ static bool is_own_service(const struct mesh_builder *b, const struct record *re
     return strcmp(record->name, gateway->name) == 0 || strcmp(own, key) == 0;
 }
 
+static bool is_gateways(const struct kobj_map *labels) {
+    return kobj_map_get(labels, "gateway.istio.io/managed") != NULL ||
+           kobj_map_get(labels, "gateway.networking.k8s.io/gateway-name") != NULL;
+}
+
 const char *builder_waypoint(struct mesh_builder *b, struct record *record, const char *type,
                              char key[512]) {
     const struct kobj_map *labels = &record->obj->meta.labels;
     record->is_auto = false;
     record_set_gateway(record, NULL, NULL);
-    if (kobj_map_get(labels, "gateway.istio.io/managed") != NULL ||
-        kobj_map_get(labels, "gateway.networking.k8s.io/gateway-name") != NULL) {
+    if (is_gateways(labels)) {
         return ""; // a gateway's own Service and pods
     }
     if (strcmp(type, "service") == 0) {
@@ -424,6 +439,27 @@ const char *builder_waypoint(struct mesh_builder *b, struct record *record, cons
     }
     record_set_gateway(record, gateway->ns->name, gateway->name);
     return key;
+}
+
+void builder_each_auto(struct mesh_builder *b, const char *ns,
+                       bool (*fn)(void *arg, const struct kobj *obj, const char *waypoint),
+                       void *arg) {
+    static const enum kobj_kind kinds[] = {KOBJ_SERVICE, KOBJ_SERVICE_ENTRY};
+    const struct bns *space = builder_ns(b, ns, false);
+    bool is_auto = builder_is_auto_ns(b, ns);
+    for (size_t i = 0; space != NULL && i < ARRAY_LEN(kinds); i++) {
+        LIST_EACH(pos, &space->records[kinds[i]]) {
+            struct record *record = LIST_ITEM(pos, struct record, in_ns);
+            if (record->obj == NULL || is_gateways(&record->obj->meta.labels) ||
+                builder_find(b, KOBJ_GATEWAY, ns, record->name) != NULL) {
+                continue;
+            }
+            const char *name = is_auto ? auto_name(b, record) : NULL;
+            if (!fn(arg, record->obj, is_none(name) ? "" : name)) {
+                return;
+            }
+        }
+    }
 }
 
 // Canary: a second waypoint that takes a share of new connections. It and its weight are inherited

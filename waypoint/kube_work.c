@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "waypoint/kube_work.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/hash.h"
+#include "common/mesh/builder.h"
+#include "common/mesh/kobj.h"
+#include "common/mesh/kobj_l7.h"
+#include "common/mesh/snapshot.h"
+#include "waypoint/auto_bind.h"
+#include "waypoint/kube_status.h"
+#include "waypoint/waypoint.h"
+
+static const struct kind {
+    enum kobj_kind kind;
+    const char *name, *api, *plural;
+} kinds[KUBE_WORK_N] = {
+    {KOBJ_GATEWAY_CLASS, "GatewayClass", "/apis/gateway.networking.k8s.io/v1", "gatewayclasses"},
+    {KOBJ_GATEWAY, "Gateway", "/apis/gateway.networking.k8s.io/v1", "gateways"},
+    {KOBJ_HTTP_ROUTE, "HTTPRoute", "/apis/gateway.networking.k8s.io/v1", "httproutes"},
+    {KOBJ_GRPC_ROUTE, "GRPCRoute", "/apis/gateway.networking.k8s.io/v1", "grpcroutes"},
+    {KOBJ_VIRTUAL_SERVICE, "VirtualService", "/apis/networking.istio.io/v1", "virtualservices"},
+    {KOBJ_DESTINATION_RULE, "DestinationRule", "/apis/networking.istio.io/v1", "destinationrules"},
+    {KOBJ_SERVICE, "Service", "/api/v1", "services"},
+    {KOBJ_SERVICE_ENTRY, "ServiceEntry", "/apis/networking.istio.io/v1", "serviceentries"},
+};
+
+const char *kube_work_kind_text(const struct kube_work_item *item) {
+    return kinds[item->kind].name;
+}
+
+char *kube_work_path(const struct kube_work_item *item) {
+    const struct kind *kind = &kinds[item->kind];
+    return item->ns[0] != '\0'
+               ? xasprintf("%s/namespaces/%s/%s/%s", kind->api, item->ns, kind->plural, item->name)
+               : xasprintf("%s/%s/%s", kind->api, kind->plural, item->name);
+}
+
+// ---- items
+
+static uint64_t key_hash(enum kube_work_kind kind, const char *ns, const char *name) {
+    char text[640];
+    int len = snprintf(text, sizeof(text), "%d/%s/%s", (int)kind, ns, name);
+    return hash_bytes(slice_make(text, MIN((size_t)len, sizeof(text) - 1)));
+}
+
+static struct kube_work_item *find_item(struct kube_work *work, enum kube_work_kind kind,
+                                        const char *ns, const char *name) {
+    HMAP_EACH_WITH_HASH(pos, &work->items, key_hash(kind, ns, name)) {
+        struct kube_work_item *item = HMAP_ITEM(pos, struct kube_work_item, by_key);
+        if (item->kind == kind && strcmp(item->ns, ns) == 0 && strcmp(item->name, name) == 0) {
+            return item;
+        }
+    }
+    return NULL;
+}
+
+static struct kube_work_item *get_item(struct kube_work *work, enum kube_work_kind kind,
+                                       const struct kobj *obj) {
+    const char *ns = kind == KUBE_WORK_CLASS ? "" : obj->meta.ns;
+    struct kube_work_item *item = find_item(work, kind, ns, obj->meta.name);
+    if (item == NULL) {
+        item = xcalloc(1, sizeof(*item));
+        item->kind = (uint8_t)kind;
+        item->ns = xstrdup(ns);
+        item->name = xstrdup(obj->meta.name);
+        item->problem = xstrdup("");
+        item->wanted = xstrdup("");
+        list_init(&item->in_queue);
+        hmap_insert(&work->items, &item->by_key, key_hash(kind, ns, obj->meta.name));
+    }
+    item->is_seen = true;
+    return item;
+}
+
+static void free_item(struct kube_work *work, struct kube_work_item *item) {
+    hmap_remove(&work->items, &item->by_key);
+    list_del(&item->in_queue);
+    free(item->ns);
+    free(item->name);
+    free(item->problem);
+    free(item->wanted);
+    free(item);
+}
+
+void kube_work_init(struct kube_work *work, const struct waypoint_config *config,
+                    struct mesh_builder *builder) {
+    *work = (struct kube_work){.config = config, .builder = builder};
+    hmap_init(&work->items);
+    list_init(&work->queue);
+    snprintf(work->manager, sizeof(work->manager), "ztun-auto-%.100s", config->name);
+}
+
+void kube_work_fini(struct kube_work *work) {
+    HMAP_EACH_SAFE(pos, &work->items) {
+        free_item(work, HMAP_ITEM(pos, struct kube_work_item, by_key));
+    }
+    hmap_fini(&work->items);
+}
+
+// ---- what answers depend on
+
+static const struct service *own_service(const struct kube_work *work) {
+    char key[512];
+    const struct snapshot *snap = snapshot_current();
+    return snapshot_service(snap, waypoint_service_key(work->config, snap, key));
+}
+
+static enum kube_parent parent_of(void *arg, const struct kube_status_ref *ref) {
+    const struct kube_work *work = arg;
+    const struct snapshot *snap = snapshot_current();
+    char key[512], own[512];
+    if (strcmp(ref->kind, "Gateway") == 0) {
+        bool is_own =
+            strcmp(ref->ns, work->config->ns) == 0 && strcmp(ref->name, work->config->name) == 0;
+        return is_own ? KUBE_PARENT_GATEWAY : KUBE_PARENT_OTHERS;
+    }
+    if (strcmp(ref->kind, "Service") != 0 || ref->group[0] != '\0') {
+        return KUBE_PARENT_OTHERS;
+    }
+    snprintf(key, sizeof(key), "%s/%s.%s.svc.%s", ref->ns, ref->name, ref->ns,
+             snap->mesh->cluster_domain);
+    const struct service *service = snapshot_service(snap, key);
+    bool is_bound =
+        service != NULL && service_is_bound(service, waypoint_service_key(work->config, snap, own));
+    return is_bound ? KUBE_PARENT_SERVED : KUBE_PARENT_OTHERS;
+}
+
+static enum kube_backend backend_of(void *arg, const struct kube_status_ref *ref) {
+    (void)arg;
+    const struct snapshot *snap = snapshot_current();
+    char host[512];
+    if (strcmp(ref->kind, "Service") == 0 && ref->group[0] == '\0') {
+        snprintf(host, sizeof(host), "%s.%s.svc.%s", ref->name, ref->ns,
+                 snap->mesh->cluster_domain);
+    } else if (strcmp(ref->kind, "Hostname") == 0 &&
+               strcmp(ref->group, "networking.istio.io") == 0) {
+        snprintf(host, sizeof(host), "%s", ref->name);
+    } else if (strcmp(ref->kind, "ServiceEntry") == 0 &&
+               strcmp(ref->group, "networking.istio.io") == 0) {
+        return KUBE_BACKEND_FOUND; // its own is all that is taken; else a problem says so
+    } else {
+        return KUBE_BACKEND_UNKNOWN_KIND;
+    }
+    return snapshot_service_by_host(snap, slice_str(host), ref->ns) != NULL ? KUBE_BACKEND_FOUND
+                                                                            : KUBE_BACKEND_MISSING;
+}
+
+static uint64_t mix(uint64_t hash, uint64_t value) {
+    uint64_t both[2] = {hash, value};
+    return hash_bytes(slice_make(both, sizeof(both)));
+}
+
+static uint64_t mix_text(uint64_t hash, const char *text) {
+    return mix(hash, hash_bytes(slice_str(text)));
+}
+
+static uint64_t gateway_state(const struct kube_work *work, uint64_t hash) {
+    const struct service *own = own_service(work);
+    bool is_serving = false;
+    for (uint32_t i = 0; own != NULL && i < own->n_endpoints; i++) {
+        is_serving = is_serving || own->endpoints[i].is_ready;
+    }
+    hash = mix(hash, own != NULL ? 1 + (uint64_t)is_serving : 0);
+    for (uint16_t i = 0; own != NULL && i < own->n_cluster_vips; i++) {
+        hash = mix(hash, hash_bytes(slice_make(own->vips[i].bytes, sizeof(own->vips[i].bytes))));
+    }
+    return hash;
+}
+
+// *ret_is_ours: one of its parents is.
+static uint64_t route_state(struct kube_work *work, const struct kobj *obj, uint64_t hash,
+                            bool *ret_is_ours) {
+    const struct kobj_route *route = obj->route;
+    bool is_ours = false;
+    for (uint32_t i = 0; i < route->n_parents; i++) {
+        const struct kobj_parent_ref *p = &route->parents[i];
+        struct kube_status_ref ref = {.group = strcmp(p->group, "core") == 0 ? "" : p->group,
+                                      .kind = p->kind,
+                                      .ns = p->ns[0] != '\0' ? p->ns : obj->meta.ns,
+                                      .name = p->name};
+        enum kube_parent parent = parent_of(work, &ref);
+        is_ours = is_ours || parent != KUBE_PARENT_OTHERS;
+        hash = mix(hash, parent);
+    }
+    for (uint32_t i = 0; i < route->n_rules; i++) {
+        for (uint32_t k = 0; k < route->rules[i].n_backends; k++) {
+            const struct kobj_backend *b = &route->rules[i].backends[k];
+            struct kube_status_ref ref = {.group = b->group,
+                                          .kind = b->kind,
+                                          .ns = b->ns[0] != '\0' ? b->ns : obj->meta.ns,
+                                          .name = b->name};
+            hash = mix(hash, backend_of(work, &ref));
+        }
+    }
+    *ret_is_ours = is_ours;
+    return hash;
+}
+
+// ---- refresh
+
+static void set_text(char **text, const char *value) {
+    if (strcmp(*text, value) != 0) {
+        free(*text);
+        *text = xstrdup(value);
+    }
+}
+
+struct refresh {
+    struct kube_work *work;
+    enum kube_work_kind kind;
+    bool all;
+};
+
+static bool see_problem(void *arg, const struct builder_problem *problem) {
+    const struct refresh *refresh = arg;
+    for (size_t i = KUBE_WORK_HTTP_ROUTE; i <= KUBE_WORK_DESTINATION_RULE; i++) {
+        if (kinds[i].kind != problem->obj->kind) {
+            continue;
+        }
+        struct kube_work_item *item = get_item(refresh->work, (enum kube_work_kind)i, problem->obj);
+        char text[KUBE_WORK_PROBLEM_MAX];
+        snprintf(text, sizeof(text), "%s%s%s", item->problem, item->problem[0] != '\0' ? "; " : "",
+                 problem->text);
+        set_text(&item->problem, text);
+    }
+    return true;
+}
+
+// What the object's class is, or could be while it is not known.
+static bool is_our_class(struct kube_work *work, const char *name) {
+    const struct kobj *class = builder_object(work->builder, KOBJ_GATEWAY_CLASS, "", name);
+    return class != NULL ? strcmp(class->gateway_class->controller, KUBE_STATUS_CONTROLLER) == 0
+                         : strcmp(name, KUBE_STATUS_CLASS) == 0;
+}
+
+static bool see_object(void *arg, const struct kobj *obj) {
+    const struct refresh *refresh = arg;
+    struct kube_work *work = refresh->work;
+    enum kube_work_kind kind = refresh->kind;
+    uint64_t hash = obj->hash | 1;
+    bool is_ours = false;
+    if (kind == KUBE_WORK_CLASS) {
+        is_ours = strcmp(obj->gateway_class->controller, KUBE_STATUS_CONTROLLER) == 0;
+    } else if (kind == KUBE_WORK_GATEWAY) {
+        is_ours = strcmp(obj->meta.ns, work->config->ns) == 0 &&
+                  strcmp(obj->meta.name, work->config->name) == 0 &&
+                  is_our_class(work, obj->gateway->class_name);
+        hash = gateway_state(work, hash);
+    } else if (kind == KUBE_WORK_HTTP_ROUTE || kind == KUBE_WORK_GRPC_ROUTE) {
+        hash = route_state(work, obj, hash, &is_ours);
+    }
+    const char *ns = kind == KUBE_WORK_CLASS ? "" : obj->meta.ns;
+    struct kube_work_item *item = find_item(work, kind, ns, obj->meta.name);
+    // A first look at all routes: a process before us may have said something of them.
+    if (item == NULL && !is_ours && !refresh->all) {
+        return true;
+    }
+    item = get_item(work, kind, obj);
+    item->want = mix_text(hash, item->problem);
+    return true;
+}
+
+static bool see_auto(void *arg, const struct kobj *obj, const char *waypoint) {
+    const struct refresh *refresh = arg;
+    struct kube_work *work = refresh->work;
+    enum kube_work_kind kind =
+        obj->kind == KOBJ_SERVICE ? KUBE_WORK_SERVICE : KUBE_WORK_SERVICE_ENTRY;
+    const char *label = kobj_map_get(&obj->meta.labels, "istio.io/use-waypoint");
+    const char *wanted = strcmp(waypoint, work->config->name) == 0 ? waypoint : "";
+    if (wanted[0] == '\0' && label == NULL &&
+        find_item(work, kind, obj->meta.ns, obj->meta.name) == NULL) {
+        return true;
+    }
+    struct kube_work_item *item = get_item(work, kind, obj);
+    if (strcmp(item->wanted, wanted) != 0) {
+        set_text(&item->wanted, wanted);
+        item->was_applied = item->was_told = false;
+        item->n_losses = 0;
+        item->not_before = 0;
+    }
+    // What was written and is not seen is looked at with each news: it may have come and been taken
+    // away meanwhile.
+    bool is_right = strcmp(label != NULL ? label : "", wanted) == 0;
+    item->n_looks += !is_right && item->was_applied;
+    item->want = mix_text(mix(is_right ? 1 : obj->hash | 1, item->n_looks), wanted);
+    return true;
+}
+
+static void queue_changed(struct kube_work *work, bool all) {
+    HMAP_EACH_SAFE(pos, &work->items) {
+        struct kube_work_item *item = HMAP_ITEM(pos, struct kube_work_item, by_key);
+        if (!item->is_seen) {
+            free_item(work, item);
+            continue;
+        }
+        if (all) {
+            item->done = 0;
+        }
+        if (item->want == item->done) {
+            list_del(&item->in_queue);
+        } else if (!list_linked(&item->in_queue)) {
+            item->n_failures = 0;
+            list_push_back(&work->queue, &item->in_queue);
+        }
+    }
+}
+
+void kube_work_refresh(struct kube_work *work, bool all) {
+    struct refresh refresh = {.work = work, .all = all};
+    HMAP_EACH_SAFE(pos, &work->items) {
+        struct kube_work_item *item = HMAP_ITEM(pos, struct kube_work_item, by_key);
+        item->is_seen = false;
+        set_text(&item->problem, "");
+    }
+    builder_each_problem(work->builder, see_problem, &refresh);
+    for (size_t i = 0; i < KUBE_WORK_SERVICE; i++) {
+        bool has_event = i == KUBE_WORK_VIRTUAL_SERVICE || i == KUBE_WORK_DESTINATION_RULE;
+        refresh.kind = (enum kube_work_kind)i;
+        refresh.all = all && !has_event; // of these only those that have a problem
+        builder_each_object(work->builder, kinds[i].kind, see_object, &refresh);
+    }
+    if (work->config->auto_binding) {
+        builder_each_auto(work->builder, work->config->ns, see_auto, &refresh);
+    }
+    queue_changed(work, all);
+}
+
+// ---- what is to be sent
+
+static void send_status(const struct kube_work_item *item, const json_t *object, json_t *status,
+                        struct kube_work_send *send) {
+    char *path = kube_work_path(item);
+    send->method = "PATCH";
+    send->content_type = "application/merge-patch+json";
+    send->path = xasprintf("%s/status", path);
+    // With the version that was read: another controller may be writing, too.
+    send->body = json_pack("{s:{s:s}, s:o}", "metadata", "resourceVersion",
+                           kube_status_meta(object, "resourceVersion"), "status", status);
+    free(path);
+}
+
+static json_t *gateway_status(const struct kube_work *work, const json_t *object,
+                              const char *now_text) {
+    enum { IPS_MAX = 4 };
+    char text[IPS_MAX][IP_TEXT_MAX];
+    const char *ips[IPS_MAX];
+    const struct service *own = own_service(work);
+    struct kube_status_gateway in = {.now = now_text, .ips = ips};
+    if (own != NULL) {
+        in.hostname = own->hostname;
+        for (; in.n_ips < MIN((size_t)own->n_cluster_vips, (size_t)IPS_MAX); in.n_ips++) {
+            ips[in.n_ips] = ip_text(&own->vips[in.n_ips], text[in.n_ips]);
+        }
+        for (uint32_t i = 0; i < own->n_endpoints; i++) {
+            in.is_serving = in.is_serving || own->endpoints[i].is_ready;
+        }
+    }
+    return kube_status_gateway(object, &in);
+}
+
+static json_t *status_of(struct kube_work *work, const struct kube_work_item *item,
+                         const json_t *object, const char *now_text) {
+    if (item->kind == KUBE_WORK_CLASS) {
+        return kube_status_class(object, now_text);
+    }
+    if (item->kind == KUBE_WORK_GATEWAY) {
+        return gateway_status(work, object, now_text);
+    }
+    struct kube_status_route in = {.now = now_text,
+                                   .problem = item->problem,
+                                   .parent = parent_of,
+                                   .backend = backend_of,
+                                   .arg = work};
+    return kube_status_route(object, &in);
+}
+
+// Named after what it says, so that it is there once, whoever says it.
+static void send_event(const struct kube_work *work, const struct kube_work_item *item,
+                       const json_t *object, const char *now_text, struct kube_work_send *send) {
+    uint64_t hash = mix_text(mix_text(1, kube_status_meta(object, "uid")), item->problem);
+    char *name = xasprintf("%.200s.%016llx", item->name, (unsigned long long)hash);
+    send->method = "POST";
+    send->content_type = "application/json";
+    send->is_event = true;
+    send->path = xasprintf("/api/v1/namespaces/%s/events", item->ns);
+    send->body = json_pack(
+        "{s:s, s:s, s:{s:s, s:s}, s:{s:O, s:O, s:s, s:s, s:s}, s:s, s:s, s:s, s:{s:s}, s:s, s:s, "
+        "s:i, s:s, s:s}",
+        "apiVersion", "v1", "kind", "Event", "metadata", "name", name, "namespace", item->ns,
+        "involvedObject", "apiVersion", json_object_get(object, "apiVersion"), "kind",
+        json_object_get(object, "kind"), "namespace", item->ns, "name", item->name, "uid",
+        kube_status_meta(object, "uid"), "type", "Warning", "reason", "NotInForce", "message",
+        item->problem, "source", "component", KUBE_STATUS_CLASS, "firstTimestamp", now_text,
+        "lastTimestamp", now_text, "count", 1, "reportingComponent", KUBE_STATUS_CONTROLLER,
+        "reportingInstance",
+        work->config->pod_name[0] != '\0' ? work->config->pod_name : work->config->name);
+    free(name);
+}
+
+static enum kube_work_verdict decide_binding(struct kube_work *work, struct kube_work_item *item,
+                                             const json_t *object, struct kube_work_send *send) {
+    enum auto_bind_action action = auto_bind_decide(object, work->manager, item->wanted);
+    if (action == AUTO_BIND_OTHERS) {
+        return KUBE_WORK_OTHERS;
+    }
+    if (action == AUTO_BIND_NOTHING) {
+        return KUBE_WORK_DONE;
+    }
+    if (action == AUTO_BIND_SET && item->was_applied) {
+        item->was_applied = false; // the next time it is tried again
+        item->n_losses++;
+        return KUBE_WORK_LOST;
+    }
+    char *path = kube_work_path(item);
+    send->method = "PATCH";
+    send->content_type = "application/apply-patch+yaml";
+    send->path = xasprintf("%s?fieldManager=%s&force=false", path, work->manager);
+    send->body = auto_bind_body(object, item->wanted);
+    send->is_binding = true;
+    free(path);
+    return KUBE_WORK_SEND;
+}
+
+enum kube_work_verdict kube_work_decide(struct kube_work *work, struct kube_work_item *item,
+                                        const json_t *object, const char *now_text,
+                                        struct kube_work_send *ret_send) {
+    *ret_send = (struct kube_work_send){0};
+    if (item->kind >= KUBE_WORK_SERVICE) {
+        return decide_binding(work, item, object, ret_send);
+    }
+    if (item->kind == KUBE_WORK_VIRTUAL_SERVICE || item->kind == KUBE_WORK_DESTINATION_RULE) {
+        if (item->problem[0] == '\0') {
+            return KUBE_WORK_DONE;
+        }
+        send_event(work, item, object, now_text, ret_send);
+        return KUBE_WORK_SEND;
+    }
+    json_t *status = status_of(work, item, object, now_text);
+    if (status == NULL) {
+        return KUBE_WORK_DONE;
+    }
+    send_status(item, object, status, ret_send);
+    return KUBE_WORK_SEND;
+}
+
+void kube_work_send_fini(struct kube_work_send *send) {
+    json_decref(send->body);
+    free(send->path);
+    *send = (struct kube_work_send){0};
+}
