@@ -56,7 +56,14 @@ void check_cluster_fini(struct check_cluster *cluster);
 void check_security(struct check *c, const struct check_cluster *cluster, const char *ns);
 // check_mesh.c: ztun on the nodes, and the pods that it serves.
 void check_mesh(struct check *c, const struct check_cluster *cluster);
-// What one ztun says of itself: its /status. False: it is something else.
-bool check_status(struct check *c, const char *node, const json_t *status);
+bool check_is_pod_ready(const json_t *pod);
 // check_waypoint.c
 void check_waypoints(struct check *c, const struct check_cluster *cluster);
+
+// check_status.c: what a /status says. False: it is something else's.
+bool check_ztun_status(struct check *c, const char *node, const json_t *status);
+bool check_waypoint_status(struct check *c, const char *object, const json_t *status);
+// Asks a pod for it, and looks. False: it is something else; true also when it does not answer,
+// which is a finding.
+bool check_ask(struct check *c, const struct kubectl *k, const json_t *pod, const char *object,
+               bool (*look)(struct check *c, const char *object, const json_t *status));

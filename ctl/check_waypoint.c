@@ -109,6 +109,51 @@ static void check_waypoint(struct check *c, const struct check_cluster *cluster,
     free(name);
 }
 
+// Its pods
+
+static void check_pods(struct check *c, const struct check_cluster *cluster,
+                       const json_t *gateway) {
+    char service[64], ns[64];
+    char *name = xasprintf("%s/%s", js_ns(gateway), js_name(gateway));
+    char *label = xasprintf("gateway.networking.k8s.io/gateway-name=%s", js_name(gateway));
+    const json_t *pod;
+    size_t i, n_ready = 0;
+
+    if (!waypoint_service(gateway, service, ns)) {
+        free(label);
+        free(name);
+        return; // istiod makes its processes
+    }
+    json_t *pods = check_get(c, cluster->kubectl, "waypoint-pod",
+                             CHECK_ARGS("pods", "-n", js_ns(gateway), "-l", label));
+    json_array_foreach(json_object_get(pods, "items"), i, pod) {
+        if (js_get(pod, "metadata.deletionTimestamp") != NULL) {
+            continue;
+        }
+        if (!check_is_pod_ready(pod)) {
+            check_add(c, CHECK_WARNING, "waypoint-pod", name,
+                      "see kubectl describe pod and its log", "pod %s is not ready", js_name(pod));
+        } else if (n_ready++ < cluster->max_nodes) {
+            char *object = xasprintf("%s/%s", js_ns(pod), js_name(pod));
+            if (!check_ask(c, cluster->kubectl, pod, object, check_waypoint_status)) {
+                check_add(c, CHECK_NOTE, "waypoint-pod", object, NULL,
+                          "is not ztun's waypoint: nothing more is known");
+            }
+            free(object);
+        }
+    }
+    if (pods != NULL && n_ready == 0) {
+        check_add(c, CHECK_ERROR, "waypoint-pod", name,
+                  "install ztun's waypoint chart there, or see why its pods are not ready",
+                  "has no pod that is ready");
+    } else if (pods != NULL) {
+        check_add(c, CHECK_FINE, "waypoint-pod", name, NULL, "%zu ready", n_ready);
+    }
+    json_decref(pods);
+    free(label);
+    free(name);
+}
+
 // Bindings
 
 static void check_binding(struct check *c, const json_t *waypoints, const json_t *object,
@@ -174,6 +219,7 @@ void check_waypoints(struct check *c, const struct check_cluster *cluster) {
     check_class(c, cluster, ours);
     json_array_foreach(ours, i, gateway) {
         check_waypoint(c, cluster, gateway);
+        check_pods(c, cluster, gateway);
     }
     json_decref(ours);
     check_bindings(c, cluster, json_object_get(all, "items"));

@@ -79,6 +79,7 @@ static void put_head(struct json_out *out, const struct control *control,
     json_out_kv_str(out, "node", control->ztun->config.node_name);
     json_out_kv_str(out, "state", proc_life_state(&control->life));
     json_out_kv_bool(out, "ready", control_is_ready(control, &reasons));
+    json_out_kv_string(out, "notReadyBecause", buf_slice(&reasons));
     json_out_kv_str(out, "io", control->loop.io->ops->name);
     json_out_kv_u64(out, "generation", snap->generation);
     json_out_kv_u64(out, "memoryLimit", control->life.memory.limit);

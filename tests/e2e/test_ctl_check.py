@@ -38,8 +38,8 @@ def policy(name, ingress, ns="shop", **more):
     return {**named(name, ns), "spec": {"podSelector": {}, "ingress": ingress, **more}}
 
 
-def ztun_pod(name, where):
-    return {**named(name, "istio-system"), "spec": {"nodeName": where},
+def ready_pod(name, ns, where):
+    return {**named(name, ns), "spec": {"nodeName": where},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
 
 
@@ -54,6 +54,15 @@ STATUS = {
     "identities": [{"identity": "spiffe://td/ns/shop/sa/web", "state": "Available",
                     "secondsToExpiry": 80000}],
     "problems": []}
+
+
+WAYPOINT = {
+    "state": "running", "ready": True, "notReadyBecause": "", "generation": 7,
+    "refusesNewConnections": False, "boundServices": [], "problems": [],
+    "xds": STATUS["xds"], "identities": STATUS["identities"],
+    "kubernetes": {"synced": True, "objects": 9, "watches": [
+        {"resource": "httproutes", "needed": True, "synced": True, "state": "watching"},
+        {"resource": "telemetries", "needed": False, "synced": False, "state": "absent"}]}}
 
 
 def healthy():
@@ -88,7 +97,8 @@ def healthy():
             policy("two", [{"ports": [{"port": 80}]}, {"ports": [{"protocol": "TCP"}]}]),
             policy("deny", []), policy("other", [{"ports": [{"port": 80}]}], "istio-system")]},
         "get pods -n istio-system -l app=ztunnel -o json": {"items": [
-            ztun_pod("ztunnel-1", "n1"), ztun_pod("ztunnel-2", "n2")]},
+            ready_pod("ztunnel-1", "istio-system", "n1"),
+            ready_pod("ztunnel-2", "istio-system", "n2")]},
         PODS: "shop web Running <none> <none> <none> enabled\n"
               "shop out Running <none> none <none> <none>\n"
               "shop host Running true <none> <none> <none>\n"
@@ -104,12 +114,15 @@ def healthy():
         "get service waypoint -n shop --ignore-not-found -o json":
             {**named("waypoint", "shop", labels={"istio.io/use-waypoint": "none"}),
              "spec": {"ports": [{"port": 15008}]}},
+        "get pods -n shop -l gateway.networking.k8s.io/gateway-name=waypoint -o json":
+            {"items": [ready_pod("waypoint-1", "shop", "n1")]},
         "get services -A -l istio.io/use-waypoint -o json": {"items": [
             named("cart", "shop", labels={"istio.io/use-waypoint": "waypoint"}),
             named("plain", "shop", labels={"istio.io/use-waypoint": "none"})]},
         "get gatewayclasses.gateway.networking.k8s.io ztun-waypoint --ignore-not-found -o json":
             named("ztun-waypoint")}
-    return answers, {"ztunnel-1": copy.deepcopy(STATUS), "ztunnel-2": copy.deepcopy(STATUS)}
+    return answers, {"ztunnel-1": copy.deepcopy(STATUS), "ztunnel-2": copy.deepcopy(STATUS),
+                     "waypoint-1": copy.deepcopy(WAYPOINT)}
 
 
 @pytest.fixture
@@ -147,7 +160,8 @@ def test_a_cluster_that_is_well(check):
     fine = {f["check"] for f in findings if f["severity"] == "ok"}
     assert fine >= {"kubernetes", "kernel", "istio-cni", "istiod", "istiod-ambient", "istiod-ca",
                     "gateway-api", "daemonset", "xds", "node-agent", "certificate", "redirection",
-                    "enrolment", "io", "pod-security", "seccomp", "network-policy", "waypoint", "waypoint-service", "binding"}
+                    "enrolment", "io", "pod-security", "seccomp", "network-policy",
+                    "waypoint-pod", "waypoint-objects", "waypoint", "waypoint-service", "binding"}
     assert not [f for f in findings if f["severity"] == "ok" and "remedy" in f]
 
 
@@ -293,7 +307,8 @@ def test_of_a_waypoint_that_is_not_programmed(check):
 
 
 NODE = {
-    "not ready": (lambda s: s.update(ready=False, state="starting"), "error", "ztun", "(starting)"),
+    "not ready": (lambda s: s.update(ready=False, state="starting", notReadyBecause="no agent"),
+                  "error", "ztun", "is not ready (starting): no agent"),
     "memory": (lambda s: s.update(refusesNewFlows=True), "error", "memory", "limit of memory"),
     "epoll": (lambda s: s.update(io="epoll"), "warning", "io", "uses epoll"),
     "no istiod": (lambda s: s["xds"].update(connected=False, problem="refused"),
@@ -333,6 +348,44 @@ def test_of_a_node(check, case):
     assert found["object"].startswith("n2") and found["remedy"]
 
 
+POD = {
+    "not ready": (lambda s: s.update(ready=False, notReadyBecause="no certificate"),
+                  "error", "waypoint-pod", "is not ready (running): no certificate"),
+    "memory": (lambda s: s.update(refusesNewConnections=True), "error", "memory", "limit of memory"),
+    "no istiod": (lambda s: s["xds"].update(connected=False, problem="refused"),
+                  "error", "xds", "no connection to istiod: refused"),
+    "no rights": (lambda s: s["kubernetes"]["watches"][0].update(
+        synced=False, problem="httproutes is forbidden"),
+        "error", "waypoint-objects", "does not have the httproutes: httproutes is forbidden"),
+    "an object": (lambda s: s.update(problems=[{"object": "HTTPRoute shop/a", "problem": "odd"}]),
+                  "warning", "configuration", "HTTPRoute shop/a: odd"),
+}
+
+
+@pytest.mark.parametrize("case", POD)
+def test_of_a_waypoint_pod(check, case):
+    change, severity, name, says = POD[case]
+    answers, statuses = healthy()
+    change(statuses["waypoint-1"])
+    found, = bad(check(answers, statuses))
+    assert (found["severity"], found["check"]) == (severity, name) and says in found["message"]
+    assert found["object"] == "shop/waypoint-1" and found["remedy"]
+
+
+def test_of_waypoint_pods(check):
+    answers, statuses = healthy()
+    pods = get(answers, "gateway-name=waypoint")["items"]
+    pods.append(named("waypoint-2", "shop"))
+    found, = bad(check(answers, statuses))
+    assert found["severity"] == "warning" and "waypoint-2 is not ready" in found["message"]
+    del pods[:]
+    found, = bad(check(answers, statuses))
+    assert found["severity"] == "error" and "no pod that is ready" in found["message"]
+    pods.append(ready_pod("envoy", "shop", "n1"))
+    findings = check(answers, {"envoy": None})
+    assert not bad(findings) and "is not ztun's waypoint" in str(findings)
+
+
 def test_of_a_pod_that_is_not_ready(check):
     answers, statuses = healthy()
     second = get(answers, "app=ztunnel")["items"][1]
@@ -344,7 +397,7 @@ def test_of_a_pod_that_is_not_ready(check):
 
 def test_of_a_successor_beside_one_that_ends(check):
     answers, statuses = healthy()
-    old = ztun_pod("ztunnel-0", "n1")
+    old = ready_pod("ztunnel-0", "istio-system", "n1")
     old["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     for items in ([old, *get(answers, "app=ztunnel")["items"]],
                   [*get(answers, "app=ztunnel")["items"], old]):
@@ -362,7 +415,7 @@ def test_a_ztun_that_does_not_answer(check):
 
 def test_others_in_its_place(check):
     answers, statuses = healthy()
-    findings = check(answers, {"ztunnel-1": statuses["ztunnel-1"], "ztunnel-2": None})
+    findings = check(answers, {**statuses, "ztunnel-2": None})
     assert not bad(findings)
     note, = [f for f in findings if f["check"] == "ztun"]
     assert note["severity"] == "note" and "1 of 2 that were asked are not ztun" in note["message"]
@@ -375,7 +428,7 @@ def test_before_it_is_installed(check):
     findings = check(answers, statuses)
     assert not bad(findings) and "is not installed yet" in str(findings)
     assert not [call for call in check.kubectl.calls
-                if "port-forward" in call or "get pods" in call]
+                if call.startswith(("port-forward -n istio-system", "get pods -n istio-system"))]
     found, = bad(check(answers, statuses, "-n", "mesh"))
     assert "no certificates to mesh/ztunnel" in found["message"]
 
@@ -396,7 +449,8 @@ def test_how_many_are_asked(check):
     findings = check(answers, statuses, "--max-nodes", "1")
     assert not bad(findings) and "1 of 2 were asked" in str(findings)
     check(answers, statuses, "--max-nodes", "0")
-    assert len([call for call in check.kubectl.calls if "port-forward" in call]) == 1
+    assert [call.split()[3] for call in check.kubectl.calls if "port-forward" in call] == [
+        "pod/ztunnel-1", "pod/waypoint-1"]
 
 
 def test_no_cluster(check):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where io_uring is refused, epoll does the same; who insists on io_uring is told why not."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -45,6 +46,8 @@ def test_choice(make_mesh, choice, kind):
     mesh = make_mesh(build, start=False).start(f"--io={choice}")
     for node in mesh.nodes.values():
         assert backend_of(node) == {kind}
+        status = json.loads(node.get("/status")[1])
+        assert (status["io"], status["ready"], status["notReadyBecause"]) == (kind, True, "")
         assert not node.log(message=re.compile("io_uring is not usable"))
     assert carries(mesh)
 
