@@ -7,7 +7,6 @@ until the end of the run.
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,10 @@ from kubelib import (SETTINGS, SYSTEM, Namespace, Proxies, get, pod, proxy_pods,
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.timeout(900 * SETTINGS.patience))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "crash: the test ends a proxy with SIGKILL")
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +49,13 @@ def proxies():
 
 
 @pytest.fixture(autouse=True)
-def no_restart_by_itself(proxies):
-    """A proxy that crashes and comes back fails the test in which it did."""
+def no_restart_by_itself(request, proxies):
+    """A proxy that crashes and comes back fails the test in which it did, unless that is its
+    subject."""
+    if request.node.get_closest_marker("crash"):
+        yield
+        return
+
     def count():
         return {(p["metadata"]["name"], p["spec"]["nodeName"]):
                 sum(c["restartCount"] for c in p["status"].get("containerStatuses", []))
@@ -64,8 +72,8 @@ class World:
 
     def __init__(self, nodes, suffix=""):
         near, far = self.nodes = nodes
-        self.mesh = Namespace(f"ztun-test-mesh{suffix}", True)
-        self.plain = Namespace(f"ztun-test-plain{suffix}", False)
+        self.mesh = Namespace(f"{SETTINGS.prefix}-mesh{suffix}", True)
+        self.plain = Namespace(f"{SETTINGS.prefix}-plain{suffix}", False)
         self.client, self.near, self.far = self.mesh.run(
             pod("client", self.mesh.name, near),
             pod("near", self.mesh.name, near, labels={"which": "server"}),
@@ -88,9 +96,3 @@ def world(proxies, nodes):
     made = World(nodes)
     yield made
     made.delete()
-
-
-@pytest.fixture
-def stamp():
-    """A part of names that no other run has."""
-    return f"{int(time.time()) % 100000}"

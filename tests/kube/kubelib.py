@@ -33,6 +33,7 @@ class Settings:
         self.pull_policy = get("PULL_POLICY", "IfNotPresent")
         self.load_image = os.environ.get("ZTUN_KUBE_LOAD_IMAGE")
         self.restart_api = os.environ.get("ZTUN_KUBE_RESTART_API")
+        self.prefix = get("PREFIX", "ztun-test")
         self.n_pods = int(get("PODS", "200"))
         # A busy machine needs more patience; no test says how fast something has to be.
         self.patience = float(get("PATIENCE", "1"))

@@ -2,8 +2,9 @@
 """AuthorizationPolicy and PeerAuthentication, as istiod hands them on."""
 
 import contextlib
+import time
 
-from kubelib import apply, kubectl, metadata, policy, wait_until
+from kubelib import apply, get, kubectl, metadata, policy, wait_until
 
 DELETED = ("--ignore-not-found", "--wait=false")
 
@@ -63,6 +64,9 @@ def test_strict(world):
     with applied("peerauthentication", peer_authentication(world, {"mtls": {"mode": "STRICT"}})):
         world.outsider.fails(url)
         assert world.client.get("http://far:8080/")["pod"] == "far"
+        time.sleep(5)  # longer than three of the kubelet's probes, which come in plain text
+        assert all(c["status"] == "True" for p in get("pods", world.mesh.name)["items"]
+                   for c in p["status"]["conditions"] if c["type"] == "Ready")
     world.outsider.reaches(url)
 
 

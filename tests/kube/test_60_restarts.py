@@ -8,7 +8,8 @@ apart (`keep`). New ones must not fail.
 import contextlib
 
 import pytest
-from kubelib import SETTINGS, SYSTEM, get, kubectl, proxy_pods, run, wait_until
+from kubelib import (SETTINGS, SYSTEM, apply, connections, get, kubectl, pod, proxy_pods, run,
+                     wait_until)
 
 
 @contextlib.contextmanager
@@ -70,6 +71,50 @@ def test_a_proxy_s_pod_is_deleted_at_once(world, proxies, record):
     world.client.begin("after", "http://far:8080/")
     wait_until(lambda: world.client.look("after")["done"] > 50)
     assert world.client.end("after")["failed"] == 0
+
+
+KILL = """
+import os, signal
+mine = os.getpid()
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        words = open(f"/proc/{pid}/cmdline").read().split(chr(0))
+    except OSError:
+        continue
+    if int(pid) != mine and words[1:3] == ["proxy", "ztunnel"]:
+        os.kill(int(pid), signal.SIGKILL)
+"""
+
+
+def kill_proxy(world, node):
+    """SIGKILL, by a pod that sees the processes of its node."""
+    killer = pod("killer", world.plain.name, node, account="default")
+    killer["spec"] |= {"hostPID": True, "restartPolicy": "Never", "volumes": [], "containers": [
+        {"name": "kill", "image": SETTINGS.app_image, "imagePullPolicy": SETTINGS.pull_policy,
+         "command": ["python3", "-c", KILL], "securityContext": {"privileged": True}}]}
+    apply(killer)
+    wait_until(lambda: get("pod/killer", world.plain.name)["status"]["phase"] == "Succeeded", 60)
+    kubectl("delete", "pod", "killer", "-n", world.plain.name)
+
+
+@pytest.mark.crash
+def test_a_proxy_crashes(world, proxies, record):
+    """Its container starts again, is handed the same pods, and all is as it was. In between the
+    node's pods are cut off: what is enrolled is never carried without the mesh."""
+    def restarts():
+        return sum(p["status"]["containerStatuses"][0]["restartCount"]
+                   for p in proxy_pods(world.far.node))
+    before = restarts()
+    plain = {"reporter": "source", "connection_security_policy": "unknown"}
+    unsafe = connections(world.client.node, **plain)
+    with load(world, record):
+        kill_proxy(world, world.far.node)
+        wait_until(lambda: restarts() > before, 60)
+        world.client.reaches("http://far:8080/", 60)
+    world.client.begin("after", "http://far:8080/")
+    wait_until(lambda: world.client.look("after")["done"] > 50)
+    assert world.client.end("after")["failed"] == 0
+    assert connections(world.client.node, **plain) == unsafe
 
 
 def rollout(kind):

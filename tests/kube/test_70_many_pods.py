@@ -10,7 +10,7 @@ def test_pods_come_and_go(world, nodes, record_property):
     def active():
         return sum(metrics(node)["workload_manager_active_proxy_count", ()] for node in nodes)
 
-    crowd = Namespace("ztun-test-crowd", True)
+    crowd = Namespace(f"{SETTINGS.prefix}-crowd", True)
     before = active()
     world.client.begin("beside", "http://far:8080/", timeout=30)
     try:
