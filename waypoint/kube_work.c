@@ -109,24 +109,40 @@ static const struct service *own_service(const struct kube_work *work) {
     return snapshot_service(snap, waypoint_service_key(work->config, snap, key));
 }
 
+static bool is_bound(const struct snapshot *snap, const char *ns, const char *host,
+                     const char *waypoint) {
+    char key[640];
+    snprintf(key, sizeof(key), "%s/%s", ns, host);
+    const struct service *service = snapshot_service(snap, key);
+    return service != NULL && service_is_bound(service, waypoint);
+}
+
 static enum kube_parent parent_of(void *arg, const struct kube_status_ref *ref) {
     const struct kube_work *work = arg;
     const struct snapshot *snap = snapshot_current();
-    char key[512], own[512];
+    char own[512];
     if (strcmp(ref->kind, "Gateway") == 0) {
         bool is_own =
             strcmp(ref->ns, work->config->ns) == 0 && strcmp(ref->name, work->config->name) == 0;
         return is_own ? KUBE_PARENT_GATEWAY : KUBE_PARENT_OTHERS;
     }
-    if (strcmp(ref->kind, "Service") != 0 || ref->group[0] != '\0') {
-        return KUBE_PARENT_OTHERS;
+    waypoint_service_key(work->config, snap, own);
+    if (strcmp(ref->kind, "Service") == 0 && ref->group[0] == '\0') {
+        char host[512];
+        snprintf(host, sizeof(host), "%s.%s.svc.%s", ref->name, ref->ns,
+                 snap->mesh->cluster_domain);
+        return is_bound(snap, ref->ns, host, own) ? KUBE_PARENT_SERVED : KUBE_PARENT_OTHERS;
     }
-    snprintf(key, sizeof(key), "%s/%s.%s.svc.%s", ref->ns, ref->name, ref->ns,
-             snap->mesh->cluster_domain);
-    const struct service *service = snapshot_service(snap, key);
-    bool is_bound =
-        service != NULL && service_is_bound(service, waypoint_service_key(work->config, snap, own));
-    return is_bound ? KUBE_PARENT_SERVED : KUBE_PARENT_OTHERS;
+    const struct kobj *entry =
+        strcmp(ref->kind, "ServiceEntry") == 0 && strcmp(ref->group, "networking.istio.io") == 0
+            ? builder_object(work->builder, KOBJ_SERVICE_ENTRY, ref->ns, ref->name)
+            : NULL;
+    for (uint32_t i = 0; entry != NULL && i < entry->service_entry->n_hosts; i++) {
+        if (is_bound(snap, ref->ns, entry->service_entry->hosts[i], own)) {
+            return KUBE_PARENT_SERVED;
+        }
+    }
+    return KUBE_PARENT_OTHERS;
 }
 
 static enum kube_backend backend_of(void *arg, const struct kube_status_ref *ref) {

@@ -190,6 +190,20 @@ def test_routes(mesh, api):
     wait_until(lambda: entries(api, "good") == [other], 10)
 
 
+def test_route_of_a_service_entry(mesh, api):
+    entry = {"apiVersion": ISTIO, "kind": "ServiceEntry",
+             "metadata": {"name": "out", "namespace": "demo", "labels": {LABEL: "way"}},
+             "spec": {"hosts": ["out.example.com"], "location": "MESH_EXTERNAL", "resolution": "STATIC",
+                      "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}}
+    route = http_route("out", "out", backend="web")
+    route["spec"]["parentRefs"] = [{"group": "networking.istio.io", "kind": "ServiceEntry", "name": "out"}]
+    mesh.apply(entry)
+    mesh.apply(route)
+    wait_until(lambda: conditions(ours(api, "out")[0])["Accepted"] == ("True", "Accepted"), 10)
+    mesh.delete("HTTPRoute", "out")
+    mesh.delete("ServiceEntry", "out")
+
+
 def test_failures(mesh, api):
     """Refused, and failing for a while: it is tried again, and said once."""
     bind(mesh, "web")
