@@ -92,6 +92,19 @@ static void check_each_node(struct check *c, const struct check_cluster *cluster
     }
 }
 
+// For an account that may not see nodes: what the DaemonSet itself counts.
+static void check_counts(struct check *c, const json_t *daemonset) {
+    long long want = js_int(daemonset, "status.desiredNumberScheduled", 0);
+    long long ready = js_int(daemonset, "status.numberReady", 0);
+
+    if (ready < want) {
+        check_add(c, CHECK_ERROR, "daemonset", "", "see its pods: kubectl describe pods",
+                  "is ready on %lld of %lld nodes", ready, want);
+    } else {
+        check_add(c, CHECK_FINE, "daemonset", "", NULL, "%lld ready", ready);
+    }
+}
+
 // Pods that should be in the mesh
 
 static bool is_namespace_in(const struct check_cluster *cluster, struct slice name) {
@@ -183,9 +196,14 @@ static void check_left_out(struct check *c, const struct check_cluster *cluster)
 }
 
 void check_mesh(struct check *c, const struct check_cluster *cluster) {
-    json_t *pods = check_get(c, cluster->kubectl, "daemonset",
-                             CHECK_ARGS("pods", "-n", js_ns(cluster->ztun), "-l", "app=ztunnel"));
+    json_t *pods = NULL;
 
+    if (cluster->nodes == NULL) {
+        check_counts(c, cluster->ztun);
+    } else {
+        pods = check_get(c, cluster->kubectl, "daemonset",
+                         CHECK_ARGS("pods", "-n", js_ns(cluster->ztun), "-l", "app=ztunnel"));
+    }
     if (pods != NULL) {
         check_each_node(c, cluster, pods);
     }

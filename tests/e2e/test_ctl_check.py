@@ -78,7 +78,8 @@ def healthy():
             {"data": {"AMBIENT_ENABLED": "true"}},
         "get daemonsets.apps -A -l app.kubernetes.io/name=ztunnel -o json": {"items": [
             {**named("ztunnel", "istio-system"),
-             "spec": workload("hub/ztun:1", serviceAccountName="ztunnel")}]},
+             "spec": workload("hub/ztun:1", serviceAccountName="ztunnel"),
+             "status": {"desiredNumberScheduled": 2, "numberReady": 2}}]},
         "get deployments.apps -A -l app=istiod -o json": {"items": [
             {**named("istiod", "istio-system"), "status": {"readyReplicas": 1},
              "spec": workload("docker.io/istio/pilot:1.26.2-distroless", [
@@ -295,6 +296,15 @@ def test_of_the_cluster(check, case):
     found, = bad(check(answers, statuses))
     assert (found["severity"], found["check"]) == (severity, name) and says in found["message"]
     assert found.get("remedy") or "no version" in says
+
+
+def test_of_an_account_that_sees_no_nodes(check):
+    answers, statuses = healthy()
+    put(answers, "get nodes", PermissionError("forbidden"))
+    first(answers, "name=ztunnel")["status"]["numberReady"] = 1
+    found = bad(check(answers, statuses))
+    assert [f["check"] for f in found] == ["kernel", "daemonset"]
+    assert found[1]["message"] == "is ready on 1 of 2 nodes"
 
 
 def test_of_a_waypoint_that_is_not_programmed(check):
