@@ -251,6 +251,8 @@ struct service *builder_istiod_service(struct mesh_builder *b, const struct serv
         }
     }
     spec.ports = ports;
+    // Older istiods do not say it, and policies that target a Service go by it.
+    spec.is_canonical = from->is_canonical || kind == KOBJ_SERVICE;
     bool is_entry = obj != NULL && kind == KOBJ_SERVICE_ENTRY;
     spec.is_external = is_entry && obj->service_entry->location == SE_MESH_EXTERNAL;
     spec.is_dynamic = spec.is_external && obj->service_entry->resolution == SE_DYNAMIC_DNS;

@@ -184,7 +184,7 @@ static void test_labels_of_entries(void **state) {
     assert_string_equal(label(other, "version"), "-"); // of another cluster
     const struct service *db = fx_find_service("shop/db.example.com");
     assert_int_equal(db->n_endpoints, 3);
-    assert_true(db->is_external);
+    assert_true(db->is_external && !db->is_canonical);
     assert_string_equal(db->ports[0].name, "web");
     assert_int_equal(db->ports[0].app_protocol, APP_HTTP11);
     assert_int_equal(snapshot_current()->workloads.n_items, 3);
@@ -197,6 +197,7 @@ static void test_ports_are_the_services(void **state) {
     send_service("web", KEY("web"), APP_HTTP11, "");
     fx_commit(m.b);
     const struct service *web = fx_find_service(KEY("web"));
+    assert_true(web->is_canonical); // a policy with targetRefs means it as a Service
     assert_int_equal(web->ports[0].app_protocol, APP_GRPC);
     assert_string_equal(web->ports[0].name, "grpc-x");
     assert_true(ip_eq(&web->vips[0], &(struct ip){4, {10, 96, 0, 'w'}}));
