@@ -241,7 +241,11 @@ static void settle_own(struct control *control) {
                               ? "the Pod has another service account"
                               : NULL;
     bool is_known = control->xds == NULL || proc_xds_has_addresses(control->xds);
-    if (problem != NULL && own->told != problem && is_known) { // literals
+    bool is_late = workload == NULL && control->xds != NULL; // istiod learns its address later
+    if (problem != NULL && own->told != problem && is_known && is_late) { // literals
+        log_info(&log_pods, "own pod is not known yet", LOG_STR("namespace", own->ns),
+                 LOG_STR("pod", own->name));
+    } else if (problem != NULL && own->told != problem && is_known) {
         log_warn(&log_pods, "own pod is not served", LOG_STR("namespace", own->ns),
                  LOG_STR("pod", own->name), LOG_STR("reason", problem));
     }

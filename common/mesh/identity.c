@@ -256,6 +256,17 @@ static void entry_free(struct entry *entry) {
     free(entry);
 }
 
+// A CA that refuses who has no pod on the node, as istiod does, may answer for the pod that comes
+// now. However many come, there is one attempt in BACKOFF_MIN_NS.
+static void retry_soon(struct entry *entry) {
+    struct identity_manager *m = entry->manager;
+    entry->retry_at = MIN(entry->retry_at, m->now_mono + BACKOFF_MIN_NS);
+    entry->backoff_ns = 0;
+    entry->state = IDENTITY_PENDING;
+    set_text(&entry->error, NULL);
+    entry->is_changed = true;
+}
+
 void identity_manager_want(struct identity_manager *m, const char *spiffe_id, int delta) {
     struct entry *entry = find(m, spiffe_id);
     if (entry == NULL) {
@@ -267,6 +278,9 @@ void identity_manager_want(struct identity_manager *m, const char *spiffe_id, in
         entry->is_changed = true;
         entry->request = (struct ca_request){.spiffe_id = entry->id, .done = on_answer};
         hmap_insert(&m->entries, &entry->by_id, hash_bytes(slice_str(spiffe_id)));
+    }
+    if (delta > 0 && entry->tls == NULL && entry->retry_at != 0) {
+        retry_soon(entry);
     }
     CHECK(delta >= 0 || entry->n_users >= (unsigned)-delta);
     entry->n_users = (unsigned)((int)entry->n_users + delta);

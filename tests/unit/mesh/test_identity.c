@@ -241,6 +241,36 @@ static void test_backoff(void **state) {
     assert_int_equal(identity_manager_n_failures(m), fake.n_issues);
 }
 
+// Who comes while nobody got a certificate does not wait for the end of a long back-off.
+static void test_a_new_user_is_tried_soon(void **state) {
+    fake.error = "no such pod on the node";
+    identity_manager_want(m, ALICE, 1);
+    pass(300);
+    assert_int_equal(published(ALICE)->state, IDENTITY_FAILED);
+    assert_true(tick() - mono > 10 * NS_PER_SEC);
+    unsigned n = fake.n_issues;
+    identity_manager_want(m, ALICE, 1);
+    assert_true(tick() - mono <= 500 * NS_PER_MS);
+    assert_int_equal(published(ALICE)->state, IDENTITY_PENDING);
+    assert_string_equal(published(ALICE)->error, "");
+    for (int i = 0; i < 100; i++) { // a crowd is one attempt, and then back-off begins anew
+        identity_manager_want(m, ALICE, 1);
+        tick();
+    }
+    assert_int_equal(fake.n_issues, n);
+    pass(1);
+    assert_in_range(fake.n_issues, n + 1, n + 2);
+    assert_int_equal(published(ALICE)->state, IDENTITY_FAILED);
+    fake.error = NULL;
+    identity_manager_want(m, ALICE, 1);
+    pass(1);
+    assert_int_equal(published(ALICE)->state, IDENTITY_READY);
+    n = fake.n_issues; // nor does anybody ask for what is there
+    identity_manager_want(m, ALICE, 1);
+    pass(10);
+    assert_int_equal(fake.n_issues, n);
+}
+
 // The clock is set a day ahead, then back.
 static void test_clock_jumps(void **state) {
     identity_manager_want(m, ALICE, 1);
@@ -443,10 +473,19 @@ static void test_late_answer(void **state) {
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_life),        TEST(test_renewal),     TEST(test_ca_away),
-        TEST(test_backoff),     TEST(test_async),       TEST(test_clock_jumps),
-        TEST(test_many),        TEST(test_bad_answers), TEST(test_crl_and_reissue),
-        TEST(test_aliases),     TEST(test_new_roots),   TEST(test_priority),
+        TEST(test_life),
+        TEST(test_renewal),
+        TEST(test_ca_away),
+        TEST(test_backoff),
+        TEST(test_a_new_user_is_tried_soon),
+        TEST(test_async),
+        TEST(test_clock_jumps),
+        TEST(test_many),
+        TEST(test_bad_answers),
+        TEST(test_crl_and_reissue),
+        TEST(test_aliases),
+        TEST(test_new_roots),
+        TEST(test_priority),
         TEST(test_late_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
