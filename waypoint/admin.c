@@ -398,6 +398,7 @@ static void handle_status(void *arg, struct http_exchange *exchange,
     if (control->writer != NULL) {
         kube_control_dump(&out, control->writer);
     }
+    proc_kube_dump(&out, &control->kube);
     proc_dump_objects(&out, control->mesh.builder);
     json_out_kv_array(&out, "tlsCredentials");
     upstream_tls_each_problem(put_credentials, &out);

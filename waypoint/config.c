@@ -13,6 +13,7 @@
 static const struct proc_option options[] = {
     PROC_OPTIONS_SOURCE(struct waypoint_config),
     PROC_OPTIONS_XDS(struct waypoint_config),
+    PROC_OPTIONS_KUBE(struct waypoint_config),
     {"gateway", "GATEWAY_NAME", PROC_TEXT, FIELD(gateway), "[NS/]NAME",
      "the Gateway to be the waypoint of; its namespace is that of the pod unless given"},
     {"namespace", "POD_NAMESPACE", PROC_TEXT, FIELD(ns), "NS", "namespace of the pod"},
@@ -45,7 +46,8 @@ static const struct proc_option options[] = {
 static const struct proc_program program = {
     .name = "waypoint",
     .what = "L7 proxy of a sidecarless mesh",
-    .usage = "--config DIR|--xds-address URL --ca-dir DIR|--ca-address URL --gateway NS/NAME",
+    .usage = "--config DIR|--kube WHERE|--xds-address URL --ca-dir DIR|--ca-address URL "
+             "--gateway NS/NAME",
     .heading = "Options (environment names in brackets):",
     .options = options,
     .n_options = ARRAY_LEN(options),
@@ -53,6 +55,7 @@ static const struct proc_program program = {
 
 static void set_defaults(struct waypoint_config *config) {
     *config = (struct waypoint_config){
+        .kube = {.account_dir = KUBE_ACCOUNT_DIR},
         .node_name = "",
         .pod_name = "",
         .access_log = -1,
@@ -112,7 +115,48 @@ static bool check_access_log(const struct waypoint_config *config) {
     return true;
 }
 
+static bool take_kube(struct waypoint_config *config) {
+    if (config->kube.where == NULL) {
+        return true;
+    }
+    char *error =
+        kube_access_find(&config->kube_access, config->kube.where, config->kube.account_dir);
+    if (error != NULL) {
+        fprintf(stderr, "waypoint: --kube: %s\n", error);
+        free(error);
+        return false;
+    }
+    if (config->ns == NULL) {
+        config->ns = config->kube_access.ns;
+    }
+    return true;
+}
+
+static bool check_source(struct waypoint_config *config) {
+    bool has_files = config->proc.config_path != NULL, has_kube = config->kube.where != NULL;
+    if (has_files && has_kube) {
+        fprintf(stderr, "waypoint: --config and --kube are two sources of the same objects: give "
+                        "one\n");
+        return false;
+    }
+    if (!has_kube && config->kube.namespaces != NULL) {
+        fprintf(stderr, "waypoint: --kube-namespaces is for --kube\n");
+        return false;
+    }
+    if (has_kube && config->proc.state_dir != NULL) {
+        fprintf(stderr, "waypoint: --state-dir is for --config: with --kube the API server keeps "
+                        "the objects\n");
+        return false;
+    }
+    config->proc.other_source = "--kube";
+    config->proc.has_other_source = has_kube;
+    return true;
+}
+
 static int check(struct waypoint_config *config) {
+    if (!check_source(config)) {
+        return 2;
+    }
     if (config->gateway == NULL) {
         fprintf(stderr, "waypoint: --gateway is required (see waypoint --help)\n");
         return 2;
@@ -121,7 +165,7 @@ static int check(struct waypoint_config *config) {
         fprintf(stderr, "waypoint: --auto-binding needs --kube-status, where it writes\n");
         return 2;
     }
-    return take_gateway(config) && check_access_log(config) &&
+    return take_kube(config) && take_gateway(config) && check_access_log(config) &&
                    proc_config_check(&config->proc, program.name)
                ? 0
                : 2;

@@ -4,9 +4,12 @@
 #pragma once
 
 #include "common/proc/proc_config.h"
+#include "common/proc/proc_kube.h"
 
 struct waypoint_config {
     struct proc_config proc;
+    struct proc_kube_config kube;
+    struct kube_access kube_access; // with kube.where
     const char *gateway; // as given: "NS/NAME", or NAME in `ns`
     // who it is, after waypoint_config_parse: the Gateway that it serves, its account and place
     const char *ns, *name, *service_account, *node_name, *pod_name; // node, pod: "" = unknown

@@ -90,6 +90,7 @@ static void on_identity_tick(void *arg) {
     struct control *control = arg;
     const struct waypoint_config *config = &control->waypoint->config;
     if (control->is_listening || control->life.state != PROC_RUNNING ||
+        !proc_kube_is_ready(&control->kube, NULL) ||
         waypoint_tls(config, snapshot_current()) == NULL) {
         return;
     }
@@ -190,6 +191,7 @@ bool control_is_ready(const struct control *control, struct buf *ret_reasons) {
         return false;
     }
     bool is_ready = control->xds == NULL || proc_xds_is_ready(control->xds, ret_reasons);
+    is_ready = proc_kube_is_ready(&control->kube, ret_reasons) && is_ready;
     char key[512], id[SPIFFE_TEXT_MAX];
     const struct service *own = snapshot_service(snap, waypoint_service_key(config, snap, key));
     // istiod binds services to the Service; it does not tell of Gateways.
@@ -315,7 +317,7 @@ static int open_writer(struct control *control) {
     if (config->status_api == NULL) {
         return 0;
     }
-    char *error = kube_access_find(&access, config->status_api, KUBE_ACCOUNT_DIR);
+    char *error = kube_access_find(&access, config->status_api, config->kube.account_dir);
     struct kube_client *client = NULL;
     if (error == NULL) {
         struct kube_client_config params = {
@@ -351,8 +353,26 @@ static int open_admin(struct control *control) {
     return proc_admin_open(&control->servers, &params);
 }
 
-static int open_all(struct control *control) {
+static int open_source(struct control *control) {
     const struct waypoint_config *config = &control->waypoint->config;
+    if (config->kube.where == NULL) {
+        return proc_mesh_load(&control->mesh, config->proc.config_path);
+    }
+    struct proc_kube_params params = {
+        .loop = &control->loop,
+        .mesh = &control->mesh,
+        .access = &config->kube_access,
+        .ns = config->ns,
+        .root_ns = config->proc.root_namespace,
+        .namespaces = config->kube.namespaces,
+        .has_secrets = true,
+        .compliance = config->proc.compliance,
+        .scope = &log_config,
+    };
+    return proc_kube_open(&control->kube, &params);
+}
+
+static int open_all(struct control *control) {
     struct mesh_settings mesh;
     proc_mesh_defaults(&control->waypoint->config.proc, &mesh);
     snapshot_init(&mesh);
@@ -372,7 +392,7 @@ static int open_all(struct control *control) {
         rc = open_xds(control);
     }
     if (rc == 0) {
-        rc = proc_mesh_load(&control->mesh, config->proc.config_path);
+        rc = open_source(control);
     }
     if (rc == 0) {
         rc = open_writer(control);

@@ -6,6 +6,7 @@
 
 #include "common/proc/proc_admin.h"
 #include "common/proc/proc_identity.h"
+#include "common/proc/proc_kube.h"
 #include "common/proc/proc_life.h"
 #include "common/proc/proc_log.h"
 #include "common/proc/proc_mesh.h"
@@ -20,6 +21,7 @@ struct control {
     struct proc_mesh mesh;
     struct proc_xds *xds; // istiod's discovery; NULL: it is not asked
     struct kube_control *writer; // what is written into the Kubernetes API; NULL: nothing
+    struct proc_kube kube;
     struct proc_identity identity;
     struct proc_log log;
     struct proc_life life;

@@ -112,10 +112,8 @@ static bool read_files(const struct credentials *creds, struct material *materia
 }
 
 static const struct kobj *find_secret(const char *name) {
-    const struct source_file *source = all.params.mesh->source;
-    return source != NULL
-               ? config_store_get(source_file_store(source), KOBJ_SECRET, all.params.ns, name)
-               : NULL;
+    const struct config_store *store = proc_mesh_store(all.params.mesh);
+    return store != NULL ? config_store_get(store, KOBJ_SECRET, all.params.ns, name) : NULL;
 }
 
 static void find_secrets(const struct credentials *creds, const struct kobj *ret_objs[2]) {

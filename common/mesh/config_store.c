@@ -16,8 +16,9 @@ struct version {
     struct kobj *obj; // owns a reference
     struct entry *entry;
     struct store_file *file;
+    uint32_t place; // in file->versions
     bool is_kept; // its document is broken now
-    bool is_stale; // during a replacement: not seen yet
+    bool is_stale; // during a replacement, and since the mark: not seen yet
 };
 
 struct entry {
@@ -145,6 +146,13 @@ static struct store_file *file_get(struct config_store *store, const char *name)
     return file;
 }
 
+static void file_add(struct store_file *file, struct version *version) {
+    file->versions =
+        grow(file->versions, file->n_versions, &file->cap_versions, sizeof(file->versions[0]));
+    version->place = file->n_versions;
+    file->versions[file->n_versions++] = version;
+}
+
 static bool counts_before(const struct version *a, const struct version *b) {
     int order = strcmp(a->file->name, b->file->name);
 
@@ -189,9 +197,7 @@ static void version_link(struct config_store *store, struct store_file *file, st
     version->next = *at;
     *at = version;
     store->n_versions++;
-    file->versions =
-        grow(file->versions, file->n_versions, &file->cap_versions, sizeof(file->versions[0]));
-    file->versions[file->n_versions++] = version;
+    file_add(file, version);
 }
 
 void config_store_begin(struct config_store *store) {
@@ -255,9 +261,7 @@ void config_store_put_file(struct config_store *store, const char *name, struct 
         }
         version->is_stale = false;
         version->is_kept = true;
-        file->versions =
-            grow(file->versions, file->n_versions, &file->cap_versions, sizeof(file->versions[0]));
-        file->versions[file->n_versions++] = version;
+        file_add(file, version);
     }
     free(hashes);
     free(old);
@@ -277,6 +281,77 @@ void config_store_remove_file(struct config_store *store, const char *name) {
     free(file->versions);
     free(file->name);
     free(file);
+}
+
+// ---- one object at a time
+
+static struct version *find_version(struct config_store *store, const char *name,
+                                    const struct kobj_id *id) {
+    struct entry *entry = entry_find(store, id, kobj_id_hash(id));
+    for (struct version *v = entry != NULL ? entry->versions : NULL; v != NULL; v = v->next) {
+        if (strcmp(v->file->name, name) == 0) {
+            return v;
+        }
+    }
+    return NULL;
+}
+
+void config_store_put(struct config_store *store, const char *name, struct kobj *obj) {
+    struct kobj_id id = kobj_id(obj);
+    struct version *version = find_version(store, name, &id);
+    CHECK(store->is_open);
+    if (version == NULL) {
+        version_link(store, file_get(store, name), obj);
+        return;
+    }
+    touch(store, version->entry);
+    kobj_ref(obj);
+    kobj_unref(version->obj);
+    version->obj = obj;
+    version->is_kept = version->is_stale = false;
+}
+
+bool config_store_keep(struct config_store *store, const char *name, const struct kobj_id *id) {
+    struct version *version = find_version(store, name, id);
+    if (version == NULL) {
+        return false;
+    }
+    version->is_kept = true;
+    version->is_stale = false;
+    return true;
+}
+
+static void drop(struct config_store *store, struct version *version) {
+    struct store_file *file = version->file;
+    struct version *last = file->versions[--file->n_versions];
+    last->place = version->place;
+    file->versions[last->place] = last;
+    version_unlink(store, version);
+}
+
+void config_store_remove(struct config_store *store, const char *name, const struct kobj_id *id) {
+    struct version *version = find_version(store, name, id);
+    CHECK(store->is_open);
+    if (version != NULL) {
+        drop(store, version);
+    }
+}
+
+void config_store_mark(struct config_store *store, const char *name) {
+    struct store_file *file = file_find(store, name);
+    for (uint32_t i = 0; file != NULL && i < file->n_versions; i++) {
+        file->versions[i]->is_stale = true;
+    }
+}
+
+void config_store_sweep(struct config_store *store, const char *name) {
+    struct store_file *file = file_find(store, name);
+    CHECK(store->is_open);
+    for (uint32_t i = file != NULL ? file->n_versions : 0; i-- > 0;) {
+        if (file->versions[i]->is_stale) {
+            drop(store, file->versions[i]); // the last one, which was looked at, takes its place
+        }
+    }
 }
 
 static void report_duplicates(const struct entry *entry, struct config_errors *errors) {

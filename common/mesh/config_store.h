@@ -34,6 +34,20 @@ void config_store_put_file(struct config_store *store, const char *file, struct 
                            uint32_t n_objs, const struct kobj_id *kept, uint32_t n_kept,
                            bool keep_missing);
 void config_store_remove_file(struct config_store *store, const char *file);
+
+// The same one object at a time, for sources that hear of changes (source_kube.h); such a `file` is
+// not given to config_store_put_file.
+//
+// `file` has this object now, in the place of an older version of it.
+void config_store_put(struct config_store *store, const char *file, struct kobj *obj);
+// It has one that is broken: its last good version stays. False: there is none.
+bool config_store_keep(struct config_store *store, const char *file, const struct kobj_id *id);
+void config_store_remove(struct config_store *store, const char *file, const struct kobj_id *id);
+// A full list of the file's objects begins; what was neither put nor kept goes with the sweep,
+// which may be in a later transaction.
+void config_store_mark(struct config_store *store, const char *file);
+void config_store_sweep(struct config_store *store, const char *file);
+
 // Ends the transaction. What is the same before and after (by hash) is not in the list. Owned by
 // the store, valid until the next begin.
 const struct config_diff *config_store_commit(struct config_store *store);

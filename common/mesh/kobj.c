@@ -310,6 +310,15 @@ static struct kobj *build(struct schema_ctx *ctx, const struct cfg_node *doc,
     return obj;
 }
 
+static enum schema_unknown unknown_fields(const struct kobj_type *type, unsigned flags) {
+    if ((flags & KOBJ_FROM_API) == 0 || type == NULL || strncmp(type->group, "security.", 9) == 0) {
+        return SCHEMA_UNKNOWN_ERROR;
+    }
+    bool is_own = strchr(type->group, '.') == NULL || strcmp(type->group, "discovery.k8s.io") == 0;
+    // MeshConfig is a text, which no API server has looked at.
+    return is_own && type->kind != KOBJ_CONFIG_MAP ? SCHEMA_UNKNOWN_SILENT : SCHEMA_UNKNOWN_WARNING;
+}
+
 struct kobj *kobj_decode(const struct cfg_node *doc, const char *file, unsigned flags,
                          struct arena *scratch, struct config_errors *errors) {
     struct schema_ctx ctx = {.file = file,
@@ -331,6 +340,7 @@ struct kobj *kobj_decode(const struct cfg_node *doc, const char *file, unsigned 
     if (head.type != NULL && head.type->kind == KOBJ_SECRET && (flags & KOBJ_SECRETS) != 0) {
         ctx.is_lean = false;
     }
+    ctx.unknown = unknown_fields(head.type, flags);
     report_kind(&ctx, doc, &head);
     check_meta(&ctx, doc, &head, &meta);
     if (head.type != NULL) {

@@ -597,6 +597,10 @@ enum {
     // ports, conditions but Ready ...) is checked but not kept: it is as if absent.
     KOBJ_LEAN = 2,
     KOBJ_SECRETS = 4, // with KOBJ_LEAN: but the data of Secrets are
+    // It comes from an API server, which has dropped or refused what it does not know: a field that
+    // we do not know is one of a newer version. It is left out, with a warning where it is not
+    // Kubernetes' own; in a security policy it stays an error, which nothing may go without.
+    KOBJ_FROM_API = 8,
 };
 
 // Decodes one object (a mapping with apiVersion and kind; Lists are flattened by config_doc.h).

@@ -257,7 +257,7 @@ void kube_query_add(struct buf *path, const char *key, const char *value) {
 }
 
 uint64_t kube_backoff_ms(struct kube_backoff *backoff, struct rand *rand, uint64_t retry_after_ms) {
-    uint64_t delay = KUBE_BACKOFF_MIN_MS;
+    uint64_t delay = backoff->min_ms != 0 ? backoff->min_ms : KUBE_BACKOFF_MIN_MS;
     for (uint32_t i = 0; i < backoff->n_failures && delay < KUBE_BACKOFF_MAX_MS; i++) {
         delay *= 2;
     }

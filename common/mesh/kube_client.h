@@ -108,5 +108,6 @@ void kube_query_add(struct buf *path, const char *key, const char *value);
 // half of it by chance; never less than the server asks for.
 struct kube_backoff {
     uint32_t n_failures; // since the last success: 0 then
+    uint32_t min_ms; // the first one; 0: KUBE_BACKOFF_MIN_MS
 };
 uint64_t kube_backoff_ms(struct kube_backoff *backoff, struct rand *rand, uint64_t retry_after_ms);

@@ -117,6 +117,9 @@ struct schema_around { // the messages that are being decoded
     const struct schema_path *path;
 };
 
+// What a field is that its message does not have. A warning and silence leave it out.
+enum schema_unknown { SCHEMA_UNKNOWN_ERROR, SCHEMA_UNKNOWN_WARNING, SCHEMA_UNKNOWN_SILENT };
+
 struct schema_ctx {
     const char *file;
     const char *object; // "Kind ns/name" for messages
@@ -126,6 +129,7 @@ struct schema_ctx {
     const struct schema_around *around;
     uint32_t n_errors;
     bool is_lean, is_final;
+    uint8_t unknown; // enum schema_unknown
     bool is_full; // scratch refused memory
     size_t n_structs, n_texts; // bytes counted (first run) or used (second)
     char *structs, *texts; // second run

@@ -207,7 +207,7 @@ static void unknown_field(struct schema_ctx *ctx, const struct schema_msg *msg,
     const char *list = msg->known;
     char name[64], hint[64] = "", text[400] = "unknown field";
 
-    if (ctx->is_final) {
+    if (ctx->is_final || ctx->unknown == SCHEMA_UNKNOWN_SILENT) {
         return;
     }
     // A hint costs much more than the rest; past the messages that are kept no one sees it.
@@ -232,7 +232,8 @@ static void unknown_field(struct schema_ctx *ctx, const struct schema_msg *msg,
     }
     uint32_t n = ctx->errors->n;
     ctx->path = &frame;
-    schema_report(ctx, CONFIG_ERROR, key, "", text, hint);
+    schema_report(ctx, ctx->unknown == SCHEMA_UNKNOWN_WARNING ? CONFIG_WARNING : CONFIG_ERROR, key,
+                  "", text, hint);
     ctx->path = frame.parent;
     if (ctx->errors->n > n) {
         ctx->errors->items[n].is_unknown_field = true;

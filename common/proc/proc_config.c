@@ -76,9 +76,10 @@ static bool check_sources(struct proc_config *config, const char *program) {
     if (config->xds_address != NULL && config->xds_address[0] == '\0') {
         config->xds_address = NULL; // how ztunnel is told to have none
     }
-    if (config->config_path == NULL && config->xds_address == NULL) {
-        fprintf(stderr, "%s: --config or --xds-address is required (see %s --help)\n", program,
-                program);
+    if (config->config_path == NULL && config->xds_address == NULL && !config->has_other_source) {
+        const char *other = config->other_source;
+        fprintf(stderr, "%s: --config%s%s or --xds-address is required (see %s --help)\n", program,
+                other != NULL ? ", " : "", other != NULL ? other : "", program);
         return false;
     }
     if (!ip_parse(slice_str(config->instance_ip), &ip)) {

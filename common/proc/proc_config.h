@@ -11,6 +11,8 @@
 
 struct proc_config {
     // sources
+    const char *other_source; // a flag of the program's own that is one; NULL: it has none
+    bool has_other_source; // it was given
     const char *config_path, *ca_dir, *crl_path, *state_dir;
     const char *ca_address, *ca_roots, *ca_hostname, *token_path; // the CA is istiod
     struct http_field *ca_headers; // CA_HEADER_*

@@ -10,23 +10,23 @@
 #include "common/mesh/config_store.h"
 #include "common/mesh/kobj.h"
 #include "common/mesh/source_file.h"
+#include "common/mesh/source_kube.h"
 #include "common/mesh/xds_store.h"
 #include "common/net/dns_client.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "common/proc/proc_config.h"
 
-static void log_news(struct proc_mesh *mesh, const struct source_file_status *status) {
-    const struct config_errors *news = source_file_news(mesh->source);
+static void log_news(const struct proc_mesh *mesh, const struct config_errors *news,
+                     bool has_last_good) {
     for (uint32_t i = 0; i < news->n; i++) {
         char *text = config_error_text(&news->items[i]);
         if (news->items[i].severity == CONFIG_WARNING) {
             log_warn(mesh->params.scope, "configuration", LOG_STR("problem", text));
         } else {
             log_error(mesh->params.scope,
-                      mesh->has_loaded || status->n_kept > 0
-                          ? "configuration rejected, the last good state stays in force"
-                          : "configuration rejected: it is as if it were not there",
+                      has_last_good ? "configuration rejected, the last good state stays in force"
+                                    : "configuration rejected: it is as if it were not there",
                       LOG_STR("problem", text));
         }
         free(text);
@@ -83,8 +83,7 @@ static struct slice kind_of(const char *object) {
 }
 
 // An object has as many errors as it has mistakes, one behind the other; it is rejected once.
-static void count_rejected(const struct proc_mesh *mesh) {
-    const struct config_errors *news = source_file_news(mesh->source);
+static void count_rejected(const struct proc_mesh *mesh, const struct config_errors *news) {
     const struct config_error *last = NULL;
     for (uint32_t i = 0; i < news->n; i++) {
         const struct config_error *error = &news->items[i];
@@ -145,23 +144,7 @@ void proc_mesh_commit_xds(struct proc_mesh *mesh) {
     watch_names(mesh);
 }
 
-static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
-    if (diff == NULL) {
-        return; // no batch has ended: there is no news
-    }
-    struct source_file_status status;
-    source_file_status(mesh->source, &status);
-    metric_series_add(mesh->reloads[status.n_errors > 0], METRIC_CONFIG_RELOADS, 1);
-    log_news(mesh, &status);
-    if (status.state_error != mesh->state_error) {
-        mesh->state_error = status.state_error;
-        if (status.state_error != 0) {
-            log_warn(mesh->params.scope, "last good files cannot be kept for the next start",
-                     LOG_STR("dir", mesh->params.state_dir),
-                     LOG_ERRNO("error", status.state_error));
-        }
-    }
-    count_rejected(mesh);
+static void apply_diff(struct proc_mesh *mesh, const struct config_diff *diff) {
     if (diff->n_changes == 0) {
         return;
     }
@@ -173,6 +156,53 @@ static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
     mesh->params.on_changes(mesh->params.arg, &changes);
     builder_changes_fini(&changes);
     watch_names(mesh);
+}
+
+static void apply_news(struct proc_mesh *mesh, const struct config_errors *news, bool has_errors,
+                       bool has_last_good) {
+    metric_series_add(mesh->reloads[has_errors], METRIC_CONFIG_RELOADS, 1);
+    log_news(mesh, news, has_last_good);
+    count_rejected(mesh, news);
+}
+
+static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
+    if (diff == NULL) {
+        return; // no batch has ended: there is no news
+    }
+    struct source_file_status status;
+    source_file_status(mesh->source, &status);
+    apply_news(mesh, source_file_news(mesh->source), status.n_errors > 0,
+               mesh->has_loaded || status.n_kept > 0);
+    if (status.state_error != mesh->state_error) {
+        mesh->state_error = status.state_error;
+        if (status.state_error != 0) {
+            log_warn(mesh->params.scope, "last good files cannot be kept for the next start",
+                     LOG_STR("dir", mesh->params.state_dir),
+                     LOG_ERRNO("error", status.state_error));
+        }
+    }
+    apply_diff(mesh, diff);
+}
+
+void proc_mesh_open_kube(struct proc_mesh *mesh, struct source_kube *source) {
+    mesh->kube = source;
+    commit(mesh);
+}
+
+// An object that is broken from the first batch on has no last good state: the process has none.
+void proc_mesh_apply_kube(struct proc_mesh *mesh, const struct config_diff *diff) {
+    struct source_kube_status status;
+    source_kube_status(mesh->kube, &status);
+    apply_news(mesh, source_kube_news(mesh->kube), status.n_errors > 0, mesh->has_loaded);
+    mesh->has_loaded = true;
+    apply_diff(mesh, diff);
+}
+
+const struct config_store *proc_mesh_store(const struct proc_mesh *mesh) {
+    if (mesh->kube != NULL) {
+        return source_kube_store(mesh->kube);
+    }
+    return mesh->source != NULL ? source_file_store(mesh->source) : NULL;
 }
 
 static void on_source(struct watch *watch, uint32_t ready) {

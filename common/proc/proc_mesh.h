@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The daemon's view of the mesh: the file source, the builder, what istiod sends, their snapshots,
-// and the resolution of endpoints that are host names. News go to the log, counts to the metrics.
+// The daemon's view of the mesh: the file source or that of the Kubernetes API, the builder, what
+// istiod sends, their snapshots, and the resolution of endpoints that are host names. News go to
+// the log, counts to the metrics.
 //
 // Thread: control.
 #pragma once
@@ -13,7 +14,10 @@ struct dns_client;
 struct log_scope;
 struct metric_series;
 struct proc_config;
+struct config_diff;
+struct config_store;
 struct source_file;
+struct source_kube;
 struct xds_store;
 
 struct proc_mesh_params {
@@ -34,6 +38,7 @@ struct proc_mesh_params {
 struct proc_mesh {
     struct proc_mesh_params params;
     struct source_file *source; // NULL before proc_mesh_load, and without files
+    struct source_kube *kube; // NULL: the Kubernetes API is not asked
     struct mesh_builder *builder;
     struct xds_store *xds; // what istiod sent; NULL: it is not asked
     struct dns_client *dns; // NULL while no endpoint is a host name
@@ -48,6 +53,13 @@ void proc_mesh_init(struct proc_mesh *mesh, const struct proc_mesh_params *param
 // Reads what is there (on_changes is called within), and watches it from then on; path NULL: there
 // are no files. 0 or -errno, logged.
 MUST_USE int proc_mesh_load(struct proc_mesh *mesh, const char *path);
+
+// Instead of files: publishes the settings that flags give; then batches (on_changes is called
+// within). The source outlives the object.
+void proc_mesh_open_kube(struct proc_mesh *mesh, struct source_kube *source);
+void proc_mesh_apply_kube(struct proc_mesh *mesh, const struct config_diff *diff);
+// The objects of either; NULL: there are none.
+const struct config_store *proc_mesh_store(const struct proc_mesh *mesh);
 
 // For what comes from istiod: a store, and what publishes its changes (on_changes is called
 // within). Before proc_mesh_load().

@@ -161,7 +161,7 @@ def virtual_service(mesh, **http):
 
 
 @pytest.mark.parametrize("flags, code, text", [
-    ([], 2, "--config or --xds-address is required"),
+    ([], 2, "--config, --kube or --xds-address is required"),
     (["--xds-address", "https://h:1", "--instance-ip", "x"], 2, '"x" is not an IP address'),
     (["--xds-address", "ftp://h:1"], 1, "ftp://h:1"),
 ])

@@ -172,10 +172,59 @@ static void test_lifetime(void **state) {
     config_store_free(store);
 }
 
+static void put_each(struct config_store *store, const char *yaml) {
+    struct config_fixture f;
+    fixture_init(&f);
+    fixture_read(&f, yaml, CONFIG_YAML);
+    for (uint32_t i = 0; i < f.n_objs; i++) {
+        config_store_put(store, "api", f.objs[i]);
+    }
+    fixture_fini(&f);
+}
+
+// One object at a time, and a full list that may take longer than a transaction.
+static void test_one_by_one(void **state) {
+    struct config_store *store = config_store_new();
+    struct kobj_id id = {slice_str(""), "ServiceAccount", "default", "s2"};
+    config_store_begin(store);
+    assert_false(config_store_keep(store, "api", &id));
+    put_each(store, SA("s1") SA("s2") SA("s3"));
+    assert_diff(config_store_commit(store), 3, 0, 0);
+    config_store_begin(store);
+    put_each(store, SA_L("s1", "x") SA("s3"));
+    assert_diff(config_store_commit(store), 0, 1, 0);
+    assert_string_equal(label_of(store, "s1"), "x");
+    config_store_begin(store);
+    config_store_remove(store, "api", &id);
+    config_store_remove(store, "other", &id);
+    assert_diff(config_store_commit(store), 0, 0, 1);
+    config_store_begin(store);
+    put_each(store, SA("s2") SA("s4"));
+    assert_diff(config_store_commit(store), 2, 0, 0);
+    config_store_mark(store, "api");
+    config_store_begin(store);
+    put_each(store, SA("s4") SA("s5"));
+    assert_diff(config_store_commit(store), 1, 0, 0);
+    config_store_begin(store);
+    assert_true(config_store_keep(store, "api", &id)); // it is broken now
+    config_store_sweep(store, "api");
+    assert_diff(config_store_commit(store), 0, 0, 2); // s1 and s3
+    assert_int_equal(config_store_n_kept(store, "api"), 1);
+    assert_int_equal(config_store_size(store), 3);
+    config_store_begin(store);
+    put_each(store, SA("s2"));
+    config_store_sweep(store, "api"); // nothing is marked any more
+    assert_diff(config_store_commit(store), 0, 0, 0);
+    assert_int_equal(config_store_n_kept(store, "api"), 0);
+    config_store_free(store);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_diff), cmocka_unit_test(test_each), cmocka_unit_test(test_duplicates),
-        cmocka_unit_test(test_move), cmocka_unit_test(test_kept), cmocka_unit_test(test_lifetime),
+        cmocka_unit_test(test_diff),       cmocka_unit_test(test_each),
+        cmocka_unit_test(test_duplicates), cmocka_unit_test(test_move),
+        cmocka_unit_test(test_kept),       cmocka_unit_test(test_lifetime),
+        cmocka_unit_test(test_one_by_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
