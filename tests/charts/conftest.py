@@ -5,6 +5,7 @@
     objects["Deployment"]["spec"]
 """
 
+import functools
 import json
 import os
 import re
@@ -91,20 +92,20 @@ def helm(tools, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def template(helm):
-    """template(CHART, VALUE..., release=, namespace=, file=): the finished process."""
+    """template(CHART, VALUE...): the finished process; the same again is not rendered again."""
 
-    def make(chart, *values, release=None, namespace=None, file=None):
+    @functools.lru_cache(maxsize=None)
+    def make(chart, *values):
         args = [arg for value in values for arg in ("--set-json", value)]
-        return helm("template", release or RELEASES[chart], CHARTS / chart, "--namespace",
-                    namespace or NAMESPACES[chart], *args, *(["--values", file] if file else []))
+        return helm("template", RELEASES[chart], CHARTS / chart, "--namespace", NAMESPACES[chart], *args)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def render(template):
-    def make(chart, *values, **more):
-        done = template(chart, *values, **more)
+    def make(chart, *values):
+        done = template(chart, *values)
         assert done.returncode == 0, done.stderr
         return Objects(doc for doc in yaml.load_all(done.stdout, UniqueKeys) if doc)
 

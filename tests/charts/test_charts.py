@@ -55,7 +55,8 @@ MATRIX = {
         ['service={"annotations": {"a.io/b": "c"}}', 'serviceAccount={"annotations": {"a.io/b": "c"}}',
          'rbac={"secretNames": ["credential"]}'],
         ['rbac={"create": false}'],
-        ['namespaces=["a", "shop"]'],
+        ['namespaces=["a", "shop"]', 'status={"enabled": false}'],
+        ['autoBinding={"enabled": true}'],
         ['namespaces=["*"]', 'gateway={"className": "ztun-waypoint"}'],
     ],
 }
@@ -219,14 +220,17 @@ WRONG = {
         ('env={"PACKET_MARK": "1"}', "invalid propertyName 'PACKET_MARK'"),
         ('rbac={"secretNames": [""]}', "at '/rbac/secretNames/0'"),
         ('preStopSeconds=50', "preStopSeconds (50) has to be below terminationGracePeriodSeconds (45)"),
+        ('status={"enabled": false}', 'autoBinding={"enabled": true}',
+         "autoBinding.enabled needs status.enabled"),
         ('replicaCount=1', "additional properties 'replicaCount' not allowed"),
     ],
 }
 
 
-@pytest.mark.parametrize("chart, value, told", [(c, *row) for c in BOTH for row in WRONG[c]])
-def test_wrong_values(template, chart, value, told):
-    done = template(chart, value)
+@pytest.mark.parametrize("chart, row", [(c, row) for c in BOTH for row in WRONG[c]])
+def test_wrong_values(template, chart, row):
+    *given, told = row
+    done = template(chart, *given)
     assert done.returncode != 0
     assert told in done.stderr
 
@@ -255,6 +259,29 @@ def exported():
     return names
 
 
+def labels_of():
+    """Labels by metric, of those that have rows in metrics.def, and of certificates."""
+    text = (ROOT / "common/obs/metrics.def").read_text()
+    sets = {}
+    for name, label in re.findall(r'^LABEL(?:_OPTIONAL)?\((\w+), \w+, "(\w+)"\)', text, re.M):
+        sets.setdefault(name, set()).add(label)
+    found = {"certificate_expiry_seconds": {"identity"}}
+    for kind, name, labels in re.findall(
+            r'^METRIC\(\w+, (\w+), "(\w+)", "\w*", (\w+),', text, re.M):
+        found[name + ("_total" if kind == "COUNTER" else "")] = sets.get(labels, set())
+    return found
+
+
+def labels_fit(query, known):
+    """Matchers and groupings of a query are labels of its metrics, or of what scrapes them."""
+    parts = re.findall(r"\b([a-z]\w+)\{([^}]*)\}", query)
+    have = set().union(*(known.get(re.sub(r"_bucket$", "", name), set()) for name, _ in parts))
+    have |= {"namespace", "pod", "le"}
+    asked = {label for _, matchers in parts for label in re.findall(r"(\w+)[=!]~?\"?", matchers)}
+    asked |= {label.strip() for group in re.findall(r"by \(([^)]*)\)", query) for label in group.split(",")}
+    return asked - have
+
+
 @pytest.mark.parametrize("chart", BOTH)
 def test_dashboard(render, chart, tmp_path):
     objects = render(chart, 'dashboard={"enabled": true, "namespace": "monitoring"}')
@@ -266,7 +293,9 @@ def test_dashboard(render, chart, tmp_path):
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
-    known = exported()
+    known, labels = exported(), labels_of()
+    assert {query: labels_fit(query, labels) for query in asked if labels_fit(query, labels)} == {}
+    assert labels_fit('sum by (x, pod) (hbone_pool_tunnels{y="1",namespace="a"})', labels) == {"x", "y"}
     for query in asked + [v["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]:
         names = re.findall(r"\b([a-z][a-z0-9_]+)(?=\{)", query) + re.findall(r"label_values\((\w+)", query)
         assert names, query

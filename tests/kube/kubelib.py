@@ -29,6 +29,8 @@ class Settings:
         self.chart = get("CHART")
         self.peer_image = os.environ.get("ZTUN_KUBE_PEER_IMAGE")
         self.app_image = get("APP_IMAGE", "docker.io/library/python:3-slim")
+        self.waypoint_image = os.environ.get("ZTUN_KUBE_WAYPOINT_IMAGE")
+        self.kubelet_dir = get("KUBELET_DIR", "/var/lib/kubelet")
         self.pause_image = get("PAUSE_IMAGE", "registry.k8s.io/pause:3.10")
         self.pull_policy = get("PULL_POLICY", "IfNotPresent")
         self.load_image = os.environ.get("ZTUN_KUBE_LOAD_IMAGE")
