@@ -25,7 +25,8 @@
 enum {
     HTTP_STREAM_WINDOW = 256 * 1024, // payload received and not consumed before reading pauses
     HTTP_CONN_HIGH = 256 * 1024, // output of a connection above which nothing more is pulled
-    HTTP_CONN_LINGER_MS = 1000, // for the peer's end after ours, then nothing more is read
+    HTTP_CONN_LINGER_MS = 1000, // for the peer's end after ours, then nothing more is read; and for
+    // a request that crosses with the end of an idle connection
     HTTP_HEAD_MAX = 60 * 1024, // bytes of a head
 };
 
@@ -107,9 +108,10 @@ struct http_conn {
     struct chain out; // output of this turn
     struct chain input; // while the version is not known
     struct loop_flush flush;
-    struct timer timer; // deadlines of HTTP/2
+    struct timer timer; // deadlines of the codec
     struct list streams;
     uint64_t last_active; // monotonic ns: start, then the end of the last stream
+    uint64_t linger_until; // HTTP/1.1, server: it is drained then, unless a request comes before; 0
     uint64_t n_streams_total;
     uint32_t n_streams;
     uint8_t version; // enum http_conn_version
@@ -138,7 +140,9 @@ bool http_conn_has_settings(const struct http_conn *conn);
 bool http_conn_takes_upgrade(const struct http_conn *conn);
 // Client: attaches the stream; the caller sends its head at once.
 void http_conn_open(struct http_conn *conn, struct http_stream *stream);
-// Server: GOAWAY, Connection: close; ends when the last stream did. Client: ends when idle.
+// Server: GOAWAY, Connection: close; ends when the last stream did. One of HTTP/1.1 that is idle
+// ends HTTP_CONN_LINGER_MS later: its next request may be on its way, and is answered with
+// Connection: close. Client: ends when idle.
 void http_conn_drain(struct http_conn *conn);
 // Ends in order at once, if no stream is open (false: one is, or it ends already). What the peer
 // has just sent is not answered: for connections that were idle for a while.

@@ -26,6 +26,10 @@ static void on_head(struct http_conn *conn, const struct h1_event *event) {
     if (stream == NULL) {
         return;
     }
+    if (conn->linger_until != 0) {
+        conn->linger_until = 0;
+        h1_conn_drain(conn->h1);
+    }
     http_conn_recv_head(stream, event->head, event->end_stream);
 }
 
@@ -152,12 +156,12 @@ static enum http_conn_end codec_ending(const struct http_conn *conn) {
 }
 
 static uint64_t codec_deadline(struct http_conn *conn) {
-    (void)conn;
-    return TIME_NEVER;
+    return conn->linger_until != 0 ? conn->linger_until : TIME_NEVER;
 }
 
 static void codec_tick(struct http_conn *conn) {
-    (void)conn;
+    conn->linger_until = 0;
+    h1_conn_drain(conn->h1);
 }
 
 static bool codec_can_open(const struct http_conn *conn) {
@@ -212,7 +216,11 @@ static void codec_cool(struct http_conn *conn) {
 }
 
 static void codec_drain(struct http_conn *conn) {
-    h1_conn_drain(conn->h1);
+    if (conn->is_server && list_empty(&conn->streams)) {
+        conn->linger_until = conn->loop->now + HTTP_CONN_LINGER_MS * NS_PER_MS;
+    } else {
+        h1_conn_drain(conn->h1);
+    }
 }
 
 static void codec_free(struct http_conn *conn) {

@@ -421,7 +421,7 @@ def test_a_waypoint_that_drains_is_left_by_all(pair, kind):
     net, lab = LabNet(pair, "m"), pair
     all_ready(lab)
     with net.serve("server", 8080, http_server()), \
-            kind(net, "client", vip(lab, "shared"), threads=8):
+            kind(net, "client", vip(lab, "shared"), threads=8) as load:
         victim = busiest(lab)
         restarted = end(lab, victim, signal.SIGTERM)
         ip = lab.ip(victim["name"], "m")
@@ -430,6 +430,8 @@ def test_a_waypoint_that_drains_is_left_by_all(pair, kind):
         assert "istio_build" in lab.curl("node1", f"http://{ip}:15020/metrics").out
         restarted()
         all_ready(lab)
+    if kind is Http1:
+        assert load.n_again == 0 # no connection ended under a request
 
 
 def test_a_waypoint_that_is_killed_takes_what_is_in_it(pair):

@@ -536,6 +536,30 @@ static void test_idle_drain(void **state) {
     }
 }
 
+// A request that crosses with the drain of an idle connection is answered, and is the last one.
+static void test_crossed_drain(void **state) {
+    (void)state;
+    EACH_VERSION(i) {
+        struct bed bed;
+        bed_open(&bed, versions[i]);
+        request(&bed, "POST", "/", 0);
+        turns(&bed, &bed.up.got_end);
+        http_stream_release(&bed.up.stream, H2_CANCEL);
+        http_conn_drain(&bed.server.conn);
+        some_turns(&bed);
+        if (versions[i] == HTTP_CONN_1) {
+            assert_false(bed.client.is_closed); // it has not heard of it
+            request(&bed, "POST", "/", 0);
+            turns(&bed, &bed.up.got_end);
+            assert_false(bed.up.is_reset);
+            http_stream_release(&bed.up.stream, H2_CANCEL);
+        }
+        turns(&bed, &bed.client.is_draining);
+        turns(&bed, &bed.client.is_closed);
+        bed_close(&bed);
+    }
+}
+
 static void test_abort(void **state) {
     (void)state;
     EACH_VERSION(i) {
@@ -566,6 +590,7 @@ int main(void) {
         cmocka_unit_test(test_server_drains),
         cmocka_unit_test(test_early_answer),
         cmocka_unit_test(test_idle_drain),
+        cmocka_unit_test(test_crossed_drain),
         cmocka_unit_test(test_abort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
