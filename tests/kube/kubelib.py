@@ -186,6 +186,8 @@ class Namespace:
     def delete(self):
         for app in self.apps.values():
             app.close()
+        # pods first: of one that goes together with its namespace istio-cni may not notice that
+        kubectl("delete", "pods", "--all", "-n", self.name, "--wait")
         kubectl("delete", "namespace", self.name, "--wait=false", "--ignore-not-found")
 
 

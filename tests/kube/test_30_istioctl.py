@@ -79,18 +79,16 @@ def test_certificate(world):
 def test_connections(world):
     world.client.begin("seen", "tcp://far:9000", "echo")
     try:
-        def look(node, name):
-            return [c for c in ask_json(node, "connections")
-                    if (c["info"]["namespace"], c["info"]["name"]) == (world.mesh.name, name)]
-        out, = wait_until(lambda: (found := look(world.client.node, "client")) and
-                          found[0]["connections"]["outbound"] and found)
-        flow = next(f for f in out["connections"]["outbound"]
-                    if f["originalDst"].endswith(":9000"))
+        def look(node, name, side):
+            return [flow for pod in ask_json(node, "connections")
+                    if (pod["info"]["namespace"], pod["info"]["name"]) == (world.mesh.name, name)
+                    for flow in pod["connections"][side] or []]
+        flow = wait_until(lambda: [f for f in look(world.client.node, "client", "outbound")
+                                   if f["originalDst"].endswith(":9000")])[0]
         assert flow["src"].startswith(world.client.ip) and flow["protocol"] == "HBONE"
         assert flow["actualDst"] in (f"{world.far.ip}:15008", f"{world.far.ip}:9000")
-        into, = look(world.far.node, "far")
         assert any(f["protocol"] == "HBONE" and f["src"].startswith(world.client.ip)
-                   for f in into["connections"]["inbound"])
+                   for f in look(world.far.node, "far", "inbound"))
         table = ask(world.client.node, "connections")
         assert any(line.startswith(f"client.{world.mesh.name}") and "Outbound" in line
                    for line in table.splitlines())
