@@ -184,7 +184,8 @@ ctest_cases test-tsan tsan '^unit$' -E '^unit\.(proto|l7)\.'
 check sim-tsan 120 "${no_aslr[@]}" env TSAN_OPTIONS=suppressions="$PWD/tests/tsan.supp" \
     sh -ec 'for sim in build/tsan/tests/sim*; do "$sim" --seeds 20; done'
 check linkage 60 scripts/check-linkage.sh build/release/bin
-# Charts and images; fetches Helm the first time.
+# Charts and images. The first time Helm is fetched, with a limit of its own.
+check charts-tools 300 tests/charts/prepare
 cases charts 180 env ZTUN_BIN_DIR="$PWD/build/release/bin" /usr/bin/python3 -m pytest -q \
     --junitxml="$logs/charts.xml" tests/charts
 # Instructions of the hot modules against the stored baseline.
