@@ -378,7 +378,7 @@ void kube_control_dump(struct json_out *out, const struct kube_control *kube) {
     LIST_EACH(pos, &kube->work.queue) {
         n++;
     }
-    json_out_kv_object(out, "kubernetes");
+    json_out_kv_object(out, "statusWriter");
     json_out_kv_str(out, "server", kube_client_target(kube->params.client));
     json_out_kv_str(out, "lease", kube->lease_name);
     json_out_kv_str(out, "leader", lease_holder(&kube->lease));

@@ -50,5 +50,5 @@ void kube_control_open(struct kube_control *kube, const struct kube_control_para
 void kube_control_changed(struct kube_control *kube);
 // Nothing more is written; the lease is given back.
 void kube_control_stop(struct kube_control *kube);
-// "kubernetes": {...}
+// "statusWriter": {...}
 void kube_control_dump(struct json_out *out, const struct kube_control *kube);

@@ -150,9 +150,11 @@ static void apply_diff(struct proc_mesh *mesh, const struct config_diff *diff) {
     }
     struct builder_changes changes;
     builder_apply(mesh->builder, diff, &changes);
-    log_info(mesh->params.scope, "configuration applied", LOG_U64("added", diff->n_added),
-             LOG_U64("changed", diff->n_changed), LOG_U64("removed", diff->n_removed),
-             LOG_U64("generation", changes.generation));
+    // A cluster's objects change all the time, most of them in nothing that counts here.
+    bool is_news = mesh->kube == NULL || changes.generation != 0;
+    log_at(mesh->params.scope, is_news ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "configuration applied",
+           LOG_U64("added", diff->n_added), LOG_U64("changed", diff->n_changed),
+           LOG_U64("removed", diff->n_removed), LOG_U64("generation", changes.generation));
     mesh->params.on_changes(mesh->params.arg, &changes);
     builder_changes_fini(&changes);
     watch_names(mesh);

@@ -30,7 +30,7 @@ class Waypoint(Node):
                      "--auto-binding=true"]
 
     def status(self):
-        return json.loads(self.get("/status")[1])["kubernetes"]
+        return json.loads(self.get("/status")[1])["statusWriter"]
 
 
 class Both(Mesh):
