@@ -106,6 +106,8 @@ static void put_config(struct json_out *out, const struct waypoint_config *confi
     json_out_kv_object(out, "config");
     put_addr(out, "listenAddr", &config->listen);
     proc_dump_config(out, &config->proc);
+    json_out_kv_str(out, "kube", config->kube.where);
+    json_out_kv_str(out, "kubeNamespaces", config->kube.namespaces);
     json_out_end(out);
 }
 

@@ -140,6 +140,7 @@ static void end_batch(struct timer *timer, uint64_t now) {
     }
     s->is_synced = true;
     s->batch_at = 0;
+    timer_clear(&s->params.loop->timers, timer);
     s->n_batches++;
     s->params.on_batch(s->params.arg, config_store_commit(s->store));
     config_errors_clear(&s->news);
@@ -408,46 +409,72 @@ static const struct kube_kind *kind_of(enum kobj_kind kind) {
 
 // ---- Secrets -----------------------------------------------------------------------------------
 
-static void want_secret(struct source_kube *s, const char *name) {
+// False: there are too many.
+static bool want_secret(struct source_kube *s, const char *name) {
+    uint32_t n = 0;
     for (struct list *node = s->streams.next; node != &s->streams; node = node->next) {
         struct kube_stream *stream = LIST_ITEM(node, struct kube_stream, node);
-        if (stream->name != NULL && !stream->is_needed && strcmp(stream->name, name) == 0) {
+        if (!stream->is_needed && strcmp(stream->name, name) == 0) {
             stream->is_wanted = true;
-            return;
+            return true;
         }
+        n += !stream->is_needed;
+    }
+    if (n == SOURCE_KUBE_SECRETS_MAX) {
+        return false;
     }
     add_stream(s, kind_of(KOBJ_SECRET), s->ns, name)->is_wanted = true;
     s->secrets_at = s->params.loop->now;
+    return true;
 }
 
-static void want_of_tls(struct source_kube *s, const struct kobj_client_tls *tls) {
+// Told again with each change of rules, for as long as it is so.
+static void report_many(struct source_kube *s, const struct kobj *rule, const char *name) {
+    char object[640], text[400];
+    snprintf(object, sizeof(object), "DestinationRule %.63s/%.253s", rule->meta.ns,
+             rule->meta.name);
+    snprintf(text, sizeof(text), "Secret %.253s is not read: rules name more than %d", name,
+             SOURCE_KUBE_SECRETS_MAX / 2);
+    config_errors_add(&s->news, &(struct config_error){.severity = CONFIG_WARNING,
+                                                       .file = rule->file,
+                                                       .object = object,
+                                                       .text = text});
+}
+
+static void want_of_tls(struct source_kube *s, const struct kobj *rule,
+                        const struct kobj_client_tls *tls) {
     char ca_name[300];
-    if (tls != NULL && tls->credential_name[0] != '\0') {
-        snprintf(ca_name, sizeof(ca_name), "%s-cacert", tls->credential_name);
-        want_secret(s, tls->credential_name);
-        want_secret(s, ca_name);
+    if (tls == NULL || tls->credential_name[0] == '\0') {
+        return;
+    }
+    snprintf(ca_name, sizeof(ca_name), "%s-cacert", tls->credential_name);
+    bool is_read = want_secret(s, tls->credential_name);
+    if (!want_secret(s, ca_name) || !is_read) {
+        report_many(s, rule, tls->credential_name);
     }
 }
 
-static void want_of_policy(struct source_kube *s, const struct kobj_traffic_policy *policy) {
+static void want_of_policy(struct source_kube *s, const struct kobj *rule,
+                           const struct kobj_traffic_policy *policy) {
     if (policy == NULL) {
         return;
     }
-    want_of_tls(s, policy->tls);
+    want_of_tls(s, rule, policy->tls);
     for (uint32_t i = 0; i < policy->n_ports; i++) {
-        want_of_tls(s, policy->ports[i].policy.tls);
+        want_of_tls(s, rule, policy->ports[i].policy.tls);
     }
 }
 
 static int want_of_rule(void *arg, const struct kobj *obj) {
     const struct kobj_destination_rule *rule = obj->destination_rule;
-    want_of_policy(arg, rule->policy);
+    want_of_policy(arg, obj, rule->policy);
     for (uint32_t i = 0; i < rule->n_subsets; i++) {
-        want_of_policy(arg, rule->subsets[i].policy);
+        want_of_policy(arg, obj, rule->subsets[i].policy);
     }
     return 0;
 }
 
+// Within a batch.
 static void want_secrets(struct source_kube *s) {
     for (struct list *node = s->streams.next; node != &s->streams; node = node->next) {
         LIST_ITEM(node, struct kube_stream, node)->is_wanted = false;
@@ -456,7 +483,6 @@ static void want_secrets(struct source_kube *s) {
     LIST_EACH_SAFE(node, &s->streams) {
         struct kube_stream *stream = LIST_ITEM(node, struct kube_stream, node);
         if (!stream->is_needed && !stream->is_wanted) {
-            open_batch(s);
             config_store_remove_file(s->store, stream->file);
             free_stream(stream);
         }

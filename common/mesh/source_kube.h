@@ -12,7 +12,7 @@
 // GRPCRoutes,
 //   AuthorizationPolicies, and what is only warned of);
 // - by name: the ConfigMap `istio` of the root namespace, and in our own one the Secrets that
-//   DestinationRules name (NAME and NAME-cacert).
+//   DestinationRules name (NAME and NAME-cacert), up to SOURCE_KUBE_SECRETS_MAX.
 //
 // Nothing is handed out before each of them was read once, Secrets aside; a kind whose CRD is not
 // installed counts as read. Afterwards what is known stays, whatever the server does. A broken
@@ -32,6 +32,7 @@ enum {
     SOURCE_KUBE_LIST_MS = 60000,
     SOURCE_KUBE_ABSENT_MS = 60000, // between two looks for a CRD, at most
     SOURCE_KUBE_NAMESPACES_MAX = 64,
+    SOURCE_KUBE_SECRETS_MAX = 200, // watches: two for each credentialName
 };
 
 struct source_kube;

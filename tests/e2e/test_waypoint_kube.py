@@ -4,6 +4,7 @@ sides have the same objects as files."""
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -356,7 +357,20 @@ def test_secrets_are_read_by_name(mesh, api):
              "spec": {"host": "out", "trafficPolicy": {
                  "tls": {"mode": "SIMPLE", "credentialName": "out-tls"}}}})
     wait_until(lambda: secrets() == {"out-tls", "out-tls-cacert"}, 20)
-    assert {a.query["fieldSelector"] for a in api.asked if a.plural == "secrets"} == {
-        "metadata.name=out-tls", "metadata.name=out-tls-cacert"}
+    wait_until(lambda: {a.query["fieldSelector"] for a in api.asked if a.plural == "secrets"} == {
+        "metadata.name=out-tls", "metadata.name=out-tls-cacert"}, 20)
+    mark = mesh.nodes["way"].mark()
+    many = [{"name": f"s{i}", "trafficPolicy": {
+        "tls": {"mode": "SIMPLE", "credentialName": f"many-{i}"}}} for i in range(120)]
+    api.put({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+             "metadata": {"name": "many", "namespace": "demo"},
+             "spec": {"host": "many", "subsets": many}})
+    wait_until(lambda: mesh.nodes["way"].log(mark, problem=re.compile(
+        "DestinationRule demo/many: Secret many-119 is not read")), 40)
+    assert len(secrets()) == 200
+    api.delete("DestinationRule", "many", "demo")
+    wait_until(lambda: secrets() == {"out-tls", "out-tls-cacert"}, 20)
     api.delete("DestinationRule", "out", "demo")
     wait_until(lambda: secrets() == set(), 20)
+    api.put(rule("still there"))
+    becomes(mesh, "still there")

@@ -49,6 +49,12 @@ static enum tls_err run(struct tls_ctx *ctx, const struct tls_outside_server *se
     bool is_done = fix_oracle_run(ssl, hs, 0, &record, &rest, &rest_len);
     enum tls_err err = tls_handshake_error(hs);
     assert_int_equal(is_done, err == TLS_OK);
+    if (is_done) {
+        const uint8_t *proto = NULL;
+        unsigned len = 0;
+        SSL_get0_alpn_selected(ssl, &proto, &len);
+        assert_int_equal(tls_handshake_is_h2(hs), len == 2 && memcmp(proto, "h2", 2) == 0);
+    }
     tls_record_free(record);
     free(rest);
     tls_handshake_free(hs);
@@ -141,6 +147,7 @@ static void test_what_the_server_hears(void **state) {
         const char *sni, *offered; // with its length in front
         enum tls_alpn alpn;
     } cases[] = {{"a.example.com", "\x02h2", TLS_ALPN_H2},
+                 {"c", "\x02h2\x08http/1.1", TLS_ALPN_ANY},
                  {"", "\x08http/1.1", TLS_ALPN_HTTP1},
                  {"b", "", TLS_ALPN_NONE}};
     struct fix_leaf leaf;
