@@ -8,9 +8,8 @@
 // - of all namespaces: what says where things are (Namespaces, Nodes, Pods, Services,
 //   EndpointSlices, ServiceEntries, WorkloadEntries, Gateways and their classes, ReferenceGrants)
 //   and how they are reached (DestinationRules, PeerAuthentications);
-// - of the served namespaces and the root namespace: rules (VirtualServices, HTTPRoutes,
-// GRPCRoutes,
-//   AuthorizationPolicies, and what is only warned of);
+// - of the served namespaces and the root namespace: rules (VirtualServices, HTTPRoutes and
+//   GRPCRoutes, AuthorizationPolicies, and what is only warned of);
 // - by name: the ConfigMap `istio` of the root namespace, and in our own one the Secrets that
 //   DestinationRules name (NAME and NAME-cacert), up to SOURCE_KUBE_SECRETS_MAX.
 //
