@@ -359,7 +359,7 @@ static void place(struct hbone_key *key, struct hbone_request *request, bool fre
               request->client->loop->now + HBONE_WAIT_MS * NS_PER_MS);
     // Flows that live long may hold all streams of all tunnels: who comes then must not wait for
     // the end of one of them.
-    if (key->n_connecting == 0 && (key->n_tunnels < HBONE_TUNNELS_FULL_MAX || fresh_only)) {
+    if (key->n_connecting == 0 && (key->n_tunnels < key->client->config.n_full_max || fresh_only)) {
         tunnel_start(key);
     }
 }
@@ -433,7 +433,7 @@ static void on_ready(struct h2_drv *drv, const struct tls_peer *peer) {
     }
     key_tell_room(key);
     if (tunnel->served && !list_empty(&key->waiting) && key->n_connecting == 0 &&
-        key->n_tunnels < HBONE_TUNNELS_FULL_MAX) {
+        key->n_tunnels < key->client->config.n_full_max) {
         tunnel_start(key);
     }
 }

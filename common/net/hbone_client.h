@@ -24,7 +24,7 @@
 
 enum {
     HBONE_TUNNELS_MAX = 4,
-    HBONE_TUNNELS_FULL_MAX = 32, // when all are full
+    HBONE_TUNNELS_FULL_MAX = 320, // with 100 streams each: a client's ports
     HBONE_BUSY_BYTES = 256 * 1024,
     HBONE_BUSY_MS = 10,
     HBONE_ANSWER_MS = 15000,
@@ -37,6 +37,7 @@ struct hbone_client_config {
     struct h2_config h2;
     uint64_t idle_ns; // close a tunnel without streams after this long (5 min)
     uint64_t dial_timeout_ns; // TCP connect (10 s)
+    uint32_t n_full_max; // tunnels of a key when all are full (HBONE_TUNNELS_FULL_MAX)
     // A key (its hash as of hbone_route_hash) has a live tunnel with a free stream now, or has none
     // any more. NULL ok.
     void (*on_room)(void *arg, uint64_t key, bool has_room);

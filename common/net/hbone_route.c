@@ -30,6 +30,7 @@ uint64_t hbone_route_hash(const struct hbone_route *route) {
 
 void hbone_client_config_init(struct hbone_client_config *config) {
     *config = (struct hbone_client_config){.idle_ns = 300 * NS_PER_SEC,
-                                           .dial_timeout_ns = 10 * NS_PER_SEC};
+                                           .dial_timeout_ns = 10 * NS_PER_SEC,
+                                           .n_full_max = HBONE_TUNNELS_FULL_MAX};
     h2_config_init(&config->h2, false);
 }

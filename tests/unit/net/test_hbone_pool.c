@@ -13,7 +13,7 @@
 #include "common/rt/fake.h"
 #include "tests/unit/net/mesh_bed.h"
 
-enum { FLOWS_MAX = 40 };
+enum { FLOWS_MAX = 40, FULL_MAX = 32 };
 
 struct fix {
     struct bed bed;
@@ -52,6 +52,7 @@ static void fix_up(struct fix *fix, uint32_t max_streams) {
     fix->app_listener = fake_listen(fix->net, -1, &fix->bed.app_addr);
     bed_init_on(&fix->bed, make_io, fix->net, out_fd, in_fd);
     fix->bed.client.config.h2.max_streams_local = max_streams;
+    fix->bed.client.config.n_full_max = FULL_MAX;
 }
 
 static void turn(struct fix *fix) {
@@ -181,13 +182,13 @@ static void test_surplus_tunnels_close_soon(void **state) {
 
 static void fill_up(struct fix *fix) {
     fix_up(fix, 1);
-    dial_n(fix, HBONE_TUNNELS_FULL_MAX);
+    dial_n(fix, FULL_MAX);
     run_ms(fix, 100);
-    assert_int_equal(fix->bed.n_opened, HBONE_TUNNELS_FULL_MAX);
+    assert_int_equal(fix->bed.n_opened, FULL_MAX);
     dial_n(fix, 1);
     run_ms(fix, 500);
-    assert_int_equal(fix->bed.n_opened, HBONE_TUNNELS_FULL_MAX); // waits
-    assert_int_equal(n_tunnels(fix), HBONE_TUNNELS_FULL_MAX);
+    assert_int_equal(fix->bed.n_opened, FULL_MAX); // waits
+    assert_int_equal(n_tunnels(fix), FULL_MAX);
 }
 
 static void test_end_of_a_stream_makes_room(void **state) {
@@ -196,8 +197,8 @@ static void test_end_of_a_stream_makes_room(void **state) {
     fill_up(&fix);
     close_flow(&fix, 7);
     run_ms(&fix, 100);
-    assert_int_equal(fix.bed.n_opened, HBONE_TUNNELS_FULL_MAX + 1);
-    assert_alive(&fix, HBONE_TUNNELS_FULL_MAX);
+    assert_int_equal(fix.bed.n_opened, FULL_MAX + 1);
+    assert_alive(&fix, FULL_MAX);
     fix_down(&fix);
 }
 
@@ -219,7 +220,7 @@ static void test_lost_tunnel_leaves_who_waits(void **state) {
     fill_up(&fix);
     bed_abort_servers(&fix.bed, 0);
     run_ms(&fix, 200);
-    assert_int_equal(fix.bed.n_opened, HBONE_TUNNELS_FULL_MAX + 1);
+    assert_int_equal(fix.bed.n_opened, FULL_MAX + 1);
     assert_int_equal(fix.bed.n_failed, 0);
     fix_down(&fix);
 }
