@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "ctl/http_get.h"
 #include "ctl/local_ctr.h"
 #include "ctl/local_gateway.h"
 #include "ctl/local_json.h"
@@ -20,6 +21,8 @@
 #include "ctl/local_pod.h"
 #include "ctl/local_store.h"
 #include "ctl/local_sys.h"
+
+enum { STATUS_MAX = 256 << 20 }; // of a page of the mesh's programs
 
 static long long age_of(const json_t *doc) {
     struct tm tm = {0};
@@ -200,6 +203,36 @@ static bool ask_ready(char *ret, size_t cap) {
     return is_ready;
 }
 
+// Whether the program in this namespace has files that it did not take yet (its GET /status). One
+// whose admin port is elsewhere cannot tell, and is not waited for.
+static bool ask_pending(const char *netns) {
+    struct addr admin;
+    struct buf body;
+    char *error = NULL;
+    CHECK(addr_parse(SLICE_LIT("127.0.0.1:15000"), &admin));
+    buf_init(&body, STATUS_MAX);
+    json_t *page = NULL;
+    if (http_get(netns, &admin, "GET", "/status", &body, &error) == 200) {
+        page = json_loadb(buf_cstr(&body), body.len, 0, NULL);
+    }
+    bool is_pending = js_bool(page, "source.pending", false);
+    json_decref(page);
+    buf_fini(&body);
+    free(error);
+    return is_pending;
+}
+
+static void ask_waypoints(json_t *status) {
+    size_t i;
+    json_t *pod;
+    json_array_foreach(js_get(status, "pods"), i, pod) {
+        const json_t *main = json_array_get(js_get(pod, "containers"), 0);
+        if (strcmp(js_str(main, "name", ""), "waypoint") == 0 && js_bool(pod, "ready", false)) {
+            js_set(pod, "pending", json_boolean(ask_pending(js_str(pod, "netns", ""))));
+        }
+    }
+}
+
 void lab_status_ask_mesh(json_t *status) {
     size_t i;
     json_t *node;
@@ -216,7 +249,10 @@ void lab_status_ask_mesh(json_t *status) {
             close(fd);
         }
         js_set_str(node, "mesh", text);
+        js_set(node, "pending",
+               json_boolean(strcmp(text, "Ready") == 0 && ask_pending(js_str(node, "netns", ""))));
     }
+    ask_waypoints(status);
 }
 
 bool lab_status_is_ready(const json_t *status) {
@@ -225,13 +261,14 @@ bool lab_status_is_ready(const json_t *status) {
     json_t *item;
     json_array_foreach(js_get(status, "pods"), i, item) {
         const char *word = js_str(item, "status", "");
-        is_ready =
-            is_ready && (js_bool(item, "ready", false) || strcmp(word, "Completed") == 0 ||
-                         (strcmp(word, "Terminating") == 0 && !js_bool(item, "isReplaced", false)));
+        is_ready = is_ready && !js_bool(item, "pending", false) &&
+                   (js_bool(item, "ready", false) || strcmp(word, "Completed") == 0 ||
+                    (strcmp(word, "Terminating") == 0 && !js_bool(item, "isReplaced", false)));
     }
     json_array_foreach(js_get(status, "nodes"), i, item) {
         const char *mesh = js_str(item, "mesh", "-");
-        is_ready = is_ready && (strcmp(mesh, "Ready") == 0 || strcmp(mesh, "-") == 0);
+        is_ready = is_ready && !js_bool(item, "pending", false) &&
+                   (strcmp(mesh, "Ready") == 0 || strcmp(mesh, "-") == 0);
     }
     return is_ready;
 }
@@ -272,7 +309,9 @@ static void print_nodes(const json_t *status, FILE *out) {
         join(js_get(node, "podCIDRs"), NULL, cidrs, sizeof(cidrs));
         snprintf(pid, sizeof(pid), "%lld", js_int(node, "ztunPid", 0));
         fprintf(out, "%-12s %-24s %-28s %-8s %-8lld %s\n", js_str(node, "name", ""), ips, cidrs,
-                pid, js_int(node, "ztunRestarts", 0), js_str(node, "mesh", "-"));
+                pid, js_int(node, "ztunRestarts", 0),
+                js_bool(node, "pending", false) ? "Ready, reads changed files"
+                                                : js_str(node, "mesh", "-"));
     }
 }
 
@@ -292,6 +331,9 @@ static void print_pods(const json_t *status, FILE *out) {
                 js_str(pod, "node", ""));
         if (js_str(pod, "message", "")[0] != '\0') {
             fprintf(out, "%-14s   %s\n", "", js_str(pod, "message", ""));
+        }
+        if (js_bool(pod, "pending", false)) {
+            fprintf(out, "%-14s   waypoint: reads changed files\n", "");
         }
         size_t k;
         json_t *ctr;

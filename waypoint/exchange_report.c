@@ -19,8 +19,17 @@ enum {
 
 // ---- the exchange on its way -------------------------------------------------------------------
 
+// The news of a snapshot are mail: a request that comes right behind its publication may be taken
+// first, and is reported as the new settings have it all the same.
+static struct exchange_reporter *reporter_of_now(struct http_worker *http) {
+    if (http->reporter.generation != snapshot_current()->generation) {
+        exchange_reporter_news(&http->reporter);
+    }
+    return &http->reporter;
+}
+
 static struct exchange_reporter *reporter_of(struct exchange *ex) {
-    return &ex->http->reporter;
+    return reporter_of_now(ex->http);
 }
 
 void exchange_report_begin(struct exchange *ex) {
@@ -222,7 +231,7 @@ void exchange_report(struct exchange *ex) {
 
 void exchange_report_bad_request(struct http_down *conn, enum http_err err) {
     const struct wconn *wconn = conn->wconn;
-    struct exchange_reporter *reporter = &conn->http->reporter;
+    struct exchange_reporter *reporter = reporter_of_now(conn->http);
     uint64_t now = conn->http->loop->now;
     struct http_metrics_request request = {
         .labels = {.source = wconn->source,
@@ -294,6 +303,7 @@ static struct http_log_settings settings_of(const struct waypoint_config *config
 void exchange_reporter_news(struct exchange_reporter *reporter) {
     const struct waypoint_config *config = reporter->worker->config;
     const struct snapshot *snap = snapshot_current();
+    reporter->generation = snap->generation;
     (void)waypoint_identity_id(config, snap, reporter->own_id);
     struct http_log_settings settings = settings_of(config, snap->mesh);
     struct buf error;

@@ -191,9 +191,17 @@ static void count_load(struct source_file *s, uint64_t started_us) {
     s->last_load_us = now_us() - started_us;
 }
 
+static bool has_writer(const struct source_file *s) {
+    for (uint32_t i = 0; i < s->n_entries; i++) {
+        if (s->entries[i]->writing_since_ms != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const struct config_diff *source_file_load(struct source_file *s) {
     uint64_t started_us = now_us();
-    bool has_writer = false;
 
     config_errors_clear(&s->news);
     s->batch_since_ms = 0;
@@ -215,9 +223,8 @@ const struct config_diff *source_file_load(struct source_file *s) {
         if (s->entries[i]->is_seen) {
             source_read(s, s->entries[i], started_us / 1000);
         }
-        has_writer = has_writer || s->entries[i]->writing_since_ms != 0;
     }
-    if (has_writer) {
+    if (has_writer(s)) {
         set_timer(s, RETRY_MS);
     }
     s->is_force_all = false;
@@ -280,38 +287,63 @@ static bool on_event(struct source_file *s, const struct inotify_event *event) {
     return (event->mask & IN_MODIFY) == 0;
 }
 
-static bool read_events(struct source_file *s) {
+// *ret_is_any: something may have changed. Returns whether there was an event at all.
+static bool read_events(struct source_file *s, bool *ret_is_any) {
     _Alignas(struct inotify_event) char buf[16384];
-    bool is_any = false;
+    bool was_told = false;
     ssize_t len;
 
+    *ret_is_any = false;
     while ((len = read(s->inotify_fd, buf, sizeof(buf))) > 0) {
         for (char *at = buf; at < buf + len;) {
             const struct inotify_event *event = (const struct inotify_event *)at;
-            is_any = on_event(s, event) || is_any;
+            *ret_is_any = on_event(s, event) || *ret_is_any;
             at += sizeof(*event) + event->len;
         }
+        was_told = true;
     }
-    return is_any;
+    return was_told;
+}
+
+// Takes what inotify tells; a batch begins with it, or goes on. True: it has waited long enough.
+static bool gather(struct source_file *s, uint64_t now_ms) {
+    bool is_any;
+
+    if (!read_events(s, &is_any)) {
+        return false;
+    }
+    if (!is_any) {
+        // Someone writes, and may never close.
+        if (s->batch_since_ms == 0 && has_writer(s)) {
+            set_timer(s, SOURCE_WRITING_MAX_MS);
+        }
+        return false;
+    }
+    s->batch_since_ms = s->batch_since_ms != 0 ? s->batch_since_ms : now_ms;
+    bool is_due = now_ms - s->batch_since_ms >= BATCH_MAX_MS;
+    set_timer(s, is_due ? 1 : s->settle_ms);
+    return is_due;
 }
 
 const struct config_diff *source_file_process(struct source_file *s) {
     uint64_t expirations, now_ms = now_us() / 1000;
     bool has_fired = read(s->timer_fd, &expirations, sizeof(expirations)) > 0;
+    struct itimerspec left;
 
-    if (read_events(s)) {
-        s->batch_since_ms = s->batch_since_ms != 0 ? s->batch_since_ms : now_ms;
-        if (now_ms - s->batch_since_ms < BATCH_MAX_MS) {
-            set_timer(s, s->settle_ms);
-            return NULL;
-        }
-        has_fired = true;
-    }
-    if (!has_fired) {
+    bool is_due = gather(s, now_ms);
+    // The timer may have been set anew by these events.
+    timerfd_gettime(s->timer_fd, &left);
+    bool is_armed = left.it_value.tv_sec != 0 || left.it_value.tv_nsec != 0;
+    if (!is_due && (!has_fired || is_armed)) {
         return NULL;
     }
     set_timer(s, 0);
     return source_file_load(s);
+}
+
+bool source_file_is_pending(struct source_file *s) {
+    (void)gather(s, now_us() / 1000);
+    return s->batch_since_ms != 0 || has_writer(s);
 }
 
 // Status

@@ -45,6 +45,10 @@ const struct config_diff *source_file_load(struct source_file *source);
 // empty diff tells of a batch without effect).
 const struct config_diff *source_file_process(struct source_file *source);
 
+// Whether something was written that no load has read: a batch waits for its end, or a file for
+// its close. inotify is asked here, so that false covers each write that ended before the call.
+bool source_file_is_pending(struct source_file *source);
+
 const struct config_store *source_file_store(const struct source_file *source);
 
 // Errors and warnings of the last load that were not there before it, for the log. Valid until the

@@ -38,5 +38,5 @@ void proc_dump_identities(struct json_out *out, const struct snapshot *snap, int
 struct proc_config;
 void proc_dump_config(struct json_out *out, const struct proc_config *config);
 // proc_dump_status.c: members of an open object: "source"; "problems" and "waypointPolicies".
-void proc_dump_source(struct json_out *out, const struct source_file *source);
+void proc_dump_source(struct json_out *out, struct source_file *source);
 void proc_dump_objects(struct json_out *out, struct mesh_builder *builder);

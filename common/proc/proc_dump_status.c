@@ -40,8 +40,9 @@ static void put_file(void *arg, const struct source_file_entry *entry) {
     json_out_end(out);
 }
 
-void proc_dump_source(struct json_out *out, const struct source_file *source) {
+void proc_dump_source(struct json_out *out, struct source_file *source) {
     struct source_file_status status;
+    bool is_pending = source_file_is_pending(source);
     source_file_status(source, &status);
     json_out_kv_object(out, "source");
     json_out_kv_str(out, "path", status.path);
@@ -51,6 +52,7 @@ void proc_dump_source(struct json_out *out, const struct source_file *source) {
     if (status.state_error != 0) {
         json_out_kv_str(out, "stateDirError", strerror(-status.state_error));
     }
+    json_out_kv_bool(out, "pending", is_pending);
     json_out_kv_u64(out, "files", status.n_files);
     json_out_kv_u64(out, "badFiles", status.n_bad_files);
     json_out_kv_u64(out, "objects", status.n_objects);

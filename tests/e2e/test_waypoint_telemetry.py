@@ -134,6 +134,48 @@ def test_failure_of_the_upstream(lab, net):
                                              response_flags=line["response_flags"])) == 1
 
 
+def mesh_settings(encoding):
+    return config_map("istio", "istio-system",
+                      mesh=MESH_CONFIG.replace("JSON", encoding))
+
+
+def test_wait_covers_files(lab, net):
+    """`wait` returns when ztuns and waypoints have read what was written before it: the first
+    request behind it finds it in force."""
+    waypoint = waypoints(lab)[0]["name"]
+    path = lab.dir / "config" / "late.yaml"
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("{apiVersion: v1, kind: Service, metadata: {name: late, namespace: m}, ")
+            file.flush()  # and is half a file until it is closed
+            status = lab.status()
+            assert not status["isReady"]
+            pending = [n["name"] for n in status["nodes"] if n["pending"]]
+            assert pending == ["node1", "node2"]
+            assert [p["name"] for p in status["pods"] if p.get("pending")] == [waypoint]
+            file.write("spec: ")
+            file.flush()
+            text = lab.local("status").stdout
+            assert text.count("Ready, reads changed files") == 2
+            assert text.count("waypoint: reads changed files") == 1
+            file.write("{clusterIP: 10.96.200.200, ports: [{port: 80}]}}")
+        lab.wait_ready()
+        for where in ("node1", "node2", f"m/{waypoint}"):
+            page = lab.exec(where, "curl", "-sS", "-m", 5, "http://127.0.0.1:15000/config_dump").out
+            assert "late.m.svc.cluster.local" in page, where
+    finally:
+        path.unlink()
+    lab.wait_ready()
+    assert lab.status()["isReady"]
+    # A request behind each of some changes: it is reported as the newest one has it.
+    with net.serve("server", 8000, web):
+        for i in range(4):
+            lab.apply(mesh_settings("TEXT" if i % 2 == 0 else "JSON"))
+            assert request(net, lab, f"/encoding{i}").endswith(b"hello")
+            wait_until(lambda i=i: f"/encoding{i}" in logs_of_waypoints(lab))
+            assert bool(lines_of(lab, f"/encoding{i}")) == (i % 2 == 1)
+
+
 def test_what_is_no_request(lab, net):
     assert request(net, lab, "/bad", "Broken : field").startswith(b"HTTP/1.1 400 ")
     assert wait_until(lambda: [fields for fields in lines_of(lab, None)

@@ -191,6 +191,61 @@ static void test_open_writer(void **state) {
     lab_fini(&lab);
 }
 
+// What was written is pending at once, without a look at the fd in between, and until it is read.
+static void test_pending(void **state) {
+    struct lab lab;
+    lab_init(&lab);
+    lab_start(&lab, NULL);
+    assert_false(source_file_is_pending(lab.source));
+    write_file(&lab, "a.yaml", SA("a"));
+    assert_true(source_file_is_pending(lab.source));
+    assert_true(source_file_is_pending(lab.source)); // its events are taken, its batch waits
+    assert_next(&lab, 1, 0, 0); // asking has not lost it
+    assert_false(source_file_is_pending(lab.source));
+    write_file(&lab, "ignored.txt", "a");
+    assert_false(source_file_is_pending(lab.source));
+    // Who asks all the time does not put off what waits.
+    write_file(&lab, "a.yaml", SA_L("a", "x"));
+    bool is_read = false;
+    for (int i = 0; i < 2000 && !is_read; i++) {
+        (void)source_file_is_pending(lab.source);
+        is_read = next(&lab, 1) != NULL;
+    }
+    assert_true(is_read);
+    assert_false(source_file_is_pending(lab.source));
+    // Half of a file.
+    int fd = open(at(&lab, "a.yaml"), O_WRONLY | O_TRUNC);
+    assert_true(source_file_is_pending(lab.source));
+    assert_null(next(&lab, 60));
+    assert_true(source_file_is_pending(lab.source));
+    assert_true(write(fd, SA("a"), sizeof(SA("a")) - 1) > 0);
+    close(fd);
+    assert_next(&lab, 0, 1, 0);
+    assert_false(source_file_is_pending(lab.source));
+    unlink(at(&lab, "a.yaml"));
+    assert_true(source_file_is_pending(lab.source));
+    assert_next(&lab, 0, 0, 1);
+    assert_false(source_file_is_pending(lab.source));
+    lab_fini(&lab);
+}
+
+// Someone who never closes a known file hides it for a while only.
+static void test_writer_stays(void **state) {
+    struct lab lab;
+    lab_init(&lab);
+    write_file(&lab, "a.yaml", SA("a"));
+    lab_start(&lab, NULL);
+    int fd = open(at(&lab, "a.yaml"), O_WRONLY | O_APPEND);
+    assert_true(write(fd, SA("b"), sizeof(SA("b")) - 1) > 0);
+    assert_true(source_file_is_pending(lab.source));
+    const struct config_diff *diff = next(&lab, 6000);
+    assert_non_null(diff);
+    assert_int_equal(diff->n_added, 1);
+    assert_false(source_file_is_pending(lab.source));
+    close(fd);
+    lab_fini(&lab);
+}
+
 static void test_last_good(void **state) {
     struct lab lab;
     lab_init(&lab);
@@ -415,6 +470,7 @@ int main(void) {
         cmocka_unit_test(test_dir_gone),    cmocka_unit_test(test_one_file),
         cmocka_unit_test(test_config_map),  cmocka_unit_test(test_status),
         cmocka_unit_test(test_state_dir),   cmocka_unit_test(test_state_dir_unusable),
+        cmocka_unit_test(test_pending),     cmocka_unit_test(test_writer_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
