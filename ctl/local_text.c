@@ -61,14 +61,6 @@ void strv_free(struct strv *v) {
     *v = (struct strv){0};
 }
 
-char **strv_copy(char *const *items) {
-    struct strv copy = {0};
-    for (size_t i = 0; items != NULL && items[i] != NULL; i++) {
-        strv_add(&copy, xstrdup(items[i]));
-    }
-    return copy.items;
-}
-
 static char **env_find(char *const *env, const char *key) {
     size_t len = strlen(key);
     for (size_t i = 0; env != NULL && env[i] != NULL; i++) {

@@ -25,7 +25,6 @@ void strv_add(struct strv *v, char *item); // takes `item`
 void strv_addf(struct strv *v, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void strv_free(struct strv *v);
 void strv_free_items(char **items); // NULL ok
-char **strv_copy(char *const *items);
 // "K=V" list: the value of `key`, NULL = absent.
 const char *env_get(char *const *env, const char *key);
 void env_set(struct strv *env, const char *key, const char *value); // replaces or adds

@@ -119,3 +119,24 @@ def test_function_ranges():
     source = tidy.Source("a.c", "struct a {\n    int b;\n};\nenum { X };\nstatic int t[] = {1};\n"
                                 "static void f(int a,\n              int b) {\n}\n\nint g(void) {\n}\n")
     assert list(tidy.functions(source)) == [("f", 6, 8), ("g", 10, 11)]
+
+
+def test_functions_that_nobody_uses():
+    header = TOP + """#pragma once
+typedef int a_fn(void *arg);
+struct a {
+    int (*op)(int x);
+};
+extern int (*a_hook)(int x);
+int a_used(int x);
+static inline int a_small(void) {
+    return a_used(1);
+}
+MUST_USE int a_unused(
+    int x) PRINTF_LIKE(1, 2); // a_unused() is no use
+"""
+    checker = tidy.Checker("/nonexistent")
+    checker.check("common/base/a.h", header)
+    checker.check("common/base/a.c", TOP + "int a_used(int x) {\n}\n\nint a_unused(int x) {\n}\n")
+    checker.finish(is_whole_tree=True)
+    assert [(line, m) for _, line, m in checker.errors] == [(12, "a_unused() is used nowhere")]

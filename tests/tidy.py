@@ -9,6 +9,7 @@ Exceptions, each with its reason, are in tests/tidy_allow.txt.
 """
 
 import bisect
+import collections
 import os
 import re
 import sys
@@ -161,6 +162,8 @@ class Checker:
         self.errors = []
         self.warnings = []
         self.long_functions = []
+        self.prototypes = []
+        self.words = collections.Counter()
         self.allowed = {}
         for line in allow.splitlines():
             if line.strip() and not line.startswith("#"):
@@ -188,6 +191,9 @@ class Checker:
             self.check_words(source)
             self.check_braces(source)
             self.check_lengths(source)
+            self.words.update(re.findall(r"\w+", source.code))
+            if suffix == ".h" and directory_of(path) is not None:
+                self.prototypes += [(path, line, name) for name, line in prototypes(source)]
             if suffix == ".h" and not re.search(r"^#pragma once$", text, re.MULTILINE):
                 self.error(path, 1, "header without #pragma once")
 
@@ -340,7 +346,11 @@ class Checker:
                 self.warnings.append((path, first, f"{name}() has {n_lines} lines"))
                 self.long_functions.append(name)
 
-    def finish(self):
+    def finish(self, is_whole_tree=False):
+        if is_whole_tree:
+            for path, line, name in self.prototypes:
+                if self.words[name] <= 2:  # its prototype and its definition
+                    self.error(path, line, f"{name}() is used nowhere")
         if len(self.long_functions) > LONG_FUNCTIONS_MAX:
             self.error("tests/tidy.py", 1,
                        f"{len(self.long_functions)} functions of more than {FUNCTION_LINES_WARN} "
@@ -377,6 +387,17 @@ def functions(source):
             start = end
 
 
+def prototypes(source):
+    """(name, line) of each function that a header declares at file level."""
+    code = source.plain
+    while re.search(r"\{[^{}]*\}", code):
+        code = re.sub(r"\{[^{}]*\}", lambda m: blank(m.group()[:-1]) + ";", code)
+    for match in re.finditer(r"[^;]+;", code):
+        name = re.search(r"(\w+)\s*\(", match.group())
+        if name and not re.match(r"\s*(typedef|static)\b", match.group()):
+            yield name.group(1), source.line(match.start() + name.start())
+
+
 def tree(root):
     for where, dirs, names in os.walk(root):
         dirs[:] = sorted(d for d in dirs if d not in SKIP_DIRS)
@@ -403,7 +424,7 @@ def main(arguments):
         except FileNotFoundError:
             continue  # removed while we walked
         checker.check(path, text)
-    checker.finish()
+    checker.finish(is_whole_tree=not arguments)
     for path, line, message in sorted(checker.warnings):
         print(f"{path}:{line}: warning: {message}")
     for path, line, message in sorted(checker.errors):

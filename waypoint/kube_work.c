@@ -94,13 +94,6 @@ void kube_work_init(struct kube_work *work, const struct waypoint_config *config
     snprintf(work->manager, sizeof(work->manager), "ztun-auto-%.100s", config->name);
 }
 
-void kube_work_fini(struct kube_work *work) {
-    HMAP_EACH_SAFE(pos, &work->items) {
-        free_item(work, HMAP_ITEM(pos, struct kube_work_item, by_key));
-    }
-    hmap_fini(&work->items);
-}
-
 // ---- what answers depend on
 
 static const struct service *own_service(const struct kube_work *work) {

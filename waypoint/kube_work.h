@@ -59,7 +59,6 @@ struct kube_work {
 
 void kube_work_init(struct kube_work *work, const struct waypoint_config *config,
                     struct mesh_builder *builder);
-void kube_work_fini(struct kube_work *work);
 // By the builder and the current snapshot. `all`: everything is to be looked at again.
 void kube_work_refresh(struct kube_work *work, bool all);
 const char *kube_work_kind_text(const struct kube_work_item *item);

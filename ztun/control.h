@@ -55,7 +55,6 @@ void control_pods_init(struct control *control);
 void control_pods_apply(struct control *control, const struct builder_changes *changes);
 // Serves the pods whose certificates have come meanwhile.
 void control_pods_settle(struct control *control);
-void control_pods_fini(struct control *control);
 // Pods, without ztun itself, that wait for their certificates.
 uint32_t control_pods_n_waiting(const struct control *control);
 // A pod that is served, or about to be. Borrowed for the call.

@@ -386,14 +386,3 @@ void control_pods_init(struct control *control) {
     list_init(&control->draining);
     hmap_init(&control->pods);
 }
-
-void control_pods_fini(struct control *control) {
-    HMAP_EACH_SAFE(pos, &control->pods) {
-        served_free(control, HMAP_ITEM(pos, struct served, node));
-    }
-    hmap_fini(&control->pods);
-    struct list *node;
-    while ((node = list_pop_front(&control->draining)) != NULL) {
-        draining_free(LIST_ITEM(node, struct draining, node));
-    }
-}

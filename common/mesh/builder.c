@@ -89,11 +89,6 @@ void builder_mark(struct mesh_builder *b, struct record *record) {
     }
 }
 
-bool builder_selects(bool has_selector, const struct kobj_map *selector,
-                     const struct kobj_map *labels) {
-    return !has_selector || selector->n == 0 || kobj_map_matches(selector, labels);
-}
-
 // Records
 
 static bool is_relevant(const struct kobj *obj) {
@@ -499,10 +494,6 @@ void builder_free(struct mesh_builder *b) {
     hmap_fini(&b->workloads);
     free(b->node);
     free(b);
-}
-
-const struct mesh_settings *builder_mesh(const struct mesh_builder *b) {
-    return &b->mesh;
 }
 
 void builder_each_problem(struct mesh_builder *b,

@@ -91,6 +91,3 @@ void builder_each_auto(struct mesh_builder *b, const char *ns,
 // AuthorizationPolicies with targetRefs, which are a waypoint's to enforce.
 void builder_each_waypoint_policy(struct mesh_builder *builder,
                                   bool (*fn)(void *arg, const struct kobj *policy), void *arg);
-
-// The settings in force.
-const struct mesh_settings *builder_mesh(const struct mesh_builder *builder);

@@ -143,8 +143,6 @@ struct record *builder_find(struct mesh_builder *b, enum kobj_kind kind, const c
 struct bns *builder_ns(struct mesh_builder *b, const char *name, bool create);
 const struct kobj *builder_ns_obj(struct mesh_builder *b, const char *ns); // or NULL
 void builder_mark(struct mesh_builder *b, struct record *record);
-bool builder_selects(bool has_selector, const struct kobj_map *selector,
-                     const struct kobj_map *labels); // an absent or empty selector selects all
 // Puts the leaf (its reference is taken) in place of the record's workload with that uid.
 struct bwl *builder_put_workload(struct mesh_builder *b, struct record *record,
                                  struct workload *leaf);

@@ -197,14 +197,6 @@ struct ca_istiod *ca_istiod_open(const struct ca_istiod_params *params, char **r
     return ca;
 }
 
-void ca_istiod_close(struct ca_istiod *ca) {
-    if (ca != NULL) {
-        CHECK(ca->n_calls == 0);
-        grpc_client_free(ca->client);
-        free(ca);
-    }
-}
-
 struct ca *ca_istiod_ca(struct ca_istiod *ca) {
     return &ca->ca;
 }

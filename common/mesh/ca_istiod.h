@@ -35,6 +35,4 @@ struct ca_istiod;
 
 // NULL with a heap-allocated reason. istiod need not be there yet, nor the files.
 struct ca_istiod *ca_istiod_open(const struct ca_istiod_params *params, char **ret_error);
-// After the requests have been cancelled, not from within an answer.
-void ca_istiod_close(struct ca_istiod *ca); // NULL ok
 struct ca *ca_istiod_ca(struct ca_istiod *ca); // for identity_manager_new

@@ -83,17 +83,6 @@ static void fail_waiting(struct http_client *client, const char *text) {
     }
 }
 
-const char *http_client_end_label(enum http_client_end end) {
-    static const char *const labels[] = {
-        [HTTP_CLIENT_COMPLETE] = "complete", [HTTP_CLIENT_NO_TOKEN] = "no_token",
-        [HTTP_CLIENT_REFUSED] = "refused",   [HTTP_CLIENT_UNREACHABLE] = "unreachable",
-        [HTTP_CLIENT_LOST] = "lost",         [HTTP_CLIENT_RESET] = "reset",
-        [HTTP_CLIENT_PROTOCOL] = "protocol", [HTTP_CLIENT_TIMEOUT] = "timeout",
-        [HTTP_CLIENT_FLOODED] = "flooded",
-    };
-    return labels[end];
-}
-
 // ---- answers -----------------------------------------------------------------------------------
 
 static struct http_call *of_http(struct http_stream *http) {

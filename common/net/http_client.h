@@ -132,5 +132,3 @@ void http_request_cancel(struct http_request *request);
 static inline bool http_request_is_open(const struct http_request *request) {
     return request->client != NULL;
 }
-// What went wrong, in the words of the metrics: "timeout", "unreachable".
-const char *http_client_end_label(enum http_client_end end);

@@ -52,38 +52,25 @@ uint64_t fake_now(const struct fake_net *net);
 void fake_skip(struct fake_net *net, uint64_t ns); // moves the clock
 // Switches the chances off (a run's quiet end), or on again.
 void fake_set_quiet(struct fake_net *net, bool on);
-// A turn waited without a deadline and nothing could ever happen: a hang.
-bool fake_is_stuck(const struct fake_net *net);
 // One line per event, for a seed that fails. NULL = off.
 void fake_set_trace(struct fake_net *net, FILE *file);
 
 // ---- Sockets ----
 
 // What io->ops->socket() calls a network namespace is here a number of the test's choice
-// (io_socket_params.netns_fd; -1 is one too). Sockets of a namespace take `ip` as their local
-// address; without this call 127.0.0.1 or ::1.
-void fake_set_host_ip(struct fake_net *net, int netns, const struct ip *ip);
-// A listening socket. Port 0 is not replaced. An unspecified IP takes any address.
+// (io_socket_params.netns_fd; -1 is one too). The local address is 127.0.0.1 or ::1.
+// A listening socket, which takes connects from any namespace, those of its own first. Port 0
+// is not replaced. An unspecified IP takes any address.
 int fake_listen(struct fake_net *net, int netns, const struct addr *addr);
 int fake_pair(struct fake_net *net, int ret_fds[2]); // connected; 0
-// Every connect asks it where to go: it may replace *dst (the listener that gets it; original_dst
-// of the accepted socket stays the old one, as with a REDIRECT rule) and *netns (where that
-// listener is; at first the socket's own). Returns 0 or the error of the connect. Without it a
-// listener in any namespace gets it, the own one first.
-typedef int fake_route_fn(void *arg, uint32_t mark, int *netns, struct addr *dst);
-void fake_set_route(struct fake_net *net, fake_route_fn *fn, void *arg);
 
 enum fake_dst { FAKE_DST_NORMAL, FAKE_DST_BLACKHOLE, FAKE_DST_UNREACHABLE };
-// How connects to this address end (it is looked up after routing).
+// How connects to this address end.
 void fake_set_dst(struct fake_net *net, const struct addr *addr, enum fake_dst how);
-
-void fake_set_addrs(struct fake_net *net, int fd, const struct addr *local, const struct addr *peer,
-                    const struct addr *original_dst); // NULL = as it is
 
 // ---- Faults by hand ----
 
 void fake_reset(struct fake_net *net, int fd); // something in the middle cuts it: both ends
-void fake_stall(struct fake_net *net, int fd, uint64_t ns); // nothing moves, either way
 // The other side is gone without a word; after_ns later both ends fail with ETIMEDOUT (0: never).
 void fake_vanish(struct fake_net *net, int fd, uint64_t after_ns);
 

@@ -79,7 +79,6 @@ struct fake_net *fake_net_new(const struct fake_options *options) {
     net->now = 1000 * NS_PER_SEC;
     net->next_port = FIRST_PORT;
     list_init(&net->conns);
-    list_init(&net->hosts);
     list_init(&net->dsts);
     list_init(&net->ios);
     struct fake_options *o = &net->options;
@@ -109,9 +108,6 @@ void fake_net_free(struct fake_net *net) {
             fake_close(net, FAKE_FD_BASE + (int)i, true);
         }
     }
-    for (struct list *node; (node = list_pop_front(&net->hosts)) != NULL;) {
-        free(LIST_ITEM(node, struct fake_host, node));
-    }
     for (struct list *node; (node = list_pop_front(&net->dsts)) != NULL;) {
         free(LIST_ITEM(node, struct fake_dst_rule, node));
     }
@@ -130,10 +126,6 @@ void fake_skip(struct fake_net *net, uint64_t ns) {
 
 void fake_set_quiet(struct fake_net *net, bool on) {
     net->is_quiet = on;
-}
-
-bool fake_is_stuck(const struct fake_net *net) {
-    return net->is_stuck;
 }
 
 void fake_set_trace(struct fake_net *net, FILE *file) {
@@ -193,27 +185,14 @@ static uint16_t take_port(struct fake_net *net) {
     return port;
 }
 
-void fake_set_host_ip(struct fake_net *net, int netns, const struct ip *ip) {
-    struct fake_host *host = xmalloc(sizeof(*host));
-    *host = (struct fake_host){.netns = netns, .ip = *ip};
-    list_push_front(&net->hosts, &host->node);
-}
-
-static struct ip host_ip(struct fake_net *net, int netns, int family) {
-    LIST_EACH(node, &net->hosts) {
-        const struct fake_host *host = LIST_ITEM(node, struct fake_host, node);
-        if (host->netns == netns && host->ip.family == family) {
-            return host->ip;
-        }
-    }
-    struct ip loopback;
-    CHECK(ip_parse(family == 6 ? SLICE_LIT("::1") : SLICE_LIT("127.0.0.1"), &loopback));
-    return loopback;
+static struct ip loopback(int family) {
+    struct ip ip;
+    CHECK(ip_parse(family == 6 ? SLICE_LIT("::1") : SLICE_LIT("127.0.0.1"), &ip));
+    return ip;
 }
 
 int fake_sock_for(struct fake_net *net, const struct io_socket_params *params) {
     struct fake_sock *sock = fake_sock_new(net, params->netns_fd);
-    sock->mark = params->mark;
     sock->bind = params->bind;
     return sock->fd;
 }
@@ -238,20 +217,7 @@ int fake_sock_pop(struct fake_sock *sock) {
     return fd;
 }
 
-void fake_set_addrs(struct fake_net *net, int fd, const struct addr *local, const struct addr *peer,
-                    const struct addr *original_dst) {
-    struct fake_sock *sock = fake_sock_get(net, fd);
-    sock->local = local != NULL ? *local : sock->local;
-    sock->peer = peer != NULL ? *peer : sock->peer;
-    sock->original_dst = original_dst != NULL ? *original_dst : sock->original_dst;
-}
-
 // ---- Routing ----
-
-void fake_set_route(struct fake_net *net, fake_route_fn *fn, void *arg) {
-    net->route = fn;
-    net->route_arg = arg;
-}
 
 void fake_set_dst(struct fake_net *net, const struct addr *addr, enum fake_dst how) {
     struct fake_dst_rule *rule = xmalloc(sizeof(*rule));
@@ -270,7 +236,7 @@ static enum fake_dst dst_rule(const struct fake_net *net, const struct addr *add
 }
 
 // The best listener for dst: in `netns` before others, an exact address before a wildcard.
-static struct fake_sock *find_listener(const struct fake_net *net, int netns, bool any_netns,
+static struct fake_sock *find_listener(const struct fake_net *net, int netns,
                                        const struct addr *dst) {
     struct fake_sock *best = NULL;
     int best_score = 0;
@@ -280,8 +246,7 @@ static struct fake_sock *find_listener(const struct fake_net *net, int netns, bo
             continue;
         }
         bool is_exact = ip_eq(&sock->local.ip, &dst->ip);
-        if ((!is_exact && !ip_is_unspecified(&sock->local.ip)) ||
-            (!any_netns && sock->netns != netns)) {
+        if (!is_exact && !ip_is_unspecified(&sock->local.ip)) {
             continue;
         }
         int score = 1 + 2 * is_exact + 4 * (sock->netns == netns);
@@ -295,23 +260,15 @@ static struct fake_sock *find_listener(const struct fake_net *net, int netns, bo
 
 struct fake_sock *fake_route_to(struct fake_sock *sock, const struct addr *dst, int *ret_err) {
     struct fake_net *net = sock->net;
-    int family = dst->ip.family;
     if (ip_is_set(&sock->bind.ip)) {
         sock->local = sock->bind;
     } else if (!ip_is_set(&sock->local.ip)) {
-        sock->local = (struct addr){.ip = host_ip(net, sock->netns, family)};
+        sock->local = (struct addr){.ip = loopback(dst->ip.family)};
     }
     sock->local.port = sock->local.port != 0 ? sock->local.port : take_port(net);
     sock->peer = *dst;
-    struct addr to = *dst;
-    int netns = sock->netns;
-    int rc = net->route != NULL ? net->route(net->route_arg, sock->mark, &netns, &to) : 0;
-    enum fake_dst how = dst_rule(net, &to);
+    enum fake_dst how = dst_rule(net, dst);
     *ret_err = 0;
-    if (rc < 0) {
-        *ret_err = rc;
-        return NULL;
-    }
     if (how == FAKE_DST_BLACKHOLE) {
         return NULL;
     }
@@ -323,7 +280,7 @@ struct fake_sock *fake_route_to(struct fake_sock *sock, const struct addr *dst, 
         *ret_err = fake_roll(net, 500) ? 0 : -ECONNREFUSED;
         return NULL;
     }
-    struct fake_sock *listener = find_listener(net, netns, net->route == NULL, &to);
+    struct fake_sock *listener = find_listener(net, sock->netns, dst);
     *ret_err = listener == NULL ? -ECONNREFUSED : 0;
     return listener;
 }

@@ -13,7 +13,6 @@ struct fake_sock {
     struct fake_net *net;
     int fd;
     int netns;
-    uint32_t mark;
     struct addr local, peer, original_dst;
     struct addr bind;
     bool is_listening, is_bound;
@@ -48,12 +47,6 @@ struct fake_conn {
     uint64_t timeout_at; // 0 = never
 };
 
-struct fake_host {
-    struct list node;
-    int netns;
-    struct ip ip;
-};
-
 struct fake_dst_rule {
     struct list node;
     struct addr addr;
@@ -64,15 +57,13 @@ struct fake_net {
     struct fake_options options;
     uint64_t now;
     uint64_t rng;
-    bool is_quiet, is_stuck;
+    bool is_quiet;
     FILE *trace;
     struct fake_sock **socks; // by fd - FAKE_FD_BASE
     uint32_t n_socks, max_socks;
     uint32_t n_open;
-    struct list conns, hosts, dsts, ios;
+    struct list conns, dsts, ios;
     uint16_t next_port;
-    fake_route_fn *route;
-    void *route_arg;
 };
 
 // fake_net.c

@@ -281,15 +281,6 @@ void fake_reset(struct fake_net *net, int fd) {
     }
 }
 
-void fake_stall(struct fake_net *net, int fd, uint64_t ns) {
-    struct fake_conn *conn = fake_sock_get(net, fd)->conn;
-    if (conn != NULL) {
-        fake_tracef(net, "stall %d for %lu ns", fd, (unsigned long)ns);
-        conn->dir[0].next_at = MAX(conn->dir[0].next_at, net->now + ns);
-        conn->dir[1].next_at = MAX(conn->dir[1].next_at, net->now + ns);
-    }
-}
-
 void fake_vanish(struct fake_net *net, int fd, uint64_t after_ns) {
     struct fake_conn *conn = fake_sock_get(net, fd)->conn;
     if (conn != NULL) {
