@@ -4,11 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
-#include "common/obs/log.h"
+#include "common/obs/log_format.h"
 #include "common/proc/proc_dump.h"
 #include "waypoint/auto_bind.h"
 #include "waypoint/config.h"
@@ -20,21 +19,13 @@ enum {
     RELEASE_MS = 2000,
     LEASE_REQUEST_MS = 5000, // half of what a renewal may take
     FORBIDDEN_S = 300,
-    TIME_MAX = 32,
 };
 
-// RFC 3339, with microseconds as Leases have them.
-static void time_text(char text[TIME_MAX], bool with_us) {
-    uint64_t ns = clock_wall_ns();
-    time_t seconds = (time_t)(ns / NS_PER_SEC);
-    struct tm tm;
-    char head[24];
-    gmtime_r(&seconds, &tm);
-    strftime(head, sizeof(head), "%Y-%m-%dT%H:%M:%S", &tm);
-    if (with_us) {
-        snprintf(text, TIME_MAX, "%s.%06uZ", head, (unsigned)(ns % NS_PER_SEC / 1000));
-    } else {
-        snprintf(text, TIME_MAX, "%sZ", head);
+// RFC 3339, with microseconds as Leases have them, without as conditions do.
+static void time_text(char text[LOG_TIME_MAX], bool with_us) {
+    log_format_time(clock_wall_ns(), text);
+    if (!with_us) {
+        memcpy(strchr(text, '.'), "Z", sizeof("Z"));
     }
 }
 
@@ -120,7 +111,7 @@ static void ask_lease(struct kube_control *kube, uint64_t now) {
     if (step == LEASE_WAIT) {
         return;
     }
-    char text[TIME_MAX];
+    char text[LOG_TIME_MAX];
     const char *ns = kube->lease.ns;
     struct kube_work_send send = {.method = "GET"};
     time_text(text, true);
@@ -202,7 +193,7 @@ static void tell_binding(struct kube_control *kube, const char *text) {
 }
 
 static void on_read(struct kube_control *kube, const struct kube_result *result) {
-    char text[TIME_MAX];
+    char text[LOG_TIME_MAX];
     json_t *object = parse(result);
     time_text(text, false);
     if (object == NULL) {
@@ -351,7 +342,7 @@ void kube_control_open(struct kube_control *kube, const struct kube_control_para
 }
 
 void kube_control_stop(struct kube_control *kube) {
-    char text[TIME_MAX];
+    char text[LOG_TIME_MAX];
     if (kube->is_stopping) {
         return;
     }

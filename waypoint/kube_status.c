@@ -18,6 +18,18 @@ const char *kube_status_meta(const json_t *object, const char *key) {
     return text_at(json_object_get(object, "metadata"), key);
 }
 
+// The object of the list whose member has that text, or NULL.
+static json_t *find_by(const json_t *list, const char *key, const char *value) {
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item) {
+        if (strcmp(text_at(item, key), value) == 0) {
+            return item;
+        }
+    }
+    return NULL;
+}
+
 // ---- conditions
 
 struct condition {
@@ -30,22 +42,11 @@ struct where { // that conditions are made for
     const char *now;
 };
 
-static json_t *find_condition(const json_t *conditions, const char *type) {
-    size_t i;
-    json_t *item;
-    json_array_foreach(conditions, i, item) {
-        if (strcmp(text_at(item, "type"), type) == 0) {
-            return item;
-        }
-    }
-    return NULL;
-}
-
 // Puts it in place of the one of that type; `before`: as the object has them.
 static void put_condition(json_t *conditions, const json_t *before, const struct where *where,
                           const struct condition *c) {
     const json_t *meta = json_object_get(where->object, "metadata");
-    const json_t *old = find_condition(before, c->type);
+    const json_t *old = find_by(before, "type", c->type);
     const char *status = c->is_true ? "True" : "False", *since = where->now;
     if (old != NULL && strcmp(text_at(old, "status"), status) == 0 &&
         text_at(old, "lastTransitionTime")[0] != '\0') {
@@ -59,15 +60,14 @@ static void put_condition(json_t *conditions, const json_t *before, const struct
     if (generation != NULL) {
         json_object_set(made, "observedGeneration", generation);
     }
-    size_t i;
-    json_t *item;
-    json_array_foreach(conditions, i, item) {
-        if (strcmp(text_at(item, "type"), c->type) == 0) {
-            json_array_set_new(conditions, i, made);
-            return;
-        }
+    json_t *present = find_by(conditions, "type", c->type);
+    if (present == NULL) {
+        json_array_append_new(conditions, made);
+        return;
     }
-    json_array_append_new(conditions, made);
+    json_object_clear(present);
+    json_object_update(present, made);
+    json_decref(made);
 }
 
 static void put_conditions(json_t *conditions, const json_t *before, const struct where *where,
@@ -121,17 +121,6 @@ static bool is_hbone(const json_t *listener) {
            json_integer_value(json_object_get(listener, "port")) == HBONE_PORT;
 }
 
-static json_t *named(const json_t *list, const char *name) {
-    size_t i;
-    json_t *item;
-    json_array_foreach(list, i, item) {
-        if (strcmp(text_at(item, "name"), name) == 0) {
-            return item;
-        }
-    }
-    return NULL;
-}
-
 static json_t *listener_status(const json_t *listener, const json_t *before,
                                const struct where *where, const struct condition *programmed) {
     bool is_good = is_hbone(listener);
@@ -145,7 +134,7 @@ static json_t *listener_status(const json_t *listener, const json_t *before,
     };
     json_t *made = json_pack("{s:s, s:i, s:[], s:[]}", "name", text_at(listener, "name"),
                              "attachedRoutes", 0, "supportedKinds", "conditions");
-    const json_t *old = named(before, text_at(listener, "name"));
+    const json_t *old = find_by(before, "name", text_at(listener, "name"));
     put_conditions(json_object_get(made, "conditions"), json_object_get(old, "conditions"), where,
                    list, ARRAY_LEN(list));
     return made;
