@@ -14,29 +14,17 @@
 #include "waypoint/kube_status.h"
 #include "waypoint/waypoint.h"
 
-static const struct kind {
-    enum kobj_kind kind;
-    const char *name, *api, *plural;
-} kinds[KUBE_WORK_N] = {
-    {KOBJ_GATEWAY_CLASS, "GatewayClass", "/apis/gateway.networking.k8s.io/v1", "gatewayclasses"},
-    {KOBJ_GATEWAY, "Gateway", "/apis/gateway.networking.k8s.io/v1", "gateways"},
-    {KOBJ_HTTP_ROUTE, "HTTPRoute", "/apis/gateway.networking.k8s.io/v1", "httproutes"},
-    {KOBJ_GRPC_ROUTE, "GRPCRoute", "/apis/gateway.networking.k8s.io/v1", "grpcroutes"},
-    {KOBJ_VIRTUAL_SERVICE, "VirtualService", "/apis/networking.istio.io/v1", "virtualservices"},
-    {KOBJ_DESTINATION_RULE, "DestinationRule", "/apis/networking.istio.io/v1", "destinationrules"},
-    {KOBJ_SERVICE, "Service", "/api/v1", "services"},
-    {KOBJ_SERVICE_ENTRY, "ServiceEntry", "/apis/networking.istio.io/v1", "serviceentries"},
+static const enum kobj_kind kinds[KUBE_WORK_N] = {
+    KOBJ_GATEWAY_CLASS,   KOBJ_GATEWAY,          KOBJ_HTTP_ROUTE, KOBJ_GRPC_ROUTE,
+    KOBJ_VIRTUAL_SERVICE, KOBJ_DESTINATION_RULE, KOBJ_SERVICE,    KOBJ_SERVICE_ENTRY,
 };
 
 const char *kube_work_kind_text(const struct kube_work_item *item) {
-    return kinds[item->kind].name;
+    return kobj_kind_text(kinds[item->kind]);
 }
 
 char *kube_work_path(const struct kube_work_item *item) {
-    const struct kind *kind = &kinds[item->kind];
-    return item->ns[0] != '\0'
-               ? xasprintf("%s/namespaces/%s/%s/%s", kind->api, item->ns, kind->plural, item->name)
-               : xasprintf("%s/%s/%s", kind->api, kind->plural, item->name);
+    return kobj_api_path(kinds[item->kind], item->ns, item->name);
 }
 
 // ---- items
@@ -227,7 +215,7 @@ struct refresh {
 static bool see_problem(void *arg, const struct builder_problem *problem) {
     const struct refresh *refresh = arg;
     for (size_t i = KUBE_WORK_HTTP_ROUTE; i <= KUBE_WORK_DESTINATION_RULE; i++) {
-        if (kinds[i].kind != problem->obj->kind) {
+        if (kinds[i] != problem->obj->kind) {
             continue;
         }
         struct kube_work_item *item = get_item(refresh->work, (enum kube_work_kind)i, problem->obj);
@@ -330,7 +318,7 @@ void kube_work_refresh(struct kube_work *work, bool all) {
         bool has_event = i == KUBE_WORK_VIRTUAL_SERVICE || i == KUBE_WORK_DESTINATION_RULE;
         refresh.kind = (enum kube_work_kind)i;
         refresh.all = all && !has_event; // of these only those that have a problem
-        builder_each_object(work->builder, kinds[i].kind, see_object, &refresh);
+        builder_each_object(work->builder, kinds[i], see_object, &refresh);
     }
     if (work->config->auto_binding) {
         builder_each_auto(work->builder, work->config->ns, see_auto, &refresh);

@@ -629,6 +629,9 @@ bool kobj_id_eq(const struct kobj_id *a, const struct kobj_id *b);
 
 const char *kobj_kind_text(enum kobj_kind kind); // "Pod"; "" for the three without a type
 bool kobj_is_namespaced(enum kobj_kind kind);
+// Where the object is in the Kubernetes API, in the version that is recommended; a heap text.
+// `kind` is one that is read, `ns` is "" where there is none.
+char *kobj_api_path(enum kobj_kind kind, const char *ns, const char *name);
 // Position of a field, as "spec.ports[1].targetPort"; the deepest part of the path that is there.
 // Without a tree: the object's own.
 struct kobj_pos kobj_pos_of(const struct kobj *obj, const char *path);

@@ -8,39 +8,43 @@
 #define GATEWAY_API "gateway.networking.k8s.io"
 
 static const struct kobj_type types[] = {
-    {KOBJ_NAMESPACE, "", "Namespace", "v1", false, &kobj_meta_only_msg},
-    {KOBJ_NODE, "", "Node", "v1", false, &kobj_node_msg},
-    {KOBJ_POD, "", "Pod", "v1", true, &kobj_pod_msg},
-    {KOBJ_SERVICE_ACCOUNT, "", "ServiceAccount", "v1", true, &kobj_meta_only_msg},
-    {KOBJ_SERVICE, "", "Service", "v1", true, &kobj_service_msg},
-    {KOBJ_ENDPOINT_SLICE, "discovery.k8s.io", "EndpointSlice", "v1 v1beta1", true,
+    {KOBJ_NAMESPACE, "", "Namespace", "namespaces", "v1", false, &kobj_meta_only_msg},
+    {KOBJ_NODE, "", "Node", "nodes", "v1", false, &kobj_node_msg},
+    {KOBJ_POD, "", "Pod", "pods", "v1", true, &kobj_pod_msg},
+    {KOBJ_SERVICE_ACCOUNT, "", "ServiceAccount", "serviceaccounts", "v1", true,
+     &kobj_meta_only_msg},
+    {KOBJ_SERVICE, "", "Service", "services", "v1", true, &kobj_service_msg},
+    {KOBJ_ENDPOINT_SLICE, "discovery.k8s.io", "EndpointSlice", "endpointslices", "v1 v1beta1", true,
      &kobj_endpoint_slice_msg},
-    {KOBJ_ENDPOINTS, "", "Endpoints", "v1", true, &kobj_endpoints_msg},
-    {KOBJ_DEPLOYMENT, "apps", "Deployment", "v1", true, &kobj_deployment_msg},
-    {KOBJ_REPLICA_SET, "apps", "ReplicaSet", "v1", true, &kobj_replica_set_msg},
-    {KOBJ_STATEFUL_SET, "apps", "StatefulSet", "v1", true, &kobj_stateful_set_msg},
-    {KOBJ_CONFIG_MAP, "", "ConfigMap", "v1", true, &kobj_config_map_msg},
-    {KOBJ_SECRET, "", "Secret", "v1", true, &kobj_secret_msg},
-    {KOBJ_SERVICE_ENTRY, ISTIO_NET, "ServiceEntry", "v1 v1beta1 v1alpha3", true,
+    {KOBJ_ENDPOINTS, "", "Endpoints", "endpoints", "v1", true, &kobj_endpoints_msg},
+    {KOBJ_DEPLOYMENT, "apps", "Deployment", "deployments", "v1", true, &kobj_deployment_msg},
+    {KOBJ_REPLICA_SET, "apps", "ReplicaSet", "replicasets", "v1", true, &kobj_replica_set_msg},
+    {KOBJ_STATEFUL_SET, "apps", "StatefulSet", "statefulsets", "v1", true, &kobj_stateful_set_msg},
+    {KOBJ_CONFIG_MAP, "", "ConfigMap", "configmaps", "v1", true, &kobj_config_map_msg},
+    {KOBJ_SECRET, "", "Secret", "secrets", "v1", true, &kobj_secret_msg},
+    {KOBJ_SERVICE_ENTRY, ISTIO_NET, "ServiceEntry", "serviceentries", "v1 v1beta1 v1alpha3", true,
      &kobj_service_entry_msg},
-    {KOBJ_WORKLOAD_ENTRY, ISTIO_NET, "WorkloadEntry", "v1 v1beta1 v1alpha3", true,
-     &kobj_workload_entry_msg},
-    {KOBJ_WORKLOAD_GROUP, ISTIO_NET, "WorkloadGroup", "v1 v1beta1 v1alpha3", true,
+    {KOBJ_WORKLOAD_ENTRY, ISTIO_NET, "WorkloadEntry", "workloadentries", "v1 v1beta1 v1alpha3",
+     true, &kobj_workload_entry_msg},
+    {KOBJ_WORKLOAD_GROUP, ISTIO_NET, "WorkloadGroup", "workloadgroups", "v1 v1beta1 v1alpha3", true,
      &kobj_workload_group_msg},
-    {KOBJ_AUTHORIZATION_POLICY, ISTIO_SEC, "AuthorizationPolicy", "v1 v1beta1", true,
-     &kobj_authz_msg},
-    {KOBJ_PEER_AUTHENTICATION, ISTIO_SEC, "PeerAuthentication", "v1 v1beta1", true,
-     &kobj_peer_auth_msg},
-    {KOBJ_VIRTUAL_SERVICE, ISTIO_NET, "VirtualService", "v1 v1beta1 v1alpha3", true,
-     &kobj_virtual_service_msg},
-    {KOBJ_DESTINATION_RULE, ISTIO_NET, "DestinationRule", "v1 v1beta1 v1alpha3", true,
-     &kobj_destination_rule_msg},
-    {KOBJ_GATEWAY, GATEWAY_API, "Gateway", "v1 v1beta1", true, &kobj_gateway_msg},
-    {KOBJ_GATEWAY_CLASS, GATEWAY_API, "GatewayClass", "v1 v1beta1", false, &kobj_gateway_class_msg},
-    {KOBJ_HTTP_ROUTE, GATEWAY_API, "HTTPRoute", "v1 v1beta1", true, &kobj_http_route_msg},
-    {KOBJ_GRPC_ROUTE, GATEWAY_API, "GRPCRoute", "v1 v1alpha2", true, &kobj_grpc_route_msg},
-    {KOBJ_REFERENCE_GRANT, GATEWAY_API, "ReferenceGrant", "v1 v1beta1 v1alpha2", true,
-     &kobj_reference_grant_msg},
+    {KOBJ_AUTHORIZATION_POLICY, ISTIO_SEC, "AuthorizationPolicy", "authorizationpolicies",
+     "v1 v1beta1", true, &kobj_authz_msg},
+    {KOBJ_PEER_AUTHENTICATION, ISTIO_SEC, "PeerAuthentication", "peerauthentications", "v1 v1beta1",
+     true, &kobj_peer_auth_msg},
+    {KOBJ_VIRTUAL_SERVICE, ISTIO_NET, "VirtualService", "virtualservices", "v1 v1beta1 v1alpha3",
+     true, &kobj_virtual_service_msg},
+    {KOBJ_DESTINATION_RULE, ISTIO_NET, "DestinationRule", "destinationrules", "v1 v1beta1 v1alpha3",
+     true, &kobj_destination_rule_msg},
+    {KOBJ_GATEWAY, GATEWAY_API, "Gateway", "gateways", "v1 v1beta1", true, &kobj_gateway_msg},
+    {KOBJ_GATEWAY_CLASS, GATEWAY_API, "GatewayClass", "gatewayclasses", "v1 v1beta1", false,
+     &kobj_gateway_class_msg},
+    {KOBJ_HTTP_ROUTE, GATEWAY_API, "HTTPRoute", "httproutes", "v1 v1beta1", true,
+     &kobj_http_route_msg},
+    {KOBJ_GRPC_ROUTE, GATEWAY_API, "GRPCRoute", "grpcroutes", "v1 v1alpha2", true,
+     &kobj_grpc_route_msg},
+    {KOBJ_REFERENCE_GRANT, GATEWAY_API, "ReferenceGrant", "referencegrants", "v1 v1beta1 v1alpha2",
+     true, &kobj_reference_grant_msg},
 };
 
 // name NULL: every kind of the group
@@ -217,4 +221,13 @@ const char *kobj_kind_text(enum kobj_kind kind) {
 bool kobj_is_namespaced(enum kobj_kind kind) {
     const struct kobj_type *type = kobj_type_get(kind);
     return type != NULL && type->is_namespaced;
+}
+
+char *kobj_api_path(enum kobj_kind kind, const char *ns, const char *name) {
+    const struct kobj_type *type = kobj_type_get(kind);
+    CHECK(type != NULL);
+    bool is_core = type->group[0] == '\0', has_ns = ns[0] != '\0';
+    return xasprintf("/%s%s/%.*s/%s%s%s%s/%s", is_core ? "api" : "apis/", type->group,
+                     (int)strcspn(type->versions, " "), type->versions, has_ns ? "namespaces/" : "",
+                     ns, has_ns ? "/" : "", type->plural, name);
 }

@@ -8,7 +8,8 @@
 
 struct kobj_type {
     uint8_t kind; // enum kobj_kind
-    const char *group, *name;
+    const char *group, *name; // "apps", "Deployment"
+    const char *plural; // as the Kubernetes API has it in paths: "deployments"
     const char *versions; // accepted ones, with a space between each; the first is recommended
     bool is_namespaced;
     const struct schema_msg *msg;

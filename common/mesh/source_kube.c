@@ -18,33 +18,47 @@ enum {
 
 enum scope { SCOPE_ALL, SCOPE_SERVED, SCOPE_NAMED };
 
+// Only warned of.
+static const struct kobj_type request_auth = {
+    .kind = KOBJ_WAYPOINT,
+    .group = "security.istio.io",
+    .name = "RequestAuthentication",
+    .plural = "requestauthentications",
+    .versions = "v1 v1beta1",
+};
+static const struct kobj_type telemetry = {
+    .kind = KOBJ_WAYPOINT,
+    .group = "telemetry.istio.io",
+    .name = "Telemetry",
+    .plural = "telemetries",
+    .versions = "v1 v1alpha1",
+};
+
 static const struct kube_kind {
-    enum kobj_kind kind; // KOBJ_WAYPOINT: one that is only warned of, by the texts that follow
+    enum kobj_kind kind;
     enum scope scope;
-    const char *plural;
-    const char *group, *name, *versions; // NULL: those of the kind
+    const struct kobj_type *type; // NULL: that of the kind
 } kinds[] = {
-    {KOBJ_NAMESPACE, SCOPE_ALL, "namespaces", NULL, NULL, NULL},
-    {KOBJ_NODE, SCOPE_ALL, "nodes", NULL, NULL, NULL},
-    {KOBJ_POD, SCOPE_ALL, "pods", NULL, NULL, NULL},
-    {KOBJ_SERVICE, SCOPE_ALL, "services", NULL, NULL, NULL},
-    {KOBJ_ENDPOINT_SLICE, SCOPE_ALL, "endpointslices", NULL, NULL, NULL},
-    {KOBJ_SERVICE_ENTRY, SCOPE_ALL, "serviceentries", NULL, NULL, NULL},
-    {KOBJ_WORKLOAD_ENTRY, SCOPE_ALL, "workloadentries", NULL, NULL, NULL},
-    {KOBJ_GATEWAY, SCOPE_ALL, "gateways", NULL, NULL, NULL},
-    {KOBJ_GATEWAY_CLASS, SCOPE_ALL, "gatewayclasses", NULL, NULL, NULL},
-    {KOBJ_REFERENCE_GRANT, SCOPE_ALL, "referencegrants", NULL, NULL, NULL},
-    {KOBJ_DESTINATION_RULE, SCOPE_ALL, "destinationrules", NULL, NULL, NULL},
-    {KOBJ_PEER_AUTHENTICATION, SCOPE_ALL, "peerauthentications", NULL, NULL, NULL},
-    {KOBJ_VIRTUAL_SERVICE, SCOPE_SERVED, "virtualservices", NULL, NULL, NULL},
-    {KOBJ_HTTP_ROUTE, SCOPE_SERVED, "httproutes", NULL, NULL, NULL},
-    {KOBJ_GRPC_ROUTE, SCOPE_SERVED, "grpcroutes", NULL, NULL, NULL},
-    {KOBJ_AUTHORIZATION_POLICY, SCOPE_SERVED, "authorizationpolicies", NULL, NULL, NULL},
-    {KOBJ_WAYPOINT, SCOPE_SERVED, "requestauthentications", "security.istio.io",
-     "RequestAuthentication", "v1 v1beta1"},
-    {KOBJ_WAYPOINT, SCOPE_SERVED, "telemetries", "telemetry.istio.io", "Telemetry", "v1 v1alpha1"},
-    {KOBJ_CONFIG_MAP, SCOPE_NAMED, "configmaps", NULL, NULL, NULL},
-    {KOBJ_SECRET, SCOPE_NAMED, "secrets", NULL, NULL, NULL},
+    {KOBJ_NAMESPACE, SCOPE_ALL, NULL},
+    {KOBJ_NODE, SCOPE_ALL, NULL},
+    {KOBJ_POD, SCOPE_ALL, NULL},
+    {KOBJ_SERVICE, SCOPE_ALL, NULL},
+    {KOBJ_ENDPOINT_SLICE, SCOPE_ALL, NULL},
+    {KOBJ_SERVICE_ENTRY, SCOPE_ALL, NULL},
+    {KOBJ_WORKLOAD_ENTRY, SCOPE_ALL, NULL},
+    {KOBJ_GATEWAY, SCOPE_ALL, NULL},
+    {KOBJ_GATEWAY_CLASS, SCOPE_ALL, NULL},
+    {KOBJ_REFERENCE_GRANT, SCOPE_ALL, NULL},
+    {KOBJ_DESTINATION_RULE, SCOPE_ALL, NULL},
+    {KOBJ_PEER_AUTHENTICATION, SCOPE_ALL, NULL},
+    {KOBJ_VIRTUAL_SERVICE, SCOPE_SERVED, NULL},
+    {KOBJ_HTTP_ROUTE, SCOPE_SERVED, NULL},
+    {KOBJ_GRPC_ROUTE, SCOPE_SERVED, NULL},
+    {KOBJ_AUTHORIZATION_POLICY, SCOPE_SERVED, NULL},
+    {KOBJ_WAYPOINT, SCOPE_SERVED, &request_auth},
+    {KOBJ_WAYPOINT, SCOPE_SERVED, &telemetry},
+    {KOBJ_CONFIG_MAP, SCOPE_NAMED, NULL},
+    {KOBJ_SECRET, SCOPE_NAMED, NULL},
 };
 
 struct kube_stream { // one watch and what it feeds
@@ -331,17 +345,21 @@ static void on_changed(struct kube_watch *watch) {
 
 // ---- streams -----------------------------------------------------------------------------------
 
+static const struct kobj_type *type_of(const struct kube_kind *kind) {
+    return kind->type != NULL ? kind->type : kobj_type_get(kind->kind);
+}
+
 static struct kube_stream *add_stream(struct source_kube *s, const struct kube_kind *kind,
                                       const char *ns, const char *name) {
     static const struct kube_watch_ops ops = {
         .begin = on_begin, .set = on_set, .del = on_del, .end = on_end, .changed = on_changed};
-    const struct kobj_type *type = kobj_type_get(kind->kind);
+    const struct kobj_type *type = type_of(kind);
     struct kube_stream *stream = xcalloc(1, sizeof(*stream));
     stream->source = s;
     stream->ns = ns != NULL ? xstrdup(ns) : NULL;
     stream->name = name != NULL ? xstrdup(name) : NULL;
     stream->file =
-        xasprintf("kubernetes:%s%s%s%s%s", kind->plural, ns != NULL ? "/" : "",
+        xasprintf("kubernetes:%s%s%s%s%s", type->plural, ns != NULL ? "/" : "",
                   ns != NULL ? ns : "", name != NULL ? "/" : "", name != NULL ? name : "");
     struct kube_watch_params params = {
         .loop = s->params.loop,
@@ -349,10 +367,10 @@ static struct kube_stream *add_stream(struct source_kube *s, const struct kube_k
         .ops = &ops,
         .rand = &s->rand,
         .scratch = &s->scratch,
-        .group = type != NULL ? type->group : kind->group,
-        .kind = type != NULL ? type->name : kind->name,
-        .versions = type != NULL ? type->versions : kind->versions,
-        .plural = kind->plural,
+        .group = type->group,
+        .kind = type->name,
+        .versions = type->versions,
+        .plural = type->plural,
         .ns = stream->ns,
         .name = stream->name,
         .page_limit = SOURCE_KUBE_PAGE,
@@ -393,7 +411,7 @@ static void serve_namespace(struct source_kube *s, const char *ns) {
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         bool is_all = ns == NULL;
         bool is_due = is_all ? kinds[i].scope == SCOPE_ALL : kinds[i].scope == SCOPE_SERVED;
-        if (is_due && (is_all || !has_stream(s, kinds[i].plural, ns))) {
+        if (is_due && (is_all || !has_stream(s, type_of(&kinds[i])->plural, ns))) {
             add_stream(s, &kinds[i], ns, NULL)->is_needed = true;
         }
     }

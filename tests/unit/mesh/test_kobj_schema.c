@@ -96,10 +96,34 @@ static void test_find(void **state) {
     }
 }
 
+static void test_api_path(void **state) {
+    static const struct {
+        enum kobj_kind kind;
+        const char *ns, *name, *want;
+    } rows[] = {
+        {KOBJ_NODE, "", "n1", "/api/v1/nodes/n1"},
+        {KOBJ_SERVICE, "shop", "web", "/api/v1/namespaces/shop/services/web"},
+        {KOBJ_ENDPOINTS, "shop", "web", "/api/v1/namespaces/shop/endpoints/web"},
+        {KOBJ_GATEWAY, "a", "b", "/apis/gateway.networking.k8s.io/v1/namespaces/a/gateways/b"},
+        {KOBJ_GATEWAY_CLASS, "", "b", "/apis/gateway.networking.k8s.io/v1/gatewayclasses/b"},
+        {KOBJ_SERVICE_ENTRY, "a", "b",
+         "/apis/networking.istio.io/v1/namespaces/a/serviceentries/b"},
+        {KOBJ_AUTHORIZATION_POLICY, "a", "b",
+         "/apis/security.istio.io/v1/namespaces/a/authorizationpolicies/b"},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char *path = kobj_api_path(rows[i].kind, rows[i].ns, rows[i].name);
+        assert_string_equal(path, rows[i].want);
+        free(path);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_find),
+        cmocka_unit_test(test_api_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
