@@ -12,6 +12,7 @@ from lablib import BIN_DIR, wait_until
 from mesh.fixtures import shown  # noqa: F401
 from mesh.kube import KubeApi, dump, failure
 from mesh.topology import Mesh, Node
+from mesh.web import answering
 
 GET = b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n"
 PORT = 6443
@@ -46,17 +47,8 @@ class Both(Mesh):
         self.api.start(node.ip, self.listen(node.name, PORT, node.ip))
 
 
-def web(conn):
-    """Answers a request with the value of a header that a rule adds."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        got = conn.recv(4096)
-        if not got:
-            return
-        data += got
-    lines = data.decode().split("\r\n")
-    body = next((line.split(": ")[1] for line in lines if line.lower().startswith("x-rule:")), "-")
-    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body.encode()))
+# Answers a request with the value of a header that a rule adds.
+web = answering(lambda conn, fields: fields.get("x-rule", "-"))
 
 
 def rule(value, name="web", host="web", **more):

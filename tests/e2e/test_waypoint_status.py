@@ -3,6 +3,7 @@
 Events, and the bindings that `auto` means; by one of two processes, the leader. Its configuration
 comes from files here, in which there is what the API has."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -49,6 +50,17 @@ class Both(Mesh):
     def from_api(self, kind, name, ns="demo"):
         """What the API has now comes to the waypoints, as a watch would bring it."""
         Mesh.write(self, kind, name, self.api.get(kind, name, ns), ns)
+
+    @contextlib.contextmanager
+    def having(self, *docs):
+        """Objects for the time of a block."""
+        for doc in docs:
+            self.apply(doc)
+        try:
+            yield
+        finally:
+            for doc in docs:
+                self.delete(doc["kind"], doc["metadata"]["name"])
 
     @property
     def leader(self):
@@ -165,29 +177,28 @@ def test_routes(mesh, api):
     other = {"controllerName": "istio.io/gateway-controller", "conditions": [],
              "parentRef": {"group": "", "kind": "Service", "name": "web", "port": 80}}
     bind(mesh, "web")
-    mesh.apply(http_route("good", "web"))
-    mesh.apply(http_route("not-ours", "plain"))
-    good = {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("True", "ResolvedRefs")}
-    wait_until(lambda: conditions(ours(api, "good")[0]) == good, 10)
-    api.change("HTTPRoute", "good", "demo", lambda d: d["status"]["parents"].append(other))
-    # A write that crosses with another's is made anew.
-    crossed = []
+    with mesh.having(http_route("good", "web"), http_route("not-ours", "plain")):
+        good = {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("True", "ResolvedRefs")}
+        wait_until(lambda: conditions(ours(api, "good")[0]) == good, 10)
+        api.change("HTTPRoute", "good", "demo", lambda d: d["status"]["parents"].append(other))
+        # A write that crosses with another's is made anew.
+        crossed = []
 
-    def cross(method, path):
-        if method == "PATCH" and not crossed:
-            crossed.append(path)
-            api.change("HTTPRoute", "good", "demo",
-                       lambda d: d["metadata"].setdefault("labels", {}).update(x="y"))
+        def cross(method, path):
+            if method == "PATCH" and not crossed:
+                crossed.append(path)
+                api.change("HTTPRoute", "good", "demo",
+                           lambda d: d["metadata"].setdefault("labels", {}).update(x="y"))
 
-    api.rule = cross
-    mesh.apply(http_route("good", "web", backend="missing"))
-    wait_until(lambda: conditions(ours(api, "good")[0])["ResolvedRefs"]
-               == ("False", "BackendNotFound"), 10)
-    assert crossed and other in entries(api, "good") and len(entries(api, "good")) == 2
-    assert entries(api, "not-ours") == []
-    # The service is bound elsewhere: our word goes, others' stay.
-    bind(mesh, "web", None)
-    wait_until(lambda: entries(api, "good") == [other], 10)
+        api.rule = cross
+        mesh.apply(http_route("good", "web", backend="missing"))
+        wait_until(lambda: conditions(ours(api, "good")[0])["ResolvedRefs"]
+                   == ("False", "BackendNotFound"), 10)
+        assert crossed and other in entries(api, "good") and len(entries(api, "good")) == 2
+        assert entries(api, "not-ours") == []
+        # The service is bound elsewhere: our word goes, others' stay.
+        bind(mesh, "web", None)
+        wait_until(lambda: entries(api, "good") == [other], 10)
 
 
 def test_route_of_a_service_entry(mesh, api):
@@ -197,11 +208,8 @@ def test_route_of_a_service_entry(mesh, api):
                       "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}}
     route = http_route("out", "out", backend="web")
     route["spec"]["parentRefs"] = [{"group": "networking.istio.io", "kind": "ServiceEntry", "name": "out"}]
-    mesh.apply(entry)
-    mesh.apply(route)
-    wait_until(lambda: conditions(ours(api, "out")[0])["Accepted"] == ("True", "Accepted"), 10)
-    mesh.delete("HTTPRoute", "out")
-    mesh.delete("ServiceEntry", "out")
+    with mesh.having(entry, route):
+        wait_until(lambda: conditions(ours(api, "out")[0])["Accepted"] == ("True", "Accepted"), 10)
 
 
 def test_failures(mesh, api):
@@ -217,29 +225,28 @@ def test_failures(mesh, api):
         return None
 
     api.rule = fail
-    mesh.apply(http_route("again", "web"))
-    wait_until(lambda: ours(api, "again"), 15)
-    wait_until(lambda: mesh.leader.status()["problem"] == "", 5)
-    assert len(asked) == 3
-    assert len(mesh.leader.log(mark, message="the API takes no status")) == 1
-    mesh.delete("HTTPRoute", "again")
+    with mesh.having(http_route("again", "web")):
+        wait_until(lambda: ours(api, "again"), 15)
+        wait_until(lambda: mesh.leader.status()["problem"] == "", 5)
+        assert len(asked) == 3
+        assert len(mesh.leader.log(mark, message="the API takes no status")) == 1
 
 
 def test_events(mesh, api):
     """What of a VirtualService is not in force, once."""
     bind(mesh, "web")
-    mesh.apply(virtual_service("odd", "web", delegate={"name": "nowhere"}, route=None))
 
     def events():
         return [e for e in api.all("Event") if e["involvedObject"]["name"] == "odd"]
 
-    event = wait_until(events, 10)[0]
-    assert event["involvedObject"]["uid"] == "uid-odd" and event["type"] == "Warning"
-    assert "nowhere" in event["message"]
-    mesh.apply({"apiVersion": "v1", "kind": "ConfigMap",
-                "metadata": {"name": "more-news", "namespace": "demo"}})
-    stays(lambda: len(events()) == 1, 0.5)
-    mesh.delete("VirtualService", "odd")
+    n = len(events())
+    with mesh.having(virtual_service("odd", "web", delegate={"name": "nowhere"}, route=None)):
+        event = wait_until(lambda: events()[n:], 10)[0]
+        assert event["involvedObject"]["uid"] == "uid-odd" and event["type"] == "Warning"
+        assert "nowhere" in event["message"]
+        mesh.apply({"apiVersion": "v1", "kind": "ConfigMap",
+                    "metadata": {"name": "more-news", "namespace": "demo"}})
+        stays(lambda: len(events()) == n + 1, 0.5)
 
 
 def label(api, name="auto"):
@@ -284,11 +291,12 @@ def test_leaders(mesh, api):
     second = next(w for w in mesh.waypoints if w is not first)
     assert not second.status()["isLeader"]
     assert second.status()["leader"].startswith(f"{first.name}_")
+    n = api.get("Lease", "ztun-waypoint-way", "demo")["spec"]["leaseTransitions"]
     assert first.end() == 0
     lease = api.get("Lease", "ztun-waypoint-way", "demo")["spec"]
     assert lease["holderIdentity"] == "" or lease["holderIdentity"].startswith(second.name)
     wait_until(lambda: second.status()["isLeader"], 6)
-    assert api.get("Lease", "ztun-waypoint-way", "demo")["spec"]["leaseTransitions"] == 1
+    assert api.get("Lease", "ztun-waypoint-way", "demo")["spec"]["leaseTransitions"] == n + 1
     mesh.apply(http_route("later", "web"))
     wait_until(lambda: ours(api, "later"), 10)
     first.start()

@@ -9,6 +9,7 @@ import pytest
 from lablib import config_map, service, wait_until
 from mesh.labnet import LabNet
 from mesh.topology import read_all
+from mesh.web import answering
 from test_waypoint_tcp import ID, logs_of_waypoints, waypoints
 from test_waypoint_tcp import mesh as tcp_mesh
 
@@ -24,15 +25,7 @@ def web_service():
     return doc
 
 
-def web(conn):
-    """A server of HTTP/1.1: one request, 5 bytes."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = conn.recv(65536)
-        if not more:
-            return
-        data += more
-    conn.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello")
+web = answering(lambda conn, fields: "hello")
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +74,24 @@ def samples(lab, name, **labels):
     return out
 
 
+def total(lab, name, **labels):
+    return sum(value for _, value in samples(lab, name, **labels))
+
+
+def new_line(lab, path, n):
+    """Of the access log, about a path of which it had n."""
+    line, = wait_until(lambda: lines_of(lab, path)[n:])
+    return line
+
+
 def test_access_log_and_metrics_of_a_request(lab, net):
+    labels = {"reporter": "waypoint", "response_code": "200", "response_flags": "-"}
+    histograms = ("istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes")
+    names = ["istio_requests_total", *(f"{name}_count" for name in histograms)]
+    n_lines, before = len(lines_of(lab, "/a?b")), [total(lab, name, **labels) for name in names]
     with net.serve("server", 8000, web):
         assert request(net, lab, "/a?b", 'User-Agent: x" 500 "y').endswith(b"hello")
-    line = wait_until(lambda: lines_of(lab, "/a?b"))[0]
+    line = new_line(lab, "/a?b", n_lines)
     assert line["method"] == "GET" and line["protocol"] == "HTTP/1.1"
     assert (line["response_code"], line["response_flags"]) == (200, "-")
     assert line["response_code_details"] == "via_upstream"
@@ -95,9 +102,8 @@ def test_access_log_and_metrics_of_a_request(lab, net):
     assert line["upstream_cluster"] == "inbound-vip|80|http|web.m.svc.cluster.local"
     assert line["downstream_local_address"] == f"{lab.vip('web', 'm')}:80"
     assert line["downstream_remote_address"].split(":")[0] == lab.ip("client", "m")
-    labels = {"reporter": "waypoint", "response_code": "200", "response_flags": "-"}
+    assert [total(lab, name, **labels) for name in names] == [n + 1 for n in before]
     (have, value), = samples(lab, "istio_requests_total", **labels)
-    assert value == 1
     assert have == {
         **labels,
         "source_workload": "client", "source_canonical_service": "client",
@@ -113,25 +119,26 @@ def test_access_log_and_metrics_of_a_request(lab, net):
         "destination_version": have["destination_version"], "destination_cluster": "Kubernetes",
         "request_protocol": "http", "grpc_response_status": "",
         "connection_security_policy": "mutual_tls"}
-    for name in ("istio_request_duration_milliseconds", "istio_request_bytes",
-                 "istio_response_bytes"):
+    for name in histograms:
         buckets = samples(lab, f"{name}_bucket", **labels)
         assert [have["le"] for have, _ in buckets] == BOUNDS
-        assert buckets[-1][1] == 1
+        assert buckets[-1][1] == value
     # No connection of HTTP is one of TCP.
     assert not samples(lab, "istio_tcp_connections_opened_total",
                        destination_service="web.m.svc.cluster.local")
 
 
 def test_failure_of_the_upstream(lab, net):
+    before, n_lines = total(lab, "istio_requests_total", response_code="503"), len(lines_of(lab, "/refused"))
     # Nobody listens on the port.
     assert request(net, lab, "/refused").startswith(b"HTTP/1.1 503 ")
-    line = wait_until(lambda: lines_of(lab, "/refused"))[0]
+    line = new_line(lab, "/refused", n_lines)
     assert line["response_code"] == 503
     assert "UF" in line["response_flags"].split(",")
     assert line["response_code_details"].startswith("upstream_reset_before_response_started{")
-    assert sum(value for _, value in samples(lab, "istio_requests_total", response_code="503",
-                                             response_flags=line["response_flags"])) == 1
+    assert total(lab, "istio_requests_total", response_code="503") == before + 1
+    assert samples(lab, "istio_requests_total", response_code="503",
+                   response_flags=line["response_flags"])
 
 
 def mesh_settings(encoding):
@@ -177,9 +184,9 @@ def test_wait_covers_files(lab, net):
 
 
 def test_what_is_no_request(lab, net):
+    labels = {"response_code": "400", "response_flags": "DPE", "destination_workload": "unknown"}
+    before, n_lines = total(lab, "istio_requests_total", **labels), len(lines_of(lab, None))
     assert request(net, lab, "/bad", "Broken : field").startswith(b"HTTP/1.1 400 ")
-    assert wait_until(lambda: [fields for fields in lines_of(lab, None)
-                               if fields["response_code"] == 400 and fields["method"] is None
-                               and fields["response_flags"] == "DPE"])
-    assert samples(lab, "istio_requests_total", response_code="400", response_flags="DPE",
-                   destination_workload="unknown")[0][1] == 1
+    line = new_line(lab, None, n_lines)
+    assert (line["response_code"], line["response_flags"], line["method"]) == (400, "DPE", None)
+    assert total(lab, "istio_requests_total", **labels) == before + 1

@@ -11,6 +11,7 @@ import pytest
 from lablib import BIN_DIR, wait_until
 from mesh.fixtures import shown  # noqa: F401
 from mesh.topology import Load, Mesh, Node
+from mesh.web import answering
 from mesh.xds import ADDRESS, POLICY, Discovery, Own, deny_port, service, workload
 
 VIP, WAY_VIP = "10.96.8.1", "10.96.8.2"
@@ -63,18 +64,8 @@ class Rules(Mesh):
         wait_until(lambda: way.log(mark, message="configuration applied"), 10, "the waypoint has it")
 
 
-def web(conn):
-    """Answers a request with the name of the pod, and with the header that a rule adds."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        got = conn.recv(4096)
-        if not got:
-            return
-        data += got
-    lines = data.decode().split("\r\n")
-    rule = next((line.split(": ")[1] for line in lines if line.lower().startswith("x-rule:")), "-")
-    body = f"{conn.pod} {rule}".encode()
-    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+# Answers a request with the name of the pod, and with the header that a rule adds.
+web = answering(lambda conn, fields: f"{conn.pod} {fields.get('x-rule', '-')}")
 
 
 class Named:

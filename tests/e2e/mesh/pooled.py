@@ -13,17 +13,9 @@ import time
 
 from lablib import wait_until
 from mesh import h2
+from mesh.web import read_until
 
 WAYS = (b"direct", b"waypoint")
-
-
-def read_until(conn, end, data=b""):
-    while end not in data:
-        more = conn.recv(65536)
-        if not more:
-            return data
-        data += more
-    return data
 
 
 def http1_server(chunked=False, after=0.0):
