@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Everything that has to hold before a change is merged. Goes on after a failure, so that one run
-# shows all of them; ends with the line `N passed, N failed`, the sum of the checks, the ctest
-# cases and the pytest cases.
+# shows all of them; ends with what failed, or passed at the second try only, and the line `N passed,
+# N failed`, the sum of the checks, the ctest cases and the pytest cases.
 #
 #   scripts/test.sh [STAGE...]    all stages, or only these (names as printed)
 set -uo pipefail
@@ -168,7 +168,7 @@ no_aslr=() # see scripts/build.sh
 check format 60 scripts/format.sh --check
 check tidy 60 python3 tests/tidy.py
 cases tidy-self-test 60 /usr/bin/python3 -m pytest -q --junitxml="$logs/tidy-self-test.xml" tests/test_tidy.py tests/test_metrics_doc.py \
-    tests/test_tutorial_stats.py tests/test_tutorial_docs.py tests/test_bench.py
+    tests/test_tutorial_stats.py tests/test_tutorial_docs.py tests/test_bench.py tests/test_failures.py
 
 check build-gcc 600 scripts/build.sh release
 scripts/build.sh release --link-bin
@@ -217,5 +217,6 @@ printf '== total %d s\n' $((SECONDS - start))
 if ((${#failures[@]})); then
     echo "failed: ${failures[*]}"
 fi
+python3 scripts/failures.py "$logs" "${failures[@]}"
 echo "$passed passed, $failed failed"
 ((failed == 0 && passed > 0))

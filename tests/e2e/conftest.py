@@ -19,7 +19,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from lablib import BIN_DIR, ZTUNCTL, Lab, leftovers, wait_until  # noqa: E402
+from lablib import BIN_DIR, ZTUNCTL, Lab, leftovers, note_failure, wait_until  # noqa: E402
 
 counter = itertools.count(1)
 
@@ -94,6 +94,7 @@ def pytest_runtestloop(session):
 def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
+    note_failure(item, call, report)
     if report.failed and report.when in ("setup", "call"):
         for lab in getattr(item, "labs", []) + module_labs.get(item.module.__name__, []):
             try:

@@ -50,6 +50,17 @@ def wait_until(condition, timeout=10.0, what=None, interval=0.03):
         time.sleep(interval)
 
 
+def note_failure(item, call, report):
+    """Keeps the error of a try for the JUnit file, where a second one would hide it."""
+    if not report.failed or call.excinfo is None:
+        return
+    own = [entry for entry in call.excinfo.traceback if Path(entry.path) == item.path]
+    lines = [f"{item.path.name}:{entry.lineno + 1}: {str(entry.statement).splitlines()[0].strip()}"
+             for entry in own[-1:]]
+    error = call.excinfo.exconly(tryshort=True)
+    item.user_properties.append(("failed try", "\n".join([*lines, error[:2000]])))
+
+
 def stays(condition, seconds=1.0, interval=0.05):
     """Asserts that `condition` is true all the time."""
     end = time.monotonic() + seconds

@@ -10,6 +10,13 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 
+from lablib import note_failure  # noqa: E402
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    note_failure(item, call, (yield).get_result())
+
 
 def environment():
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ztun"
