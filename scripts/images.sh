@@ -41,8 +41,8 @@ version=$(git describe --tags --always --dirty 2>/dev/null || echo release)
 for pair in ztun:ztun waypoint:ztun-waypoint; do
     name=$registry${pair#*:}:$tag
     echo "images: $name by $builder"
-    "$builder" build --file "images/${pair%%:*}/Dockerfile" --build-arg "ZTUN_GIT_VERSION=$version" \
-        --tag "$name" .
+    "$builder" build --file images/Dockerfile --target "${pair%%:*}" \
+        --build-arg "ZTUN_GIT_VERSION=$version" --tag "$name" .
     if [[ ${PUSH:-} == 1 ]]; then
         "$builder" push "$name"
     fi
