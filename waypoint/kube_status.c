@@ -222,7 +222,10 @@ static void check_ref(struct refs *refs, const json_t *json) {
         return;
     }
     refs->worst = found;
-    if (found == KUBE_BACKEND_MISSING) {
+    if (found == KUBE_BACKEND_NOT_PERMITTED) {
+        snprintf(refs->message, sizeof(refs->message),
+                 "no ReferenceGrant of namespace %s permits %s %s", ref.ns, ref.kind, ref.name);
+    } else if (found == KUBE_BACKEND_MISSING) {
         snprintf(refs->message, sizeof(refs->message), "%s %s/%s is not there", ref.kind, ref.ns,
                  ref.name);
     } else {
@@ -264,14 +267,16 @@ static json_t *make_entry(const json_t *object, const struct kube_status_route *
                           enum kube_parent parent, const struct refs *refs) {
     bool is_served = parent == KUBE_PARENT_SERVED;
     bool is_resolved = refs->worst == KUBE_BACKEND_FOUND;
-    const char *why = refs->worst == KUBE_BACKEND_MISSING ? "BackendNotFound" : "InvalidKind";
+    static const char *const reasons[] = {[KUBE_BACKEND_FOUND] = "ResolvedRefs",
+                                          [KUBE_BACKEND_MISSING] = "BackendNotFound",
+                                          [KUBE_BACKEND_UNKNOWN_KIND] = "InvalidKind",
+                                          [KUBE_BACKEND_NOT_PERMITTED] = "RefNotPermitted"};
     struct condition list[3] = {
         {"Accepted", is_served ? "Accepted" : "UnsupportedValue",
          is_served ? ""
                    : "nothing attaches to a waypoint's Gateway: name the Service as the parent",
          is_served},
-        {"ResolvedRefs", is_resolved ? "ResolvedRefs" : why, is_resolved ? "" : refs->message,
-         is_resolved},
+        {"ResolvedRefs", reasons[refs->worst], is_resolved ? "" : refs->message, is_resolved},
     };
     size_t n = 2;
     if (is_served && in->problem[0] != '\0') {

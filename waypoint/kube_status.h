@@ -36,7 +36,12 @@ enum kube_parent {
     KUBE_PARENT_SERVED, // a service that is bound to this waypoint
     KUBE_PARENT_GATEWAY, // the waypoint's Gateway, to which nothing attaches
 };
-enum kube_backend { KUBE_BACKEND_FOUND, KUBE_BACKEND_MISSING, KUBE_BACKEND_UNKNOWN_KIND };
+enum kube_backend {
+    KUBE_BACKEND_FOUND,
+    KUBE_BACKEND_MISSING,
+    KUBE_BACKEND_UNKNOWN_KIND,
+    KUBE_BACKEND_NOT_PERMITTED, // of another namespace, without a ReferenceGrant of that
+};
 
 struct kube_status_ref { // "" = not said
     const char *group, *kind, *ns, *name; // defaults of the API are in place

@@ -98,8 +98,7 @@ static bool is_bound(const struct snapshot *snap, const char *ns, const char *ho
     return service != NULL && service_is_bound(service, waypoint);
 }
 
-static enum kube_parent parent_of(void *arg, const struct kube_status_ref *ref) {
-    const struct kube_work *work = arg;
+static enum kube_parent parent_of(const struct kube_work *work, const struct kube_status_ref *ref) {
     const struct snapshot *snap = snapshot_current();
     char own[512];
     if (strcmp(ref->kind, "Gateway") == 0) {
@@ -126,11 +125,15 @@ static enum kube_parent parent_of(void *arg, const struct kube_status_ref *ref) 
     return KUBE_PARENT_OTHERS;
 }
 
-static enum kube_backend backend_of(void *arg, const struct kube_status_ref *ref) {
-    (void)arg;
+static enum kube_backend backend_of(struct kube_work *work, const struct kobj *route,
+                                    const struct kube_status_ref *ref) {
     const struct snapshot *snap = snapshot_current();
     char host[512];
     if (strcmp(ref->kind, "Service") == 0 && ref->group[0] == '\0') {
+        if (strcmp(ref->ns, route->meta.ns) != 0 &&
+            !builder_is_granted(work->builder, route, ref->ns, ref->name)) {
+            return KUBE_BACKEND_NOT_PERMITTED;
+        }
         snprintf(host, sizeof(host), "%s.%s.svc.%s", ref->name, ref->ns,
                  snap->mesh->cluster_domain);
     } else if (strcmp(ref->kind, "Hostname") == 0 &&
@@ -168,6 +171,15 @@ static uint64_t gateway_state(const struct kube_work *work, uint64_t hash) {
     return hash;
 }
 
+static enum kube_backend backend_state(struct kube_work *work, const struct kobj *route,
+                                       const struct kobj_backend *backend) {
+    struct kube_status_ref ref = {.group = backend->group,
+                                  .kind = backend->kind,
+                                  .ns = backend->ns[0] != '\0' ? backend->ns : route->meta.ns,
+                                  .name = backend->name};
+    return backend_of(work, route, &ref);
+}
+
 // *ret_is_ours: one of its parents is.
 static uint64_t route_state(struct kube_work *work, const struct kobj *obj, uint64_t hash,
                             bool *ret_is_ours) {
@@ -184,13 +196,13 @@ static uint64_t route_state(struct kube_work *work, const struct kobj *obj, uint
         hash = mix(hash, parent);
     }
     for (uint32_t i = 0; i < route->n_rules; i++) {
-        for (uint32_t k = 0; k < route->rules[i].n_backends; k++) {
-            const struct kobj_backend *b = &route->rules[i].backends[k];
-            struct kube_status_ref ref = {.group = b->group,
-                                          .kind = b->kind,
-                                          .ns = b->ns[0] != '\0' ? b->ns : obj->meta.ns,
-                                          .name = b->name};
-            hash = mix(hash, backend_of(work, &ref));
+        const struct kobj_route_rule *rule = &route->rules[i];
+        for (uint32_t k = 0; k < rule->n_backends; k++) {
+            hash = mix(hash, backend_state(work, obj, &rule->backends[k]));
+        }
+        for (uint32_t k = 0; k < rule->n_filters; k++) {
+            const struct kobj_gw_mirror *mirror = rule->filters[k].mirror;
+            hash = mirror != NULL ? mix(hash, backend_state(work, obj, &mirror->backend)) : hash;
         }
     }
     *ret_is_ours = is_ours;
@@ -359,6 +371,20 @@ static json_t *gateway_status(const struct kube_work *work, const json_t *object
     return kube_status_gateway(object, &in);
 }
 
+struct asked { // by kube_status_route()
+    struct kube_work *work;
+    const struct kobj *route;
+};
+
+static enum kube_parent on_parent(void *arg, const struct kube_status_ref *ref) {
+    return parent_of(((const struct asked *)arg)->work, ref);
+}
+
+static enum kube_backend on_backend(void *arg, const struct kube_status_ref *ref) {
+    const struct asked *asked = arg;
+    return backend_of(asked->work, asked->route, ref);
+}
+
 static json_t *status_of(struct kube_work *work, const struct kube_work_item *item,
                          const json_t *object, const char *now_text) {
     if (item->kind == KUBE_WORK_CLASS) {
@@ -367,11 +393,18 @@ static json_t *status_of(struct kube_work *work, const struct kube_work_item *it
     if (item->kind == KUBE_WORK_GATEWAY) {
         return gateway_status(work, object, now_text);
     }
+    struct asked asked = {
+        .work = work,
+        .route = builder_object(work->builder, kinds[item->kind], item->ns, item->name),
+    };
+    if (asked.route == NULL) {
+        return NULL; // it went meanwhile
+    }
     struct kube_status_route in = {.now = now_text,
                                    .problem = item->problem,
-                                   .parent = parent_of,
-                                   .backend = backend_of,
-                                   .arg = work};
+                                   .parent = on_parent,
+                                   .backend = on_backend,
+                                   .arg = &asked};
     return kube_status_route(object, &in);
 }
 

@@ -72,6 +72,13 @@ static const char *backend_host(struct l7_build *build, const struct kobj_backen
     return is_own ? l7_build_text(build, own->hostname) : NULL;
 }
 
+// A Service of another namespace is used with that namespace's consent (ReferenceGrant).
+static bool is_permitted(struct l7_build *build, const struct kobj_backend *backend) {
+    const struct builder_l7_input *in = build->in;
+    return backend->ns[0] == '\0' || strcmp(backend->ns, build->source->ns) == 0 ||
+           in->is_granted(in, build->obj, backend->ns, backend->name);
+}
+
 static struct l7_cluster cluster_of(struct l7_build *build, const struct kobj_backend *backend) {
     struct l7_cluster cluster = {.host = backend_host(build, backend),
                                  .subset = "",
@@ -85,6 +92,12 @@ static struct l7_cluster cluster_of(struct l7_build *build, const struct kobj_ba
                            "requests get 500",
                            backend->pos.line, backend->kind, backend->group);
         cluster.host = "";
+        cluster.is_invalid = true;
+    } else if (is_service(backend) && !is_permitted(build, backend)) {
+        build->in->problem(build->in, build->obj,
+                           "line %u: no ReferenceGrant of namespace %s lets this route use its "
+                           "Service %s; its requests get 500",
+                           backend->pos.line, backend->ns, backend->name);
         cluster.is_invalid = true;
     } else if (backend->port == 0) {
         build->in->problem(build->in, build->obj,

@@ -105,6 +105,7 @@ static bool is_relevant(const struct kobj *obj) {
     case KOBJ_DESTINATION_RULE:
     case KOBJ_HTTP_ROUTE:
     case KOBJ_GRPC_ROUTE:
+    case KOBJ_REFERENCE_GRANT:
         return true;
     default:
         return class_of(obj->kind) >= 0;

@@ -218,6 +218,11 @@ static const struct kobj *on_delegate(const struct builder_l7_input *in, const s
     return builder_l7_delegate(compile_of(in)->b, from, ns, name);
 }
 
+static bool on_granted(const struct builder_l7_input *in, const struct kobj *route, const char *ns,
+                       const char *name) {
+    return builder_is_granted(compile_of(in)->b, route, ns, name);
+}
+
 static bool same_objs(const struct l7_use *use, const struct l7_list *list) {
     for (size_t i = 0; use->n == list->n && i < list->n; i++) {
         if (use->objs[i] != list->items[i]->obj) {
@@ -269,6 +274,7 @@ static struct compile begin(struct mesh_builder *b, const struct bsvc *service,
                .proxy_ns = proxy_ns_of(b, service->record),
                .service = leaf,
                .delegate = on_delegate,
+               .is_granted = on_granted,
                .problem = on_problem},
     };
 }

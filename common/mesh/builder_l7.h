@@ -6,10 +6,11 @@
 //
 // A service is a Kubernetes Service or one host of a ServiceEntry. Its routes are compiled again
 // when one of the objects of `virtual_services`, `routes` or a delegate they looked up changed,
-// comes or goes, or when something of the service but its endpoints changed. Its policy: when
-// `destination_rules` or `authz` or anything of the service changed, endpoints too. Both: when the
-// mesh's settings changed. Nothing else causes a call, so a leaf must not depend on anything else:
-// it names other services by host, and looks them up when it is used.
+// comes or goes, or a ReferenceGrant of a namespace whose Services the routes name, or when
+// something of the service but its endpoints changed. Its policy: when `destination_rules` or
+// `authz` or anything of the service changed, endpoints too. Both: when the mesh's settings
+// changed. Nothing else causes a call, so a leaf must not depend on anything else: it names other
+// services by host, and looks them up when it is used.
 //
 // Thread: control, inside builder_commit().
 #pragma once
@@ -53,6 +54,10 @@ struct builder_l7_input {
     // exported to the namespace `from`. ns "" = that of `from`.
     const struct kobj *(*delegate)(const struct builder_l7_input *in, const struct kobj *from,
                                    const char *ns, const char *name);
+    // Whether a ReferenceGrant of another namespace lets the route use a Service of it. Routes are
+    // compiled again when that may have changed.
+    bool (*is_granted)(const struct builder_l7_input *in, const struct kobj *route, const char *ns,
+                       const char *name);
     // Attaches a problem to one of the objects of the input, for as long as the result of this call
     // is in use.
     void (*problem)(const struct builder_l7_input *in, const struct kobj *obj, const char *fmt, ...)

@@ -112,6 +112,31 @@ static void index_route(struct mesh_builder *b, struct record *record) {
     }
 }
 
+// That routes use Services of another namespace: its ReferenceGrants count.
+static void index_backend(struct mesh_builder *b, struct record *record,
+                          const struct kobj_backend *backend) {
+    char key[L7_HOST_MAX];
+    if (backend->ns[0] != '\0' && strcmp(backend->ns, record->ns->name) != 0 &&
+        snprintf(key, sizeof(key), "g/%s", backend->ns) < (int)sizeof(key)) {
+        add_ref(b, record, key);
+    }
+}
+
+static void index_backends(struct mesh_builder *b, struct record *record) {
+    const struct kobj_route *route = record->obj->route;
+    for (uint32_t i = 0; i < route->n_rules; i++) {
+        const struct kobj_route_rule *rule = &route->rules[i];
+        for (uint32_t k = 0; k < rule->n_backends; k++) {
+            index_backend(b, record, &rule->backends[k]);
+        }
+        for (uint32_t k = 0; k < rule->n_filters; k++) {
+            if (rule->filters[k].type == FILTER_MIRROR) {
+                index_backend(b, record, &rule->filters[k].mirror->backend);
+            }
+        }
+    }
+}
+
 static void index_authz(struct mesh_builder *b, struct record *record) {
     const struct kobj_authz_policy *policy = record->obj->authz;
     for (uint32_t i = 0; i < policy->n_targets; i++) {
@@ -140,6 +165,7 @@ void builder_l7_index(struct mesh_builder *b, struct record *record) {
     case KOBJ_HTTP_ROUTE:
     case KOBJ_GRPC_ROUTE:
         index_route(b, record);
+        index_backends(b, record);
         break;
     case KOBJ_AUTHORIZATION_POLICY:
         index_authz(b, record);
@@ -330,6 +356,44 @@ const struct kobj *builder_l7_delegate(struct mesh_builder *b, const struct kobj
                : NULL;
 }
 
+static bool grants_from(const struct kobj_reference_grant *grant, const struct kobj *route) {
+    for (uint32_t i = 0; i < grant->n_from; i++) {
+        const struct kobj_grant_from *from = &grant->from[i];
+        if (strcmp(from->group, "gateway.networking.k8s.io") == 0 &&
+            strcmp(from->kind, route->kind_name) == 0 && strcmp(from->ns, route->meta.ns) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool grants_to(const struct kobj_reference_grant *grant, const char *name) {
+    for (uint32_t i = 0; i < grant->n_to; i++) {
+        const struct kobj_grant_to *to = &grant->to[i];
+        if (to->group[0] == '\0' && strcmp(to->kind, "Service") == 0 &&
+            (to->name[0] == '\0' || strcmp(to->name, name) == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool builder_is_granted(struct mesh_builder *b, const struct kobj *route, const char *ns,
+                        const char *name) {
+    const struct bns *space = builder_ns(b, ns, false);
+    if (space == NULL) {
+        return false;
+    }
+    LIST_EACH(pos, &space->records[KOBJ_REFERENCE_GRANT]) {
+        const struct kobj *obj = LIST_ITEM(pos, struct record, in_ns)->obj;
+        if (obj != NULL && grants_from(obj->reference_grant, route) &&
+            grants_to(obj->reference_grant, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // Which services
 
 static void touch_record(struct mesh_builder *b, struct record *record, bool is_delegate,
@@ -360,7 +424,8 @@ static void touch_host(struct mesh_builder *b, const char *host, bool is_delegat
 }
 
 // "KIND/NS/NAME"
-static void touch_target(struct mesh_builder *b, const char *text, l7_touch *touch) {
+static void touch_target(struct mesh_builder *b, const char *text, bool is_delegate,
+                         l7_touch *touch) {
     struct slice kind, ns, rest;
     char space[256];
     if (!slice_split(slice_str(text), '/', &kind, &rest) || !slice_split(rest, '/', &ns, &rest)) {
@@ -374,7 +439,7 @@ static void touch_target(struct mesh_builder *b, const char *text, l7_touch *tou
         struct record *record = b->istiod != NULL ? builder_istiod_record(b, of, space, name)
                                                   : builder_find(b, of, space, name);
         if (record != NULL) {
-            touch_record(b, record, false, touch);
+            touch_record(b, record, is_delegate, touch);
         }
         return;
     }
@@ -412,14 +477,37 @@ static void touch_roots(struct mesh_builder *b, const struct record *delegate, l
     }
 }
 
+// Services whose routes use Services of the namespace.
+static void touch_granted(struct mesh_builder *b, const char *ns, l7_touch *touch) {
+    char key[L7_HOST_MAX];
+    if (snprintf(key, sizeof(key), "g/%s", ns) >= (int)sizeof(key)) {
+        return;
+    }
+    HMAP_EACH_WITH_HASH(pos, &b->l7_refs, hash_bytes(slice_str(key))) {
+        const struct l7_ref *ref = HMAP_ITEM(pos, struct l7_ref, by_key);
+        if (strcmp(ref->key, key) != 0) {
+            continue;
+        }
+        LIST_EACH(item, &ref->record->more->l7_refs) {
+            const struct l7_ref *target = LIST_ITEM(item, struct l7_ref, in_record);
+            if (target->key[0] == 't') {
+                touch_target(b, target->key + 2, true, touch);
+            }
+        }
+    }
+}
+
 void builder_l7_each_touched(struct mesh_builder *b, const struct record *record, l7_touch *touch) {
     LIST_EACH(pos, &record->more->l7_refs) {
         const struct l7_ref *ref = LIST_ITEM(pos, struct l7_ref, in_record);
         if (ref->key[0] == 'h') {
             touch_host(b, ref->key + 2, false, touch);
         } else if (ref->key[0] == 't') {
-            touch_target(b, ref->key + 2, touch);
+            touch_target(b, ref->key + 2, false, touch);
         }
+    }
+    if (record->kind == KOBJ_REFERENCE_GRANT) {
+        touch_granted(b, record->ns->name, touch);
     }
     if (record->kind == KOBJ_VIRTUAL_SERVICE) {
         touch_roots(b, record, touch);

@@ -3,7 +3,8 @@
 // Inside the builder: which L7 objects concern which service.
 //
 // Every L7 object is in one table under what it names: the hosts of VirtualServices and
-// DestinationRules, the delegates of VirtualServices, the targets of routes and policies. So both
+// DestinationRules, the delegates of VirtualServices, the targets of routes and policies, the other
+// namespaces of routes' backends. So both
 // questions (which objects concern this service, which services does this object concern) are
 // look-ups; only wildcard hosts and policies for a Gateway look at all services.
 #pragma once
@@ -39,7 +40,7 @@ const struct record *builder_l7_need(struct mesh_builder *b, const struct record
 const struct kobj *builder_l7_delegate(struct mesh_builder *b, const struct kobj *from,
                                        const char *ns, const char *name);
 
-// Calls for each service that one entry of the object touches, and with `is_delegate` for those
-// whose VirtualServices delegate to it.
+// Calls for each service that one entry of the object touches; with `is_delegate` for those whose
+// VirtualServices delegate to it, or whose routes need it as their ReferenceGrant.
 typedef void l7_touch(struct mesh_builder *b, struct bsvc *service, bool is_delegate);
 void builder_l7_each_touched(struct mesh_builder *b, const struct record *record, l7_touch *touch);

@@ -236,6 +236,7 @@ void builder_mark_dependents(struct mesh_builder *b, struct record *record, cons
     case KOBJ_DESTINATION_RULE:
     case KOBJ_HTTP_ROUTE:
     case KOBJ_GRPC_ROUTE:
+    case KOBJ_REFERENCE_GRANT:
         builder_l7_changed(b, record);
         break;
     case KOBJ_AUTHORIZATION_POLICY:

@@ -4,68 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/hmap.h"
-#include "common/base/list.h"
 #include "common/mesh/builder_istiod.h"
 #include "common/mesh/builder_locals.h"
-
-struct xservice;
-struct xhost;
-
-struct xmember { // a workload in a service
-    struct list in_service;
-    struct xservice *service;
-    struct xworkload *workload;
-    const struct xds_port *ports;
-    uint32_t n_ports;
-};
-
-struct xworkload {
-    struct hmap_node by_uid;
-    struct list in_dirty, in_host;
-    struct workload *leaf; // NULL: it goes at the next commit
-    struct workload *published; // NULL: it is not in the snapshot
-    struct xhost *host; // NULL: it has addresses of its own
-    struct xmember *members; // one allocation with their ports
-    uint32_t n_members;
-};
-
-struct xservice {
-    struct hmap_node by_key;
-    struct list in_dirty;
-    struct list members; // struct xmember.in_service
-    // What is published, or what is to be, then without endpoints. NULL: workloads name it, but it
-    // is not there (yet).
-    struct service *leaf;
-    uint8_t *protocols; // of the leaf's ports, as istiod says; with a builder
-    bool is_published;
-    bool is_sorted; // members, by uid
-    char key[];
-};
-
-struct xpolicy {
-    struct hmap_node by_key;
-    struct list in_dirty;
-    struct policy *leaf; // NULL: it goes at the next commit
-    char key[];
-};
-
-struct xhost { // a name that workloads have instead of an address
-    struct hmap_node by_name;
-    struct list workloads;
-    struct ip *ips; // sorted
-    size_t n_ips;
-    char name[];
-};
-
-struct xds_store {
-    char *node;
-    struct mesh_builder *builder; // it publishes; NULL: nobody adds anything
-    struct hmap workloads, services, policies, hosts;
-    struct list dirty_workloads, dirty_services, dirty_policies;
-    const struct xworkload *last_set; // or NULL; the next one has probably much in common with it
-    size_t counts[3]; // by enum xds_kind
-};
+#include "common/mesh/xds_store_priv.h"
 
 struct xds_store *xds_store_new(const char *node) {
     struct xds_store *store = xcalloc(1, sizeof(*store));
@@ -77,95 +18,9 @@ struct xds_store *xds_store_new(const char *node) {
     list_init(&store->dirty_workloads);
     list_init(&store->dirty_services);
     list_init(&store->dirty_policies);
+    list_init(&store->bound_workloads);
+    list_init(&store->bound_services);
     return store;
-}
-
-static void mark(struct list *dirty, struct list *node) {
-    if (!list_linked(node)) {
-        list_push_back(dirty, node);
-    }
-}
-
-// ---- host names
-
-static struct xhost *find_host(struct xds_store *store, const char *name) {
-    HMAP_EACH_WITH_HASH(pos, &store->hosts, hash_bytes(slice_str(name))) {
-        struct xhost *host = HMAP_ITEM(pos, struct xhost, by_name);
-        if (strcmp(host->name, name) == 0) {
-            return host;
-        }
-    }
-    return NULL;
-}
-
-static struct xhost *get_host(struct xds_store *store, const char *name) {
-    struct xhost *host = find_host(store, name);
-    if (host == NULL) {
-        size_t size = strlen(name) + 1;
-        host = xcalloc(1, sizeof(*host) + size);
-        memcpy(host->name, name, size);
-        list_init(&host->workloads);
-        hmap_insert(&store->hosts, &host->by_name, hash_bytes(slice_str(name)));
-    }
-    return host;
-}
-
-static void set_host(struct xds_store *store, struct xworkload *wl, struct xhost *host) {
-    struct xhost *old = wl->host;
-    if (old == host) {
-        return;
-    }
-    list_del(&wl->in_host);
-    wl->host = host;
-    if (host != NULL) {
-        list_push_back(&host->workloads, &wl->in_host);
-    }
-    if (old != NULL && list_empty(&old->workloads)) {
-        hmap_remove(&store->hosts, &old->by_name);
-        free(old->ips);
-        free(old);
-    }
-}
-
-void xds_store_each_hostname(struct xds_store *store, bool (*fn)(void *arg, const char *hostname),
-                             void *arg) {
-    HMAP_EACH_SAFE(pos, &store->hosts) {
-        if (!fn(arg, HMAP_ITEM(pos, struct xhost, by_name)->name)) {
-            return;
-        }
-    }
-}
-
-static int ip_order(const void *a, const void *b) {
-    return ip_cmp(a, b);
-}
-
-void xds_store_set_resolved(struct xds_store *store, const char *hostname, const struct ip *ips,
-                            size_t n) {
-    struct xhost *host = find_host(store, hostname);
-    if (host == NULL) {
-        return; // the last workload of that name went meanwhile
-    }
-    // Name servers rotate their answers: sorted, so that only another set is a change.
-    n = MIN(n, (size_t)UINT16_MAX);
-    struct ip *sorted = xcalloc(n + 1, sizeof(*sorted));
-    if (n > 0) {
-        memcpy(sorted, ips, n * sizeof(*ips));
-        qsort(sorted, n, sizeof(*sorted), ip_order);
-    }
-    free(host->ips);
-    host->ips = sorted;
-    host->n_ips = n;
-    LIST_EACH(pos, &host->workloads) {
-        struct xworkload *wl = LIST_ITEM(pos, struct xworkload, in_host);
-        struct workload spec = *wl->leaf;
-        spec.ips = sorted;
-        spec.n_ips = (uint16_t)n;
-        struct workload *leaf = workload_new_like(&spec, wl->leaf);
-        leaf_unref(wl->leaf);
-        wl->leaf = leaf;
-        mark(&store->dirty_workloads, &wl->in_dirty);
-    }
 }
 
 // ---- services
@@ -187,6 +42,7 @@ static struct xservice *get_service(struct xds_store *store, struct slice key) {
         slice_copy(service->key, key);
         list_init(&service->in_dirty);
         list_init(&service->members);
+        list_init(&service->binding.node);
         hmap_insert(&store->services, &service->by_key, hash_bytes(key));
     }
     return service;
@@ -203,8 +59,10 @@ static void set_service(struct xds_store *store, const struct service *spec) {
         for (size_t i = 0; i < spec->n_ports; i++) {
             service->protocols[i] = spec->ports[i].app_protocol;
         }
+        const char *keys[] = {spec->waypoint, spec->canary};
+        xds_binding_set(&service->binding, &store->bound_services, keys);
     }
-    mark(&store->dirty_services, &service->in_dirty);
+    xds_store_mark(&store->dirty_services, &service->in_dirty);
 }
 
 static void del_service(struct xds_store *store, struct slice key) {
@@ -213,9 +71,10 @@ static void del_service(struct xds_store *store, struct slice key) {
         return;
     }
     store->counts[XDS_SERVICE]--;
+    xds_binding_clear(&service->binding);
     leaf_unref(service->leaf);
     service->leaf = NULL;
-    mark(&store->dirty_services, &service->in_dirty);
+    xds_store_mark(&store->dirty_services, &service->in_dirty);
 }
 
 static int by_uid(const void *a, const void *b) {
@@ -264,9 +123,15 @@ static void add_member(struct xservice *service, struct xmember *member) {
     list_push_back(&service->members, &member->in_service);
 }
 
-static struct service *join(struct xds_store *store, struct xservice *service) {
+static struct service *join(struct xds_store *store, const struct snapshot *draft,
+                            struct xservice *service) {
     struct service spec = *service->leaf;
+    const char *keys[] = {spec.waypoint, spec.canary};
+    char texts[XDS_BINDINGS][IP_TEXT_MAX];
     size_t n = 0;
+    (void)xds_binding_resolve(&service->binding, draft, keys, texts);
+    spec.waypoint = keys[0];
+    spec.canary = keys[1];
     LIST_EACH(pos, &service->members) {
         n++;
     }
@@ -328,7 +193,7 @@ static bool same_members(const struct xworkload *wl, const struct xds_resource *
 static void detach(struct xds_store *store, struct xworkload *wl) {
     for (uint32_t i = 0; i < wl->n_members; i++) {
         list_del(&wl->members[i].in_service);
-        mark(&store->dirty_services, &wl->members[i].service->in_dirty);
+        xds_store_mark(&store->dirty_services, &wl->members[i].service->in_dirty);
     }
     free(wl->members);
     wl->members = NULL;
@@ -359,7 +224,7 @@ static void attach(struct xds_store *store, struct xworkload *wl,
         }
         ports += src->n_ports;
         add_member(member->service, member);
-        mark(&store->dirty_services, &member->service->in_dirty);
+        xds_store_mark(&store->dirty_services, &member->service->in_dirty);
     }
 }
 
@@ -371,9 +236,10 @@ static void set_workload(struct xds_store *store, const struct xds_resource *res
         wl = xcalloc(1, sizeof(*wl));
         list_init(&wl->in_dirty);
         list_init(&wl->in_host);
+        list_init(&wl->binding.node);
     }
     bool is_host = spec.hostname != NULL && spec.hostname[0] != '\0' && spec.n_ips == 0;
-    set_host(store, wl, is_host ? get_host(store, spec.hostname) : NULL);
+    xds_store_set_host(store, wl, is_host ? xds_store_get_host(store, spec.hostname) : NULL);
     if (is_host) {
         spec.ips = wl->host->ips;
         spec.n_ips = (uint16_t)wl->host->n_ips;
@@ -384,6 +250,10 @@ static void set_workload(struct xds_store *store, const struct xds_resource *res
     leaf_unref(wl->leaf);
     wl->leaf = leaf;
     store->last_set = wl;
+    if (store->builder != NULL) {
+        const char *keys[] = {spec.waypoint, NULL};
+        xds_binding_set(&wl->binding, &store->bound_workloads, keys);
+    }
     if (is_new) {
         hmap_insert(&store->workloads, &wl->by_uid, hash_bytes(spec.leaf.key));
     }
@@ -391,7 +261,7 @@ static void set_workload(struct xds_store *store, const struct xds_resource *res
         detach(store, wl);
         attach(store, wl, resource);
     }
-    mark(&store->dirty_workloads, &wl->in_dirty);
+    xds_store_mark(&store->dirty_workloads, &wl->in_dirty);
 }
 
 static void workload_free(struct xds_store *store, struct xworkload *wl) {
@@ -408,8 +278,9 @@ static void del_workload(struct xds_store *store, struct slice uid) {
         return;
     }
     store->counts[XDS_WORKLOAD]--;
+    xds_binding_clear(&wl->binding);
     store->last_set = store->last_set == wl ? NULL : store->last_set;
-    set_host(store, wl, NULL);
+    xds_store_set_host(store, wl, NULL);
     detach(store, wl);
     if (wl->published == NULL) { // it came and went within one commit
         workload_free(store, wl);
@@ -417,7 +288,7 @@ static void del_workload(struct xds_store *store, struct slice uid) {
     }
     leaf_unref(wl->leaf);
     wl->leaf = NULL;
-    mark(&store->dirty_workloads, &wl->in_dirty);
+    xds_store_mark(&store->dirty_workloads, &wl->in_dirty);
 }
 
 // ---- policies
@@ -444,7 +315,7 @@ static void set_policy(struct xds_store *store, const struct policy *spec) {
     store->counts[XDS_POLICY] += policy->leaf == NULL;
     leaf_unref(policy->leaf);
     policy->leaf = policy_new(spec);
-    mark(&store->dirty_policies, &policy->in_dirty);
+    xds_store_mark(&store->dirty_policies, &policy->in_dirty);
 }
 
 static void del_policy(struct xds_store *store, struct slice key) {
@@ -455,7 +326,7 @@ static void del_policy(struct xds_store *store, struct slice key) {
     store->counts[XDS_POLICY]--;
     leaf_unref(policy->leaf);
     policy->leaf = NULL;
-    mark(&store->dirty_policies, &policy->in_dirty);
+    xds_store_mark(&store->dirty_policies, &policy->in_dirty);
 }
 
 // ---- all
@@ -488,7 +359,17 @@ size_t xds_store_count(const struct xds_store *store, enum xds_kind kind) {
 }
 
 // What objects add: what was there is what istiod said, whatever was added to it before.
-static void add_to_workload(struct xds_store *store, struct xworkload *wl) {
+static void add_to_workload(struct xds_store *store, const struct snapshot *draft,
+                            struct xworkload *wl) {
+    const char *keys[] = {wl->leaf->waypoint, NULL};
+    char texts[XDS_BINDINGS][IP_TEXT_MAX];
+    if (xds_binding_resolve(&wl->binding, draft, keys, texts)) {
+        struct workload spec = *wl->leaf;
+        spec.waypoint = keys[0];
+        struct workload *bound = workload_new_like(&spec, wl->leaf);
+        leaf_unref(wl->leaf);
+        wl->leaf = bound;
+    }
     struct workload *leaf = builder_istiod_workload(store->builder, wl->leaf);
     leaf_unref(wl->leaf);
     wl->leaf = leaf;
@@ -497,7 +378,7 @@ static void add_to_workload(struct xds_store *store, struct xworkload *wl) {
 static void commit_workload(struct xds_store *store, struct snapshot *draft, struct xworkload *wl,
                             struct builder_locals *locals, struct builder_changes *changes) {
     if (wl->leaf != NULL && store->builder != NULL) {
-        add_to_workload(store, wl);
+        add_to_workload(store, draft, wl);
     }
     if (wl->leaf != NULL && wl->published != NULL && workload_equal(wl->leaf, wl->published)) {
         leaf_unref(wl->leaf);
@@ -517,7 +398,7 @@ static void commit_workload(struct xds_store *store, struct snapshot *draft, str
         return;
     }
     for (uint32_t i = 0; i < wl->n_members; i++) {
-        mark(&store->dirty_services, &wl->members[i].service->in_dirty);
+        xds_store_mark(&store->dirty_services, &wl->members[i].service->in_dirty);
     }
     leaf_unref(wl->published);
     wl->published = wl->leaf;
@@ -529,7 +410,7 @@ static void commit_workload(struct xds_store *store, struct snapshot *draft, str
 static void commit_service(struct xds_store *store, struct snapshot *draft,
                            struct xservice *service, struct builder_changes *changes) {
     if (service->leaf != NULL) {
-        struct service *leaf = join(store, service);
+        struct service *leaf = join(store, draft, service);
         leaf_unref(service->leaf);
         service->leaf = leaf;
         service->is_published = changes->services_changed = true;
@@ -573,6 +454,31 @@ static void commit_policy(struct xds_store *store, struct snapshot *draft, struc
     free(policy);
 }
 
+// What is bound by an address that is another service's now. True: something is.
+static bool mark_rebound(struct xds_store *store, const struct snapshot *draft) {
+    char texts[XDS_BINDINGS][IP_TEXT_MAX];
+    bool is_any = false;
+    LIST_EACH(pos, &store->bound_workloads) {
+        struct xworkload *wl =
+            CONTAINER_OF(LIST_ITEM(pos, struct xds_binding, node), struct xworkload, binding);
+        const char *keys[] = {wl->leaf->waypoint, NULL};
+        if (xds_binding_resolve(&wl->binding, draft, keys, texts)) {
+            xds_store_mark(&store->dirty_workloads, &wl->in_dirty);
+            is_any = true;
+        }
+    }
+    LIST_EACH(pos, &store->bound_services) {
+        struct xservice *service =
+            CONTAINER_OF(LIST_ITEM(pos, struct xds_binding, node), struct xservice, binding);
+        const char *keys[] = {service->leaf->waypoint, service->leaf->canary};
+        if (xds_binding_resolve(&service->binding, draft, keys, texts)) {
+            xds_store_mark(&store->dirty_services, &service->in_dirty);
+            is_any = true;
+        }
+    }
+    return is_any;
+}
+
 void xds_store_merge(struct xds_store *store, struct snapshot *draft,
                      struct builder_changes *ret_changes) {
     struct builder_changes changes = {0};
@@ -581,13 +487,15 @@ void xds_store_merge(struct xds_store *store, struct snapshot *draft,
     while ((pos = list_pop_front(&store->dirty_policies)) != NULL) {
         commit_policy(store, draft, LIST_ITEM(pos, struct xpolicy, in_dirty), &changes);
     }
-    while ((pos = list_pop_front(&store->dirty_workloads)) != NULL) {
-        commit_workload(store, draft, LIST_ITEM(pos, struct xworkload, in_dirty), &locals,
-                        &changes);
-    }
-    while ((pos = list_pop_front(&store->dirty_services)) != NULL) {
-        commit_service(store, draft, LIST_ITEM(pos, struct xservice, in_dirty), &changes);
-    }
+    do {
+        while ((pos = list_pop_front(&store->dirty_workloads)) != NULL) {
+            commit_workload(store, draft, LIST_ITEM(pos, struct xworkload, in_dirty), &locals,
+                            &changes);
+        }
+        while ((pos = list_pop_front(&store->dirty_services)) != NULL) {
+            commit_service(store, draft, LIST_ITEM(pos, struct xservice, in_dirty), &changes);
+        }
+    } while (mark_rebound(store, draft)); // at most once: addresses are as they will be
     changes.locals = locals.items;
     changes.n_locals = locals.n;
     *ret_changes = changes;
@@ -614,7 +522,7 @@ void xds_store_set_builder(struct xds_store *store, struct mesh_builder *builder
 void xds_store_touch_workload(struct xds_store *store, const char *uid) {
     struct xworkload *wl = find_workload(store, slice_str(uid));
     if (wl != NULL) {
-        mark(&store->dirty_workloads, &wl->in_dirty);
+        xds_store_mark(&store->dirty_workloads, &wl->in_dirty);
     }
 }
 
@@ -623,11 +531,11 @@ void xds_store_touch_service(struct xds_store *store, const char *key, bool with
     if (service == NULL) {
         return;
     }
-    mark(&store->dirty_services, &service->in_dirty);
+    xds_store_mark(&store->dirty_services, &service->in_dirty);
     if (with_endpoints) {
         LIST_EACH(pos, &service->members) {
-            mark(&store->dirty_workloads,
-                 &LIST_ITEM(pos, struct xmember, in_service)->workload->in_dirty);
+            xds_store_mark(&store->dirty_workloads,
+                           &LIST_ITEM(pos, struct xmember, in_service)->workload->in_dirty);
         }
     }
 }
@@ -635,7 +543,7 @@ void xds_store_touch_service(struct xds_store *store, const char *key, bool with
 void xds_store_touch_policy(struct xds_store *store, const char *key) {
     struct xpolicy *policy = find_policy(store, slice_str(key));
     if (policy != NULL) {
-        mark(&store->dirty_policies, &policy->in_dirty);
+        xds_store_mark(&store->dirty_policies, &policy->in_dirty);
     }
 }
 
@@ -645,7 +553,7 @@ void xds_store_free(struct xds_store *store) {
     }
     HMAP_EACH_SAFE(pos, &store->workloads) {
         struct xworkload *wl = HMAP_ITEM(pos, struct xworkload, by_uid);
-        set_host(store, wl, NULL);
+        xds_store_set_host(store, wl, NULL);
         free(wl->members);
         workload_free(store, wl);
     }

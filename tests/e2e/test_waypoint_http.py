@@ -11,6 +11,7 @@ import pytest
 from lablib import meta, namespace, pod, server, service, stays, wait_until
 from test_waypoint_tcp import gateway, logs_of_waypoints, waypoints
 
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 URL = "http://web.m"
 
 
@@ -264,6 +265,30 @@ def test_mirror_has_the_body_that_came_during_a_delay(lab):
     done = lab.exec("m/client", "curl", "-sS", "-m", "20", "-d", "hello", URL + path)
     assert done.out == "hello"
     wait_until(lambda: f"{path} echoed 5 of 5 bytes" in lab.logs("m/web-2"))
+
+
+def test_reference_grant(lab):
+    """A backend of another namespace has its share answered with 500 until that permits it."""
+    bound = service("granted", "m", {"app": "web"})
+    bound["metadata"]["labels"] = {"istio.io/use-waypoint": "waypoint"}
+    backends = [{"name": "far", "namespace": "far", "port": 80, "weight": 1}]
+    route = {"apiVersion": GATEWAY_API, "kind": "HTTPRoute", "metadata": meta("granted", "m"),
+             "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "granted"}],
+                      "rules": [{"matches": [{"path": {"value": "/far"}}], "backendRefs": backends},
+                                {"backendRefs": [{"name": "web", "port": 80}]}]}}
+    grant = {"apiVersion": GATEWAY_API, "kind": "ReferenceGrant", "metadata": meta("grant", "far"),
+             "spec": {"from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute",
+                                "namespace": "m"}],
+                      "to": [{"group": "", "kind": "Service", "name": "far"}]}}
+    lab.apply(namespace("far"), service("far", "far", {"app": "none"}), bound, route)
+    url = "http://granted.m"
+    assert curl(lab, "/far", url=url).status == 500
+    assert curl(lab, "/else", url=url).status == 200
+    lab.apply(grant)
+    assert curl(lab, "/far", url=url).status == 503  # it is asked, and has no endpoint
+    lab.delete("ReferenceGrant", "far/grant")
+    lab.wait_ready()
+    assert curl(lab, "/far", url=url).status == 500
 
 
 def test_cors(lab):

@@ -60,7 +60,7 @@ class Both(Mesh):
             yield
         finally:
             for doc in docs:
-                self.delete(doc["kind"], doc["metadata"]["name"])
+                self.delete(doc["kind"], doc["metadata"]["name"], doc["metadata"]["namespace"])
 
     @property
     def leader(self):
@@ -80,6 +80,14 @@ def virtual_service(name, host, **http):
     return {"apiVersion": ISTIO, "kind": "VirtualService",
             "metadata": {"name": name, "namespace": "demo"},
             "spec": {"hosts": [host], "http": [http]}}
+
+
+def reference_grant():
+    return {"apiVersion": GATEWAY_API, "kind": "ReferenceGrant",
+            "metadata": {"name": "grant", "namespace": "far"},
+            "spec": {"from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute",
+                               "namespace": "demo"}],
+                     "to": [{"group": "", "kind": "Service"}]}}
 
 
 def bind(mesh, name, waypoint="way"):
@@ -196,6 +204,15 @@ def test_routes(mesh, api):
                    == ("False", "BackendNotFound"), 10)
         assert crossed and other in entries(api, "good") and len(entries(api, "good")) == 2
         assert entries(api, "not-ours") == []
+        # Of another namespace, without its consent and with it.
+        route = http_route("good", "web", backend="missing")
+        route["spec"]["rules"][0]["backendRefs"][0]["namespace"] = "far"
+        mesh.apply(route)
+        wait_until(lambda: conditions(ours(api, "good")[0])["ResolvedRefs"]
+                   == ("False", "RefNotPermitted"), 10)
+        with mesh.having(reference_grant()):
+            wait_until(lambda: conditions(ours(api, "good")[0])["ResolvedRefs"]
+                       == ("False", "BackendNotFound"), 10)
         # The service is bound elsewhere: our word goes, others' stay.
         bind(mesh, "web", None)
         wait_until(lambda: entries(api, "good") == [other], 10)

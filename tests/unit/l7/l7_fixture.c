@@ -67,6 +67,13 @@ static const struct kobj *find_delegate(const struct builder_l7_input *in, const
     return NULL;
 }
 
+static bool is_granted(const struct builder_l7_input *in, const struct kobj *route, const char *ns,
+                       const char *name) {
+    (void)in;
+    (void)route;
+    return strcmp(ns, "open") == 0 && strcmp(name, "secret") != 0;
+}
+
 void fx_init(struct fx *fx) {
     *fx = (struct fx){.mesh = {.cluster_domain = "cluster.local", .root_namespace = "istio-system"},
                       .ports = {{.port = 80, .name = "http", .app_protocol = APP_HTTP11},
@@ -86,6 +93,7 @@ void fx_init(struct fx *fx) {
                                        .routes = fx->routes,
                                        .destination_rules = fx->rules,
                                        .delegate = find_delegate,
+                                       .is_granted = is_granted,
                                        .problem = problem};
 }
 

@@ -508,8 +508,29 @@ static void test_http_route_content(void **state) {
                        .group = "networking.istio.io",
                        .port = 443,
                        .weight = 1},
-                      {.name = "a", .ns = "other", .port = 80, .weight = 1}},
-              .n_backends = 5},
+                      {.name = "a", .ns = "other", .port = 80, .weight = 1},
+                      {.name = "a", .ns = "open", .port = 80, .weight = 1},
+                      {.name = "secret", .ns = "open", .port = 80, .weight = 1}},
+              .n_backends = 7},
+             {.name = "mirror",
+              .filters =
+                  (struct kobj_route_filter[]){
+                      {.type = FILTER_MIRROR,
+                       .mirror = &(struct kobj_gw_mirror){.backend = {.name = "a",
+                                                                      .ns = "other",
+                                                                      .kind = "Service",
+                                                                      .group = "",
+                                                                      .port = 80},
+                                                          .ppm = 1000000}},
+                      {.type = FILTER_MIRROR,
+                       .mirror = &(struct kobj_gw_mirror){.backend = {.name = "b",
+                                                                      .ns = "open",
+                                                                      .kind = "Service",
+                                                                      .group = "",
+                                                                      .port = 80},
+                                                          .ppm = 1000000}}},
+              .n_filters = 2,
+              GW_TO("a")},
              {.name = "ext",
               .filters = (struct kobj_route_filter[]){{.type = FILTER_EXTENSION}},
               .n_filters = 1,
@@ -538,25 +559,29 @@ static void test_http_route_content(void **state) {
     assert_int_equal(l7_routes_at(routes, 0)->direct->status, 500);
     assert_int_equal(l7_routes_at(routes, 1)->direct->status, 500);
     const struct l7_route *bad = l7_routes_at(routes, 2);
-    static const bool invalid[] = {false, true, true, false, false};
-    assert_int_equal(bad->n_clusters, 5);
-    for (size_t i = 0; i < 5; i++) {
+    // Of another namespace: without and with a ReferenceGrant, and with one for others.
+    static const bool invalid[] = {false, true, true, false, true, false, true};
+    assert_int_equal(bad->n_clusters, 7);
+    for (size_t i = 0; i < 7; i++) {
         assert_int_equal(bad->clusters[i].is_invalid, invalid[i]);
         assert_int_equal(bad->clusters[i].no_cluster_status, 500);
     }
     assert_string_equal(bad->clusters[3].host, "h.example");
-    assert_string_equal(bad->clusters[4].host, "a.other.svc.cluster.local");
-    assert_int_equal(l7_routes_at(routes, 3)->direct->status, 500);
-    const struct l7_route *redirect = l7_routes_at(routes, 4);
+    assert_string_equal(bad->clusters[5].host, "a.open.svc.cluster.local");
+    const struct l7_route *mirror = l7_routes_at(routes, 3);
+    assert_int_equal(mirror->n_mirrors, 1);
+    assert_string_equal(mirror->mirrors[0].cluster.host, "b.open.svc.cluster.local");
+    assert_int_equal(l7_routes_at(routes, 4)->direct->status, 500);
+    const struct l7_route *redirect = l7_routes_at(routes, 5);
     assert_int_equal(redirect->action, L7_REDIRECT);
     assert_int_equal(redirect->redirect->status, 302);
     assert_true(redirect->redirect->strips_port);
-    const struct l7_route *timeouts = l7_routes_at(routes, 5);
+    const struct l7_route *timeouts = l7_routes_at(routes, 6);
     assert_int_equal(timeouts->timeout_ms, 1000);
     assert_int_equal(timeouts->retry.per_try_timeout_ms, 300);
     assert_int_equal(timeouts->retry.attempts, 2);
     assert_int_equal(timeouts->retry.n_codes, 2);
-    assert_int_equal(l7_routes_at(routes, 6)->timeout_ms, 300);
+    assert_int_equal(l7_routes_at(routes, 7)->timeout_ms, 300);
     fx_fini(&fx);
 }
 

@@ -107,12 +107,26 @@ static void put_objects(struct buf *text, const char *what, const struct kobj *c
     }
 }
 
+static void put_grants(struct buf *text, const struct builder_l7_input *in) {
+    for (uint32_t i = 0; i < in->n_routes; i++) {
+        const struct kobj_route *route = in->routes[i]->route;
+        for (uint32_t k = 0; k < (route->n_rules > 0 ? route->rules[0].n_backends : 0); k++) {
+            const struct kobj_backend *backend = &route->rules[0].backends[k];
+            bool is_other = backend->ns[0] != '\0';
+            if (is_other && !in->is_granted(in, in->routes[i], backend->ns, backend->name)) {
+                buf_printf(text, "; without %s/%s", backend->ns, backend->name);
+            }
+        }
+    }
+}
+
 static struct leaf *compile_routes(void *arg, const struct builder_l7_input *in) {
     struct buf text;
     buf_init(&text, 65536);
     add_call("routes", in);
     put_objects(&text, "vs", in->virtual_services, in->virtual_hosts, in->n_virtual_services);
     put_objects(&text, "route", in->routes, NULL, in->n_routes);
+    put_grants(&text, in);
     for (uint32_t i = 0; i < in->n_virtual_services; i++) {
         const struct kobj *obj = in->virtual_services[i];
         for (uint32_t k = 0; k < obj->virtual_service->n_http; k++) {

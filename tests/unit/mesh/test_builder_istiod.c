@@ -266,6 +266,51 @@ static void test_policies_of_the_gateway(void **state) {
     assert_false(fx_find_service(KEY("way"))->is_waypoint);
 }
 
+// A Gateway whose status has an address alone: istiod binds to that, and whose it is comes and
+// goes.
+static void test_bound_to_an_address(void **state) {
+    const char vip[] = "10.96.0.119"; // of a service whose name begins with w
+    struct ip ip = {4, {10, 0, 0, 7}};
+    struct xds_resource pod = {.kind = XDS_WORKLOAD,
+                               .workload = {.leaf.key = SLICE_LIT(UID("p")),
+                                            .name = "p",
+                                            .ns = "shop",
+                                            .ips = &ip,
+                                            .n_ips = 1,
+                                            .waypoint = vip}};
+    send_service("api", KEY("api"), APP_HTTP11, vip);
+    xds_store_set(m.store, &pod);
+    fx_apply(m.b,
+             AUTHZ("shop", "gw", "group: gateway.networking.k8s.io, kind: Gateway, name: way"));
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(fx_find_service(KEY("api"))->waypoint, vip);
+        assert_string_equal(fx_find_workload(UID("p"))->waypoint, vip);
+        assert_string_equal(fx_l7_policy(KEY("api")), "-");
+        send_service("way", KEY("way"), APP_UNKNOWN, ""); // later than what is bound to it
+        fx_commit(m.b);
+        assert_string_equal(fx_find_service(KEY("api"))->waypoint, KEY("way"));
+        assert_string_equal(fx_find_workload(UID("p"))->waypoint, KEY("way"));
+        assert_string_equal(fx_l7_policy(KEY("api")), "authz shop/gw; 0 endpoints");
+        forget(KEY("way"));
+        fx_commit(m.b);
+    }
+    // Before it, and told again while it is there.
+    send_service("way", KEY("way"), APP_UNKNOWN, vip); // its own, too
+    fx_commit(m.b);
+    send_service("api", KEY("api"), APP_HTTP11, vip);
+    xds_store_set(m.store, &pod);
+    fx_commit(m.b);
+    assert_string_equal(fx_find_service(KEY("api"))->waypoint, KEY("way"));
+    assert_string_equal(fx_find_service(KEY("way"))->waypoint, KEY("way"));
+    assert_string_equal(fx_find_workload(UID("p"))->waypoint, KEY("way"));
+    send_service("api", KEY("api"), APP_HTTP11, "other/10.96.0.119"); // of another network
+    pod.workload.waypoint = "";
+    xds_store_set(m.store, &pod);
+    fx_commit(m.b);
+    assert_string_equal(fx_find_service(KEY("api"))->waypoint, "other/10.96.0.119");
+    assert_string_equal(fx_find_workload(UID("p"))->waypoint, "");
+}
+
 // One name, first istiod's with a selector, then the builder's with a target, and back: whoever is
 // first to tell, a policy with a target is never lost to istiod's news.
 static void test_policy_changes_hands(void **state) {
@@ -439,6 +484,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_rules_of_istiods_services, setup, teardown),
         cmocka_unit_test_setup_teardown(test_policies_of_the_gateway, setup, teardown),
         cmocka_unit_test_setup_teardown(test_policy_changes_hands, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bound_to_an_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_random, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

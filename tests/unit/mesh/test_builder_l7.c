@@ -162,6 +162,57 @@ static void test_routes(void **state) {
 }
 
 // What each change compiles again, and nothing else.
+#define TO_B                                                                                       \
+    FOR_SERVICE("web")                                                                             \
+    "}], rules: [{backendRefs: [{name: web, namespace: b, port: 80}], filters: [{type: "           \
+    "RequestMirror, requestMirror: {backendRef: {name: web, namespace: c, port: 80}}}]"
+#define GRANT(ns, from, to)                                                                        \
+    OBJ("gateway.networking.k8s.io", "ReferenceGrant", ns, "grant",                                \
+        "from: [{group: gateway.networking.k8s.io, " from "}], to: [{" to "}]")
+#define FROM_A "kind: HTTPRoute, namespace: a"
+#define TO_ALL "group: '', kind: Service"
+
+// Grants count for what they name, and routes are compiled again when one comes, changes or goes.
+static void test_grants(void **state) {
+    static const char route[] =
+        OBJ("gateway.networking.k8s.io", "HTTPRoute", "a", "r", "parentRefs: [{" TO_B "}]");
+    fx_apply(b, services);
+    fx_apply(b, route);
+    const struct kobj *obj = builder_object(b, KOBJ_HTTP_ROUTE, "a", "r");
+    assert_non_null(obj);
+    fx_l7_calls();
+    assert_false(builder_is_granted(b, obj, "b", "web"));
+    static const struct {
+        const char *yaml;
+        bool is_granted;
+    } table[] = {
+        {GRANT("b", FROM_A, TO_ALL), true},
+        {GRANT("b", FROM_A, TO_ALL ", name: web"), true},
+        {GRANT("b", FROM_A, TO_ALL ", name: other"), false},
+        {GRANT("b", FROM_A, "group: '', kind: Secret"), false},
+        {GRANT("b", FROM_A, "group: networking.istio.io, kind: Service"), false},
+        {GRANT("b", "kind: GRPCRoute, namespace: a", TO_ALL), false},
+        {GRANT("b", "kind: HTTPRoute, namespace: b", TO_ALL), false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        fx_apply(b, table[i].yaml);
+        assert_string_equal(fx_l7_calls(), "routes " WEB "\n");
+        assert_int_equal(builder_is_granted(b, obj, "b", "web"), table[i].is_granted);
+        assert_false(builder_is_granted(b, obj, "c", "web"));
+    }
+    fx_apply(b, GRANT("c", FROM_A, TO_ALL)); // of the mirror's
+    assert_string_equal(fx_l7_calls(), "routes " WEB "\n");
+    fx_remove(b, table[0].yaml);
+    assert_string_equal(fx_l7_calls(), "routes " WEB "\n");
+    assert_false(builder_is_granted(b, obj, "b", "web"));
+    fx_apply(b, GRANT("d", FROM_A, TO_ALL)); // nobody's
+    assert_string_equal(fx_l7_calls(), "");
+    fx_remove(b, route);
+    assert_string_equal(fx_l7_calls(), "routes " WEB "\n");
+    fx_remove(b, GRANT("c", FROM_A, TO_ALL));
+    assert_string_equal(fx_l7_calls(), "");
+}
+
 static void test_exact(void **state) {
     static const struct {
         const char *what, *yaml, *calls;
@@ -588,6 +639,7 @@ int main(void) {
         TEST(test_entry_hosts),
         cmocka_unit_test_setup_teardown(test_proxy_namespace, setup_infra, teardown),
         TEST(test_routes),
+        TEST(test_grants),
         TEST(test_exact),
         TEST(test_delegates),
         TEST(test_binding),

@@ -10,7 +10,7 @@
 #include "common/mesh/intern.h"
 #include "tests/unit/mesh/builder_fixture.h"
 
-enum { N_STEPS = 60, N_SEEDS = 60, N_OBJECTS = 34 };
+enum { N_STEPS = 60, N_SEEDS = 60, N_OBJECTS = 36 };
 
 static struct rand rng;
 static const char *proxy_ns; // of the run
@@ -40,7 +40,7 @@ static void random_l7(struct buf *out, unsigned i) {
     static const char *const spaces[] = {"a", "a", "b", "istio-system"};
     const char *host = ONE("web", "api", "web.a.svc.cluster.local", "api.b.svc.cluster.local",
                            "'*.a.svc.cluster.local'", "x.com", "'*.com'", "nobody");
-    switch (i % 12) {
+    switch (i) {
     case 0 ... 3:
         istio(out, "VirtualService", i % 2 == 0 ? "v0" : "v1", spaces[i % 4]);
         buf_printf(out, "spec: {hosts: [%s], %s %s http: [{%s}]}\n", host,
@@ -64,10 +64,21 @@ static void random_l7(struct buf *out, unsigned i) {
     case 8:
     case 9:
         buf_printf(out, "apiVersion: gateway.networking.k8s.io/v1\n");
-        meta(out, i % 12 == 8 ? "HTTPRoute" : "GRPCRoute", "r", "a", "");
-        buf_printf(out, "spec: {parentRefs: [{group: %s, kind: %s, name: %s, namespace: %s}]}\n",
+        meta(out, i == 8 ? "HTTPRoute" : "GRPCRoute", "r", "a", "");
+        buf_printf(out,
+                   "spec: {parentRefs: [{group: %s, kind: %s, name: %s, namespace: %s}], rules: "
+                   "[{backendRefs: [{name: web, port: 80, namespace: %s}]}]}\n",
                    ONE("''", "''", "gateway.networking.k8s.io"), "Service", ONE("web", "api"),
-                   ONE("a", "a", "b"));
+                   ONE("a", "a", "b"), ONE("b", "b", "istio-system"));
+        break;
+    case 12:
+    case 13:
+        buf_printf(out, "apiVersion: gateway.networking.k8s.io/v1\n");
+        meta(out, "ReferenceGrant", "g", i == 12 ? "b" : "istio-system", "");
+        buf_printf(out,
+                   "spec: {from: [{group: gateway.networking.k8s.io, kind: %s, namespace: a}], "
+                   "to: [{group: '', kind: Service%s}]}\n",
+                   ONE("HTTPRoute", "GRPCRoute"), ONE("", ", name: web", ", name: x"));
         break;
     case 10:
         buf_printf(out, "apiVersion: security.istio.io/v1\n");

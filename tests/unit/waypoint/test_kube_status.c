@@ -158,6 +158,9 @@ static enum kube_backend backend_of(void *arg, const struct kube_status_ref *ref
     if (strcmp(ref->kind, "Service") != 0) {
         return KUBE_BACKEND_UNKNOWN_KIND;
     }
+    if (strcmp(ref->ns, "shop") != 0) {
+        return KUBE_BACKEND_NOT_PERMITTED;
+    }
     return strcmp(ref->name, "gone") == 0 ? KUBE_BACKEND_MISSING : KUBE_BACKEND_FOUND;
 }
 
@@ -194,6 +197,10 @@ static void test_routes(void **state) {
         route_conditions(ROUTE(WEB, "{'name': 'b', 'kind': 'Bucket', 'group': 'x.io'}", ""),
                          &route_in),
         "Accepted=True/Accepted@2026-01 ResolvedRefs=False/InvalidKind@2026-01");
+    assert_string_equal(
+        route_conditions(ROUTE(WEB, "{'name': 'gone', 'namespace': 'b', 'port': 80}", ""),
+                         &route_in),
+        "Accepted=True/Accepted@2026-01 ResolvedRefs=False/RefNotPermitted@2026-01");
     assert_string_equal(
         route_conditions(ROUTE("{'name': 'way'}", "", ""), &route_in),
         "Accepted=False/UnsupportedValue@2026-01 ResolvedRefs=True/ResolvedRefs@2026-01");
