@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/l7/l7_log_format.h"
+#include "common/proc/proc_proxy_config.h"
 
 #define FIELD(name) offsetof(struct waypoint_config, name)
 
@@ -173,6 +174,9 @@ static int check(struct waypoint_config *config) {
 
 int waypoint_config_parse(struct waypoint_config *config, int argc, char **argv) {
     set_defaults(config);
+    if (!proc_proxy_config(&config->proc, program.name, PROC_MESH_FILE, getenv("PROXY_CONFIG"))) {
+        return 2;
+    }
     int rc = proc_options_parse(&program, config, argc, argv);
     return rc != 0 ? rc : check(config);
 }

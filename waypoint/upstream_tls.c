@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/base/hmap.h"
 #include "common/mesh/config_store.h"
 #include "common/mesh/source_file.h"
 #include "common/obs/log.h"
 #include "common/proc/proc_mesh.h"
+#include "common/proc/proc_trust.h"
 #include "common/rt/file.h"
 #include "waypoint/dial.h"
 
@@ -65,25 +65,6 @@ static void material_fini(struct material *material) {
             free(material->files[i]);
         }
     }
-}
-
-// As OpenSSL's and Go's: SSL_CERT_FILE, else where distributions keep the bundle.
-static const char *system_roots(void) {
-    static const char *const paths[] = {
-        "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/ca-bundle.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-        "/etc/ssl/cert.pem"};
-    const char *own = getenv("SSL_CERT_FILE");
-    if (own != NULL && own[0] != '\0') {
-        return own;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
-        struct stat st;
-        if (stat(paths[i], &st) == 0) {
-            return paths[i];
-        }
-    }
-    return paths[0];
 }
 
 static bool read_part(struct material *material, enum part part, const char *path) {
@@ -185,7 +166,7 @@ static struct tls_ctx *make(const struct credentials *creds, struct material *ma
         return NULL;
     }
     if (!is_secret && creds->files[PART_CA][0] == '\0' && !creds->skips_verify &&
-        !read_part(material, PART_CA, system_roots())) {
+        !read_part(material, PART_CA, proc_trust_system())) {
         return NULL;
     }
     struct tls_outside_params params = {
@@ -214,7 +195,7 @@ static bool files_changed(struct credentials *creds) {
         if (creds->files[i][0] == '\0' && !is_system) {
             continue;
         }
-        struct file_stamp stamp = file_stamp_of(is_system ? system_roots() : creds->files[i]);
+        struct file_stamp stamp = file_stamp_of(is_system ? proc_trust_system() : creds->files[i]);
         if (!file_stamp_eq(&stamp, &creds->stamps[i])) {
             creds->stamps[i] = stamp;
             is_changed = true;

@@ -2,8 +2,11 @@
 #include "ztun/config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+
+#include "common/proc/proc_proxy_config.h"
 
 #define ZDS_SOCKET "/var/run/ztunnel/ztunnel.sock"
 #define FIELD(name) offsetof(struct ztun_config, name)
@@ -25,8 +28,8 @@ static const struct proc_option options[] = {
     {"workers", "ZTUNNEL_WORKER_THREADS", PROC_THREADS, FIELD(proc.workers), "N|P%",
      "worker threads; 0 = all cores"},
     {NULL, "ZTUNNEL_CPU_LIMIT", PROC_U32, FIELD(proc.cpus), NULL, NULL},
-    {NULL, "ZTUNNEL_RESOURCE_CPU_LIMIT", PROC_U32, FIELD(proc.cpu_limit), NULL, NULL},
-    {NULL, "ZTUNNEL_RESOURCE_CPU_REQUEST", PROC_U32, FIELD(proc.cpu_request), NULL, NULL},
+    {NULL, "ZTUNNEL_RESOURCE_CPU_LIMIT", PROC_CPUS, FIELD(proc.cpu_limit), NULL, NULL},
+    {NULL, "ZTUNNEL_RESOURCE_CPU_REQUEST", PROC_CPUS, FIELD(proc.cpu_request), NULL, NULL},
     {"packet-mark", "PACKET_MARK", PROC_U32, FIELD(mark), "N", "SO_MARK of own sockets"},
     {"inpod-uds", "INPOD_UDS", PROC_TEXT, FIELD(inpod_uds), "SOCKET",
      "istio-cni's node agent: it hands out the pods, and makes their redirection rules"},
@@ -35,6 +38,8 @@ static const struct proc_option options[] = {
      "install redirection rules in the pods; not set = unless istio-cni does"},
     {"dns-capture", "ISTIO_META_DNS_CAPTURE", PROC_BOOL, FIELD(dns_capture), "BOOL",
      "capture DNS of the pods"},
+    {"dns-proxy-addr", "ISTIO_META_DNS_PROXY_ADDR", PROC_TEXT, FIELD(dns_proxy_addr),
+     "localhost:PORT", "where it is captured to; default: port 15053"},
     {"socks5", "UNSTABLE_ENABLE_SOCKS5", PROC_BOOL, FIELD(socks5), "BOOL",
      "serve SOCKS5 on 127.0.0.1:15080 of the pods"},
     {"ipv6", "IPV6_ENABLED", PROC_BOOL, FIELD(ipv6), "BOOL", "IPv6 sockets"},
@@ -79,6 +84,7 @@ static void set_defaults(struct ztun_config *config) {
         .localhost_app_tunnel = true,
     };
     proc_config_defaults(&config->proc);
+    config->proc.knows_istiod = true;
 }
 
 // Splits NS/NAME/SA. False: not that form.
@@ -144,6 +150,55 @@ static int check_agent(struct ztun_config *config) {
     return 0;
 }
 
+static int check_dns(struct ztun_config *config) {
+    if (config->dns_proxy_addr == NULL) {
+        return 0;
+    }
+    struct slice host, port_text;
+    uint64_t port = 0;
+    bool is_good = slice_split(slice_str(config->dns_proxy_addr), ':', &host, &port_text) &&
+                   slice_eq_str(host, "localhost") && slice_to_u64(port_text, UINT16_MAX, &port);
+    const uint16_t taken[] = {config->outbound_port, config->inbound_port, config->hbone_port,
+                              config->socks_port};
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        is_good = is_good && port != taken[i];
+    }
+    if (!is_good || port == 0) {
+        fprintf(stderr,
+                "ztun: --dns-proxy-addr: \"%s\", expected localhost:PORT, of a port that is not "
+                "the mesh's own\n",
+                config->dns_proxy_addr);
+        return 2;
+    }
+    config->dns_port = (uint16_t)port;
+    return 0;
+}
+
+// Settings of ztunnel that ask for what there is not, or is asked for otherwise. Somebody relies on
+// each that is set.
+static int check_foreign(void) {
+    static const struct {
+        const char *name, *harmless, *advice; // harmless: ztunnel's default; NULL: none
+    } rows[] = {
+        {"ENABLE_PROXY", "true", "the proxy cannot be left out"},
+        {"FAKE_CA", "false", "--ca-dir has a CA of our own"},
+        {"LOCAL_XDS", NULL, "--config has objects of files"},
+        {"LOCAL_XDS_PATH", NULL, "--config has objects of files"},
+        {"TLS12_ENABLED", "false", "the mesh's TLS is 1.3 alone"},
+        {"INPOD_PORT_REUSE", "true", "ports of pods are always shared with a successor"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const char *text = getenv(rows[i].name);
+        bool is_set = text != NULL && text[0] != '\0';
+        if (is_set && (rows[i].harmless == NULL || strcmp(text, rows[i].harmless) != 0)) {
+            fprintf(stderr, "ztun: environment %s: \"%s\" is not possible: %s\n", rows[i].name,
+                    text, rows[i].advice);
+            return 2;
+        }
+    }
+    return 0;
+}
+
 static void without_ipv6(struct ztun_config *config) {
     struct addr *const servers[] = {&config->proc.metrics, &config->proc.readiness};
     for (size_t i = 0; i < ARRAY_LEN(servers); i++) {
@@ -171,12 +226,21 @@ static int check(struct ztun_config *config) {
 
 int ztun_config_parse(struct ztun_config *config, int argc, char **argv) {
     set_defaults(config);
+    if (!proc_proxy_config(&config->proc, program.name, PROC_MESH_FILE, getenv("PROXY_CONFIG"))) {
+        return 2;
+    }
     int rc = proc_options_parse(&program, config, argc, argv);
     if (rc == 0) {
         rc = check_mode(config);
     }
     if (rc == 0) {
         rc = check_agent(config);
+    }
+    if (rc == 0) {
+        rc = check_dns(config);
+    }
+    if (rc == 0) {
+        rc = check_foreign();
     }
     return rc != 0 ? rc : check(config);
 }

@@ -15,7 +15,7 @@ struct ztun_config {
     // our own pod: with all three, tunnels reach its metrics
     const char *pod_name, *pod_namespace, *service_account;
     // in-pod sockets
-    uint16_t outbound_port, inbound_port, hbone_port, dns_port, socks_port; // Istio's; fixed
+    uint16_t outbound_port, inbound_port, hbone_port, dns_port, socks_port; // Istio's
     bool socks5;
     uint32_t mark;
     // The node agent's socket; NULL: pods are found among the workloads. INPOD_ENABLED alone means
@@ -24,6 +24,7 @@ struct ztun_config {
     bool inpod_enabled;
     int redirect; // install rules; -1 until it is known who else does
     bool dns_capture, ipv6;
+    const char *dns_proxy_addr; // as given; dns_port is made of it
     int original_source; // 1 required, 0 never, -1 best effort
     bool localhost_app_tunnel;
 };

@@ -169,9 +169,9 @@ struct ca_istiod *ca_istiod_open(const struct ca_istiod_params *params, char **r
     struct grpc_client_config config = {
         .loop = params->loop,
         .address = params->address,
-        .roots_path = params->roots_path,
-        .server_name = params->server_name,
-        .token_path = params->token_path,
+        .roots = params->roots,
+        .alt_name = params->alt_name,
+        .token = params->token,
         .metadata = params->metadata,
         .n_metadata = params->n_metadata,
         .message_max = CA_ISTIOD_ANSWER_MAX,

@@ -13,8 +13,7 @@
 #pragma once
 
 #include "common/mesh/identity.h"
-#include "common/proto/http_msg.h"
-#include "common/rt/loop.h"
+#include "common/net/http_client.h"
 
 enum {
     CA_ISTIOD_TIMEOUT_MS = 10000,
@@ -23,7 +22,8 @@ enum {
 
 struct ca_istiod_params { // texts are copied
     struct loop *loop;
-    const char *address, *roots_path, *server_name, *token_path; // grpc_client.h
+    const char *address, *alt_name; // grpc_client.h
+    struct http_client_file roots, token;
     const struct http_field *metadata;
     size_t n_metadata;
     uint32_t mark;

@@ -25,7 +25,14 @@ static bool add_object(json_t *meta, const char *text) {
     return is_object;
 }
 
-static bool add_variable(json_t *meta, const char *variable, char error[XDS_NODE_ERROR_MAX]) {
+static bool add_value(json_t *meta, const char *key, const char *text) {
+    json_t *value = json_loads(text, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
+    return json_object_set_new(meta, key, value) == 0; // not without a value
+}
+
+static bool add_variable(const struct xds_node *node, json_t *meta, const char *variable,
+                         char error[XDS_NODE_ERROR_MAX]) {
+    bool is_keyed = strcmp(node->role, "ztunnel") == 0;
     struct slice name, value;
     bool is_good = true;
     if (!slice_split(slice_str(variable), '=', &name, &value)) {
@@ -33,13 +40,17 @@ static bool add_variable(json_t *meta, const char *variable, char error[XDS_NODE
     }
     char *key = slice_dup(name);
     if (slice_has_prefix(name, SLICE_LIT(META_JSON))) {
-        is_good = add_object(meta, (const char *)value.ptr);
+        const char *text = (const char *)value.ptr;
+        is_good =
+            is_keyed ? add_value(meta, key + strlen(META_JSON), text) : add_object(meta, text);
     } else if (slice_has_prefix(name, SLICE_LIT(META))) {
         is_good = set_text(meta, key + strlen(META), (const char *)value.ptr);
     }
     if (!is_good) {
         snprintf(error, XDS_NODE_ERROR_MAX, "%.100s: is not %s", key,
-                 slice_has_prefix(name, SLICE_LIT(META_JSON)) ? "a JSON object" : "UTF-8");
+                 !slice_has_prefix(name, SLICE_LIT(META_JSON)) ? "UTF-8"
+                 : is_keyed                                    ? "JSON"
+                                                               : "a JSON object");
     }
     free(key);
     return is_good;
@@ -56,7 +67,7 @@ static bool collect(const struct xds_node *node, json_t *meta, char error[XDS_NO
         {"CLUSTER_ID", node->cluster_id},
     };
     for (const char *const *variable = node->env; *variable != NULL; variable++) {
-        if (!add_variable(meta, *variable, error)) {
+        if (!add_variable(node, meta, *variable, error)) {
             return false;
         }
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Who we are, as istiod wants to be told: the Node of the first request of a stream, with the
-// metadata of ztunnel and what the environment adds (ISTIO_META_KEY: a text; ISTIO_METAJSON_KEY: an
-// object whose fields are added).
+// metadata of ztunnel and what the environment adds. ISTIO_META_KEY: a text. ISTIO_METAJSON_KEY:
+// for ztunnel a value of any type under KEY, for all others, as Istio's agent has it, an object
+// whose fields are added.
 //
 // Pure. Thread: control.
 #pragma once

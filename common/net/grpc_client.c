@@ -289,9 +289,9 @@ struct grpc_client *grpc_client_new(const struct grpc_client_config *config, cha
     struct http_client_config http = {
         .loop = config->loop,
         .address = config->address,
-        .roots = {.path = config->roots_path},
-        .server_name = config->server_name,
-        .token = {.path = config->token_path},
+        .roots = config->roots,
+        .alt_name = config->alt_name,
+        .token = config->token,
         .protocol = HTTP_CLIENT_2,
         .conns_max = 1,
         .mark = config->mark,

@@ -23,9 +23,9 @@ struct grpc_client;
 struct grpc_client_config { // texts and fields are copied
     struct loop *loop;
     const char *address; // "https://HOST:PORT"; "http://" is plain text; without either it is https
-    const char *roots_path; // PEM: who may sign the server's certificate
-    const char *server_name; // that the certificate is to be for; NULL, "": HOST
-    const char *token_path; // bearer token; NULL: none
+    struct http_client_file roots; // PEM: who may sign the server's certificate
+    const char *alt_name; // that the certificate may be for, in the place of HOST; NULL, "": none
+    struct http_client_file token; // bearer token
     const struct http_field *metadata; // of each stream; lower case names
     size_t n_metadata;
     size_t message_max; // bytes of a received one

@@ -516,6 +516,7 @@ static void destroy(struct http_client *client) {
     free(client->host);
     free(client->target);
     free(client->server_name);
+    free(client->alt_name);
     free(client);
 }
 
@@ -532,6 +533,8 @@ static char *set_up(struct http_client *client, const struct http_client_config 
     }
     bool has_name = config->server_name != NULL && config->server_name[0] != '\0';
     client->server_name = xstrdup(has_name ? config->server_name : client->host);
+    bool has_alt = config->alt_name != NULL && config->alt_name[0] != '\0';
+    client->alt_name = has_alt ? xstrdup(config->alt_name) : NULL;
     if (client->is_secure) {
         http_client_files_init(client, config);
     }

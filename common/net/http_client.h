@@ -51,6 +51,7 @@ struct http_client_config { // all of it is copied
     const char *address; // "https://HOST:PORT"; "http://" is plain text; without either it is https
     struct http_client_file roots; // PEM: who may sign the server's certificate. https needs it
     const char *server_name; // that the certificate is to be for; NULL, "": HOST
+    const char *alt_name; // that it may be for as well; NULL, "": none
     struct http_client_file token; // sent as a bearer token
     struct http_client_file cert, key; // PEM: a client certificate, for servers that ask for one
     enum http_client_protocol protocol;

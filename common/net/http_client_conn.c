@@ -86,10 +86,12 @@ static void on_tls_fail(struct tls_end *tls, const char *text) {
     struct http_client_conn *conn = of_tls(tls);
     const struct http_client *client = conn->client;
     char line[HTTP_CLIENT_TEXT_MAX];
-    snprintf(line, sizeof(line), "TLS: %s (roots: %s%s%s; name: %s)", text,
+    snprintf(line, sizeof(line), "TLS: %s (roots: %s%s%s; name: %s%s%s)", text,
              client->roots.file != NULL ? watched_file_path(client->roots.file) : "as configured",
              client->tls_error != NULL ? ", older than " : "",
-             client->tls_error != NULL ? client->tls_error : "", client->server_name);
+             client->tls_error != NULL ? client->tls_error : "", client->server_name,
+             client->alt_name != NULL ? " or " : "",
+             client->alt_name != NULL ? client->alt_name : "");
     timer_clear(&client->loop->timers, &conn->timer);
     failed(conn, line);
 }
@@ -103,12 +105,12 @@ static const struct tls_end_handler tls_handler = {
 
 static void start_tls(struct http_client_conn *conn) {
     struct http_client *client = conn->client;
-    struct slice name = slice_str(client->server_name);
+    struct slice names[] = {slice_str(client->server_name), slice_str(client->alt_name)};
     struct ip ip;
     struct tls_outside_server server = {
-        .sni = ip_parse(name, &ip) ? (struct slice){0} : name, // RFC 6066 3: no addresses
-        .names = &name,
-        .n_names = 1,
+        .sni = ip_parse(names[0], &ip) ? (struct slice){0} : names[0], // RFC 6066 3: no addresses
+        .names = names,
+        .n_names = client->alt_name != NULL ? 2 : 1,
         .alpn = client->protocol == HTTP_CLIENT_2 ? TLS_ALPN_H2 : TLS_ALPN_ANY,
     };
     conn->n_parts++;

@@ -59,7 +59,8 @@ struct http_call {
 
 struct http_client {
     struct loop *loop;
-    char *host, *target, *server_name; // target: "HOST:PORT"
+    char *host, *target; // target: "HOST:PORT"
+    char *server_name, *alt_name; // alt_name NULL: none
     struct ip ip; // HOST, when it is one
     uint16_t port;
     bool is_secure, is_freed;

@@ -2,6 +2,7 @@
 #include "common/proc/proc_config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,7 +24,7 @@ void proc_config_defaults(struct proc_config *config) {
         .ca_roots = "./var/run/secrets/istio/root-cert.pem",
         .xds_roots = "./var/run/secrets/istio/root-cert.pem",
         .instance_ip = "127.0.0.1",
-        .token_path = "./var/run/secrets/tokens/istio-token",
+        .token = "./var/run/secrets/tokens/istio-token",
         .secret_ttl_s = 24 * 3600,
         .stream_window_max = 4 * 1024 * 1024,
         .conn_window = 16 * 1024 * 1024,
@@ -45,13 +46,29 @@ void proc_config_defaults(struct proc_config *config) {
 }
 
 uint32_t proc_config_workers(const struct proc_config *config, uint32_t cores) {
-    cores = config->cpus != 0 ? config->cpus : cores;
+    cores = config->cpu_limit != 0 ? config->cpu_limit : config->cpus != 0 ? config->cpus : cores;
     uint32_t n = proc_options_threads(&config->workers, cores);
     if (n != 0) {
         return n;
     }
-    n = config->cpu_limit != 0 ? config->cpu_limit : MAX(MAX(2, cores / 4), config->cpu_request);
+    n = config->cpu_limit != 0 ? config->cpu_limit : MAX(2, (cores + 3) / 4);
+    n = MAX(n, config->cpu_request);
     return MIN(n, (uint32_t)WORKERS_MAX);
+}
+
+// As ztunnel. An empty text, also of the environment, says that there is none.
+static void find_istiod(struct proc_config *config) {
+    static const char istiod[] = "https://istiod.istio-system.svc:15012";
+    if (!config->knows_istiod || getenv("KUBERNETES_SERVICE_HOST") == NULL) {
+        return;
+    }
+    if (config->xds_address == NULL && config->config_path == NULL &&
+        getenv("XDS_ADDRESS") == NULL) {
+        config->xds_address = istiod;
+    }
+    if (config->ca_address == NULL && config->ca_dir == NULL && getenv("CA_ADDRESS") == NULL) {
+        config->ca_address = istiod;
+    }
 }
 
 static bool check_ca(struct proc_config *config, const char *program) {
@@ -92,6 +109,7 @@ static bool check_sources(struct proc_config *config, const char *program) {
 }
 
 bool proc_config_check(struct proc_config *config, const char *program) {
+    find_istiod(config);
     if (!check_sources(config, program) || !check_ca(config, program)) {
         return false;
     }

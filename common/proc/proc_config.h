@@ -13,8 +13,11 @@ struct proc_config {
     // sources
     const char *other_source; // a flag of the program's own that is one; NULL: it has none
     bool has_other_source; // it was given
+    // Within Kubernetes, where nothing else is said, istiod at its usual address is source and CA.
+    bool knows_istiod;
     const char *config_path, *ca_dir, *crl_path, *state_dir;
-    const char *ca_address, *ca_roots, *ca_hostname, *token_path; // the CA is istiod
+    const char *ca_address, *ca_roots, *ca_hostname; // the CA is istiod
+    const char *token; // proc_trust.h, as the roots
     struct http_field *ca_headers; // CA_HEADER_*
     size_t n_ca_headers;
     // istiod as the source of workloads, services and policies; address NULL: it is not asked
@@ -60,11 +63,11 @@ struct proc_config {
                  "when empty"),                                                                    \
         PROC_ROW(T, "ca-address", "CA_ADDRESS", PROC_TEXT, ca_address, "https://HOST:PORT",        \
                  "istiod as the CA instead"),                                                      \
-        PROC_ROW(T, "ca-roots", "CA_ROOT_CA", PROC_TEXT, ca_roots, "FILE",                         \
+        PROC_ROW(T, "ca-roots", "CA_ROOT_CA", PROC_TEXT, ca_roots, "FILE|SYSTEM|PEM",              \
                  "who may sign the certificate of --ca-address"),                                  \
         PROC_ROW(T, "ca-hostname", "ALT_CA_HOSTNAME", PROC_TEXT, ca_hostname, "NAME",              \
-                 "that its certificate is for; default: HOST"),                                    \
-        PROC_ROW(T, "token", "AUTH_TOKEN", PROC_TEXT, token_path, "FILE",                          \
+                 "that its certificate may be for, besides HOST"),                                 \
+        PROC_ROW(T, "token", "AUTH_TOKEN", PROC_TEXT, token, "FILE",                               \
                  "service account token that istiod knows us by"),                                 \
         PROC_ROW(T, "state-dir", NULL, PROC_TEXT, state_dir, "DIR",                                \
                  "last good files of --config, for a start while one is broken; none"),            \
@@ -73,10 +76,10 @@ struct proc_config {
 #define PROC_OPTIONS_XDS(T)                                                                        \
     PROC_ROW(T, "xds-address", "XDS_ADDRESS", PROC_TEXT, xds_address, "https://HOST:PORT",         \
              "istiod as the source of workloads, services and policies"),                          \
-        PROC_ROW(T, "xds-roots", "XDS_ROOT_CA", PROC_TEXT, xds_roots, "FILE",                      \
+        PROC_ROW(T, "xds-roots", "XDS_ROOT_CA", PROC_TEXT, xds_roots, "FILE|SYSTEM|PEM",           \
                  "who may sign the certificate of --xds-address"),                                 \
         PROC_ROW(T, "xds-hostname", "ALT_XDS_HOSTNAME", PROC_TEXT, xds_hostname, "NAME",           \
-                 "that its certificate is for; default: HOST"),                                    \
+                 "that its certificate may be for, besides HOST"),                                 \
         PROC_ROW(T, "instance-ip", "INSTANCE_IP", PROC_TEXT, instance_ip, "IP",                    \
                  "our own address, as istiod is told")
 #define PROC_OPTIONS_MESH(T)                                                                       \

@@ -7,6 +7,7 @@
 #include "common/proc/proc_config.h"
 #include "common/proc/proc_dump.h"
 #include "common/proc/proc_options.h"
+#include "common/proc/proc_trust.h"
 
 static void put_addr(struct json_out *out, const char *key, const struct addr *addr) {
     char text[ADDR_TEXT_MAX];
@@ -35,10 +36,17 @@ static void put_sources(struct json_out *out, const struct proc_config *config) 
     json_out_kv_str(out, "caDir", config->ca_dir);
     json_out_kv_str(out, "xdsAddress", config->xds_address);
     json_out_kv_str(out, "caAddress", config->ca_address);
+    if (config->xds_address != NULL) {
+        json_out_kv_str(out, "xdsRootCert", proc_trust_name(config->xds_roots));
+        json_out_kv_str(out, "altXdsHostname", config->xds_hostname);
+    }
     if (config->ca_address != NULL) {
-        json_out_kv_str(out, "caRootCert", config->ca_roots);
+        json_out_kv_str(out, "caRootCert", proc_trust_name(config->ca_roots));
         json_out_kv_str(out, "altCaHostname", config->ca_hostname);
-        json_out_kv_str(out, "auth", config->token_path);
+    }
+    if (config->xds_address != NULL || config->ca_address != NULL) {
+        const char *path = proc_trust_token(config->token).path;
+        json_out_kv_str(out, "auth", path != NULL ? path : "a token of the settings");
     }
     json_out_kv_str(out, "crlPath", config->crl_path);
     json_out_kv_str(out, "stateDir", config->state_dir);

@@ -13,6 +13,7 @@
 #include "common/obs/metrics.h"
 #include "common/obs/prom.h"
 #include "common/proc/proc_config.h"
+#include "common/proc/proc_trust.h"
 #include "common/rt/file.h"
 
 enum {
@@ -171,9 +172,9 @@ static struct ca *open_istiod(struct proc_identity *own, char **ret_error) {
     struct ca_istiod_params params = {
         .loop = own->params.loop,
         .address = config->ca_address,
-        .roots_path = config->ca_roots,
-        .server_name = config->ca_hostname,
-        .token_path = config->token_path,
+        .roots = proc_trust_roots(config->ca_roots),
+        .alt_name = config->ca_hostname,
+        .token = proc_trust_token(config->token),
         .metadata = metadata,
         .n_metadata = n,
         .mark = own->params.mark,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "common/base/addr.h"
@@ -20,15 +21,15 @@ static bool parse_bool(const char *text, bool *ret) {
     static const char *const yes[] = {"true", "1", "yes", "on"};
     static const char *const no[] = {"false", "0", "no", "off"};
     for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
-        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
-            *ret = strcmp(text, yes[i]) == 0;
+        if (strcasecmp(text, yes[i]) == 0 || strcasecmp(text, no[i]) == 0) {
+            *ret = strcasecmp(text, yes[i]) == 0;
             return true;
         }
     }
     return false;
 }
 
-// "90" (seconds), "1500ms", "30s", "5m", "24h", and sums as "1h30m".
+// "90" (seconds), "1500ms", "30s", "5m", "24h", "2d", and sums as "1h30m".
 static bool parse_duration_ms(const char *text, uint64_t *ret_ms) {
     uint64_t sum = 0;
     if (*text == 0) {
@@ -45,8 +46,11 @@ static bool parse_duration_ms(const char *text, uint64_t *ret_ms) {
         if (strncmp(end, "ms", 2) == 0) {
             unit = 1;
             end += 2;
-        } else if (*end == 's' || *end == 'm' || *end == 'h') {
-            unit = *end == 's' ? 1000 : *end == 'm' ? 60 * 1000 : 3600 * 1000;
+        } else if (*end == 's' || *end == 'm' || *end == 'h' || *end == 'd') {
+            unit = *end == 's'   ? 1000
+                   : *end == 'm' ? 60 * 1000
+                   : *end == 'h' ? 3600 * 1000
+                                 : 24 * 3600 * 1000;
             end++;
         } else if (*end != 0) {
             return false;
@@ -79,14 +83,57 @@ static bool parse_bytes(const char *text, uint64_t *ret) {
     return false;
 }
 
-static bool parse_threads(const char *text, struct proc_threads *ret) {
-    char *end = NULL;
-    unsigned long n = strtoul(text, &end, 10);
-    bool is_percent = end != text && strcmp(end, "%") == 0;
-    if (end == text || n > 1024 || *text == '-' || (*end != 0 && !is_percent)) {
+// "12.5" in thousandths, with up to three digits behind the point; *ret_end: what follows.
+static bool parse_milli(const char *text, uint64_t max, uint64_t *ret, const char **ret_end) {
+    struct slice rest = slice_str(text);
+    size_t n = strspn(text, "0123456789");
+    uint64_t whole = 0, part = 0;
+    if (!slice_to_u64(slice_head(rest, n), max, &whole)) {
         return false;
     }
+    text += n;
+    if (*text == '.') {
+        n = strspn(++text, "0123456789");
+        if (n == 0 || n > 3 || !slice_to_u64(slice_make(text, n), 999, &part)) {
+            return false;
+        }
+        part *= n == 1 ? 100 : n == 2 ? 10 : 1;
+        text += n;
+    }
+    *ret = whole * 1000 + part;
+    *ret_end = text;
+    return true;
+}
+
+static bool parse_threads(const char *text, struct proc_threads *ret) {
+    const char *end = NULL;
+    uint64_t milli = 0;
+    if (!parse_milli(text, 1024, &milli, &end)) {
+        return false;
+    }
+    bool is_percent = strcmp(end, "%") == 0;
+    if (is_percent ? milli == 0 || milli > 100000 : *end != 0 || milli % 1000 != 0) {
+        return false;
+    }
+    uint64_t n = is_percent ? milli : milli / 1000;
     *ret = (struct proc_threads){.n = (uint32_t)n, .is_percent = is_percent, .is_set = true};
+    return true;
+}
+
+static bool parse_cpus(const char *text, uint32_t *ret) {
+    const char *end = NULL;
+    uint64_t milli = 0;
+    if (!parse_milli(text, UINT32_MAX, &milli, &end)) {
+        return false;
+    }
+    if (strcmp(end, "m") == 0) {
+        milli = (milli + 999) / 1000;
+        end++;
+    }
+    if (*end != 0 || milli == 0) {
+        return false;
+    }
+    *ret = (uint32_t)((milli + 999) / 1000);
     return true;
 }
 
@@ -94,9 +141,11 @@ uint32_t proc_options_threads(const struct proc_threads *threads, uint32_t cores
     if (!threads->is_set) {
         return 0;
     }
-    uint64_t n = threads->is_percent ? (uint64_t)cores * threads->n / 100 : threads->n;
-    if (n == 0) {
-        n = threads->is_percent ? 1 : cores;
+    uint64_t n = threads->n;
+    if (threads->is_percent) {
+        n = ((uint64_t)cores * threads->n + 99999) / 100000; // rounded up
+    } else if (n == 0) {
+        n = cores;
     }
     return (uint32_t)MIN(n, (uint64_t)UINT32_MAX);
 }
@@ -183,6 +232,8 @@ static bool set_value(void *config, const struct proc_option *option, const char
         return parse_io(text, field);
     case PROC_THREADS:
         return parse_threads(text, field);
+    case PROC_CPUS:
+        return parse_cpus(text, field);
     default:
         return set_number(option, field, text);
     }
@@ -194,7 +245,7 @@ void proc_options_grace(uint32_t *ret_ms) {
     const char *grace = getenv("TERMINATION_GRACE_PERIOD_SECONDS");
     uint64_t seconds = 0;
     if (grace != NULL && slice_to_u64(slice_str(grace), 86400, &seconds)) {
-        seconds = seconds > 10 ? seconds - 5 : seconds > 0 ? seconds - 1 : 0;
+        seconds = seconds > 10 ? seconds - 5 : seconds > 2 ? seconds - 1 : 1;
         *ret_ms = (uint32_t)seconds * 1000;
     }
 }

@@ -29,10 +29,12 @@ enum proc_option_type {
     PROC_COMPLIANCE, // enum tls_compliance: "", fips-140-2, pqc
     PROC_IO, // enum proc_io: auto, uring, epoll
     PROC_THREADS, // struct proc_threads: number, percentage of the cores, 0 = all cores
+    PROC_CPUS, // uint32_t: an amount of CPU as Kubernetes writes it ("2", "1.5", "500m"), rounded
+               // up
 };
 
 struct proc_threads {
-    uint32_t n; // or a percentage
+    uint32_t n; // or thousandths of a percent
     bool is_percent, is_set;
 };
 

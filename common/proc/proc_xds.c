@@ -15,6 +15,7 @@
 #include "common/proc/proc_config.h"
 #include "common/proc/proc_dump.h"
 #include "common/proc/proc_mesh.h"
+#include "common/proc/proc_trust.h"
 
 #define METHOD "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
@@ -172,9 +173,9 @@ static struct grpc_client *open_client(const struct proc_xds_params *params, cha
     struct grpc_client_config config = {
         .loop = params->loop,
         .address = of->xds_address,
-        .roots_path = of->xds_roots,
-        .server_name = of->xds_hostname,
-        .token_path = of->token_path,
+        .roots = proc_trust_roots(of->xds_roots),
+        .alt_name = of->xds_hostname,
+        .token = proc_trust_token(of->token),
         .metadata = metadata,
         .n_metadata = n,
         .message_max = MESSAGE_MAX,

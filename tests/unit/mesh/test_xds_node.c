@@ -36,7 +36,8 @@ static void assert_text(const Xds__Struct *fields, const char *key, const char *
     assert_slice_equal(slice_make(value->text.data, value->text.len), text);
 }
 
-static void test_encode(void **state) {
+// As Istio's agent adds them: fields of an object.
+static void test_fields(void **state) {
     const char *const env[] = {"PATH=/bin",
                                "ISTIO_META_DNS_CAPTURE=true",
                                "ISTIO_META_NAME=somebody else",
@@ -48,11 +49,12 @@ static void test_encode(void **state) {
     struct xds_node node = node_of(env);
     struct buf buf;
     buf_init(&buf, 1 << 16);
+    node.role = "waypoint";
     assert_true(xds_node_encode(&node, &buf, error));
     Xds__Node *message = xds__node__unpack(NULL, buf.len, buf.ptr);
     assert_non_null(message);
     assert_slice_equal(slice_make(message->id.data, message->id.len),
-                       "ztunnel~10.0.0.9~ztunnel-x.istio-system~istio-system.svc.cluster.local");
+                       "waypoint~10.0.0.9~ztunnel-x.istio-system~istio-system.svc.cluster.local");
     const Xds__Struct *meta = message->metadata;
     assert_text(meta, "NAME", "ztunnel-x");
     assert_text(meta, "NAMESPACE", "istio-system");
@@ -73,20 +75,48 @@ static void test_encode(void **state) {
     buf_fini(&buf);
 }
 
+// As ztunnel adds them: a value under the key.
+static void test_values(void **state) {
+    const char *const env[] = {"ISTIO_META_DNS_CAPTURE=true", "ISTIO_METAJSON_LABELS={\"a\":\"x\"}",
+                               "ISTIO_METAJSON_N=1.5",        "ISTIO_METAJSON_L=[\"one\",2]",
+                               "ISTIO_METAJSON_S=\"t\"",      NULL};
+    struct xds_node node = node_of(env);
+    struct buf buf;
+    buf_init(&buf, 1 << 16);
+    assert_true(xds_node_encode(&node, &buf, error));
+    Xds__Node *message = xds__node__unpack(NULL, buf.len, buf.ptr);
+    assert_non_null(message);
+    assert_slice_equal(slice_make(message->id.data, message->id.len),
+                       "ztunnel~10.0.0.9~ztunnel-x.istio-system~istio-system.svc.cluster.local");
+    const Xds__Struct *meta = message->metadata;
+    assert_text(meta, "NAME", "ztunnel-x");
+    assert_text(meta, "DNS_CAPTURE", "true");
+    assert_text(find(meta, "LABELS")->fields, "a", "x");
+    assert_true(find(meta, "N")->number == 1.5);
+    assert_int_equal(find(meta, "L")->list->n_values, 2);
+    assert_text(meta, "S", "t");
+    assert_int_equal(meta->n_fields, 10);
+    xds__node__free_unpacked(message, NULL);
+    buf_fini(&buf);
+}
+
 static void test_errors(void **state) {
     static const struct {
-        const char *variable, *error;
+        const char *variable, *error, *role;
     } cases[] = {
-        {"ISTIO_METAJSON_X={", "ISTIO_METAJSON_X: is not a JSON object"},
-        {"ISTIO_METAJSON_X=[1]", "ISTIO_METAJSON_X: is not a JSON object"},
-        {"ISTIO_METAJSON_X=", "ISTIO_METAJSON_X: is not a JSON object"},
-        {"ISTIO_META_X=\xff", "ISTIO_META_X: is not UTF-8"},
+        {"ISTIO_METAJSON_X={", "ISTIO_METAJSON_X: is not a JSON object", "waypoint"},
+        {"ISTIO_METAJSON_X=[1]", "ISTIO_METAJSON_X: is not a JSON object", "waypoint"},
+        {"ISTIO_METAJSON_X=", "ISTIO_METAJSON_X: is not a JSON object", "waypoint"},
+        {"ISTIO_METAJSON_X={", "ISTIO_METAJSON_X: is not JSON", "ztunnel"},
+        {"ISTIO_METAJSON_X=", "ISTIO_METAJSON_X: is not JSON", "ztunnel"},
+        {"ISTIO_META_X=\xff", "ISTIO_META_X: is not UTF-8", "ztunnel"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const char *const env[] = {cases[i].variable, NULL};
         struct xds_node node = node_of(env);
         struct buf buf;
         buf_init(&buf, 1 << 16);
+        node.role = cases[i].role;
         assert_false(xds_node_encode(&node, &buf, error));
         assert_string_equal(error, cases[i].error);
         assert_int_equal(buf.len, 0);
@@ -104,7 +134,8 @@ static void test_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_encode),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_values),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

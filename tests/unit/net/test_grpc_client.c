@@ -304,8 +304,8 @@ static struct grpc_client *client_new(struct bed *bed, const char *address, char
     struct grpc_client_config config = {
         .loop = &bed->loop,
         .address = address,
-        .roots_path = "/nonexistent/roots.pem",
-        .token_path = "/nonexistent/token",
+        .roots = {.path = "/nonexistent/roots.pem"},
+        .token = {.path = "/nonexistent/token"},
         .metadata = metadata,
         .n_metadata = 1,
         .message_max = MESSAGE_MAX,

@@ -13,6 +13,7 @@ struct config {
     uint32_t number;
     bool flag;
     struct proc_threads threads;
+    uint32_t cpus;
 };
 
 static const struct proc_option options[] = {
@@ -20,6 +21,7 @@ static const struct proc_option options[] = {
     {"number", NULL, PROC_U32, offsetof(struct config, number), "N", NULL},
     {"flag", NULL, PROC_BOOL, offsetof(struct config, flag), "BOOL", NULL},
     {"threads", NULL, PROC_THREADS, offsetof(struct config, threads), "N|P%", NULL},
+    {"cpus", NULL, PROC_CPUS, offsetof(struct config, cpus), "N", NULL},
     {NULL, "TEST_NUMBER", PROC_U32, offsetof(struct config, number), NULL, NULL},
 };
 
@@ -51,6 +53,8 @@ static void test_flags(void **state) {
     assert_int_equal(PARSE(&config, "--text=a=b", "--number", "7", "--flag=on"), 0);
     assert_string_equal(config.text, "a=b");
     assert_int_equal(config.number, 7);
+    assert_true(config.flag);
+    assert_int_equal(PARSE(&config, "--flag=True"), 0);
     assert_true(config.flag);
     assert_int_equal(PARSE(&config, "--number=-1"), 2);
     assert_int_equal(PARSE(&config, "--number"), 2);
@@ -108,6 +112,12 @@ static void test_threads(void **state) {
         {"--threads=0", 16, 4, 0, 0, 4},
         {"--threads=50%", 16, 0, 0, 0, 8},
         {"--threads=50%", 16, 4, 0, 0, 2},
+        {"--threads=12.5%", 16, 0, 0, 0, 2},
+        {"--threads=51%", 16, 0, 0, 0, 9}, // rounded up
+        {"--threads=50%", 16, 16, 2, 0, 1}, // of the limit
+        {"--threads=0", 16, 16, 3, 0, 3},
+        {NULL, 16, 16, 1, 3, 3}, // the request counts more than the limit
+        {NULL, 9, 0, 0, 0, 3},
         {"--threads=1%", 16, 0, 0, 0, 1},
         {"--threads=1024", 16, 0, 0, 0, 1024}, // which is refused later
     };
@@ -126,14 +136,47 @@ static void test_threads(void **state) {
     assert_int_equal(PARSE(&config, "--threads=5%%"), 2);
     assert_int_equal(PARSE(&config, "--threads=-1"), 2);
     assert_int_equal(PARSE(&config, "--threads=1025"), 2);
+    assert_int_equal(PARSE(&config, "--threads=1.5"), 2);
+    assert_int_equal(PARSE(&config, "--threads=0%"), 2);
+    assert_int_equal(PARSE(&config, "--threads=101%"), 2);
+}
+
+static void test_cpus(void **state) {
+    static const struct {
+        const char *arg;
+        int rc;
+        uint32_t cpus;
+    } rows[] = {
+        {"--cpus=2", 0, 2},     {"--cpus=1.5", 0, 2}, {"--cpus=500m", 0, 1}, {"--cpus=1001m", 0, 2},
+        {"--cpus=0.001", 0, 1}, {"--cpus=0", 2, 0},   {"--cpus=0m", 2, 0},   {"--cpus=-1", 2, 0},
+        {"--cpus=", 2, 0},      {"--cpus=1.", 2, 0},  {"--cpus=2k", 2, 0},   {"--cpus=m", 2, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct config config;
+        assert_int_equal(PARSE(&config, rows[i].arg), rows[i].rc);
+        assert_int_equal(config.cpus, rows[i].cpus);
+    }
+}
+
+static void test_grace(void **state) {
+    static const struct {
+        const char *text;
+        uint32_t ms;
+    } rows[] = {{"30", 25000}, {"11", 6000}, {"10", 9000}, {"2", 1000}, {"1", 1000}, {"x", 7}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        uint32_t ms = 7;
+        assert_int_equal(setenv("TERMINATION_GRACE_PERIOD_SECONDS", rows[i].text, 1), 0);
+        proc_options_grace(&ms);
+        assert_int_equal(ms, rows[i].ms);
+    }
+    unsetenv("TERMINATION_GRACE_PERIOD_SECONDS");
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_flags),
-        cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_words),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_flags), cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_words), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_cpus),  cmocka_unit_test(test_grace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
