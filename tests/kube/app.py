@@ -13,6 +13,7 @@ import socketserver
 import sys
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -24,11 +25,15 @@ WHO = {"pod": os.environ.get("POD_NAME", ""), "node": os.environ.get("NODE_NAME"
 
 
 class Web(BaseHTTPRequestHandler):
-    """Answers who it is, and who asks."""
+    """Answers who it is, and who asks; counts what it was asked."""
 
     protocol_version = "HTTP/1.1"
+    seen = Counter()
+    lock = threading.Lock()
 
     def do_GET(self):
+        with self.lock:
+            self.seen[self.path] += 1
         body = json.dumps({**WHO, "peer": self.client_address[0].removeprefix("::ffff:")}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
@@ -89,6 +94,32 @@ def get(url, timeout=5):
         return {"error": f"{type(error).__name__}: {error}"}
     finally:
         connection.close()
+
+
+def ask(url, n, headers, timeout):
+    """Requests one after the other on one connection: statuses, values of the header x-rules, pods
+    that answered, errors, and the quickest answer in seconds."""
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname, place.port or 80, timeout=timeout)
+    statuses, marks, pods, errors, times = Counter(), Counter(), Counter(), Counter(), []
+    for _ in range(n):
+        begin = time.monotonic()
+        try:
+            connection.request("GET", place.path or "/", headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            errors[f"{type(error).__name__}: {error}"] += 1
+            connection.close()
+            continue
+        times.append(time.monotonic() - begin)
+        statuses[answer.status] += 1
+        marks[answer.headers.get("x-rules", "")] += 1
+        if answer.status == 200:
+            pods[json.loads(body)["pod"]] += 1
+    connection.close()
+    return {"statuses": statuses, "marks": marks, "pods": pods, "errors": errors,
+            "quickest": min(times, default=0)}
 
 
 class Load(threading.Thread):
@@ -163,6 +194,21 @@ class Control(socketserver.StreamRequestHandler):
 
     def do_get(self, url, timeout=5, n=1):
         return [get(url, timeout) for _ in range(n)]
+
+    def do_ask(self, url, n, headers={}, timeout=10):
+        return ask(url, n, headers, timeout)
+
+    def do_until(self, url, field, value, timeout=60, interval=0.01):
+        """Asks until the answer's field says so (None: until there is no such field, as in errors)."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if (answer := get(url)).get(field) == value:
+                return answer
+            time.sleep(interval)
+        return {"timeout": answer}
+
+    def do_count(self, path):
+        return {"requests": Web.seen[path]}
 
     def do_resolve(self, name):
         return sorted({info[4][0] for info in socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)})

@@ -30,6 +30,7 @@ class Settings:
         self.peer_image = os.environ.get("ZTUN_KUBE_PEER_IMAGE")
         self.app_image = get("APP_IMAGE", "docker.io/library/python:3-slim")
         self.waypoint_image = os.environ.get("ZTUN_KUBE_WAYPOINT_IMAGE")
+        self.sidecar_image = os.environ.get("ZTUN_KUBE_SIDECAR_IMAGE")
         self.kubelet_dir = get("KUBELET_DIR", "/var/lib/kubelet")
         self.pause_image = get("PAUSE_IMAGE", "registry.k8s.io/pause:3.10")
         self.pull_policy = get("PULL_POLICY", "IfNotPresent")
@@ -37,6 +38,10 @@ class Settings:
         self.restart_api = os.environ.get("ZTUN_KUBE_RESTART_API")
         self.prefix = get("PREFIX", "ztun-test")
         self.n_pods = int(get("PODS", "200"))
+        self.scale_services = int(get("SCALE_SERVICES", "2000"))
+        self.scale_pods = int(get("SCALE_PODS", "10000"))
+        self.scale_rounds = int(get("SCALE_ROUNDS", "5"))
+        self.scale_results = os.environ.get("ZTUN_KUBE_SCALE_RESULTS")
         # A busy machine needs more patience; no test says how fast something has to be.
         self.patience = float(get("PATIENCE", "1"))
 
@@ -145,12 +150,12 @@ def policy(name, ns, spec):
 class Namespace:
     """A namespace with app.py in a ConfigMap. Everything in it goes with it."""
 
-    def __init__(self, name, is_enrolled):
+    def __init__(self, name, is_enrolled, labels=None):
         self.name = name
         self.apps = {}
         kubectl("delete", "namespace", name, "--ignore-not-found", "--wait")  # of a former run
         apply({"apiVersion": "v1", "kind": "Namespace",
-               "metadata": metadata(name, labels=AMBIENT if is_enrolled else {})},
+               "metadata": metadata(name, labels={**(AMBIENT if is_enrolled else {}), **(labels or {})})},
               {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("app", name),
                "data": {"app.py": (HERE / "app.py").read_text()}})
         wait_until(lambda: kubectl("get", "sa", "default", "-n", name), 30)
@@ -234,6 +239,10 @@ class App:
 
     def fails(self, url, within=20):
         return wait_until(lambda: "error" in (answer := self.get(url)) and answer, within)
+
+    def wait_status(self, url, statuses, within=60):
+        """Until requests have one of these statuses; None is none, as with a connection refused."""
+        return wait_until(lambda: self.get(url).get("status") in statuses, within)
 
     def begin(self, name, url, mode="new", **how):
         self.tell(do="begin", name=name, url=url, mode=mode, **how)

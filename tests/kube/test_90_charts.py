@@ -73,22 +73,31 @@ def test_the_seccomp_profile_admits_io_uring(world, proxies):
         proxies.wait_ready()
 
 
-@pytest.fixture
-def waypoint(world):
-    """The release `waypoint` beside the servers; its namespace's services go through it."""
+def install_waypoint(ns):
+    """The release `waypoint` in a namespace."""
     assert SETTINGS.waypoint_image, "ZTUN_KUBE_WAYPOINT_IMAGE is not set: see tests/kube/README.md"
     if SETTINGS.load_image:
         run(SETTINGS.load_image, SETTINGS.waypoint_image, timeout=600)
-    ns = world.mesh.name
     helm("upgrade", "--install", "waypoint", CHARTS / "waypoint", "-n", ns, "--set",
          f"image={SETTINGS.waypoint_image},imagePullPolicy={SETTINGS.pull_policy},{SMALL}",
          "--set", f"istioNamespace={SYSTEM}")
-    try:
-        kubectl("rollout", "status", "-n", ns, "deployment/waypoint", "--timeout=170s", timeout=180)
-        yield ns
-    finally:
+    kubectl("rollout", "status", "-n", ns, "deployment/waypoint", "--timeout=170s", timeout=180)
+
+
+def uninstall_waypoint(ns, is_label_kept=False):
+    if not is_label_kept:
         kubectl("label", "namespace", ns, "istio.io/use-waypoint-")
-        helm("uninstall", "waypoint", "-n", ns, "--wait")
+    helm("uninstall", "waypoint", "-n", ns, "--ignore-not-found", "--wait")
+
+
+@pytest.fixture
+def waypoint(world):
+    """Beside the servers; its namespace's services go through it."""
+    try:
+        install_waypoint(world.mesh.name)
+        yield world.mesh.name
+    finally:
+        uninstall_waypoint(world.mesh.name)
 
 
 def virtual_service(ns, **rule):
