@@ -333,7 +333,7 @@ static int open_writer(struct control *control) {
     }
     struct kube_control_params params = {.loop = &control->loop,
                                          .client = client,
-                                         .builder = control->mesh.builder,
+                                         .mesh = &control->mesh,
                                          .config = config,
                                          .scope = &log_kube};
     control->writer = xcalloc(1, sizeof(*control->writer));

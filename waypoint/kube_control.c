@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/obs/log_format.h"
+#include "common/obs/metrics.h"
 #include "common/proc/proc_dump.h"
 #include "waypoint/auto_bind.h"
 #include "waypoint/config.h"
@@ -51,6 +52,17 @@ static json_t *parse(const struct kube_result *result) {
                : NULL;
 }
 
+// Requests in a row are free as long as the rate catches up with them within a burst.
+static uint64_t rate_at(const struct kube_control *kube) {
+    uint64_t burst = (KUBE_CONTROL_BURST - 1) * NS_PER_SEC / KUBE_CONTROL_RATE;
+    return kube->free_at > burst ? kube->free_at - burst : 0;
+}
+
+static void open_work(struct kube_control *kube, const struct kube_work_send *send) {
+    kube->free_at = MAX(kube->free_at, kube->params.loop->now) + NS_PER_SEC / KUBE_CONTROL_RATE;
+    open_json(&kube->work_request, kube, send, REQUEST_MS);
+}
+
 // ---- the lease
 
 static void lead(struct kube_control *kube, uint64_t now) {
@@ -59,6 +71,7 @@ static void lead(struct kube_control *kube, uint64_t now) {
         return;
     }
     kube->was_leader = is_leader;
+    metric_set(METRIC_KUBE_LEADER, is_leader);
     log_info(kube->params.scope, is_leader ? "writes status: leader" : "writes no status any more",
              LOG_STR("lease", kube->lease_name), LOG_STR("identity", kube->identity));
     if (is_leader) {
@@ -67,11 +80,14 @@ static void lead(struct kube_control *kube, uint64_t now) {
         kube_request_cancel(&kube->work_request);
         kube_work_send_fini(&kube->send);
         kube->item = NULL;
+        metric_set(METRIC_KUBE_TO_WRITE, 0);
     }
 }
 
 // The same problem again and again is one line.
 static void note_lease_problem(struct kube_control *kube, const struct kube_result *result) {
+    struct slice reason = slice_str(kube_outcome_label(result->outcome));
+    metric_count(METRIC_KUBE_LEASE_FAILURES, &reason, 1, kube->params.loop->now);
     if (result->outcome == KUBE_CONFLICT) {
         return; // another one was faster
     }
@@ -175,6 +191,11 @@ static void fail(struct kube_control *kube, const struct kube_result *result) {
     put_off(kube, ms);
 }
 
+static void count_binding(const struct kube_control *kube, const char *result) {
+    struct slice label = slice_str(result);
+    metric_count(METRIC_KUBE_BINDINGS, &label, 1, kube->params.loop->now);
+}
+
 static void log_binding(const struct kube_control *kube, const char *text) {
     const struct kube_work_item *item = kube->item;
     log_info(kube->params.scope, text, LOG_STR("kind", kube_work_kind_text(item)),
@@ -209,14 +230,16 @@ static void on_read(struct kube_control *kube, const struct kube_result *result)
         finish(kube, true);
         break;
     case KUBE_WORK_SEND:
-        open_json(&kube->work_request, kube, &kube->send, REQUEST_MS);
+        open_work(kube, &kube->send); // right behind its look, whatever the rate says
         break;
     case KUBE_WORK_LOST:
+        count_binding(kube, "lost");
         tell_binding(kube, "somebody takes the binding away that this service needs: it is written "
                            "again, later and later");
         put_off(kube, auto_bind_pause_s(kube->item->n_losses) * UINT64_C(1000));
         break;
     case KUBE_WORK_OTHERS:
+        count_binding(kube, "refused");
         tell_binding(kube, "somebody else binds this service elsewhere: it stays as it is");
         finish(kube, true);
         break;
@@ -227,10 +250,16 @@ static void on_read(struct kube_control *kube, const struct kube_result *result)
 static void on_written(struct kube_control *kube, const struct kube_result *result) {
     struct kube_work_item *item = kube->item;
     bool is_there = kube->send.is_event && result->outcome == KUBE_CONFLICT;
+    struct slice labels[] = {
+        slice_str(kube_work_kind_text(item)),
+        slice_str(kube_outcome_label(is_there ? KUBE_OK : result->outcome)),
+    };
+    metric_count(METRIC_KUBE_WRITES, labels, 1, kube->params.loop->now);
     if (result->outcome == KUBE_OK || is_there) {
         kube->n_written += !is_there;
         if (kube->send.is_binding) {
             item->was_applied = item->wanted[0] != '\0';
+            count_binding(kube, item->was_applied ? "bound" : "unbound");
             log_binding(kube, item->was_applied ? "service bound" : "service bound no more");
         }
         kube->problem[0] = '\0';
@@ -238,6 +267,7 @@ static void on_written(struct kube_control *kube, const struct kube_result *resu
         finish(kube, true);
     } else if (kube->send.is_binding && result->outcome == KUBE_CONFLICT) {
         item->n_losses++;
+        count_binding(kube, "refused");
         tell_binding(kube,
                      "another field manager has the label of this service: it stays as it is");
         put_off(kube, auto_bind_pause_s(item->n_losses) * UINT64_C(1000));
@@ -261,7 +291,7 @@ static void on_work(struct kube_request *request, const struct kube_result *resu
 static const struct kube_request_events work_events = {.on_done = on_work};
 
 static void work(struct kube_control *kube, uint64_t now) {
-    if (kube->item != NULL) {
+    if (kube->item != NULL || now < rate_at(kube)) {
         return;
     }
     LIST_EACH(pos, &kube->work.queue) {
@@ -272,7 +302,7 @@ static void work(struct kube_control *kube, uint64_t now) {
         struct kube_work_send get = {.method = "GET", .path = kube_work_path(item)};
         kube->item = item;
         kube->written_want = item->want;
-        open_json(&kube->work_request, kube, &get, REQUEST_MS);
+        open_work(kube, &get);
         kube_work_send_fini(&get);
         return;
     }
@@ -290,9 +320,12 @@ static void arm(struct kube_control *kube) {
     }
     if (kube->was_leader && kube->item == NULL) {
         at = MIN(at, MIN(kube->refresh_at, kube->look_again_at));
+        uint64_t n = 0, rate = rate_at(kube);
         LIST_EACH(pos, &kube->work.queue) {
-            at = MIN(at, LIST_ITEM(pos, struct kube_work_item, in_queue)->not_before);
+            at = MIN(at, MAX(LIST_ITEM(pos, struct kube_work_item, in_queue)->not_before, rate));
+            n++;
         }
+        metric_set(METRIC_KUBE_TO_WRITE, n);
     }
     if (at != TIME_NEVER) {
         timer_set(&kube->params.loop->timers, &kube->timer, at);
@@ -332,7 +365,7 @@ void kube_control_open(struct kube_control *kube, const struct kube_control_para
              config->pod_name[0] != '\0' ? config->pod_name : host,
              (unsigned long long)rand_u64(&kube->rand));
     snprintf(kube->lease_name, sizeof(kube->lease_name), "ztun-waypoint-%s", config->name);
-    kube_work_init(&kube->work, config, params->builder);
+    kube_work_init(&kube->work, config, params->mesh);
     lease_init(&kube->lease, config->ns, kube->lease_name, kube->identity, &kube->rand);
     kube_request_init(&kube->lease_request, &lease_events);
     kube_request_init(&kube->work_request, &work_events);
@@ -347,6 +380,8 @@ void kube_control_stop(struct kube_control *kube) {
         return;
     }
     kube->is_stopping = true;
+    metric_set(METRIC_KUBE_LEADER, 0);
+    metric_set(METRIC_KUBE_TO_WRITE, 0);
     timer_clear(&kube->params.loop->timers, &kube->timer);
     kube_request_cancel(&kube->work_request);
     kube_request_cancel(&kube->lease_request);

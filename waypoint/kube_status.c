@@ -182,11 +182,14 @@ json_t *kube_status_gateway(const json_t *object, const struct kube_status_gatew
     if (!has_listener) {
         programmed = (struct condition){"Programmed", "Invalid", "no listener is valid", false};
     }
-    const struct condition own[] = {
+    struct condition own[] = {
         {"Accepted", has_listener ? "Accepted" : "ListenersNotValid",
          has_listener ? "" : "no listener of protocol HBONE on port 15008", has_listener},
         programmed,
     };
+    if (in->unread != NULL && in->unread[0] != '\0') {
+        own[0] = (struct condition){"Accepted", "Invalid", in->unread, false};
+    }
     put_conditions(conditions, json_object_get(old, "conditions"), &where, own, ARRAY_LEN(own));
     return if_changed(object, status);
 }
@@ -279,7 +282,9 @@ static json_t *make_entry(const json_t *object, const struct kube_status_route *
         {"ResolvedRefs", reasons[refs->worst], is_resolved ? "" : refs->message, is_resolved},
     };
     size_t n = 2;
-    if (is_served && in->problem[0] != '\0') {
+    if (is_served && in->is_unread) {
+        list[0] = (struct condition){"Accepted", "UnsupportedValue", in->problem, false};
+    } else if (is_served && in->problem[0] != '\0') {
         list[n++] = (struct condition){"PartiallyInvalid", "UnsupportedValue", in->problem, true};
     }
     const json_t *old =

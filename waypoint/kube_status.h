@@ -25,6 +25,7 @@ struct kube_status_gateway {
     const char *const *ips; // its cluster addresses, as texts
     size_t n_ips;
     bool is_serving; // a process is ready behind it
+    const char *unread; // why the Gateway as it is cannot be read; NULL or "" = it can
 };
 // Gateway: addresses, Accepted, Programmed, and both for each listener. Addresses that were told
 // once stay, whatever becomes of the Service: without one istiod would let traffic pass by the
@@ -49,6 +50,7 @@ struct kube_status_ref { // "" = not said
 struct kube_status_route {
     const char *now;
     const char *problem; // what of it is not in force, as a sentence; "" = nothing
+    bool is_unread; // none of it as it is: it cannot be read, for the problem
     enum kube_parent (*parent)(void *arg, const struct kube_status_ref *ref);
     enum kube_backend (*backend)(void *arg, const struct kube_status_ref *ref);
     void *arg;

@@ -10,13 +10,15 @@
 #include "common/mesh/kobj.h"
 #include "common/mesh/kobj_l7.h"
 #include "common/mesh/snapshot.h"
+#include "common/proc/proc_mesh.h"
 #include "waypoint/auto_bind.h"
 #include "waypoint/kube_status.h"
 #include "waypoint/waypoint.h"
 
 static const enum kobj_kind kinds[KUBE_WORK_N] = {
-    KOBJ_GATEWAY_CLASS,   KOBJ_GATEWAY,          KOBJ_HTTP_ROUTE, KOBJ_GRPC_ROUTE,
-    KOBJ_VIRTUAL_SERVICE, KOBJ_DESTINATION_RULE, KOBJ_SERVICE,    KOBJ_SERVICE_ENTRY,
+    KOBJ_GATEWAY_CLASS,        KOBJ_GATEWAY,         KOBJ_HTTP_ROUTE,
+    KOBJ_GRPC_ROUTE,           KOBJ_VIRTUAL_SERVICE, KOBJ_DESTINATION_RULE,
+    KOBJ_AUTHORIZATION_POLICY, KOBJ_SERVICE,         KOBJ_SERVICE_ENTRY,
 };
 
 const char *kube_work_kind_text(const struct kube_work_item *item) {
@@ -47,18 +49,17 @@ static struct kube_work_item *find_item(struct kube_work *work, enum kube_work_k
 }
 
 static struct kube_work_item *get_item(struct kube_work *work, enum kube_work_kind kind,
-                                       const struct kobj *obj) {
-    const char *ns = kind == KUBE_WORK_CLASS ? "" : obj->meta.ns;
-    struct kube_work_item *item = find_item(work, kind, ns, obj->meta.name);
+                                       const char *ns, const char *name) {
+    struct kube_work_item *item = find_item(work, kind, ns, name);
     if (item == NULL) {
         item = xcalloc(1, sizeof(*item));
         item->kind = (uint8_t)kind;
         item->ns = xstrdup(ns);
-        item->name = xstrdup(obj->meta.name);
+        item->name = xstrdup(name);
         item->problem = xstrdup("");
         item->wanted = xstrdup("");
         list_init(&item->in_queue);
-        hmap_insert(&work->items, &item->by_key, key_hash(kind, ns, obj->meta.name));
+        hmap_insert(&work->items, &item->by_key, key_hash(kind, ns, name));
     }
     item->is_seen = true;
     return item;
@@ -75,8 +76,8 @@ static void free_item(struct kube_work *work, struct kube_work_item *item) {
 }
 
 void kube_work_init(struct kube_work *work, const struct waypoint_config *config,
-                    struct mesh_builder *builder) {
-    *work = (struct kube_work){.config = config, .builder = builder};
+                    const struct proc_mesh *mesh) {
+    *work = (struct kube_work){.config = config, .mesh = mesh, .builder = mesh->builder};
     hmap_init(&work->items);
     list_init(&work->queue);
     snprintf(work->manager, sizeof(work->manager), "ztun-auto-%.100s", config->name);
@@ -125,13 +126,14 @@ static enum kube_parent parent_of(const struct kube_work *work, const struct kub
     return KUBE_PARENT_OTHERS;
 }
 
-static enum kube_backend backend_of(struct kube_work *work, const struct kobj *route,
+// `kind`, `ns`: the route's.
+static enum kube_backend backend_of(struct kube_work *work, const char *kind, const char *ns,
                                     const struct kube_status_ref *ref) {
     const struct snapshot *snap = snapshot_current();
     char host[512];
     if (strcmp(ref->kind, "Service") == 0 && ref->group[0] == '\0') {
-        if (strcmp(ref->ns, route->meta.ns) != 0 &&
-            !builder_is_granted(work->builder, route, ref->ns, ref->name)) {
+        if (strcmp(ref->ns, ns) != 0 &&
+            !builder_is_granted(work->builder, kind, ns, ref->ns, ref->name)) {
             return KUBE_BACKEND_NOT_PERMITTED;
         }
         snprintf(host, sizeof(host), "%s.%s.svc.%s", ref->name, ref->ns,
@@ -177,7 +179,7 @@ static enum kube_backend backend_state(struct kube_work *work, const struct kobj
                                   .kind = backend->kind,
                                   .ns = backend->ns[0] != '\0' ? backend->ns : route->meta.ns,
                                   .name = backend->name};
-    return backend_of(work, route, &ref);
+    return backend_of(work, route->kind_name, route->meta.ns, &ref);
 }
 
 // *ret_is_ours: one of its parents is.
@@ -224,19 +226,83 @@ struct refresh {
     bool all;
 };
 
+static void add_problem(struct kube_work_item *item, const char *more) {
+    char text[KUBE_WORK_PROBLEM_MAX];
+    snprintf(text, sizeof(text), "%s%s%s", item->problem, item->problem[0] != '\0' ? "; " : "",
+             more);
+    size_t len = strlen(text);
+    while (len > 0 && len == sizeof(text) - 1 && ((uint8_t)text[len - 1] & 0x80) != 0) {
+        text[--len] = '\0'; // it was cut, maybe within a character
+    }
+    set_text(&item->problem, text);
+}
+
+static bool is_for_events(enum kube_work_kind kind) {
+    return kind >= KUBE_WORK_VIRTUAL_SERVICE && kind <= KUBE_WORK_AUTHORIZATION_POLICY;
+}
+
+// Routes and what has Events.
+static bool has_problems(enum kube_work_kind kind) {
+    return kind >= KUBE_WORK_HTTP_ROUTE && kind <= KUBE_WORK_AUTHORIZATION_POLICY;
+}
+
 static bool see_problem(void *arg, const struct builder_problem *problem) {
     const struct refresh *refresh = arg;
-    for (size_t i = KUBE_WORK_HTTP_ROUTE; i <= KUBE_WORK_DESTINATION_RULE; i++) {
-        if (kinds[i] != problem->obj->kind) {
-            continue;
+    const struct kobj *obj = problem->obj;
+    for (size_t i = 0; i < KUBE_WORK_N; i++) {
+        if (has_problems((enum kube_work_kind)i) && kinds[i] == obj->kind) {
+            add_problem(get_item(refresh->work, (enum kube_work_kind)i, obj->meta.ns,
+                                 obj->meta.name),
+                        problem->text);
         }
-        struct kube_work_item *item = get_item(refresh->work, (enum kube_work_kind)i, problem->obj);
-        char text[KUBE_WORK_PROBLEM_MAX];
-        snprintf(text, sizeof(text), "%s%s%s", item->problem, item->problem[0] != '\0' ? "; " : "",
-                 problem->text);
-        set_text(&item->problem, text);
     }
     return true;
+}
+
+// "KIND NS/NAME"; *ret_ns and *ret_name are heap texts.
+static bool split_object(const char *object, enum kube_work_kind *ret_kind, char **ret_ns,
+                         char **ret_name) {
+    struct slice kind, rest, ns, name;
+    if (!slice_split(slice_str(object), ' ', &kind, &rest) || !slice_split(rest, '/', &ns, &name)) {
+        return false;
+    }
+    for (size_t i = 0; i < KUBE_WORK_N; i++) {
+        bool is_one = has_problems((enum kube_work_kind)i) || i == KUBE_WORK_GATEWAY;
+        if (is_one && slice_eq_str(kind, kobj_kind_text(kinds[i]))) {
+            *ret_kind = (enum kube_work_kind)i;
+            *ret_ns = slice_dup(ns);
+            *ret_name = slice_dup(name);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_own_gateway(const struct kube_work *work, const char *ns, const char *name) {
+    return strcmp(ns, work->config->ns) == 0 && strcmp(name, work->config->name) == 0;
+}
+
+// Whose parents or class these are is seen when the object has been read.
+static void see_broken(void *arg, const struct proc_mesh_broken *broken) {
+    struct kube_work *work = ((const struct refresh *)arg)->work;
+    enum kube_work_kind kind;
+    char *ns, *name;
+    if (!split_object(broken->object, &kind, &ns, &name)) {
+        return;
+    }
+    if (kind != KUBE_WORK_GATEWAY || is_own_gateway(work, ns, name)) {
+        struct kube_work_item *item = get_item(work, kind, ns, name);
+        if (!item->is_unread) {
+            bool is_known = builder_object(work->builder, kinds[kind], ns, name) != NULL;
+            add_problem(item, is_known ? "it cannot be read, what was valid last stays in force"
+                                       : "it cannot be read");
+            item->is_unread = true;
+        }
+        add_problem(item, broken->text);
+        item->want = mix_text(mix(1, broken->version), item->problem);
+    }
+    free(ns);
+    free(name);
 }
 
 // What the object's class is, or could be while it is not known.
@@ -255,8 +321,7 @@ static bool see_object(void *arg, const struct kobj *obj) {
     if (kind == KUBE_WORK_CLASS) {
         is_ours = strcmp(obj->gateway_class->controller, KUBE_STATUS_CONTROLLER) == 0;
     } else if (kind == KUBE_WORK_GATEWAY) {
-        is_ours = strcmp(obj->meta.ns, work->config->ns) == 0 &&
-                  strcmp(obj->meta.name, work->config->name) == 0 &&
+        is_ours = is_own_gateway(work, obj->meta.ns, obj->meta.name) &&
                   is_our_class(work, obj->gateway->class_name);
         hash = gateway_state(work, hash);
     } else if (kind == KUBE_WORK_HTTP_ROUTE || kind == KUBE_WORK_GRPC_ROUTE) {
@@ -268,8 +333,8 @@ static bool see_object(void *arg, const struct kobj *obj) {
     if (item == NULL && !is_ours && !refresh->all) {
         return true;
     }
-    item = get_item(work, kind, obj);
-    item->want = mix_text(hash, item->problem);
+    item = get_item(work, kind, ns, obj->meta.name);
+    item->want = mix_text(mix(hash, item->is_unread ? item->want : 0), item->problem);
     return true;
 }
 
@@ -284,7 +349,7 @@ static bool see_auto(void *arg, const struct kobj *obj, const char *waypoint) {
         find_item(work, kind, obj->meta.ns, obj->meta.name) == NULL) {
         return true;
     }
-    struct kube_work_item *item = get_item(work, kind, obj);
+    struct kube_work_item *item = get_item(work, kind, obj->meta.ns, obj->meta.name);
     if (strcmp(item->wanted, wanted) != 0) {
         set_text(&item->wanted, wanted);
         item->was_applied = item->was_told = false;
@@ -313,7 +378,9 @@ static void queue_changed(struct kube_work *work, bool all) {
             list_del(&item->in_queue);
         } else if (!list_linked(&item->in_queue)) {
             item->n_failures = 0;
-            list_push_back(&work->queue, &item->in_queue);
+            // Clients wait for the addresses of a Gateway.
+            (item->kind <= KUBE_WORK_GATEWAY ? list_push_front : list_push_back)(&work->queue,
+                                                                                 &item->in_queue);
         }
     }
 }
@@ -322,12 +389,13 @@ void kube_work_refresh(struct kube_work *work, bool all) {
     struct refresh refresh = {.work = work, .all = all};
     HMAP_EACH_SAFE(pos, &work->items) {
         struct kube_work_item *item = HMAP_ITEM(pos, struct kube_work_item, by_key);
-        item->is_seen = false;
+        item->is_seen = item->is_unread = false;
         set_text(&item->problem, "");
     }
+    proc_mesh_each_broken(work->mesh, see_broken, &refresh);
     builder_each_problem(work->builder, see_problem, &refresh);
     for (size_t i = 0; i < KUBE_WORK_SERVICE; i++) {
-        bool has_event = i == KUBE_WORK_VIRTUAL_SERVICE || i == KUBE_WORK_DESTINATION_RULE;
+        bool has_event = is_for_events((enum kube_work_kind)i);
         refresh.kind = (enum kube_work_kind)i;
         refresh.all = all && !has_event; // of these only those that have a problem
         builder_each_object(work->builder, kinds[i], see_object, &refresh);
@@ -352,13 +420,17 @@ static void send_status(const struct kube_work_item *item, const json_t *object,
     free(path);
 }
 
-static json_t *gateway_status(const struct kube_work *work, const json_t *object,
-                              const char *now_text) {
+static json_t *gateway_status(struct kube_work *work, const struct kube_work_item *item,
+                              const json_t *object, const char *now_text) {
     enum { IPS_MAX = 4 };
     char text[IPS_MAX][IP_TEXT_MAX];
     const char *ips[IPS_MAX];
     const struct service *own = own_service(work);
-    struct kube_status_gateway in = {.now = now_text, .ips = ips};
+    struct kube_status_gateway in = {.now = now_text, .ips = ips, .unread = item->problem};
+    const json_t *class = json_object_get(json_object_get(object, "spec"), "gatewayClassName");
+    if (!json_is_string(class) || !is_our_class(work, json_string_value(class))) {
+        return NULL;
+    }
     if (own != NULL) {
         in.hostname = own->hostname;
         for (; in.n_ips < MIN((size_t)own->n_cluster_vips, (size_t)IPS_MAX); in.n_ips++) {
@@ -373,7 +445,7 @@ static json_t *gateway_status(const struct kube_work *work, const json_t *object
 
 struct asked { // by kube_status_route()
     struct kube_work *work;
-    const struct kobj *route;
+    const struct kube_work_item *route;
 };
 
 static enum kube_parent on_parent(void *arg, const struct kube_status_ref *ref) {
@@ -382,7 +454,7 @@ static enum kube_parent on_parent(void *arg, const struct kube_status_ref *ref) 
 
 static enum kube_backend on_backend(void *arg, const struct kube_status_ref *ref) {
     const struct asked *asked = arg;
-    return backend_of(asked->work, asked->route, ref);
+    return backend_of(asked->work, kube_work_kind_text(asked->route), asked->route->ns, ref);
 }
 
 static json_t *status_of(struct kube_work *work, const struct kube_work_item *item,
@@ -391,17 +463,12 @@ static json_t *status_of(struct kube_work *work, const struct kube_work_item *it
         return kube_status_class(object, now_text);
     }
     if (item->kind == KUBE_WORK_GATEWAY) {
-        return gateway_status(work, object, now_text);
+        return gateway_status(work, item, object, now_text);
     }
-    struct asked asked = {
-        .work = work,
-        .route = builder_object(work->builder, kinds[item->kind], item->ns, item->name),
-    };
-    if (asked.route == NULL) {
-        return NULL; // it went meanwhile
-    }
+    struct asked asked = {work, item};
     struct kube_status_route in = {.now = now_text,
                                    .problem = item->problem,
+                                   .is_unread = item->is_unread,
                                    .parent = on_parent,
                                    .backend = on_backend,
                                    .arg = &asked};
@@ -462,7 +529,7 @@ enum kube_work_verdict kube_work_decide(struct kube_work *work, struct kube_work
     if (item->kind >= KUBE_WORK_SERVICE) {
         return decide_binding(work, item, object, ret_send);
     }
-    if (item->kind == KUBE_WORK_VIRTUAL_SERVICE || item->kind == KUBE_WORK_DESTINATION_RULE) {
+    if (is_for_events((enum kube_work_kind)item->kind)) {
         if (item->problem[0] == '\0') {
             return KUBE_WORK_DONE;
         }

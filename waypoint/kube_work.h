@@ -4,7 +4,7 @@
 // to say something about, and what that is once the object itself has been read.
 //
 //   GatewayClass of our controller, our Gateway, routes of services bound here: status
-//   VirtualService, DestinationRule: an Event for what of it is not in force
+//   VirtualService, DestinationRule, AuthorizationPolicy: an Event for what of it is not in force
 //   Service, ServiceEntry of an `auto` namespace: its binding (auto_bind.h)
 //
 // An object is looked at when it is new, or something changed that its answer depends on. Nothing
@@ -20,6 +20,7 @@
 #include "common/base/list.h"
 
 struct mesh_builder;
+struct proc_mesh;
 struct waypoint_config;
 
 enum kube_work_kind {
@@ -29,6 +30,7 @@ enum kube_work_kind {
     KUBE_WORK_GRPC_ROUTE,
     KUBE_WORK_VIRTUAL_SERVICE,
     KUBE_WORK_DESTINATION_RULE,
+    KUBE_WORK_AUTHORIZATION_POLICY,
     KUBE_WORK_SERVICE,
     KUBE_WORK_SERVICE_ENTRY,
     KUBE_WORK_N,
@@ -47,18 +49,20 @@ struct kube_work_item {
     uint32_t n_failures, n_losses, n_looks;
     uint8_t kind; // enum kube_work_kind
     bool is_seen, was_applied, was_told;
+    bool is_unread; // the object as it is cannot be read, for the problem
 };
 
 struct kube_work {
     const struct waypoint_config *config;
-    struct mesh_builder *builder;
+    const struct proc_mesh *mesh;
+    struct mesh_builder *builder; // its
     struct hmap items;
     struct list queue; // struct kube_work_item.in_queue
     char manager[300]; // our field manager
 };
 
 void kube_work_init(struct kube_work *work, const struct waypoint_config *config,
-                    struct mesh_builder *builder);
+                    const struct proc_mesh *mesh);
 // By the builder and the current snapshot. `all`: everything is to be looked at again.
 void kube_work_refresh(struct kube_work *work, bool all);
 const char *kube_work_kind_text(const struct kube_work_item *item);

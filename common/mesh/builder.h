@@ -82,10 +82,10 @@ void builder_each_object(struct mesh_builder *b, enum kobj_kind kind,
                          bool (*fn)(void *arg, const struct kobj *obj), void *arg);
 const struct kobj *builder_object(struct mesh_builder *b, enum kobj_kind kind, const char *ns,
                                   const char *name);
-// Whether a ReferenceGrant of namespace `ns` lets an HTTPRoute or GRPCRoute of another one use its
-// Service `name`.
-bool builder_is_granted(struct mesh_builder *b, const struct kobj *route, const char *ns,
-                        const char *name);
+// Whether a ReferenceGrant of namespace `ns` lets the routes of a kind ("HTTPRoute") of namespace
+// `from_ns` use its Service `name`.
+bool builder_is_granted(struct mesh_builder *b, const char *kind, const char *from_ns,
+                        const char *ns, const char *name);
 // Services and ServiceEntries of the namespace, but those of gateways: the waypoint that
 // ztun.io/use-waypoint: auto means for it now, "" = none, or the namespace does not say that.
 void builder_each_auto(struct mesh_builder *b, const char *ns,

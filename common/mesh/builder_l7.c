@@ -220,7 +220,7 @@ static const struct kobj *on_delegate(const struct builder_l7_input *in, const s
 
 static bool on_granted(const struct builder_l7_input *in, const struct kobj *route, const char *ns,
                        const char *name) {
-    return builder_is_granted(compile_of(in)->b, route, ns, name);
+    return builder_is_granted(compile_of(in)->b, route->kind_name, route->meta.ns, ns, name);
 }
 
 static bool same_objs(const struct l7_use *use, const struct l7_list *list) {

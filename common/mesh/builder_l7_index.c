@@ -356,11 +356,12 @@ const struct kobj *builder_l7_delegate(struct mesh_builder *b, const struct kobj
                : NULL;
 }
 
-static bool grants_from(const struct kobj_reference_grant *grant, const struct kobj *route) {
+static bool grants_from(const struct kobj_reference_grant *grant, const char *kind,
+                        const char *ns) {
     for (uint32_t i = 0; i < grant->n_from; i++) {
         const struct kobj_grant_from *from = &grant->from[i];
         if (strcmp(from->group, "gateway.networking.k8s.io") == 0 &&
-            strcmp(from->kind, route->kind_name) == 0 && strcmp(from->ns, route->meta.ns) == 0) {
+            strcmp(from->kind, kind) == 0 && strcmp(from->ns, ns) == 0) {
             return true;
         }
     }
@@ -378,15 +379,15 @@ static bool grants_to(const struct kobj_reference_grant *grant, const char *name
     return false;
 }
 
-bool builder_is_granted(struct mesh_builder *b, const struct kobj *route, const char *ns,
-                        const char *name) {
+bool builder_is_granted(struct mesh_builder *b, const char *kind, const char *from_ns,
+                        const char *ns, const char *name) {
     const struct bns *space = builder_ns(b, ns, false);
     if (space == NULL) {
         return false;
     }
     LIST_EACH(pos, &space->records[KOBJ_REFERENCE_GRANT]) {
         const struct kobj *obj = LIST_ITEM(pos, struct record, in_ns)->obj;
-        if (obj != NULL && grants_from(obj->reference_grant, route) &&
+        if (obj != NULL && grants_from(obj->reference_grant, kind, from_ns) &&
             grants_to(obj->reference_grant, name)) {
             return true;
         }

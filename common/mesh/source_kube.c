@@ -77,6 +77,7 @@ struct problem { // an object that has some
     struct hmap_node node; // by the hash of its id
     struct kube_stream *stream;
     bool is_stale; // not seen since the list began
+    uint64_t version; // of what came
     struct config_errors errors;
 };
 
@@ -92,6 +93,7 @@ struct source_kube {
     struct timer timer; // end of the batch
     uint64_t batch_at; // when it began; 0: there is none
     uint64_t n_batches;
+    uint64_t n_problems; // ever
     uint64_t secrets_at; // when one was looked for that is new
     struct metric_series *states[KUBE_WATCH_N_STATES];
     bool is_away_told;
@@ -153,6 +155,7 @@ static void end_batch(struct timer *timer, uint64_t now) {
         return;
     }
     s->is_synced = true;
+    metric_set(METRIC_KUBE_SYNCED, 1);
     s->batch_at = 0;
     timer_clear(&s->params.loop->timers, timer);
     s->n_batches++;
@@ -202,6 +205,7 @@ static void note_problem(struct kube_stream *stream, uint64_t hash, struct confi
     }
     problem = xcalloc(1, sizeof(*problem));
     problem->stream = stream;
+    problem->version = ++s->n_problems;
     problem->errors = *errors;
     hmap_insert(&s->problems, &problem->node, hash);
 }
@@ -623,7 +627,8 @@ const struct config_errors *source_kube_news(const struct source_kube *source) {
     return &source->news;
 }
 
-static void count_problem(void *arg, const struct config_errors *errors) {
+static void count_problem(void *arg, const struct config_errors *errors, uint64_t version) {
+    (void)version;
     struct source_kube_status *status = arg;
     status->n_problems++;
     status->n_errors += errors->n_errors;
@@ -660,10 +665,12 @@ void source_kube_each(const struct source_kube *source,
 }
 
 void source_kube_each_problem(const struct source_kube *source,
-                              void (*fn)(void *arg, const struct config_errors *errors),
+                              void (*fn)(void *arg, const struct config_errors *errors,
+                                         uint64_t version),
                               void *arg) {
     for (struct hmap_node *pos = hmap_first(&source->problems); pos != NULL;
          pos = hmap_next(&source->problems, pos)) {
-        fn(arg, &HMAP_ITEM(pos, struct problem, node)->errors);
+        const struct problem *problem = HMAP_ITEM(pos, struct problem, node);
+        fn(arg, &problem->errors, problem->version);
     }
 }

@@ -82,6 +82,8 @@ void source_kube_status(const struct source_kube *source, struct source_kube_sta
 void source_kube_each(const struct source_kube *source,
                       void (*fn)(void *arg, const struct kube_watch *watch, bool needed),
                       void *arg);
-// Each object that has problems.
+// Each object that has problems; `version` is another one whenever the object came anew.
 void source_kube_each_problem(const struct source_kube *source,
-                              void (*fn)(void *arg, const struct config_errors *errors), void *arg);
+                              void (*fn)(void *arg, const struct config_errors *errors,
+                                         uint64_t version),
+                              void *arg);

@@ -146,7 +146,8 @@ static void put_watch(void *arg, const struct kube_watch *watch, bool needed) {
     json_out_end(out);
 }
 
-static void put_problem(void *arg, const struct config_errors *errors) {
+static void put_problem(void *arg, const struct config_errors *errors, uint64_t version) {
+    (void)version;
     struct json_out *out = arg;
     for (uint32_t i = 0; i < errors->n; i++) {
         char *text = config_error_text(&errors->items[i]);

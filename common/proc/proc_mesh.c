@@ -144,15 +144,18 @@ void proc_mesh_commit_xds(struct proc_mesh *mesh) {
     watch_names(mesh);
 }
 
-static void apply_diff(struct proc_mesh *mesh, const struct config_diff *diff) {
+static void apply_diff(struct proc_mesh *mesh, const struct config_diff *diff, bool is_news) {
+    struct builder_changes changes = {0};
     if (diff->n_changes == 0) {
+        if (is_news) {
+            mesh->params.on_changes(mesh->params.arg, &changes);
+        }
         return;
     }
-    struct builder_changes changes;
     builder_apply(mesh->builder, diff, &changes);
     // A cluster's objects change all the time, most of them in nothing that counts here.
-    bool is_news = mesh->kube == NULL || changes.generation != 0;
-    log_at(mesh->params.scope, is_news ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "configuration applied",
+    bool is_told = mesh->kube == NULL || changes.generation != 0;
+    log_at(mesh->params.scope, is_told ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "configuration applied",
            LOG_U64("added", diff->n_added), LOG_U64("changed", diff->n_changed),
            LOG_U64("removed", diff->n_removed), LOG_U64("generation", changes.generation));
     mesh->params.on_changes(mesh->params.arg, &changes);
@@ -160,11 +163,15 @@ static void apply_diff(struct proc_mesh *mesh, const struct config_diff *diff) {
     watch_names(mesh);
 }
 
-static void apply_news(struct proc_mesh *mesh, const struct config_errors *news, bool has_errors,
+// Whether what is broken is not what it was.
+static bool apply_news(struct proc_mesh *mesh, const struct config_errors *news, uint32_t n_errors,
                        bool has_last_good) {
-    metric_series_add(mesh->reloads[has_errors], METRIC_CONFIG_RELOADS, 1);
+    bool is_news = news->n > 0 || n_errors != mesh->n_errors;
+    metric_series_add(mesh->reloads[n_errors > 0], METRIC_CONFIG_RELOADS, 1);
     log_news(mesh, news, has_last_good);
     count_rejected(mesh, news);
+    mesh->n_errors = n_errors;
+    return is_news;
 }
 
 static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
@@ -173,8 +180,8 @@ static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
     }
     struct source_file_status status;
     source_file_status(mesh->source, &status);
-    apply_news(mesh, source_file_news(mesh->source), status.n_errors > 0,
-               mesh->has_loaded || status.n_kept > 0);
+    bool is_news = apply_news(mesh, source_file_news(mesh->source), status.n_errors,
+                              mesh->has_loaded || status.n_kept > 0);
     if (status.state_error != mesh->state_error) {
         mesh->state_error = status.state_error;
         if (status.state_error != 0) {
@@ -183,7 +190,7 @@ static void apply(struct proc_mesh *mesh, const struct config_diff *diff) {
                      LOG_ERRNO("error", status.state_error));
         }
     }
-    apply_diff(mesh, diff);
+    apply_diff(mesh, diff, is_news);
 }
 
 void proc_mesh_open_kube(struct proc_mesh *mesh, struct source_kube *source) {
@@ -195,9 +202,10 @@ void proc_mesh_open_kube(struct proc_mesh *mesh, struct source_kube *source) {
 void proc_mesh_apply_kube(struct proc_mesh *mesh, const struct config_diff *diff) {
     struct source_kube_status status;
     source_kube_status(mesh->kube, &status);
-    apply_news(mesh, source_kube_news(mesh->kube), status.n_errors > 0, mesh->has_loaded);
+    bool is_news =
+        apply_news(mesh, source_kube_news(mesh->kube), status.n_errors, mesh->has_loaded);
     mesh->has_loaded = true;
-    apply_diff(mesh, diff);
+    apply_diff(mesh, diff, is_news);
 }
 
 const struct config_store *proc_mesh_store(const struct proc_mesh *mesh) {
@@ -205,6 +213,46 @@ const struct config_store *proc_mesh_store(const struct proc_mesh *mesh) {
         return source_kube_store(mesh->kube);
     }
     return mesh->source != NULL ? source_file_store(mesh->source) : NULL;
+}
+
+// ---- what is broken
+
+struct broken_walk {
+    void (*fn)(void *arg, const struct proc_mesh_broken *broken);
+    void *arg;
+};
+
+static void each_error(void *arg, const struct config_errors *errors, uint64_t version) {
+    const struct broken_walk *walk = arg;
+    for (uint32_t i = 0; i < errors->n; i++) {
+        const struct config_error *error = &errors->items[i];
+        if (error->severity != CONFIG_ERROR || error->object[0] == '\0') {
+            continue;
+        }
+        bool has_path = error->path[0] != '\0', has_hint = error->hint[0] != '\0';
+        char *text =
+            xasprintf("%s%s%s%s%s%s", error->path, has_path ? ": " : "", error->text,
+                      has_hint ? " (did you mean `" : "", error->hint, has_hint ? "`?)" : "");
+        struct proc_mesh_broken broken = {
+            .object = error->object, .text = text, .version = version};
+        walk->fn(walk->arg, &broken);
+        free(text);
+    }
+}
+
+static void each_file(void *arg, const struct source_file_entry *entry) {
+    each_error(arg, entry->errors, 0);
+}
+
+void proc_mesh_each_broken(const struct proc_mesh *mesh,
+                           void (*fn)(void *arg, const struct proc_mesh_broken *broken),
+                           void *arg) {
+    struct broken_walk walk = {fn, arg};
+    if (mesh->kube != NULL) {
+        source_kube_each_problem(mesh->kube, each_error, &walk);
+    } else if (mesh->source != NULL) {
+        source_file_each(mesh->source, each_file, &walk);
+    }
 }
 
 static void on_source(struct watch *watch, uint32_t ready) {

@@ -29,8 +29,8 @@ struct proc_mesh_params {
     const char *state_dir; // of source_file; NULL = none
     uint32_t mark; // SO_MARK of queries for host names, 0 = none
     const struct log_scope *scope;
-    // A snapshot was published, or (generation 0) nothing that is part of it changed. `changes` is
-    // borrowed.
+    // A snapshot was published, or (generation 0) nothing that is part of it changed, objects that
+    // cannot be read aside. `changes` is borrowed.
     void (*on_changes)(void *arg, const struct builder_changes *changes);
     void *arg;
 };
@@ -45,6 +45,7 @@ struct proc_mesh {
     struct watch watch;
     struct metric_series *reloads[2]; // config_reload_total: all well, some rejected
     int state_error; // as was logged
+    uint32_t n_errors; // of the source, when on_changes was called last
     bool has_loaded; // once: what is broken may have a last good state
 };
 
@@ -60,6 +61,15 @@ void proc_mesh_open_kube(struct proc_mesh *mesh, struct source_kube *source);
 void proc_mesh_apply_kube(struct proc_mesh *mesh, const struct config_diff *diff);
 // The objects of either; NULL: there are none.
 const struct config_store *proc_mesh_store(const struct proc_mesh *mesh);
+
+// What cannot be read as it is now, whatever of it is in force from before.
+struct proc_mesh_broken {
+    const char *object; // "HTTPRoute shop/web"
+    const char *text; // where in it, and what is wrong: one mistake of it
+    uint64_t version; // another one whenever it came anew, as far as the source can tell
+};
+void proc_mesh_each_broken(const struct proc_mesh *mesh,
+                           void (*fn)(void *arg, const struct proc_mesh_broken *broken), void *arg);
 
 // For what comes from istiod: a store, and what publishes its changes (on_changes is called
 // within). Before proc_mesh_load().

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 from datetime import datetime
 
 import pytest
@@ -229,6 +230,47 @@ def test_route_of_a_service_entry(mesh, api):
         wait_until(lambda: conditions(ours(api, "out")[0])["Accepted"] == ("True", "Accepted"), 10)
 
 
+def message(owner, kind):
+    return next(c for c in owner["conditions"] if c["type"] == kind)["message"]
+
+
+def test_what_cannot_be_read(mesh, api):
+    """A route, the Gateway and a policy that are broken say so where operators look."""
+    bind(mesh, "web")
+    odd = http_route("odd", "web", matches=[{"path": {"type": "Odd", "value": "/"}}])
+    with mesh.having(odd):
+        wait_until(lambda: conditions(ours(api, "odd")[0])["Accepted"]
+                   == ("False", "UnsupportedValue"), 10)
+        text = message(ours(api, "odd")[0], "Accepted")
+        assert "spec.rules[0].matches[0].path.type" in text and "in force" not in text
+        mesh.apply(http_route("odd", "web"))
+        wait_until(lambda: conditions(ours(api, "odd")[0])["Accepted"] == ("True", "Accepted"), 10)
+        mesh.apply(odd)  # again, and there is something that was valid
+        wait_until(lambda: "what was valid last stays in force"
+                   in message(ours(api, "odd")[0], "Accepted"), 10)
+    gateway = api.get("Gateway", "way", "demo")
+    good = json.loads(json.dumps(gateway))
+    gateway["spec"]["listeners"][0]["port"] = "none"
+    try:
+        mesh.apply(gateway)
+        wait_until(lambda: conditions(api.get("Gateway", "way", "demo")["status"])["Accepted"]
+                   == ("False", "Invalid"), 10)
+        status = api.get("Gateway", "way", "demo")["status"]
+        assert "spec.listeners[0].port" in message(status, "Accepted") and status["addresses"]
+    finally:
+        mesh.apply(good)
+    wait_until(lambda: conditions(api.get("Gateway", "way", "demo")["status"])["Accepted"]
+               == ("True", "Accepted"), 10)
+    policy = {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+              "metadata": {"name": "odd", "namespace": "demo"},
+              "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "web"}],
+                       "action": "ODD"}}
+    with mesh.having(policy):
+        event = wait_until(lambda: [e for e in api.all("Event") if
+                                    e["involvedObject"]["kind"] == "AuthorizationPolicy"], 10)[0]
+        assert event["reason"] == "NotInForce" and "spec.action" in event["message"]
+
+
 def test_failures(mesh, api):
     """Refused, and failing for a while: it is tried again, and said once."""
     bind(mesh, "web")
@@ -282,6 +324,7 @@ def test_auto_binding(mesh, api):
     wait_until(lambda: label(api) == "way", 10)
     mesh.from_api("Service", "auto")
     assert label(api, "users") == "another" and label(api, "way") is None
+    wait_until(lambda: mesh.leader.metric("kube_bindings_total", result="bound") >= 1, 10)
     mesh.delete("VirtualService", "auto")
     wait_until(lambda: label(api) is None, 10)
     mesh.from_api("Service", "auto")
@@ -319,6 +362,49 @@ def test_leaders(mesh, api):
     first.start()
     wait_until(lambda: first.status()["leader"].startswith(f"{second.name}_"), 10)
     assert not first.status()["isLeader"]
+
+
+def test_many_routes(mesh, api):
+    """What is to be said of many is said at a rate, and the API is not stormed."""
+    bind(mesh, "web")
+    routes = [http_route(f"many-{i}", "web") for i in range(50)]
+    leader = mesh.leader
+    written = leader.metric("kube_writes_total", kind="HTTPRoute", result="ok") or 0
+    api.asked.clear()
+    with mesh.having(*routes):
+        wait_until(lambda: all(ours(api, f"many-{i}") for i in range(50)), 30)
+        wait_until(lambda: leader.metric("kube_objects_to_write") == 0, 10)
+        asked = sorted(at for at, _, path in api.asked if "/httproutes/" in path)
+        assert len(asked) == 100  # each was looked at and written, once
+        # 30 at once, then 20 a second; and one, as a write follows its look.
+        for i, at in enumerate(asked):
+            n = sum(at <= other < at + 1 for other in asked[i:])
+            assert n <= 30 + 20 + 2, (n, asked)
+        assert asked[-1] - asked[0] >= (100 - 30 - 2) / 20 - 0.2
+    assert leader.metric("kube_writes_total", kind="HTTPRoute", result="ok") - written >= 50
+
+
+def test_lost_lease(mesh, api):
+    """Who finds somebody else in the lease writes nothing; it has it again when that one is gone."""
+    bind(mesh, "web")
+    leader, name = mesh.leader, "ztun-waypoint-way"
+    assert [w.metric("kube_leader") for w in mesh.waypoints].count(1) == 1
+
+    def hold(who, seconds):
+        api.change("Lease", name, "demo", lambda d: d["spec"].update(
+            holderIdentity=who, leaseDurationSeconds=seconds,
+            renewTime=f"2026-01-01T00:00:00.{time.monotonic_ns() % 1000000:06}Z"))
+
+    hold("somebody", 3600)
+    wait_until(lambda: not leader.status()["isLeader"], 10)
+    assert leader.metric("kube_leader") == 0
+    assert leader.metric("kube_lease_failures_total", reason="conflict") >= 1
+    with mesh.having(http_route("unsaid", "web")):
+        stays(lambda: not ours(api, "unsaid"), 1)
+        hold("", 1)
+        wait_until(lambda: mesh.leader, 10)
+        wait_until(lambda: ours(api, "unsaid"), 10)
+        assert sum(w.metric("kube_leader") for w in mesh.waypoints) == 1
 
 
 def test_without_the_api(mesh, api):

@@ -13,10 +13,12 @@ import itertools
 import json
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
-PLURALS = {"GatewayClass": "gatewayclasses", "ServiceEntry": "serviceentries"}
+PLURALS = {"GatewayClass": "gatewayclasses", "ServiceEntry": "serviceentries",
+           "AuthorizationPolicy": "authorizationpolicies"}
 
 
 def path_of(doc):
@@ -51,6 +53,7 @@ class Objects:
         self.objects, self.versions = {}, itertools.count(100)
         self.lock, self.rule, self.server = threading.RLock(), None, None
         self.writes = []  # (method, path) of those that succeeded
+        self.asked = []  # (monotonic s, method, path) of all
         self.conns = []
 
     @property
@@ -156,6 +159,7 @@ class Objects:
     def serve(self, method, target, body, kind):
         url = urlparse(target)
         with self.lock:
+            self.asked.append((time.monotonic(), method, url.path))
             code = self.rule(method, url.path) if self.rule else None
             if code:
                 raise Failure(code, "Test")

@@ -178,10 +178,8 @@ static void test_grants(void **state) {
         OBJ("gateway.networking.k8s.io", "HTTPRoute", "a", "r", "parentRefs: [{" TO_B "}]");
     fx_apply(b, services);
     fx_apply(b, route);
-    const struct kobj *obj = builder_object(b, KOBJ_HTTP_ROUTE, "a", "r");
-    assert_non_null(obj);
     fx_l7_calls();
-    assert_false(builder_is_granted(b, obj, "b", "web"));
+    assert_false(builder_is_granted(b, "HTTPRoute", "a", "b", "web"));
     static const struct {
         const char *yaml;
         bool is_granted;
@@ -197,14 +195,14 @@ static void test_grants(void **state) {
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         fx_apply(b, table[i].yaml);
         assert_string_equal(fx_l7_calls(), "routes " WEB "\n");
-        assert_int_equal(builder_is_granted(b, obj, "b", "web"), table[i].is_granted);
-        assert_false(builder_is_granted(b, obj, "c", "web"));
+        assert_int_equal(builder_is_granted(b, "HTTPRoute", "a", "b", "web"), table[i].is_granted);
+        assert_false(builder_is_granted(b, "HTTPRoute", "a", "c", "web"));
     }
     fx_apply(b, GRANT("c", FROM_A, TO_ALL)); // of the mirror's
     assert_string_equal(fx_l7_calls(), "routes " WEB "\n");
     fx_remove(b, table[0].yaml);
     assert_string_equal(fx_l7_calls(), "routes " WEB "\n");
-    assert_false(builder_is_granted(b, obj, "b", "web"));
+    assert_false(builder_is_granted(b, "HTTPRoute", "a", "b", "web"));
     fx_apply(b, GRANT("d", FROM_A, TO_ALL)); // nobody's
     assert_string_equal(fx_l7_calls(), "");
     fx_remove(b, route);

@@ -211,6 +211,33 @@ static void test_routes(void **state) {
                         "PartiallyInvalid=True/UnsupportedValue@2026-01");
 }
 
+// What cannot be read is not accepted, and says why; what was told before is no transition.
+static void test_unread(void **state) {
+    struct kube_status_route in = route_in;
+    in.problem = "spec.rules[0].matches[0].path.value: is no path";
+    in.is_unread = true;
+    json_t *route = load(ROUTE(WEB, "", ""));
+    apply(route, kube_status_route(route, &route_in));
+    json_object_set_new(json_object_get(route, "metadata"), "generation", json_integer(8));
+    in.now = T2;
+    const json_t *status = apply(route, kube_status_route(route, &in));
+    assert_string_equal(conditions(first(status, "parents")),
+                        "Accepted=False/UnsupportedValue@2026-02 "
+                        "ResolvedRefs=True/ResolvedRefs@2026-01");
+    const json_t *accepted = first(first(status, "parents"), "conditions");
+    assert_string_equal(text_at(accepted, "message"), in.problem);
+    assert_int_equal(json_integer_value(json_object_get(accepted, "observedGeneration")), 8);
+    json_decref(route);
+    struct kube_status_gateway gateway_in = {
+        .now = T1, .hostname = "way.shop.svc.cluster.local", .is_serving = true, .unread = "odd"};
+    json_t *gateway = load(GATEWAY(HBONE));
+    status = apply(gateway, kube_status_gateway(gateway, &gateway_in));
+    assert_string_equal(conditions(status), "Accepted=False/Invalid@2026-01 "
+                                            "Programmed=True/Programmed@2026-01");
+    assert_string_equal(text_at(first(status, "conditions"), "message"), "odd");
+    json_decref(gateway);
+}
+
 // Mirrors are references, too.
 static void test_mirror(void **state) {
     json_t *route = load("{'metadata': {'namespace': 'shop'}, 'spec': {'parentRefs': [" WEB "], "
@@ -259,6 +286,7 @@ int main(void) {
         cmocka_unit_test(test_class),     cmocka_unit_test(test_gateway),
         cmocka_unit_test(test_listeners), cmocka_unit_test(test_routes),
         cmocka_unit_test(test_mirror),    cmocka_unit_test(test_entries),
+        cmocka_unit_test(test_unread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
