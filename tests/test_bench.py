@@ -168,6 +168,48 @@ def test_p99_of_windows():
     assert ratio == low == high == pytest.approx(1000 / 110)
 
 
+def storm_run(p99, relay_p99, own_turns=0, probe_late_us=100, probe_long=0):
+    def ratio(value):
+        return {"p99_ratio": value, "p99_low": value, "p99_high": value, "quiet_p99_us": 100,
+                "event_p99_us": 100 * value, "pairs": 3}
+    def kinds(quiet, event):
+        return {"quiet": quiet, "event": event}
+    machine = {"steal_s": kinds(0, 0), "run_delay_s": kinds(0, 0.1),
+               "probe_long": kinds(probe_long, 3), "probe_long_cpu": kinds(0, 0),
+               "probe_late_p99_us": kinds(probe_late_us, 900)}
+    return dict(ratio(p99), relay=ratio(relay_p99), core_share=0.25, machine=machine,
+                turns=kinds(0, 9), turns_cpu=kinds(1, 1 + own_turns), before_kb=[100, 100],
+                after_kb=[105, 101])
+
+
+def storm_rows(normal, real_time=None):
+    storm = {"normal": normal, "real_time": real_time} if real_time else {"normal": normal}
+    return {r["id"]: r for r in goals.storm_rows(context({"l4-storm": storm}))}
+
+
+def test_a_storm_on_a_quiet_machine():
+    rows = storm_rows(storm_run(1.2, 1.0), storm_run(1.5, 1.0))
+    assert (rows["l4-storm-p99"]["ours"], rows["l4-storm-p99"]["met"]) == (1.2, True)
+    assert storm_rows(storm_run(1.4, 1.0))["l4-storm-p99"]["met"] is False
+    # what the storm does to bare relays is not the proxy's
+    assert storm_rows(storm_run(1.4, 1.5))["l4-storm-p99"]["met"] is None
+    assert rows["l4-memory-storm"]["ours"] == pytest.approx(1.05)
+
+
+@pytest.mark.parametrize("noise", [{"probe_late_us": 1500}, {"probe_long": 1}])
+def test_a_storm_on_a_machine_that_others_use(noise):
+    rows = storm_rows(storm_run(3.0, 1.0, **noise), storm_run(1.1, 1.0))
+    assert (rows["l4-storm-p99"]["ours"], rows["l4-storm-p99"]["met"]) == (1.1, True)
+    assert storm_rows(storm_run(3.0, 1.0, **noise))["l4-storm-p99"]["met"] is False
+
+
+def test_turns_that_compute_count_whatever_the_machine_does():
+    rows = storm_rows(storm_run(1.0, 1.0), storm_run(1.0, 1.0))
+    assert (rows["l4-storm-turns"]["ours"], rows["l4-storm-turns"]["met"]) == (0, True)
+    rows = storm_rows(storm_run(1.0, 1.0, probe_long=5), storm_run(1.0, 1.0, own_turns=2))
+    assert (rows["l4-storm-turns"]["ours"], rows["l4-storm-turns"]["met"]) == (2, False)
+
+
 def test_plots_are_svg(tmp_path):
     rounds = [{"load": {"rate": 1000.0}, "cpu_us": 100.0}]
     names = plots.write(str(tmp_path / "r"), {

@@ -302,13 +302,18 @@ void wworker_send_list(struct wworker *worker, struct mail *done, struct wconn_l
 // ---- the thread --------------------------------------------------------------------------------
 
 static void before_wait(struct loop *loop) {
-    uint64_t busy_ns = loop->io->ops->now(loop->io) - loop->awake_at;
-    metric_observe(METRIC_LOOP_TURN, (double)busy_ns / 1e9);
+    struct wworker *worker = loop->owner;
+    uint64_t cpu_ns, turn_ns = loop->io->ops->now(loop->io) - loop->awake_at;
+    metric_observe(METRIC_LOOP_TURN, (double)turn_ns / 1e9);
+    if (turn_clock_end(&worker->turn_clock, turn_ns, &cpu_ns)) {
+        metric_observe(METRIC_LOOP_LONG_TURN_CPU, (double)cpu_ns / 1e9);
+    }
     snapshot_thread_offline();
 }
 
 static void after_wait(struct loop *loop) {
-    (void)loop;
+    struct wworker *worker = loop->owner;
+    turn_clock_begin(&worker->turn_clock, !list_empty(&loop->chores));
     snapshot_thread_online();
 }
 
@@ -352,6 +357,7 @@ static int on_start(struct worker *thread) {
     struct wworker *worker = thread->arg;
     thread->loop.before_wait = before_wait;
     thread->loop.after_wait = after_wait;
+    turn_clock_init(&worker->turn_clock);
     snapshot_thread_register();
     wworker_open(worker);
     return 0;

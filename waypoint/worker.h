@@ -12,6 +12,7 @@
 #include "common/net/hbone_server.h"
 #include "common/net/parked_cap.h"
 #include "common/rt/listener.h"
+#include "common/rt/turn_clock.h"
 #include "common/rt/worker.h"
 #include "waypoint/config.h"
 
@@ -26,6 +27,7 @@ struct wworker {
     struct loop *loop;
     uint32_t index;
     struct tls_queue tls_queue;
+    struct turn_clock turn_clock;
     struct parked_cap parked; // of all tunnels
     struct hbone_client client; // tunnels to pods
     struct hbone_server server; // tunnels of clients

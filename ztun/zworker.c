@@ -340,7 +340,11 @@ static void measure(struct zworker *worker, uint64_t now) {
 static void before_wait(struct loop *loop) {
     struct zworker *worker = loop->owner;
     uint64_t now = loop->io->ops->now(loop->io);
-    metric_observe(METRIC_LOOP_TURN, (double)(now - loop->awake_at) / 1e9);
+    uint64_t cpu_ns, turn_ns = now - loop->awake_at;
+    metric_observe(METRIC_LOOP_TURN, (double)turn_ns / 1e9);
+    if (turn_clock_end(&worker->turn_clock, turn_ns, &cpu_ns)) {
+        metric_observe(METRIC_LOOP_LONG_TURN_CPU, (double)cpu_ns / 1e9);
+    }
     if (now - worker->busy_at >= BUSY_WINDOW_MS * NS_PER_MS) {
         measure(worker, now);
     }
@@ -348,7 +352,8 @@ static void before_wait(struct loop *loop) {
 }
 
 static void after_wait(struct loop *loop) {
-    (void)loop;
+    struct zworker *worker = loop->owner;
+    turn_clock_begin(&worker->turn_clock, !list_empty(&loop->chores));
     snapshot_thread_online();
 }
 
@@ -381,6 +386,7 @@ static int on_start(struct worker *thread) {
     worker->loop = &thread->loop;
     worker->loop->before_wait = before_wait;
     worker->loop->after_wait = after_wait;
+    turn_clock_init(&worker->turn_clock);
     snapshot_thread_register();
     rand_seed_os(&worker->rand);
     tls_queue_init(&worker->tls_queue, worker->loop);

@@ -12,6 +12,7 @@
 #include "common/net/hbone_server.h"
 #include "common/net/parked_cap.h"
 #include "common/rt/listener.h"
+#include "common/rt/turn_clock.h"
 #include "common/rt/worker.h"
 #include "ztun/config.h"
 #include "ztun/dns_proxy.h"
@@ -41,6 +42,7 @@ struct zworker {
     struct place_load *load; // live flows, tunnels of peers: ztun->placement
     struct place_memory placed; // keys whose flows went to other workers
     uint64_t busy_at, busy_cpu_ns; // start of the window of placement_busy, CPU time then
+    struct turn_clock turn_clock;
     struct metric_series *moved[2]; // by reason
     int fd_high; // connections with a descriptor above are refused: RLIMIT_NOFILE is near
     bool is_draining;

@@ -68,8 +68,8 @@ def connection_goals():
                "l4-flows")
     yield Goal("node-flow-pooled", 4, "new flow on a pooled tunnel, one node", "CPU us", "R", 0.65,
                "node-flows", ZTUNNEL)
-    yield Goal("l4-storm-turns", 5, "loop turns above 1.5 ms (1 ms and a handshake step), more than "
-               "in as many quiet seconds", "turns", "value", 0, "l4-storm")
+    yield Goal("l4-storm-turns", 5, "loop turns that compute for more than 1.5 ms (1 ms and a handshake "
+               "step), more than in as many quiet seconds", "turns", "value", 0, "l4-storm")
     yield Goal("l4-storm-p99", 5, "p99 of running flows over that of quiet", "ratio", "value", 1.3,
                "l4-storm")
 

@@ -9,8 +9,8 @@ import time
 from . import series as series_mod
 from . import topo
 from .istiod import Istiod
-from .l7 import issue
 from .procs import BenchError, Proc, wait_listening
+from .storm import RealTime, StallProbe, Storm
 from .windows import Windows, span
 
 N_WORKLOADS, WORKLOADS_A_SERVICE = 10000, 10
@@ -286,58 +286,50 @@ def tunnels(ctx):
 
 # ---- Handshake storm -----------------------------------------------------------------------------
 
-class Storm:
-    """New tunnels towards the server's pod from another pod, without flows in them."""
-
-    def __init__(self, ctx):
-        self.ctx = ctx
-        self.certs = issue(f"{ctx.work_dir}/ca", ctx.work_dir, "client")
-        self.target = f"{topo.POD_IP[topo.MESH_SERVER]}:15008"
-
-    def start(self, rate, seconds, *flags):
-        """From a pod outside the mesh, so that nothing captures it. Begun with say("go")."""
-        storm = Proc("tls_storm", [self.ctx.tools / "tls_storm", self.target, self.certs["cert"],
-                                   self.certs["key"], f"--rate={rate}", f"--seconds={seconds}",
-                                   "--wait", *flags], topo.CLIENT, self.ctx.log_dir, pipes=True)
-        storm.read_line(10)
-        return storm
-
-    def cost_s(self, proc, rate, *flags):
-        """CPU seconds of `proc` for a handshake; measured, with nothing else on it."""
-        storm = self.start(rate, 1, *flags)
-        before = proc.cpu_s()
-        storm.say("go")
-        done = json.loads(storm.read_line(20))
-        storm.finish()
-        return (proc.cpu_s() - before) / done["handshakes"]
-
-
 def storm_windows(ctx, maker, paths, far, rate):
-    """Pairs of windows on each of the paths in turns, with the same storm at `far`. Returns the
-    Windows and the number of handshakes."""
-    ready, n_done = [], 0
+    """Pairs of windows on each of the two paths in turns, with the same storm at `far`; the stall
+    probe runs beside those of the second. Returns the Windows, the probe, and the number of
+    handshakes."""
+    ready, n_done, probe = [], 0, StallProbe(ctx, STORM_WINDOW_S)
 
     def prepare(kind, _):
         if kind == "event":
             ready.append(maker.start(rate, STORM_WINDOW_S))
 
-    def begin():
+    def prepare_both(kind, number):
+        prepare(kind, number)
+        probe.prepare(kind)
+
+    def event():
         ready[-1].say("go")
 
     every = [Windows(ctx, [ctx.tools / "reqload", path.req], path.client_ns, topo.NODE2,
                      above_s=STORM_TURN_S) for path in paths]
     try:
-        for i in range(3 if ctx.quick else 15):
-            for windows in every:
-                windows.pair(i, STORM_WINDOW_S, begin, far, prepare, event_at=0)
+        for i in range(3 if ctx.quick else 9):
+            every[0].pair(i, STORM_WINDOW_S, event, far, prepare, event_at=0)
+            every[1].pair(i, STORM_WINDOW_S, event, far, prepare_both, event_at=0,
+                          begin=probe.begin)
+        probe.collect()
     finally:
+        probe.stop()
         for proc in ready:
             n_done += json.loads(proc.read_line(20))["handshakes"]
             proc.stop()
-    return every, n_done
+    return every, probe, n_done
 
 
-def storm(ctx):
+def storm_machine(windows, probe):
+    """What the machine did to the worker and to the probe, each over all windows of a kind."""
+    def total(key):
+        return {kind: sum(pair[i][key] for pair in windows.pairs)
+                for i, kind in enumerate(("quiet", "event"))}
+    return {"steal_s": total("steal_s"), "run_delay_s": total("run_delay_s"),
+            "probe_long": probe.total("long"), "probe_long_cpu": probe.total("long_cpu"),
+            "probe_late_p99_us": probe.late_p99_us()}
+
+
+def storm_of_class(ctx, name):
     """1000/s over kept flows; beside half of the windows new tunnels arrive at the same ztun. Then
     the same, with the same storm at the same ztun, over bare relays: what the machine's scheduler
     makes of it when no proxy is in the flows' way."""
@@ -347,22 +339,37 @@ def storm(ctx):
     cost_s = maker.cost_s(far, 200)
     rate = max(50, int(STORM_SHARE / cost_s))  # handshakes a second
     before = halves_memory(series)
-    (windows, relays), n_done = storm_windows(ctx, maker, (series, ctx.series("relay")), far, rate)
+    (windows, relays), probe, n_done = storm_windows(ctx, maker, (series, ctx.series("relay")),
+                                                     far, rate)
     deadline, after = time.monotonic() + 20, halves_memory(series)
     while time.monotonic() < deadline and any(a > b * 1.1 for a, b in zip(after, before)):
         time.sleep(2)
         after = halves_memory(series)
+    ctx.ztun.stop()
     more_s = [busy["cpu_s"] - quiet["cpu_s"] for quiet, busy in windows.pairs]
     result = dict(windows.p99(), relay=relays.p99(), rate=rate, handshakes=n_done,
                   cost_us=cost_s * 1e6, core_share=sum(more_s) / len(more_s) / STORM_WINDOW_S,
-                  before_kb=before, after_kb=after,
-                  turns={"quiet": windows.long["quiet"] + relays.long["quiet"],
-                         "storm": windows.long["event"] + relays.long["event"]})
-    ctx.ztun.stop()
+                  before_kb=before, after_kb=after, machine=storm_machine(windows, probe),
+                  turns=windows.long, turns_cpu=windows.long_cpu)
+    ctx.say(f"  l4-storm             ztun       {name}: {rate}/s "
+            f"({result['core_share'] * 100:.0f} % of a core, {cost_s * 1e6:.0f} us each): p99 "
+            f"{span(result)} of quiet, of bare relays {span(result['relay'])}; turns above "
+            f"{STORM_TURN_S * 1e3} ms by the clock {result['turns']}, of CPU time "
+            f"{result['turns_cpu']}; machine {result['machine']}")
+    return result
+
+
+def storm(ctx):
+    """Among the other programs of the machine, and with precedence over them."""
+    result = {"normal": storm_of_class(ctx, "normal")}
+    ctx.series("relay")  # it and the servers stay, and change their class
+    kept = [proc for half in ctx.series("relay").halves for proc in half]
+    try:
+        with RealTime(kept + [p for procs in ctx.servers.values() for p in procs]):
+            result["real_time"] = storm_of_class(ctx, "real-time class")
+    except PermissionError:
+        ctx.warn("l4-storm: the machine allows no real-time class: only among other programs")
     ctx.results["l4-storm"] = result
-    ctx.say(f"  l4-storm             ztun       {rate}/s ({result['core_share'] * 100:.0f} % of a "
-            f"core, {cost_s * 1e6:.0f} us each): p99 {span(result)} of quiet, of bare relays "
-            f"{span(result['relay'])}; turns above {STORM_TURN_S * 1e3} ms {result['turns']}")
 
 
 # ---- Reload and drain ----------------------------------------------------------------------------

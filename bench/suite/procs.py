@@ -61,6 +61,14 @@ class Proc:
                 total += int(f.read().split()[0])
         return total / 1e9
 
+    def run_delay_s(self):
+        """Time that the living threads were ready and had no core."""
+        total = 0
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{task}/schedstat", encoding="ascii") as f:
+                total += int(f.read().split()[1])
+        return total / 1e9
+
     def memory_kb(self):
         """{"Pss": kB, "Rss": kB, ...} of smaps_rollup."""
         self.check()
@@ -142,6 +150,12 @@ def machine_busy_s():
     with open("/proc/stat", encoding="ascii") as f:
         user, nice, system, _, _, irq, softirq, steal = map(int, f.readline().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / tick, (irq + softirq) / tick
+
+
+def machine_steal_s():
+    """Seconds of all cores in which the host of a virtual machine gave them to others."""
+    with open("/proc/stat", encoding="ascii") as f:
+        return int(f.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(load_argv, client_ns, server, halves, log_dir, timeout_s=60):

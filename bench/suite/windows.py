@@ -7,7 +7,7 @@ import random
 import subprocess
 import time
 
-from .procs import BenchError, Proc
+from .procs import BenchError, Proc, machine_steal_s
 
 
 def turns(netns, metric):
@@ -75,35 +75,48 @@ class Windows:
         self.ctx, self.client_ns, self.netns, self.above_s = ctx, client_ns, netns, above_s
         self.argv = [*load_argv, "--rate=1000", "--conns=4", "--warm-ms=0", "--slots", "--wait"]
         self.long = {"quiet": 0, "event": 0}
+        self.long_cpu = {"quiet": 0, "event": 0}  # of them, those that computed for so long
         self.pairs = []
 
-    def window(self, kind, seconds, event, event_at, proc):
-        before = long_turns(self.netns, "loop_turn_seconds", self.above_s)
+    def window(self, kind, seconds, event, event_at, proc, begin):
+        before, before_cpu = self.turns_so_far()
+        steal_s = machine_steal_s()
         load = Proc("window-load", [*self.argv, f"--seconds={seconds}"], self.client_ns,
                     self.ctx.log_dir, pipes=True)
         try:
             load.read_line(10)
             used = proc.cpu_s() if proc else 0
+            waited = proc.run_delay_s() if proc else 0
             load.say("go")
+            if begin:
+                begin()
             if kind == "event":
                 time.sleep(seconds * event_at)
                 event()
             result = {"load": json.loads(load.read_line(seconds + 30))}
             result["cpu_s"] = proc.cpu_s() - used if proc else None
+            result["run_delay_s"] = proc.run_delay_s() - waited if proc else None
+            result["steal_s"] = machine_steal_s() - steal_s
             load.finish()
         finally:
             load.stop()
-        self.long[kind] += long_turns(self.netns, "loop_turn_seconds", self.above_s) - before
+        after, after_cpu = self.turns_so_far()
+        self.long[kind] += after - before
+        self.long_cpu[kind] += after_cpu - before_cpu
         return result
 
-    def pair(self, number, seconds, event, proc=None, prepare=None, event_at=0.25):
+    def turns_so_far(self):
+        return [long_turns(self.netns, metric, self.above_s)
+                for metric in ("loop_turn_seconds", "loop_long_turn_cpu_seconds")]
+
+    def pair(self, number, seconds, event, proc=None, prepare=None, event_at=0.25, begin=None):
         """A quiet window and one with the event, in turns which comes first. prepare(kind, number)
-        comes before each."""
+        comes before each, begin() with its first request."""
         made = {}
         for kind in ("quiet", "event") if number % 2 == 0 else ("event", "quiet"):
             if prepare:
                 prepare(kind, number + 1)
-            made[kind] = self.window(kind, seconds, event, event_at, proc)
+            made[kind] = self.window(kind, seconds, event, event_at, proc, begin)
         self.pairs.append((made["quiet"], made["event"]))
 
     def run(self, n_pairs, *args, **kwargs):
