@@ -43,6 +43,7 @@ void h2_user_sent(struct h2_user *user) {
     if (!list_linked(&user->dirty)) {
         list_push_back(&user->drv->dirty, &user->dirty);
     }
+    user->drv->waits_a_turn = false;
     h2_drv_kick(user->drv);
 }
 
@@ -142,8 +143,8 @@ static void on_flush(struct loop_flush *flush) {
         drv->in_flush = false;
         return;
     }
-    if (drv->awaits_answer) {
-        drv->awaits_answer = false;
+    if (drv->waits_a_turn) {
+        drv->waits_a_turn = false;
         timer_set(&drv->loop->timers, &drv->timer, drv->loop->now); // in the next turn
         return;
     }
@@ -178,7 +179,11 @@ void h2_drv_kick(struct h2_drv *drv) {
 }
 
 void h2_drv_await_answer(struct h2_drv *drv) {
-    drv->awaits_answer = !drv->has_sent && !drv->is_ended;
+    drv->waits_a_turn = !drv->has_sent && !drv->is_ended;
+}
+
+void h2_drv_await_data(struct h2_drv *drv) {
+    drv->waits_a_turn = !drv->is_ended;
 }
 
 bool h2_drv_shed(struct h2_drv *drv) {
@@ -264,7 +269,7 @@ static void on_timer(struct timer *timer, uint64_t now) {
     }
     if (!drv->is_ended) {
         arm_timer(drv);
-        h2_drv_kick(drv); // what awaited an answer has waited enough
+        h2_drv_kick(drv); // what waited a turn has waited enough
     }
 }
 

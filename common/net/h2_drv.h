@@ -61,7 +61,7 @@ struct h2_drv {
     uint64_t last_active; // monotonic ns of the last stream's end (idle pools)
     bool is_server, is_ended, close_when_idle, close_after_flush, in_flush;
     bool drains_when_ready, is_frozen;
-    bool has_sent, awaits_answer; // see h2_drv_await_answer
+    bool has_sent, waits_a_turn; // see h2_drv_await_answer, h2_drv_await_data
 };
 
 void h2_drv_init(struct h2_drv *drv, struct tls_queue *queue, int fd, struct tls_handshake *hs,
@@ -74,6 +74,9 @@ void h2_drv_kick(struct h2_drv *drv);
 // A server's first request, whose answer the next turn may bring: SETTINGS wait for that turn, so
 // that both are one send. Of no effect once something was sent.
 void h2_drv_await_answer(struct h2_drv *drv);
+// A client's first stream is open: the SETTINGS ACK that may be due waits for the next turn, which
+// may bring the first bytes for it, so that both are one send. Data that is there does not wait.
+void h2_drv_await_data(struct h2_drv *drv);
 void h2_user_init(struct h2_user *user, const struct h2_user_ops *ops);
 void h2_user_attach(struct h2_user *user, struct h2_drv *drv, struct h2_stream *stream);
 void h2_user_detach(struct h2_user *user); // harmless when detached

@@ -278,6 +278,9 @@ static void on_stream_head(struct hbone_stream *stream, const struct h2_event *e
     uint16_t status = hbone_response_parse(event->fields, event->n_fields, scratch, &baggage);
     if (hbone_status_is_ok(status)) {
         request_leave(request);
+        if (!request->is_reused) {
+            h2_drv_await_data(stream->user.drv);
+        }
         request->ops->on_open(request, event);
         return;
     }

@@ -251,11 +251,19 @@ static void test_sends_of_a_new_tunnel(void **state) {
     struct app app = {0};
     app_listen(&app, &bed);
     int fd = dial_bed(&bed);
-    // Hello; Finished, SETTINGS, CONNECT; SETTINGS ACK.
+    assert_int_equal(send(fd, "first", 5, 0), 5);
+    // Hello; Finished, SETTINGS, CONNECT; SETTINGS ACK with what the application has said by then.
     for (int i = 0; i < 10000 && tcp_info_of(&bed.server).tcpi_data_segs_in < 4; i++) {
         loop_turn(&bed.loop, i % 16 == 0);
     }
     assert_int_equal(bed.n_opened, 1);
+    int server = accept(app.listen_fd, NULL, NULL);
+    char bytes[8];
+    for (int i = 0; i < 10000 && recv(server, bytes, 5, MSG_PEEK | MSG_DONTWAIT) < 5; i++) {
+        loop_turn(&bed.loop, i % 16 == 0);
+    }
+    assert_int_equal(recv(server, bytes, sizeof(bytes), MSG_DONTWAIT), 5);
+    close(server);
     assert_int_equal(tcp_info_of(&bed.server).tcpi_data_segs_in, 4);
     assert_int_equal(tcp_info_of(&bed.server).tcpi_data_segs_out, 3);
     close(fd);
