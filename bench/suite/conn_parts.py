@@ -9,6 +9,7 @@ import time
 from . import series as series_mod
 from . import topo
 from .istiod import Istiod
+from .l7 import issue
 from .procs import BenchError, Proc, wait_listening
 from .storm import RealTime, StallProbe, Storm
 from .windows import Windows, span
@@ -230,6 +231,45 @@ def count_tunnels(pods):
                                   text=True, check=True).stdout.splitlines()) for pod in pods)
 
 
+def opening_us(proc, idles):
+    """CPU us of `proc` for each connection of `idles`, opened at once."""
+    before = proc.cpu_s()
+    for idle in idles:
+        idle.proc.say("go")
+    for idle in idles:
+        idle.proc.read_line(300)
+    return (proc.cpu_s() - before) / sum(idle.count for idle in idles) * 1e6
+
+
+def x25519_client(ctx, clients, servers, targets):
+    """CPU us of the client side of a new tunnel to a server that has X25519 alone: hbone_sink in the
+    place of the far ztun. As above, a flow on a pooled tunnel is taken off."""
+    certs = issue(f"{ctx.work_dir}/ca", ctx.work_dir, "server")
+    sinks, idles = [], []
+    near = ctx.ztun.start_near()
+    try:
+        for pod in servers:
+            sinks.append(Proc("hbone_sink", [ctx.tools / "hbone_sink",
+                                             f"{topo.POD_IP[pod]}:15008", certs["cert"],
+                                             certs["key"]], pod, ctx.log_dir))
+        for pod in servers:
+            wait_listening(pod, 15008, sinks)
+        warm = Idle(ctx, targets[:1], topo.MESH_CLIENT, 1, threads=1)
+        idles.append(warm)
+        opening_us(near, [warm])
+        waves = [[Idle(ctx, targets, pod, len(servers), threads=1) for pod in clients]
+                 for _ in range(2)]
+        idles += waves[0] + waves[1]
+        first, second = [opening_us(near, made) for made in waves]
+        return first - second
+    finally:
+        for idle in idles:
+            idle.close()
+        near.stop()
+        for sink in sinks:
+            sink.stop()
+
+
 def tunnels(ctx):
     """New tunnels: every client pod to every server pod. A second flow between the same pods then
     finds a tunnel; what it costs is taken off what the first one did."""
@@ -261,12 +301,13 @@ def tunnels(ctx):
             x25519_us = Storm(ctx).cost_s(series.halves[1][0], MAX_RATE, "--x25519",
                                           "--threads=16") * 1e6
             ctx.ztun.stop()
+            x25519_client_us = x25519_client(ctx, clients, servers, targets)
             result["rounds"].append({
                 "first": first, "second": second,
                 "cpu_us": [a - b for a, b in zip(first["cpu_us"], second["cpu_us"])],
                 "kb": [a - b for a, b in zip(first["kb"], second["kb"])],
                 "handshake": handshake_probe(ctx, result["tls"]),
-                "x25519_server_us": x25519_us,
+                "x25519_server_us": x25519_us, "x25519_client_us": x25519_client_us,
                 "x25519_handshake": handshake_probe(ctx, {"group": "X25519"}),
                 "bare_us": conn_probe(ctx, 1000, False),
                 "bare_flights_us": conn_probe(ctx, 1000, True)})
@@ -275,8 +316,8 @@ def tunnels(ctx):
                     f"{last['cpu_us'][1]:6.1f} CPU us, {last['kb'][0]:.1f} + {last['kb'][1]:.1f} KB "
                     f"(bare TCP {last['bare_us'][0]:.1f} + {last['bare_us'][1]:.1f}, "
                     f"handshake {last['handshake']['client_us']:.1f} + "
-                    f"{last['handshake']['server_us']:.1f} us); server side with X25519 "
-                    f"{x25519_us:.1f} us")
+                    f"{last['handshake']['server_us']:.1f} us); with X25519 "
+                    f"{x25519_client_us:.1f} + {x25519_us:.1f} us")
     finally:
         if result["rounds"]:
             ctx.results["l4-tunnels"] = result

@@ -319,6 +319,12 @@ class Ztun:
         finally:
             far.stop()
 
+    def start_near(self, *extra):
+        """The near one alone, for the caller to stop."""
+        self.stop()
+        self.started_with = ["--workers=1", *self.options, *extra]
+        return self.start_half("node1", topo.NODE1)
+
     def get(self, *extra):
         """The pair as the traffic parts use it."""
         if not self.series or self.started_with != ["--workers=1", *self.options, *extra]:
