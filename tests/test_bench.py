@@ -99,11 +99,14 @@ def test_a_mesh_by_xds_has_its_rows():
 def test_a_tunnel_with_x25519_has_a_floor_of_that_group():
     one = {"cpu_us": [400, 350], "kb": [9.0, 8.0], "bare_us": [16, 4],
            "handshake": {"client_us": 250, "server_us": 240},
-           "x25519_server_us": 240, "x25519_handshake": {"client_us": 210, "server_us": 196}}
+           "x25519_server_us": 240, "x25519_client_us": 339,
+           "x25519_handshake": {"client_us": 210, "server_us": 196}}
     results = {"l4-tunnels": {"tls": {"group": "X25519MLKEM768"}, "tunnels": 256, "rounds": [one]}}
     assert row_of("l4-tunnel-server-x25519", results)["f"] == 1.2
     assert row_of("l4-tunnel-server", results)["f"] == 350 / 244
-    assert row_of("l4-tunnel-client-x25519", results)["met"] is None
+    assert row_of("l4-tunnel-client", results)["f"] == 400 / 266
+    client = row_of("l4-tunnel-client-x25519", results)
+    assert (client["f"], client["met"]) == (1.5, False)
 
 
 def test_a_short_cut_is_in_no_goal():

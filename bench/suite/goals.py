@@ -338,8 +338,6 @@ def reason(ctx, goal, parts_run):
     """Why there is no figure."""
     if goal.id in ctx.reasons or goal.part in ctx.reasons:
         return ctx.reasons.get(goal.id) or ctx.reasons[goal.part]
-    if goal.id == "l4-tunnel-client-x25519":
-        return "two ztuns always agree on the hybrid group"
     if goal.peer == catalogue.ZTUNNEL and not os.environ.get("ZTUNNEL_BIN"):
         return "ZTUNNEL_BIN names no binary"
     if goal.part not in parts_run:
