@@ -74,6 +74,7 @@ def test_clean_file_passes():
         ("common/base/a.c", "int a;", "newline at the end"),
         ("common/base/a.c", "int a;\n\n", "blank line at the end"),
         ("common/base/a.c", "int a;\n" * 800, "more than 700"),
+        ("tests/unit/base/test_a.c", "int a;\n" * 800, "more than 700"),
         ("common/base/a.c", "int f(int x) {\n" + "    x++;\n" * 200 + "}\n", "f() has 202 lines"),
     ],
 )

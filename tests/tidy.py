@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 FILE_LINES_MAX = 700
-TEST_FILE_LINES_MAX = 1200  # tables of cases
 FUNCTION_LINES_WARN = 70
 FUNCTION_LINES_MAX = 140
 LONG_FUNCTIONS_MAX = 25  # functions of the product between the two
@@ -329,9 +328,8 @@ class Checker:
         path = source.path
         is_test = path.startswith("tests/")
         n_lines = source.text.count("\n")
-        limit = TEST_FILE_LINES_MAX if is_test else FILE_LINES_MAX
-        if n_lines > limit and not self.is_allowed("file-length", path):
-            self.error(path, limit, f"{n_lines} lines, more than {limit}")
+        if n_lines > FILE_LINES_MAX and not self.is_allowed("file-length", path):
+            self.error(path, FILE_LINES_MAX, f"{n_lines} lines, more than {FILE_LINES_MAX}")
         if is_test:
             return
         for name, first, last in functions(source):

@@ -31,134 +31,6 @@ struct sim_client {
     uint16_t status;
 };
 
-// ---- requests and what comes back --------------------------------------------------------------
-
-static size_t some_len(struct sim *sim) {
-    switch (rand_below(&sim->rand, 8)) {
-    case 0:
-        return (size_t)rand_below(&sim->rand, 150000);
-    case 1:
-    case 2:
-        return (size_t)rand_below(&sim->rand, 20000);
-    case 3:
-    case 4:
-        return (size_t)rand_below(&sim->rand, 300);
-    default:
-        return 0;
-    }
-}
-
-struct sim_request *sim_client_new_request(struct sim *sim, bool can_upgrade) {
-    CHECK(sim->n_requests < SIM_REQUESTS_MAX && sim->n_to_start > 0);
-    sim->n_to_start--;
-    struct sim_request *request = &sim->requests[sim->n_requests];
-    *request = (struct sim_request){
-        .id = sim->n_requests++,
-        .route = (uint8_t)rand_below(&sim->rand, SIM_N_ROUTES),
-        .key = rand_u64(&sim->rand),
-        .len = some_len(sim),
-        .has_length = sim_chance(sim, 1, 2),
-        .n_try = -1,
-    };
-    request->is_head = request->len == 0 && sim_chance(sim, 1, 6);
-    request->has_trailers = request->len > 0 && !request->has_length && sim_chance(sim, 1, 4);
-    if (rand_chance(&sim->rand, 1, 2)) { // half of them where the most can happen
-        request->route = rand_chance(&sim->rand, 1, 2) ? SIM_RETRY : SIM_PLAIN;
-    }
-    request->expects = request->len > 0 && sim_chance(sim, 1, 5);
-    if (can_upgrade && sim_chance(sim, 1, 6)) {
-        static const uint8_t routes[] = {SIM_PLAIN, SIM_NO_RETRY, SIM_RETRY, SIM_TIMEOUT};
-        request->is_ws = true;
-        request->route = routes[rand_below(&sim->rand, ARRAY_LEN(routes))];
-        request->ends_first = sim_chance(sim, 1, 2);
-        request->is_head = request->has_length = request->has_trailers = request->expects = false;
-    }
-    return request;
-}
-
-static void on_informational(struct sim_request *request, uint16_t status) {
-    CHECK(!request->has_head && (status == 100 || status == 103));
-    CHECK(status != 100 || request->expects);
-    request->n_informational++;
-    request->may_go = request->may_go || status == 100;
-}
-
-// The body waits for a 100, but not for ever.
-static bool may_send_body(struct sim *sim, struct sim_request *request) {
-    request->may_go =
-        request->may_go || !request->expects || request->has_head || sim_chance(sim, 1, 100);
-    return request->may_go;
-}
-
-static void check_informational(const struct sim *sim, const struct sim_request *request) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < request->n_tries; i++) {
-        n += request->tries[i].n_informational;
-    }
-    CHECK(request->n_informational <= n && (sim->has_faults || request->n_informational == n));
-}
-
-void sim_client_on_head(struct sim_request *request, uint16_t status, const char *try,
-                        const char *key, const char *len) {
-    CHECK(!request->has_head);
-    request->has_head = true;
-    request->status = status;
-    if (try == NULL || try[0] == '\0') {
-        return;
-    }
-    request->n_try = (int32_t)strtol(try, NULL, 10);
-    CHECK((uint32_t)request->n_try < request->n_tries);
-    const struct sim_try *from = &request->tries[request->n_try];
-    for (uint32_t i = 0; i < request->n_tries; i++) { // it is the last one
-        CHECK(request->tries[i].attempt <= from->attempt);
-    }
-    request->answer_key = strtoull(key, NULL, 10);
-    request->answer_len = strtoull(len, NULL, 10);
-    CHECK(from->key == request->answer_key && from->len == request->answer_len);
-    if (from->is_tunnel) { // 101 or 200, by the version of HTTP
-        CHECK(status == 101 || status == 200);
-    } else {
-        CHECK(from->status == status);
-    }
-}
-
-static bool has_tunnel(const struct sim_request *request) {
-    return request->n_try >= 0 && request->tries[request->n_try].is_tunnel;
-}
-
-void sim_client_on_body(struct sim_request *request, const uint8_t *bytes, size_t len) {
-    CHECK(request->has_head && !request->is_head);
-    if (request->n_try >= 0) {
-        sim_check(request->answer_key, request->n_answer, bytes, len);
-    }
-    request->n_answer += len;
-}
-
-// A complete answer: all of what the one server said, or one of the waypoint's own.
-void sim_client_on_end(struct sim *sim, struct sim_request *request) {
-    CHECK(request->has_head && !request->has_end);
-    sim_tracef(sim, "client: request %u: %u, %zu bytes", request->id, request->status,
-               request->n_answer);
-    request->has_end = request->is_over = true;
-    check_informational(sim, request);
-    if (request->n_try >= 0) {
-        CHECK(request->n_answer == (request->is_head ? 0 : request->answer_len));
-    } else if (request->route == SIM_DIRECT) {
-        CHECK(request->status == 200 && (request->is_head || request->n_answer == 15));
-    } else {
-        CHECK(request->status >= 300);
-    }
-}
-
-void sim_client_on_cut(struct sim *sim, struct sim_request *request) {
-    if (!request->is_over) {
-        sim_tracef(sim, "client: request %u is cut, after %zu bytes", request->id,
-                   request->n_answer);
-        request->is_over = true;
-        CHECK(sim->has_faults);
-    }
-}
-
 // ---- the connection ----------------------------------------------------------------------------
 
 static void forget(struct sim_client *client, const struct sim_request *request) {
@@ -175,7 +47,7 @@ static void forget(struct sim_client *client, const struct sim_request *request)
 static void disconnect(struct sim_client *client, bool is_reset) {
     struct sim *sim = client->sim;
     for (uint32_t i = 0; i < client->n_open; i++) {
-        sim_client_on_cut(sim, client->open[i]);
+        sim_request_on_cut(sim, client->open[i]);
     }
     client->n_open = 0;
     fake_close(sim->bed.net, client->fd, is_reset);
@@ -203,16 +75,16 @@ static void on_h1_head(void *arg, const char *head) {
     char try[16] = "", key[32] = "", len[32] = "", value[32];
     CHECK(client->n_open > 0);
     if (status < 200 && status != 101) {
-        on_informational(request, status);
+        sim_request_on_informational(request, status);
         return;
     }
     (void)h1_reader_field(head, "x-try", try, sizeof(try));
     (void)h1_reader_field(head, "x-key", key, sizeof(key));
     (void)h1_reader_field(head, "x-len", len, sizeof(len));
-    sim_client_on_head(request, status, try, key, len);
+    sim_request_on_head(request, status, try, key, len);
     if (status == 101) {
         char proof[WEBSOCKET_PROOF_LEN], given[64] = "";
-        CHECK(request->is_ws && has_tunnel(request));
+        CHECK(request->is_ws && sim_request_has_tunnel(request));
         (void)h1_reader_field(head, "sec-websocket-accept", given, sizeof(given));
         websocket_proof(SLICE_LIT(SIM_WS_KEY), proof);
         CHECK(slice_eq(slice_str(given), slice_make(proof, sizeof(proof))));
@@ -224,7 +96,7 @@ static void on_h1_head(void *arg, const char *head) {
 }
 
 static void on_h1_body(void *arg, const uint8_t *bytes, size_t len) {
-    sim_client_on_body(((struct sim_client *)arg)->open[0], bytes, len);
+    sim_request_on_body(((struct sim_client *)arg)->open[0], bytes, len);
 }
 
 static void on_h1_end(void *arg) {
@@ -233,7 +105,7 @@ static void on_h1_end(void *arg) {
     if (!request->has_head || client->is_tunnel) { // 1xx
         return;
     }
-    sim_client_on_end(client->sim, request);
+    sim_request_on_end(client->sim, request);
     bool was_read = request->n_try >= 0 ? request->tries[request->n_try].got_end
                                         : request->len == 0 || request->is_ws;
     if (!was_read) { // what is left of it may be more than the waypoint reads for nobody
@@ -324,7 +196,7 @@ static void write_h1(struct sim_client *client) {
         return; // waits for the answer
     }
     if (last != NULL && !last->sent_end) {
-        if (may_send_body(sim, last)) {
+        if (sim_request_may_send_body(sim, last)) {
             put_h1_body(client, last);
         }
         return;
@@ -332,7 +204,7 @@ static void write_h1(struct sim_client *client) {
     uint32_t max = sim->has_faults && sim_chance(sim, 1, 10) ? H1_OPEN_MAX : 1;
     if (client->n_left > 0 && client->n_open < max && !client->is_leaving &&
         sim_chance(sim, 1, 4)) {
-        struct sim_request *request = sim_client_new_request(sim, client->n_open == 0);
+        struct sim_request *request = sim_request_new(sim, client->n_open == 0);
         client->n_left--;
         sim_tracef(sim, "client %d: request %u, route %u, %zu bytes%s", client->fd, request->id,
                    request->route, request->len, request->is_ws ? ", WebSocket" : "");
@@ -348,7 +220,7 @@ static bool read_h1(struct sim_client *client, const uint8_t *bytes, size_t len)
             return false;
         }
         if (client->is_tunnel) {
-            sim_client_on_body(client->open[0], bytes, len);
+            sim_request_on_body(client->open[0], bytes, len);
             return true;
         }
         size_t n = h1_reader_read(&client->reader, bytes, len);
@@ -410,13 +282,13 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         return 0;
     }
     if (frame->hd.type == NGHTTP2_HEADERS && client->status > 0 && client->status < 200) {
-        on_informational(request, client->status);
+        sim_request_on_informational(request, client->status);
     } else if (frame->hd.type == NGHTTP2_HEADERS && client->status >= 200) {
-        sim_client_on_head(request, client->status, client->try, client->key, client->len);
+        sim_request_on_head(request, client->status, client->try, client->key, client->len);
     }
     bool has_end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     if (has_end && (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)) {
-        sim_client_on_end(client->sim, request);
+        sim_request_on_end(client->sim, request);
     }
     return 0;
 }
@@ -427,7 +299,7 @@ static int on_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const u
     struct sim_client *client = user;
     struct sim_request *request = of_stream(client, id);
     if (request != NULL && !request->is_over) {
-        sim_client_on_body(request, bytes, len);
+        sim_request_on_body(request, bytes, len);
     }
     CHECK(nghttp2_session_consume_connection(session, len) == 0);
     return 0;
@@ -439,7 +311,7 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t code, void *u
     struct sim_client *client = user;
     struct sim_request *request = of_stream(client, id);
     if (request != NULL) {
-        sim_client_on_cut(client->sim, request);
+        sim_request_on_cut(client->sim, request);
         forget(client, request);
     }
     return 0;
@@ -458,8 +330,9 @@ static ssize_t on_source(nghttp2_session *session, int32_t id, uint8_t *bytes, s
                          uint32_t *flags, nghttp2_data_source *source, void *user) {
     struct sim_client *client = user;
     struct sim_request *request = source->ptr;
-    bool waits = request->is_ws && !request->is_over && !has_tunnel(request);
-    if (sim_chance(client->sim, 1, 4) || waits || !may_send_body(client->sim, request)) {
+    bool waits = request->is_ws && !request->is_over && !sim_request_has_tunnel(request);
+    if (sim_chance(client->sim, 1, 4) || waits ||
+        !sim_request_may_send_body(client->sim, request)) {
         return NGHTTP2_ERR_DEFERRED; // goes on with a later step
     }
     size_t n = MIN(len, request->len - request->n_sent);
@@ -578,7 +451,7 @@ static void write_h2(struct sim_client *client) {
         client->n_left--;
         bool can_upgrade =
             nghttp2_session_get_remote_settings(h2, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
-        submit(client, sim_client_new_request(sim, can_upgrade));
+        submit(client, sim_request_new(sim, can_upgrade));
     }
     if (client->n_open > 0 && !client->is_leaving && sim_is_bad(sim, 1, 500)) {
         // It wants no pushes any more: what it asked for goes on.
@@ -633,7 +506,7 @@ static void read_some(struct sim_client *client) {
     }
     if (n == -1 && client->is_tunnel) { // in order: all of the server's bytes have come
         struct sim_request *request = client->open[0];
-        sim_client_on_end(client->sim, request);
+        sim_request_on_end(client->sim, request);
         request->sent_end = true; // with the connection
         forget(client, request);
     } else if (n == -1 && !client->is_h2) {

@@ -4,6 +4,7 @@
 //
 //   sim_config.c   the mesh: services, routes and policies, drawn from the seed, and their changes
 //   sim_client.c   clients: connections with requests, HTTP/1.1 and HTTP/2
+//   sim_request.c  the requests, and what must hold of what comes back
 //   sim_server.c   endpoints: connections, what is planned for each try, HTTP/1.1
 //   sim_server_h2.c  the same of HTTP/2
 //   sim_tcp.c      connections that are carried as bytes, both sides of them
@@ -191,13 +192,19 @@ void sim_client_start(struct sim *sim);
 void sim_client_step(struct sim *sim, struct sim_client *client);
 bool sim_client_is_over(const struct sim_client *client);
 void sim_client_free(struct sim *sim, struct sim_client *client);
-struct sim_request *sim_client_new_request(struct sim *sim, bool can_upgrade);
+
+// sim_request.c
+struct sim_request *sim_request_new(struct sim *sim, bool can_upgrade);
 // What the answer's head says about itself; `field` gives a header's value or NULL.
-void sim_client_on_head(struct sim_request *request, uint16_t status, const char *try,
-                        const char *key, const char *len);
-void sim_client_on_body(struct sim_request *request, const uint8_t *bytes, size_t len);
-void sim_client_on_end(struct sim *sim, struct sim_request *request);
-void sim_client_on_cut(struct sim *sim, struct sim_request *request);
+void sim_request_on_head(struct sim_request *request, uint16_t status, const char *try,
+                         const char *key, const char *len);
+void sim_request_on_body(struct sim_request *request, const uint8_t *bytes, size_t len);
+void sim_request_on_informational(struct sim_request *request, uint16_t status);
+void sim_request_on_end(struct sim *sim, struct sim_request *request);
+void sim_request_on_cut(struct sim *sim, struct sim_request *request);
+// The body waits for a 100, but not for ever.
+bool sim_request_may_send_body(struct sim *sim, struct sim_request *request);
+bool sim_request_has_tunnel(const struct sim_request *request); // an upgrade was accepted
 
 // sim_server.c
 void sim_server_open(struct sim *sim);

@@ -1,35 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/mesh/xds_decode.h"
 
-#include <stdio.h>
-
-#include "tests/unit/mesh/mesh_fixture.h"
+#include "tests/unit/mesh/xds_decode_bed.h"
 #include "tests/unit/mesh/xds_fixture.h"
 
 #define UID "Kubernetes//Pod/shop/web-1"
-
-static struct arena arena;
-static char error[XDS_ERROR_MAX];
-
-static int setup(void **state) {
-    arena_init(&arena, SIZE_MAX);
-    return 0;
-}
-
-static int teardown(void **state) {
-    arena_fini(&arena);
-    fx_unpack_all();
-    return 0;
-}
-
-static bool decode(enum xds_type type, const char *name, struct slice body,
-                   struct xds_resource *ret_resource) {
-    error[0] = '\0';
-    return xds_decode(type, slice_str(name), body, "", &arena, ret_resource, error);
-}
-
-static const uint8_t v4[] = {10, 0, 0, 7};
-static const uint8_t v6[] = {0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7};
 
 // ---- workloads
 
@@ -82,8 +57,8 @@ static void fill(struct full *f) {
     w->uid = fx_bytes(UID);
     w->name = fx_bytes("web-1");
     w->namespace_ = fx_bytes("shop");
-    f->addresses[0] = fx_raw(v4, 4);
-    f->addresses[1] = fx_raw(v6, 16);
+    f->addresses[0] = fx_raw(xds_v4, 4);
+    f->addresses[1] = fx_raw(xds_v6, 16);
     w->addresses = f->addresses;
     w->n_addresses = 2;
     w->tunnel_protocol = 1;
@@ -122,7 +97,7 @@ static void test_workload(void **state) {
     struct full f;
     struct xds_resource r;
     fill(&f);
-    assert_true(decode(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
+    assert_true(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
     const struct workload *w = &r.workload;
     assert_int_equal(r.kind, XDS_WORKLOAD);
     assert_slice_equal(w->leaf.key, UID);
@@ -169,8 +144,8 @@ static void test_workload_defaults(void **state) {
     w.status = 1;
     w.network_mode = 1;
     w.workload_type = 2;
-    assert_true(decode(XDS_ADDRESS, "c/networking.istio.io/ServiceEntry/shop/db/0",
-                       fx_address(&w, NULL), &r));
+    assert_true(xds_decode_one(XDS_ADDRESS, "c/networking.istio.io/ServiceEntry/shop/db/0",
+                               fx_address(&w, NULL), &r));
     assert_string_equal(r.workload.trust_domain, "cluster.local");
     assert_string_equal(r.workload.service_account, "default");
     assert_string_equal(r.workload.identity, "spiffe://cluster.local/ns/shop/sa/default");
@@ -187,8 +162,8 @@ static void test_workload_defaults(void **state) {
     assert_int_equal(r.n_services, 0);
     // A workload outside of the mesh needs no identity.
     w.namespace_ = fx_bytes("");
-    assert_true(decode(XDS_ADDRESS, "c/networking.istio.io/ServiceEntry/shop/db/0",
-                       fx_address(&w, NULL), &r));
+    assert_true(xds_decode_one(XDS_ADDRESS, "c/networking.istio.io/ServiceEntry/shop/db/0",
+                               fx_address(&w, NULL), &r));
     assert_null(r.workload.identity);
 }
 
@@ -228,7 +203,7 @@ EDIT(waypoint_port, f->waypoint.hbone_mtls_port = 15009;)
 EDIT(waypoint_nowhere, f->waypoint.destination_case = XDS__GATEWAY_ADDRESS__DESTINATION__NOT_SET;)
 EDIT(waypoint_no_host, f->hostname.hostname = fx_bytes("");)
 EDIT(waypoint_address, f->waypoint.destination_case = XDS__GATEWAY_ADDRESS__DESTINATION_ADDRESS;
-     f->waypoint.address = &f->address; f->address.address = fx_raw(v4, 3);)
+     f->waypoint.address = &f->address; f->address.address = fx_raw(xds_v4, 3);)
 
 static void test_workload_errors(void **state) {
     static const struct {
@@ -272,8 +247,8 @@ static void test_workload_errors(void **state) {
         struct xds_resource r;
         fill(&f);
         cases[i].edit(&f);
-        assert_false(decode(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
-        assert_string_equal(error, cases[i].error);
+        assert_false(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
+        assert_string_equal(xds_error, cases[i].error);
     }
 }
 
@@ -285,210 +260,18 @@ static void test_other_network(void **state) {
     f.w.network = fx_bytes("far");
     f.waypoint.destination_case = XDS__GATEWAY_ADDRESS__DESTINATION_ADDRESS;
     f.waypoint.address = &f.address;
-    f.address.address = fx_raw(v4, 4);
-    assert_true(decode(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
+    f.address.address = fx_raw(xds_v4, 4);
+    assert_true(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
     assert_int_equal(r.workload.n_ips, 0);
     assert_string_equal(r.workload.network, "far");
     assert_string_equal(r.workload.waypoint, "10.0.0.7");
     f.address.network = fx_bytes("far");
-    assert_true(decode(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
+    assert_true(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
     assert_string_equal(r.workload.waypoint, "far/10.0.0.7");
-    assert_true(xds_decode(XDS_ADDRESS, slice_str(UID), fx_address(&f.w, NULL), "far", &arena, &r,
-                           error));
+    assert_true(xds_decode(XDS_ADDRESS, slice_str(UID), fx_address(&f.w, NULL), "far", &xds_arena,
+                           &r, xds_error));
     assert_int_equal(r.workload.n_ips, 2);
     assert_string_equal(r.workload.waypoint, "10.0.0.7");
-}
-
-// ---- services
-
-#define SERVICE_KEY "shop/web.shop.svc.cluster.local"
-
-struct full_service {
-    Xds__Service s;
-    Xds__NetworkAddress address[3], *addresses[3];
-    Xds__Port port[3], *ports[3];
-    ProtobufCBinaryData sans[1];
-    Xds__GatewayAddress waypoint, weighted[3];
-    Xds__NamespacedHostname hostname, hostnames[3];
-    Xds__LoadBalancing lb;
-    int32_t scopes[8];
-    Xds__WeightedWaypoint weight[3], *weights[3];
-};
-
-static void fill_waypoint(Xds__GatewayAddress *waypoint, Xds__NamespacedHostname *hostname,
-                          const char *host) {
-    xds__gateway_address__init(waypoint);
-    xds__namespaced_hostname__init(hostname);
-    waypoint->destination_case = XDS__GATEWAY_ADDRESS__DESTINATION_HOSTNAME;
-    waypoint->hostname = hostname;
-    waypoint->hbone_mtls_port = 15008;
-    hostname->namespace_ = fx_bytes("infra");
-    hostname->hostname = fx_bytes(host);
-}
-
-static void fill_service(struct full_service *f) {
-    static const char *const hosts[] = {"one", "two", "three"};
-    *f = (struct full_service){.s = XDS__SERVICE__INIT, .lb = XDS__LOAD_BALANCING__INIT};
-    for (int i = 0; i < 3; i++) {
-        xds__network_address__init(&f->address[i]);
-        xds__port__init(&f->port[i]);
-        xds__weighted_waypoint__init(&f->weight[i]);
-        fill_waypoint(&f->weighted[i], &f->hostnames[i], hosts[i]);
-        f->addresses[i] = &f->address[i];
-        f->ports[i] = &f->port[i];
-        f->weight[i].destination = &f->weighted[i];
-        f->weight[i].weight = (uint32_t)i + 1;
-        f->weights[i] = &f->weight[i];
-    }
-    Xds__Service *s = &f->s;
-    s->name = fx_bytes("web");
-    s->namespace_ = fx_bytes("shop");
-    s->hostname = fx_bytes("web.shop.svc.cluster.local");
-    f->address[0].address = fx_raw(v4, 4);
-    f->address[1].address = fx_raw(v6, 16);
-    f->address[1].optional_length_case = XDS__NETWORK_ADDRESS__OPTIONAL_LENGTH_LENGTH;
-    f->address[1].length = 128;
-    f->address[2].address = fx_raw(v4, 4);
-    f->address[2].network = fx_bytes("far");
-    s->addresses = f->addresses;
-    s->n_addresses = 3;
-    f->port[0].service_port = 80;
-    f->port[0].target_port = 8080;
-    f->port[0].app_protocol = 2;
-    f->port[1].service_port = 443;
-    s->ports = f->ports;
-    s->n_ports = 2;
-    f->sans[0] = fx_bytes("spiffe://cluster.local/ns/x/sa/y");
-    s->subject_alt_names = f->sans;
-    s->n_subject_alt_names = 1;
-    fill_waypoint(&f->waypoint, &f->hostname, "way");
-    s->waypoint = &f->waypoint;
-    f->scopes[0] = 6;
-    f->scopes[1] = 1;
-    f->lb.routing_preference = f->scopes;
-    f->lb.n_routing_preference = 2;
-    f->lb.mode = 2;
-    f->lb.health_policy = 1;
-    s->load_balancing = &f->lb;
-    s->canonical = true;
-    s->visibility = 1;
-    s->weighted_waypoints = f->weights;
-}
-
-static void test_service(void **state) {
-    struct full_service f;
-    struct xds_resource r;
-    fill_service(&f);
-    assert_true(decode(XDS_ADDRESS, SERVICE_KEY, fx_address(NULL, &f.s), &r));
-    const struct service *s = &r.service;
-    assert_int_equal(r.kind, XDS_SERVICE);
-    assert_slice_equal(s->leaf.key, SERVICE_KEY);
-    assert_string_equal(s->name, "web");
-    assert_string_equal(s->ns, "shop");
-    assert_string_equal(s->hostname, "web.shop.svc.cluster.local");
-    assert_int_equal(s->n_vips, 2); // not that of the other network
-    assert_int_equal(s->n_cluster_vips, 2);
-    assert_int_equal(s->vips[1].family, 6);
-    assert_false(s->is_headless);
-    assert_int_equal(s->n_ports, 2);
-    assert_int_equal(s->ports[0].port, 80);
-    assert_int_equal(s->ports[0].target_port, 8080);
-    assert_int_equal(s->ports[0].app_protocol, APP_HTTP2);
-    assert_int_equal(s->ports[1].port, 443);
-    assert_int_equal(s->ports[1].target_port, 0);
-    assert_int_equal(s->n_sans, 1);
-    assert_string_equal(s->sans[0], "spiffe://cluster.local/ns/x/sa/y");
-    assert_string_equal(s->waypoint, "infra/way");
-    assert_null(s->canary);
-    assert_int_equal(s->lb_mode, LB_FAILOVER);
-    assert_int_equal(s->n_scopes, 2);
-    assert_int_equal(s->scopes[0], SCOPE_NETWORK);
-    assert_int_equal(s->scopes[1], SCOPE_REGION);
-    assert_true(s->allow_not_ready && s->is_canonical && s->is_private);
-    f.s.n_weighted_waypoints = 2; // 1 and 2 parts
-    assert_true(decode(XDS_ADDRESS, SERVICE_KEY, fx_address(NULL, &f.s), &r));
-    assert_string_equal(r.service.waypoint, "infra/one");
-    assert_string_equal(r.service.canary, "infra/two");
-    assert_int_equal(r.service.canary_percent, 67);
-    f.s.n_weighted_waypoints = 1;
-    assert_true(decode(XDS_ADDRESS, SERVICE_KEY, fx_address(NULL, &f.s), &r));
-    assert_string_equal(r.service.waypoint, "infra/one");
-    assert_string_equal(r.service.canary, "");
-}
-
-static void test_service_headless(void **state) {
-    struct full_service f;
-    struct xds_resource r;
-    static const uint8_t modes[] = {LB_STANDARD, LB_STRICT, LB_FAILOVER, LB_PASSTHROUGH};
-    fill_service(&f);
-    f.s.n_addresses = 0;
-    f.s.canonical = f.s.visibility = 0;
-    f.s.waypoint = NULL;
-    assert_true(decode(XDS_ADDRESS, SERVICE_KEY, fx_address(NULL, &f.s), &r));
-    assert_true(r.service.is_headless && !r.service.is_canonical && !r.service.is_private);
-    assert_string_equal(r.service.waypoint, "");
-    for (int i = 0; i < 4; i++) {
-        f.lb.mode = i;
-        assert_true(decode(XDS_ADDRESS, SERVICE_KEY, fx_address(NULL, &f.s), &r));
-        assert_int_equal(r.service.lb_mode, modes[i]);
-    }
-}
-
-#define EDIT_SERVICE(name, ...)                                                                    \
-    static void name(struct full_service *f) {                                                     \
-        __VA_ARGS__                                                                                \
-    }
-EDIT_SERVICE(s_no_ns, f->s.namespace_ = fx_bytes("");)
-EDIT_SERVICE(s_no_host, f->s.hostname = fx_bytes("");)
-EDIT_SERVICE(s_range, f->address[1].length = 112;)
-EDIT_SERVICE(s_address, f->address[2].address = fx_raw(v6, 5);)
-EDIT_SERVICE(s_port_0, f->port[0].service_port = 0;)
-EDIT_SERVICE(s_big_port, f->port[0].service_port = 65536;)
-EDIT_SERVICE(s_protocol, f->port[0].app_protocol = 6;)
-EDIT_SERVICE(s_mode, f->lb.mode = 4;)
-EDIT_SERVICE(s_scope, f->scopes[1] = 7;)
-EDIT_SERVICE(s_scope_0, f->scopes[1] = 0;)
-EDIT_SERVICE(s_scopes, f->lb.n_routing_preference = 7;)
-EDIT_SERVICE(s_health, f->lb.health_policy = 2;)
-EDIT_SERVICE(s_visibility, f->s.visibility = 2;)
-EDIT_SERVICE(s_weights, f->s.n_weighted_waypoints = 3;)
-EDIT_SERVICE(s_no_weight, f->s.n_weighted_waypoints = 2;
-             f->weight[0].weight = f->weight[1].weight = 0;)
-EDIT_SERVICE(s_no_destination, f->s.n_weighted_waypoints = 2; f->weight[1].destination = NULL;)
-EDIT_SERVICE(s_san, f->sans[0] = fx_bytes("");)
-
-static void test_service_errors(void **state) {
-    static const struct {
-        void (*edit)(struct full_service *f);
-        const char *error;
-    } cases[] = {
-        {s_no_ns, "namespace: is missing"},
-        {s_no_host, "hostname: is missing"},
-        {s_range, "addresses: a range (/112) is not supported"},
-        {s_address, "addresses: 5 bytes, an address has 4 or 16"},
-        {s_port_0, "ports: service_port: 0 is not a port"},
-        {s_big_port, "ports: service_port: 65536 is not a port"},
-        {s_protocol, "ports: app_protocol: 6 is not known"},
-        {s_mode, "load_balancing.mode: 4 is not known"},
-        {s_scope, "load_balancing.routing_preference: 7 is not known"},
-        {s_scope_0, "load_balancing.routing_preference: 0 is not known"},
-        {s_scopes, "load_balancing.routing_preference: 7 items, at most 6 are allowed"},
-        {s_health, "load_balancing.health_policy: 2 is not known"},
-        {s_visibility, "visibility: 2 is not known"},
-        {s_weights, "weighted_waypoints: 3 items, at most 2 are allowed"},
-        {s_no_weight, "weighted_waypoints: no weight is above 0"},
-        {s_no_destination, "weighted_waypoints: has no destination"},
-        {s_san, "subject_alt_names: is missing"},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct full_service f;
-        struct xds_resource r;
-        fill_service(&f);
-        f.scopes[6] = 1;
-        cases[i].edit(&f);
-        assert_false(decode(XDS_ADDRESS, SERVICE_KEY, fx_address(NULL, &f.s), &r));
-        assert_string_equal(error, cases[i].error);
-    }
 }
 
 // ---- policies
@@ -524,9 +307,9 @@ static void fill_match(struct full_policy *f) {
     m->n_not_namespaces = 1;
     m->n_principals = 2;
     m->n_not_principals = 3;
-    f->cidr[0].address = fx_raw(v4, 4);
+    f->cidr[0].address = fx_raw(xds_v4, 4);
     f->cidr[0].length = 12;
-    f->cidr[1].address = fx_raw(v6, 16);
+    f->cidr[1].address = fx_raw(xds_v6, 16);
     f->cidr[1].length = 128;
     m->source_ips = m->not_source_ips = m->destination_ips = m->not_destination_ips = f->cidrs;
     m->n_source_ips = m->n_not_destination_ips = 2;
@@ -577,7 +360,7 @@ static void test_policy(void **state) {
     struct xds_resource r;
     char text[CIDR_TEXT_MAX];
     fill_policy(&f);
-    assert_true(decode(XDS_AUTHORIZATION, "shop/deny", FX_PACK(&f.p), &r));
+    assert_true(xds_decode_one(XDS_AUTHORIZATION, "shop/deny", FX_PACK(&f.p), &r));
     const struct policy *p = &r.policy;
     assert_int_equal(r.kind, XDS_POLICY);
     assert_slice_equal(p->leaf.key, "shop/deny");
@@ -651,8 +434,8 @@ static void test_policy_errors(void **state) {
         struct xds_resource r;
         fill_policy(&f);
         cases[i].edit(&f);
-        assert_false(decode(XDS_AUTHORIZATION, "shop/deny", FX_PACK(&f.p), &r));
-        assert_string_equal(error, cases[i].error);
+        assert_false(xds_decode_one(XDS_AUTHORIZATION, "shop/deny", FX_PACK(&f.p), &r));
+        assert_string_equal(xds_error, cases[i].error);
     }
 }
 
@@ -663,7 +446,7 @@ static void test_mapped_cidr(void **state) {
     fill_policy(&f);
     p_mapped(&f);
     f.cidr[1].length = 112;
-    assert_true(decode(XDS_AUTHORIZATION, "shop/deny", FX_PACK(&f.p), &r));
+    assert_true(xds_decode_one(XDS_AUTHORIZATION, "shop/deny", FX_PACK(&f.p), &r));
     assert_string_equal(cidr_text(&r.policy.rules[0].clauses[0].matches[0].source_ips[1], text),
                         "1.2.0.0/16");
 }
@@ -680,19 +463,19 @@ static void test_wire(void **state) {
     memcpy(bytes, good.ptr, good.len);
     // A field that is not known: number 100, three bytes
     memcpy(bytes + good.len, "\xa2\x06\x03xyz", 6);
-    assert_true(decode(XDS_ADDRESS, UID, slice_make(bytes, good.len + 6), &r));
+    assert_true(xds_decode_one(XDS_ADDRESS, UID, slice_make(bytes, good.len + 6), &r));
     // Every cut is an error, and never a crash.
     for (size_t len = 0; len < good.len; len++) {
-        assert_false(decode(XDS_ADDRESS, UID, slice_head(good, len), &r));
+        assert_false(xds_decode_one(XDS_ADDRESS, UID, slice_head(good, len), &r));
     }
-    assert_false(decode(XDS_ADDRESS, UID, slice_make(NULL, 0), &r));
-    assert_string_equal(error, "is neither a workload nor a service");
-    assert_false(decode(XDS_ADDRESS, UID, SLICE_LIT("\x0a\xff"), &r));
-    assert_string_equal(error, "is not a valid message");
-    assert_false(decode(XDS_AUTHORIZATION, "x", slice_make(NULL, 0), &r));
-    assert_string_equal(error, "namespace: is missing");
-    assert_false(decode(XDS_ADDRESS, UID, slice_make(bytes, XDS_RESOURCE_MAX + 1), &r));
-    assert_string_equal(error, "4194305 bytes, at most 4194304 are allowed");
+    assert_false(xds_decode_one(XDS_ADDRESS, UID, slice_make(NULL, 0), &r));
+    assert_string_equal(xds_error, "is neither a workload nor a service");
+    assert_false(xds_decode_one(XDS_ADDRESS, UID, SLICE_LIT("\x0a\xff"), &r));
+    assert_string_equal(xds_error, "is not a valid message");
+    assert_false(xds_decode_one(XDS_AUTHORIZATION, "x", slice_make(NULL, 0), &r));
+    assert_string_equal(xds_error, "namespace: is missing");
+    assert_false(xds_decode_one(XDS_ADDRESS, UID, slice_make(bytes, XDS_RESOURCE_MAX + 1), &r));
+    assert_string_equal(xds_error, "4194305 bytes, at most 4194304 are allowed");
 }
 
 static void test_memory(void **state) {
@@ -703,28 +486,25 @@ static void test_memory(void **state) {
     for (size_t max = 0; max < 8192; max += 8) { // every allocation fails once
         struct arena small;
         arena_init(&small, max);
-        bool is_done = xds_decode(XDS_ADDRESS, slice_str(UID), good, "", &small, &r, error);
-        assert_true(is_done || strstr(error, "needs too much memory") != NULL ||
-                    strstr(error, "is not a valid message") != NULL);
+        bool is_done = xds_decode(XDS_ADDRESS, slice_str(UID), good, "", &small, &r, xds_error);
+        assert_true(is_done || strstr(xds_error, "needs too much memory") != NULL ||
+                    strstr(xds_error, "is not a valid message") != NULL);
         arena_fini(&small);
     }
-    assert_true(decode(XDS_ADDRESS, UID, good, &r));
+    assert_true(xds_decode_one(XDS_ADDRESS, UID, good, &r));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_workload, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_workload_defaults, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_workload_errors, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_other_network, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_service, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_service_headless, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_service_errors, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_policy, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_policy_errors, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_mapped_cidr, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_wire, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_workload, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_workload_defaults, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_workload_errors, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_other_network, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_policy, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_policy_errors, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_mapped_cidr, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_wire, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_memory, xds_setup, xds_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,6 +84,9 @@ static struct http_stream *on_stream(struct http_conn *conn) {
     };
     struct server_conn *server = CONTAINER_OF(conn, struct server_conn, conn);
     struct http_bed *bed = server->bed;
+    if (bed->on_stream != NULL) {
+        return bed->on_stream(bed);
+    }
     assert_true(bed->n_requests < BED_REQUESTS);
     struct bed_request *request = &bed->requests[bed->n_requests++];
     *request = (struct bed_request){.bed = bed, .conn = server->number};

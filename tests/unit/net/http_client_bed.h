@@ -38,6 +38,8 @@ struct http_bed {
     uint32_t n_requests;
     // Called when a request is whole; NULL: the test looks by itself.
     void (*on_request)(struct http_bed *bed, struct bed_request *request);
+    // A stream of the test's own for each request; NULL: one of `requests`.
+    struct http_stream *(*on_stream)(struct http_bed *bed);
     void *arg;
     char address[64]; // "http://127.0.0.1:PORT"
 };

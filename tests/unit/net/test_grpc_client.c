@@ -14,8 +14,7 @@
 #include "common/net/grpc_client_priv.h"
 #include "common/net/http_client_priv.h"
 #include "common/rt/listener.h"
-#include "common/rt/uring.h"
-#include "tests/unit/base/unit.h"
+#include "tests/unit/net/http_client_bed.h"
 
 enum { MESSAGE_MAX = 100000, STREAMS = 4 };
 
@@ -38,22 +37,8 @@ struct peer { // a stream at the server
     bool is_sent;
 };
 
-struct server_conn {
-    struct bed *bed;
-    struct list node; // bed.conns
-    struct link_end end;
-    struct http_conn conn;
-};
-
 struct bed {
-    struct loop loop;
-    struct blk_pool pool;
-    struct io *io;
-    struct listener listener;
-    bool listener_is_closed;
-    struct http_conn_config http;
-    struct list conns;
-    uint32_t n_conns, n_accepted;
+    struct http_bed at;
     struct peer peers[16];
     uint32_t n_peers;
     // the case
@@ -84,7 +69,7 @@ static void send_head(struct peer *peer, uint16_t status, const char *type, bool
 
 static void send_bytes(struct peer *peer, struct slice bytes, bool end) {
     struct chain data;
-    chain_init(&data, &peer->bed->pool);
+    chain_init(&data, &peer->bed->at.pool);
     chain_copy(&data, bytes);
     http_stream_send_data(&peer->stream, &data, end);
 }
@@ -178,7 +163,7 @@ static void on_trailers(struct http_stream *stream, const struct http_field *fie
 static void on_reset(struct http_stream *stream, enum http_reset reset, const char *detail) {
 }
 
-static struct http_stream *on_stream(struct http_conn *conn) {
+static struct http_stream *on_stream(struct http_bed *at) {
     static const struct http_stream_events events = {
         .on_head = on_head,
         .on_data = on_data,
@@ -187,45 +172,12 @@ static struct http_stream *on_stream(struct http_conn *conn) {
         .on_writable = on_nothing,
         .on_reset = on_reset,
     };
-    struct bed *bed = CONTAINER_OF(conn, struct server_conn, conn)->bed;
+    struct bed *bed = CONTAINER_OF(at, struct bed, at);
     assert_true(bed->n_peers < ARRAY_LEN(bed->peers));
     struct peer *peer = &bed->peers[bed->n_peers++];
     peer->bed = bed;
     http_stream_init(&peer->stream, &events, peer);
     return &peer->stream;
-}
-
-static void on_bad_request(struct http_conn *conn, enum http_err err) {
-    fail_msg("bad request: %d", err);
-}
-
-static void on_conn_closed(struct http_conn *conn) {
-    struct server_conn *server = CONTAINER_OF(conn, struct server_conn, conn);
-    list_del(&server->node);
-    server->bed->n_conns--;
-    free(server);
-}
-
-static void on_accept(struct listener *listener, int fd) {
-    static const struct http_conn_handler handler = {
-        .on_stream = on_stream, .on_bad_request = on_bad_request, .on_closed = on_conn_closed};
-    struct bed *bed = CONTAINER_OF(listener, struct bed, listener);
-    struct server_conn *server = xcalloc(1, sizeof(*server));
-    server->bed = bed;
-    bed->n_conns++;
-    bed->n_accepted++;
-    list_push_back(&bed->conns, &server->node);
-    link_end_init(&server->end, &bed->loop, fd);
-    http_conn_init(&server->conn, &bed->loop, &server->end.duplex, true, HTTP_CONN_2, &bed->http,
-                   &handler);
-}
-
-static void on_listen_error(struct listener *listener, int err) {
-    fail_msg("accept: %d", err);
-}
-
-static void on_listener_closed(struct listener *listener) {
-    CONTAINER_OF(listener, struct bed, listener)->listener_is_closed = true;
 }
 
 // ---- the client's owner ------------------------------------------------------------------------
@@ -302,7 +254,7 @@ static struct grpc_client *client_new(struct bed *bed, const char *address, char
     static const struct http_field metadata[] = {
         {.name = SLICE_LIT("x-extra"), .value = SLICE_LIT("yes")}};
     struct grpc_client_config config = {
-        .loop = &bed->loop,
+        .loop = &bed->at.loop,
         .address = address,
         .roots = {.path = "/nonexistent/roots.pem"},
         .token = {.path = "/nonexistent/token"},
@@ -313,49 +265,21 @@ static struct grpc_client *client_new(struct bed *bed, const char *address, char
     return grpc_client_new(&config, ret_error);
 }
 
-static const struct listener_handler listener_handler = {
-    .on_accept = on_accept, .on_error = on_listen_error, .on_closed = on_listener_closed};
-
 static void bed_open(struct bed *bed) {
-    char ring_error[URING_ERROR_MAX], address[64], *error = NULL;
-    struct uring_options options = {.entries = 64, .n_buffers = 64};
-    int fd;
+    char *error = NULL;
     *bed = (struct bed){.status = "0", .message = ""};
-    list_init(&bed->conns);
-    blk_pool_init(&bed->pool, 4);
-    assert_int_equal(uring_new(&options, &bed->pool, ring_error, &bed->io), 0);
-    loop_init(&bed->loop, bed->io, &bed->pool, bed);
-    http_conn_config_init(&bed->http, true);
-    uint16_t port = listen_somewhere(&fd);
-    listener_init(&bed->listener, &bed->loop, fd, &listener_handler);
-    snprintf(address, sizeof(address), "http://127.0.0.1:%u", port);
-    bed->client = client_new(bed, address, &error);
+    http_bed_open(&bed->at);
+    bed->at.on_stream = on_stream;
+    bed->client = client_new(bed, bed->at.address, &error);
     assert_non_null(bed->client);
     assert_false(grpc_client_is_secure(bed->client));
-    assert_string_equal(grpc_client_target(bed->client), address + 7);
+    assert_string_equal(grpc_client_target(bed->client), bed->at.address + 7);
 }
-
-static void turn(struct bed *bed) {
-    loop_turn(&bed->loop, false);
-    usleep(100);
-}
-
-#define WAIT(bed, condition)                                                                       \
-    do {                                                                                           \
-        for (int i_ = 0; i_ < 50000 && !(condition); i_++) {                                       \
-            turn(bed);                                                                             \
-        }                                                                                          \
-        assert_true(condition);                                                                    \
-    } while (0)
 
 static void bed_close(struct bed *bed) {
     grpc_client_free(bed->client);
-    listener_close(&bed->listener, false);
-    WAIT(bed, bed->listener_is_closed && bed->n_conns == 0);
-    WAIT(bed, bed->io->n_ops == 0); // the client's own ends
-    loop_fini(&bed->loop);
-    bed->io->ops->free(bed->io);
-    blk_pool_fini(&bed->pool);
+    BED_WAIT(&bed->at, bed->at.n_conns == 0); // the client's own ends
+    http_bed_close(&bed->at);
 }
 
 // ---- cases -------------------------------------------------------------------------------------
@@ -371,7 +295,7 @@ static void test_unary(void **state) {
         grpc_stream_open(&user.stream, bed.client, "/test.Service/Method", 2500);
         grpc_stream_send(&user.stream, SLICE_LIT("question"), true);
         assert_int_equal(user.n_opened, 0); // nothing before it returns
-        WAIT(&bed, user.n_closed == 1);
+        BED_WAIT(&bed.at, user.n_closed == 1);
         assert_slice_equal(buf_slice(&user.got), "hello|");
         assert_int_equal(user.status, GRPC_OK);
         assert_string_equal(user.text, "");
@@ -383,7 +307,7 @@ static void test_unary(void **state) {
     assert_string_equal(bed.extra, "yes");
     assert_string_equal(bed.authority, grpc_client_target(bed.client));
     assert_false(bed.has_token); // there is no TLS
-    assert_int_equal(bed.n_accepted, 1);
+    assert_int_equal(bed.at.n_accepted, 1);
     bed_close(&bed);
 }
 
@@ -404,11 +328,11 @@ static void test_both_ways(void **state) {
         grpc_stream_send(&user.stream, message, false);
         buf_append(&want, message);
         buf_append_byte(&want, '|');
-        WAIT(&bed, grpc_stream_can_send(&user.stream));
+        BED_WAIT(&bed.at, grpc_stream_can_send(&user.stream));
     }
     grpc_stream_send(&user.stream, slice_make(text, MESSAGE_MAX), false);
     grpc_stream_end(&user.stream);
-    WAIT(&bed, user.n_closed == 1);
+    BED_WAIT(&bed.at, user.n_closed == 1);
     assert_int_equal(user.status, GRPC_OK);
     assert_int_equal(user.n_opened, 1);
     assert_int_equal(user.n_messages, 61);
@@ -460,7 +384,7 @@ static void test_failures(void **state) {
         bed.n_peers = 0;
         grpc_stream_open(&user.stream, bed.client, "/x", 0);
         grpc_stream_send(&user.stream, SLICE_LIT("q"), true);
-        WAIT(&bed, user.n_closed == 1);
+        BED_WAIT(&bed.at, user.n_closed == 1);
         assert_int_equal(user.status, cases[i].want);
         assert_non_null(strstr(user.text, cases[i].text));
         if (user.status != GRPC_OK) { // says where
@@ -470,7 +394,7 @@ static void test_failures(void **state) {
         assert_slice_equal(buf_slice(&user.got), cases[i].got);
         buf_fini(&user.got);
     }
-    assert_int_equal(bed.n_accepted, 1); // none of it cost the connection
+    assert_int_equal(bed.at.n_accepted, 1); // none of it cost the connection
     bed_close(&bed);
 }
 
@@ -487,19 +411,18 @@ static void test_connection_lost(void **state) {
         grpc_stream_open(&users[i].stream, bed.client, "/x", 0);
     }
     for (int i = 0; i < STREAMS; i++) {
-        WAIT(&bed, users[i].n_messages == 1);
+        BED_WAIT(&bed.at, users[i].n_messages == 1);
     }
     bed.deed = ONLY_TRAILERS;
-    struct server_conn *conn = LIST_ITEM(bed.conns.next, struct server_conn, node);
-    http_conn_abort(&conn->conn, HTTP_RESET_TERMINATION);
+    http_bed_cut(&bed.at);
     for (int i = 1; i < STREAMS; i++) {
-        WAIT(&bed, users[i].n_closed == 1);
+        BED_WAIT(&bed.at, users[i].n_closed == 1);
         assert_int_equal(users[i].status, GRPC_UNAVAILABLE);
         assert_non_null(strstr(users[i].text, "connection was lost"));
     }
     users[0].n_closed = 0;
-    WAIT(&bed, users[0].n_closed == 1);
-    assert_int_equal(bed.n_accepted, 2);
+    BED_WAIT(&bed.at, users[0].n_closed == 1);
+    assert_int_equal(bed.at.n_accepted, 2);
     for (int i = 0; i < STREAMS; i++) {
         buf_fini(&users[i].got);
     }
@@ -525,19 +448,19 @@ static void test_goaway(void **state) {
     user_init(&other, &bed);
     grpc_stream_open(&user.stream, bed.client, "/x", 0);
     grpc_stream_send(&user.stream, SLICE_LIT("before"), false);
-    WAIT(&bed, user.n_messages == 1);
-    http_conn_drain(&LIST_ITEM(bed.conns.next, struct server_conn, node)->conn);
-    WAIT(&bed, has_retired(bed.client->http)); // the GOAWAY has come
+    BED_WAIT(&bed.at, user.n_messages == 1);
+    http_bed_drain(&bed.at);
+    BED_WAIT(&bed.at, has_retired(bed.client->http)); // the GOAWAY has come
     grpc_stream_open(&other.stream, bed.client, "/y", 0);
     grpc_stream_send(&other.stream, SLICE_LIT("other"), true);
-    WAIT(&bed, other.n_closed == 1);
+    BED_WAIT(&bed.at, other.n_closed == 1);
     assert_int_equal(other.status, GRPC_OK);
-    assert_int_equal(bed.n_accepted, 2);
+    assert_int_equal(bed.at.n_accepted, 2);
     grpc_stream_send(&user.stream, SLICE_LIT("after"), true);
-    WAIT(&bed, user.n_closed == 1);
+    BED_WAIT(&bed.at, user.n_closed == 1);
     assert_int_equal(user.status, GRPC_OK);
     assert_slice_equal(buf_slice(&user.got), "before|after|");
-    WAIT(&bed, bed.n_conns == 1); // the old one ends with its last stream
+    BED_WAIT(&bed.at, bed.at.n_conns == 1); // the old one ends with its last stream
     buf_fini(&user.got);
     buf_fini(&other.got);
     bed_close(&bed);
@@ -550,7 +473,7 @@ static void test_deadline(void **state) {
     bed.deed = SILENT;
     user_init(&user, &bed);
     grpc_stream_open(&user.stream, bed.client, "/x", 50);
-    WAIT(&bed, user.n_closed == 1);
+    BED_WAIT(&bed.at, user.n_closed == 1);
     assert_int_equal(user.status, GRPC_DEADLINE_EXCEEDED);
     assert_non_null(strstr(user.text, "no answer within 50 ms"));
     buf_fini(&user.got);
@@ -563,7 +486,7 @@ static void test_flood(void **state) {
     struct user user;
     bed_open(&bed);
     bed.deed = SILENT;
-    bed.http.h2.stream_window = 65535; // SILENT reads, but there is no room for much in a turn
+    bed.at.http.h2.stream_window = 65535; // SILENT reads, but there is no room for much in a turn
     user_init(&user, &bed);
     grpc_stream_open(&user.stream, bed.client, "/x", 0);
     char *text = xcalloc(1, MESSAGE_MAX);
@@ -573,7 +496,7 @@ static void test_flood(void **state) {
         n += MESSAGE_MAX;
     }
     assert_false(grpc_stream_can_send(&user.stream));
-    WAIT(&bed, user.n_closed == 1);
+    BED_WAIT(&bed.at, user.n_closed == 1);
     assert_int_equal(user.status, GRPC_RESOURCE_EXHAUSTED);
     free(text);
     buf_fini(&user.got);
@@ -587,12 +510,12 @@ static void test_writable(void **state) {
     bed.deed = SILENT;
     user_init(&user, &bed);
     grpc_stream_open(&user.stream, bed.client, "/x", 0);
-    WAIT(&bed, user.n_opened == 1);
+    BED_WAIT(&bed.at, user.n_opened == 1);
     char *text = xcalloc(1, MESSAGE_MAX);
     while (grpc_stream_can_send(&user.stream)) {
         grpc_stream_send(&user.stream, slice_make(text, MESSAGE_MAX), false);
     }
-    WAIT(&bed, user.n_writable == 1);
+    BED_WAIT(&bed.at, user.n_writable == 1);
     assert_true(grpc_stream_can_send(&user.stream));
     free(text);
     buf_fini(&user.got);
@@ -609,12 +532,12 @@ static void test_cancel(void **state) {
     user_init(&user, &bed);
     user.cancel_at = 2;
     grpc_stream_open(&user.stream, bed.client, "/x", 0);
-    WAIT(&bed, user.n_messages == 2);
+    BED_WAIT(&bed.at, user.n_messages == 2);
     assert_false(grpc_stream_is_open(&user.stream));
     grpc_stream_send(&user.stream, SLICE_LIT("nobody"), true); // harmless
     grpc_stream_cancel(&user.stream);
     for (int i = 0; i < 100; i++) {
-        turn(&bed);
+        http_bed_turn(&bed.at);
     }
     assert_int_equal(user.n_messages, 2);
     assert_int_equal(user.n_closed, 0);
@@ -638,7 +561,7 @@ static void test_no_server(void **state) {
     user_init(&user, &bed);
     for (uint32_t i = 1; i <= 2; i++) {
         grpc_stream_open(&user.stream, client, "/x", 5000);
-        WAIT(&bed, user.n_closed == i);
+        BED_WAIT(&bed.at, user.n_closed == i);
         assert_int_equal(user.status, GRPC_UNAVAILABLE);
         assert_non_null(strstr(user.text, "Connection refused"));
     }
@@ -648,7 +571,7 @@ static void test_no_server(void **state) {
     assert_non_null(client);
     assert_true(grpc_client_is_secure(client));
     grpc_stream_open(&user.stream, client, "/x", 5000);
-    WAIT(&bed, user.n_closed == 3);
+    BED_WAIT(&bed.at, user.n_closed == 3);
     assert_int_equal(user.status, GRPC_UNAVAILABLE);
     assert_non_null(strstr(user.text, "/nonexistent/roots.pem: No such file"));
     grpc_client_free(client);
