@@ -223,7 +223,7 @@ static bool match_netns(void *arg, void *value) {
     const struct workload *workload = value;
     char *name = xasprintf("%s/%s", workload->ns, workload->name);
     if (strcmp(name, find->workload) == 0) {
-        find->netns = workload->local->netns;
+        find->netns = workload->common->local->netns;
     }
     free(name);
     return find->netns == NULL;

@@ -25,7 +25,7 @@ static bool look(void *arg, void *value) {
         return false;
     }
     // Of several, always the same one.
-    if (slice_eq_str(search->name, workload->owner_name) &&
+    if (slice_eq_str(search->name, workload_owner_name(workload)) &&
         (search->owned == NULL || strcmp(workload->name, search->owned->name) < 0)) {
         search->owned = workload;
     }
@@ -99,7 +99,7 @@ bool explain_is_captured(const struct explain *explain, const struct workload *w
         *ret_reason = xstrdup("annotation ambient.istio.io/bypass-inbound-capture");
         return false;
     }
-    if (is_captured && workload->local->netns[0] == '\0') {
+    if (is_captured && workload->common->local->netns[0] == '\0') {
         *ret_reason =
             xasprintf("%s; without the annotation ztun.io/netns only istio-cni enrols it", reason);
         free(reason);

@@ -39,7 +39,7 @@ json_t *explain_inbound(const struct explain *explain, const struct workload *de
             return result;
         }
         request.destination = answer.upstream;
-        request.source_identity = slice_str(explain->source->identity);
+        request.source_identity = slice_str(explain->source->common->identity);
         set_text(result, "upstream", addr_text(&answer.upstream, text));
     } else {
         char *reason = NULL;
@@ -98,7 +98,7 @@ static void add_inbound(const struct explain *explain, const struct workload *de
     }
     set_text(item, "protocol", is_hbone || is_waypoint ? "HBONE" : "TCP");
     if (is_hbone || is_waypoint) {
-        set_text(item, "peerIdentity", destination->identity);
+        set_text(item, "peerIdentity", destination->common->identity);
     }
     if (!is_waypoint) { // what a waypoint says is the waypoint's policy
         json_object_set_new(item, "inbound",
@@ -109,9 +109,10 @@ static void add_inbound(const struct explain *explain, const struct workload *de
 static json_t *candidate(const struct endpoint *endpoint) {
     char text[IP_TEXT_MAX];
     char *name = xasprintf("%s/%s", endpoint->workload->ns, endpoint->workload->name);
-    json_t *item = json_pack("{s:s, s:s, s:s, s:s, s:i}", "workload", name, "ip",
-                             ip_text(&endpoint->ip, text), "node", endpoint->workload->node, "zone",
-                             endpoint->workload->locality.zone, "weight", (int)endpoint->weight);
+    json_t *item =
+        json_pack("{s:s, s:s, s:s, s:s, s:i}", "workload", name, "ip", ip_text(&endpoint->ip, text),
+                  "node", endpoint->workload->node, "zone",
+                  endpoint->workload->common->locality.zone, "weight", (int)endpoint->weight);
     free(name);
     return item;
 }

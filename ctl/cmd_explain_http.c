@@ -163,7 +163,7 @@ static bool put_policies(struct http *http, const struct addr *dst) {
                                        .gateway_class = own != NULL ? own->gateway_class : ""};
     const struct rbac_request request = {.source_ip =
                                              source->n_ips > 0 ? source->ips[0] : (struct ip){0},
-                                         .source_identity = slice_str(source->identity),
+                                         .source_identity = slice_str(source->common->identity),
                                          .destination = *dst};
     struct rbac_verdict verdict;
     rbac_check_waypoint(http->explain->snap, &target, &request, &verdict);
@@ -178,9 +178,9 @@ static bool put_policies(struct http *http, const struct addr *dst) {
 // ---- rules -------------------------------------------------------------------------------------
 
 static const char *label_value(const struct workload *workload, const char *key) {
-    for (size_t i = 0; i < workload->n_labels; i++) {
-        if (strcmp(workload->labels[i].key, key) == 0) {
-            return workload->labels[i].value;
+    for (size_t i = 0; i < workload->common->n_labels; i++) {
+        if (strcmp(workload->common->labels[i].key, key) == 0) {
+            return workload->common->labels[i].value;
         }
     }
     return NULL;

@@ -19,8 +19,9 @@ static json_t *describe(const struct workload *workload) {
     }
     char *name = xasprintf("%s/%s", workload->ns, workload->name);
     json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s}", "workload", name, "node",
-                            workload->node, "region", workload->locality.region, "zone",
-                            workload->locality.zone, "ips", ips, "identity", workload->identity);
+                            workload->node, "region", workload->common->locality.region, "zone",
+                            workload->common->locality.zone, "ips", ips, "identity",
+                            workload->common->identity);
     free(name);
     return out;
 }
@@ -191,12 +192,12 @@ static void judge_one(struct explain *explain, const struct workload *destinatio
     json_t *inbound = explain_inbound(explain, destination, target, authority);
     char text[ADDR_TEXT_MAX];
     char *name = xasprintf("%s/%s", destination->ns, destination->name);
-    json_t *item =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:O}", "workload", name, "target",
-                  addr_text(target, text), "node", destination->node, "zone",
-                  destination->locality.zone, "protocol", authority != NULL ? "HBONE" : "TCP",
-                  "peerIdentity", authority != NULL ? destination->identity : "", "usable", true,
-                  "chosen", true, "inbound", inbound);
+    json_t *item = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:O}", "workload", name,
+                             "target", addr_text(target, text), "node", destination->node, "zone",
+                             destination->common->locality.zone, "protocol",
+                             authority != NULL ? "HBONE" : "TCP", "peerIdentity",
+                             authority != NULL ? destination->common->identity : "", "usable", true,
+                             "chosen", true, "inbound", inbound);
     json_object_set_new(explain->out, "candidates", json_pack("[o]", item));
     set_verdict(explain, js_bool(inbound, "allowed", false), js_str(inbound, "reason", ""));
     json_decref(inbound);

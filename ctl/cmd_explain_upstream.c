@@ -149,9 +149,10 @@ static json_t *describe_endpoint(const struct endpoint *endpoint, const struct a
     char *name = xasprintf("%s/%s", workload->ns, workload->name);
     json_t *item =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b}", "workload", name, "node", workload->node,
-                  "region", workload->locality.region, "zone", workload->locality.zone, "subzone",
-                  workload->locality.subzone, "address", addr != NULL ? addr_text(addr, text) : "",
-                  "ready", endpoint->is_ready);
+                  "region", workload->common->locality.region, "zone",
+                  workload->common->locality.zone, "subzone", workload->common->locality.subzone,
+                  "address", addr != NULL ? addr_text(addr, text) : "", "ready",
+                  endpoint->is_ready);
     free(name);
     return item;
 }

@@ -397,9 +397,9 @@ static void put_endpoint(struct json_out *out, const struct l7_host *host,
         json_out_kv_string(out, "workload", workload->leaf.key);
         json_out_kv_str(out, "name", workload->name);
         json_out_kv_str(out, "namespace", workload->ns);
-        put_text(out, "region", workload->locality.region);
-        put_text(out, "zone", workload->locality.zone);
-        put_text(out, "subzone", workload->locality.subzone);
+        put_text(out, "region", workload->common->locality.region);
+        put_text(out, "zone", workload->common->locality.zone);
+        put_text(out, "subzone", workload->common->locality.subzone);
     }
     json_out_kv_u64(out, "weight", host->weight);
     json_out_kv_bool(out, "ready", host->endpoint->is_ready);

@@ -115,7 +115,7 @@ static const char *binding_of(const struct snapshot *snap, const struct wconn *c
     }
     const struct workload *workload =
         snapshot_workload_by_uid(snap, (const char *)conn->workload->leaf.key.ptr);
-    return workload != NULL ? workload->waypoint : NULL;
+    return workload != NULL ? workload->common->waypoint : NULL;
 }
 
 static void tell(struct wconn *conn) {

@@ -210,7 +210,7 @@ static struct workload *find_source(const struct snapshot *snap, const struct wc
     if (source == NULL && ip_is_set(&connect->source.ip)) {
         source = snapshot_workload_by_ip(snap, &connect->source.ip);
     }
-    if (source != NULL && !slice_eq_str(conn->client_id, source->identity)) {
+    if (source != NULL && !slice_eq_str(conn->client_id, source->common->identity)) {
         return NULL;
     }
     return source;

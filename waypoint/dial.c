@@ -175,8 +175,8 @@ static const struct hbone_request_ops request_ops = {
 // The endpoint must show its own identity, or one that the service names.
 static size_t collect_sans(const struct upstream_dial *dial, struct slice sans[HBONE_SANS_MAX]) {
     size_t n = 0;
-    if (dial->workload->identity[0] != '\0') {
-        sans[n++] = slice_str(dial->workload->identity);
+    if (dial->workload->common->identity[0] != '\0') {
+        sans[n++] = slice_str(dial->workload->common->identity);
     }
     for (size_t i = 0; dial->service != NULL && i < dial->service->n_sans && n < HBONE_SANS_MAX;
          i++) {

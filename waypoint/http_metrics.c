@@ -74,24 +74,27 @@ void http_metrics_tick(struct http_metrics *metrics, uint64_t now_ns) {
 // ---- labels ------------------------------------------------------------------------------------
 
 static void label_source(struct slice *labels, const struct workload *workload) {
-    labels[METRIC_LABEL(HTTP, SOURCE_WORKLOAD)] = slice_str(workload->owner_name);
-    labels[METRIC_LABEL(HTTP, SOURCE_CANONICAL_SERVICE)] = slice_str(workload->canonical_name);
-    labels[METRIC_LABEL(HTTP, SOURCE_CANONICAL_REVISION)] = slice_str(workload->canonical_revision);
+    labels[METRIC_LABEL(HTTP, SOURCE_WORKLOAD)] = slice_str(workload_owner_name(workload));
+    labels[METRIC_LABEL(HTTP, SOURCE_CANONICAL_SERVICE)] =
+        slice_str(workload_canonical_name(workload));
+    labels[METRIC_LABEL(HTTP, SOURCE_CANONICAL_REVISION)] =
+        slice_str(workload->common->canonical_revision);
     labels[METRIC_LABEL(HTTP, SOURCE_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
-    labels[METRIC_LABEL(HTTP, SOURCE_APP)] = slice_str(workload->app);
-    labels[METRIC_LABEL(HTTP, SOURCE_VERSION)] = slice_str(workload->version);
-    labels[METRIC_LABEL(HTTP, SOURCE_CLUSTER)] = slice_str(workload->cluster);
+    labels[METRIC_LABEL(HTTP, SOURCE_APP)] = slice_str(workload_app(workload));
+    labels[METRIC_LABEL(HTTP, SOURCE_VERSION)] = slice_str(workload->common->version);
+    labels[METRIC_LABEL(HTTP, SOURCE_CLUSTER)] = slice_str(workload->common->cluster);
 }
 
 static void label_destination(struct slice *labels, const struct workload *workload) {
-    labels[METRIC_LABEL(HTTP, DESTINATION_WORKLOAD)] = slice_str(workload->owner_name);
-    labels[METRIC_LABEL(HTTP, DESTINATION_CANONICAL_SERVICE)] = slice_str(workload->canonical_name);
+    labels[METRIC_LABEL(HTTP, DESTINATION_WORKLOAD)] = slice_str(workload_owner_name(workload));
+    labels[METRIC_LABEL(HTTP, DESTINATION_CANONICAL_SERVICE)] =
+        slice_str(workload_canonical_name(workload));
     labels[METRIC_LABEL(HTTP, DESTINATION_CANONICAL_REVISION)] =
-        slice_str(workload->canonical_revision);
+        slice_str(workload->common->canonical_revision);
     labels[METRIC_LABEL(HTTP, DESTINATION_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
-    labels[METRIC_LABEL(HTTP, DESTINATION_APP)] = slice_str(workload->app);
-    labels[METRIC_LABEL(HTTP, DESTINATION_VERSION)] = slice_str(workload->version);
-    labels[METRIC_LABEL(HTTP, DESTINATION_CLUSTER)] = slice_str(workload->cluster);
+    labels[METRIC_LABEL(HTTP, DESTINATION_APP)] = slice_str(workload_app(workload));
+    labels[METRIC_LABEL(HTTP, DESTINATION_VERSION)] = slice_str(workload->common->version);
+    labels[METRIC_LABEL(HTTP, DESTINATION_CLUSTER)] = slice_str(workload->common->cluster);
 }
 
 static void label_service(struct slice *labels, const struct service *service) {
@@ -108,7 +111,7 @@ static void label_ends(struct slice *labels, const struct http_metrics_labels *i
         label_destination(labels, in->destination);
         if (in->is_destination_mtls) {
             labels[METRIC_LABEL(HTTP, DESTINATION_PRINCIPAL)] =
-                slice_str(in->destination->identity);
+                slice_str(in->destination->common->identity);
         }
     }
     if (in->service != NULL) {

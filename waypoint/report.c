@@ -13,7 +13,7 @@ LOG_SCOPE(log_rbac, "waypoint::rbac");
 
 static struct slice destination_identity(const struct wconn *conn) {
     bool is_known = conn->is_mtls_up && conn->destination != NULL;
-    return is_known ? slice_str(conn->destination->identity) : slice_make(NULL, 0);
+    return is_known ? slice_str(conn->destination->common->identity) : slice_make(NULL, 0);
 }
 
 // ---- metrics -----------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ static void fill_ends(const struct wconn *conn, struct access_record *record) {
     if (conn->source != NULL) {
         record->src_workload = slice_str(conn->source->name);
         record->src_namespace = slice_str(conn->source->ns);
-        record->src_cluster = slice_str(conn->source->cluster);
+        record->src_cluster = slice_str(conn->source->common->cluster);
     }
     if (conn->service != NULL) {
         record->dst_service = slice_str(conn->service->hostname);
@@ -78,7 +78,7 @@ static void fill_ends(const struct wconn *conn, struct access_record *record) {
     if (conn->destination != NULL) {
         record->dst_workload = slice_str(conn->destination->name);
         record->dst_namespace = slice_str(conn->destination->ns);
-        record->dst_cluster = slice_str(conn->destination->cluster);
+        record->dst_cluster = slice_str(conn->destination->common->cluster);
     }
 }
 

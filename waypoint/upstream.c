@@ -137,7 +137,7 @@ static struct upstream_view *view_new(struct upstream *up, struct service *servi
 
 bool upstream_is_same_way(const struct workload *a, const struct workload *b) {
     return a == b || (a != NULL && b != NULL && a->protocol == b->protocol &&
-                      strcmp(a->identity, b->identity) == 0);
+                      strcmp(a->common->identity, b->common->identity) == 0);
 }
 
 bool upstream_view_has_pool(const struct upstream_view *view, const struct upstream_pool *pool) {

@@ -31,7 +31,8 @@ static void look_up(struct control *control, struct served *served) {
     served->is_mismatched = workload == NULL && any != NULL;
     if (served->is_mismatched && !was_mismatched) {
         log_warn(&log_handed, "the workload has another service account than its pod: not used",
-                 LOG_STR("uid", served->params.uid), LOG_STR("workload", any->service_account),
+                 LOG_STR("uid", served->params.uid),
+                 LOG_STR("workload", any->common->service_account),
                  LOG_STR("pod", served->params.service_account));
     }
     served_set_workload(control, served, workload);

@@ -47,7 +47,7 @@ static bool is_own(const struct control *control, const struct workload *workloa
 
 static bool is_served(const struct workload *workload) {
     return workload != NULL && workload->is_enrolled && !workload->is_host_network &&
-           workload->local->netns[0] != 0;
+           workload->common->local->netns[0] != 0;
 }
 
 static void tell_leaving(struct control *control, struct served *served) {
@@ -139,10 +139,10 @@ static struct served *serve(struct control *control, struct workload *workload) 
     if (served == NULL) {
         struct pod_params params = {
             .uid = uid, .workload_uid = uid, .ns = workload->ns, .name = workload->name};
-        served = served_new(control, &params, workload->identity);
+        served = served_new(control, &params, workload->common->identity);
         served->is_own = is_own(control, workload);
     }
-    served_set_identity(control, served, workload->identity);
+    served_set_identity(control, served, workload->common->identity);
     served_set_workload(control, served, workload);
     served_want(control, served);
     return served;
@@ -189,12 +189,12 @@ static void visit(const struct control *control, const struct served *served,
         .uid = served->params.uid,
         .ns = served->params.ns,
         .name = served->params.name,
-        .service_account =
-            served->is_handed ? served->params.service_account : served->workload->service_account,
+        .service_account = served->is_handed ? served->params.service_account
+                                             : served->workload->common->service_account,
         .identity = served->identity,
         .netns = served->is_handed ? ""
                  : served->is_own  ? "/proc/self/ns/net"
-                                   : served->workload->local->netns,
+                                   : served->workload->common->local->netns,
         .pending = served->is_waiting ? "waits for its certificate" : NULL,
         .has_workload = served->workload != NULL,
         .is_redirected = inpod_is_redirected(control->inpod, served->params.uid),
@@ -237,7 +237,7 @@ static void settle_own(struct control *control) {
     }
     struct workload *workload = find_own(control);
     const char *problem = workload == NULL ? "there is no such Pod with an address"
-                          : strcmp(workload->service_account, own->service_account) != 0
+                          : strcmp(workload->common->service_account, own->service_account) != 0
                               ? "the Pod has another service account"
                               : NULL;
     bool is_known = control->xds == NULL || proc_xds_has_addresses(control->xds);
@@ -313,7 +313,7 @@ void control_pod_up(void *arg, struct pod *pod, struct pod_sockets *sets, uint32
     const char *reason = "";
     uint32_t n_servers = 0;
     if (served != NULL && !pod->is_self) {
-        const char *netns = served->is_handed ? "" : served->workload->local->netns;
+        const char *netns = served->is_handed ? "" : served->workload->common->local->netns;
         n_servers = dns_upstreams_for(served->workload, netns, served->is_own, servers, &reason);
     }
     log_info(&log_pods, "pod is served", LOG_STR("namespace", pod->ns), LOG_STR("pod", pod->name),

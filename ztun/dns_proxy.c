@@ -37,8 +37,8 @@ static struct labels labels_of(const struct workload *client, const struct dns_q
     return (struct labels){{
         slice_str(type), // what has no name is "unknown": no series for each number
         is_tcp ? SLICE_LIT("tcp") : SLICE_LIT("udp"),
-        slice_str(client != NULL ? client->canonical_name : NULL),
-        slice_str(client != NULL ? client->canonical_revision : NULL),
+        slice_str(client != NULL ? workload_canonical_name(client) : NULL),
+        slice_str(client != NULL ? client->common->canonical_revision : NULL),
     }};
 }
 

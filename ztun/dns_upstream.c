@@ -92,8 +92,8 @@ uint32_t dns_upstreams_for(const struct workload *workload, const char *netns, b
                            struct addr servers[DNS_UPSTREAMS_MAX], const char **ret_reason) {
     *ret_reason = "";
     uint32_t n = 0;
-    if (workload != NULL && workload->local->nameservers != NULL) {
-        for (const char *const *p = workload->local->nameservers;
+    if (workload != NULL && workload->common->local->nameservers != NULL) {
+        for (const char *const *p = workload->common->local->nameservers;
              *p != NULL && n < DNS_UPSTREAMS_MAX; p++) {
             n += parse_server(slice_trim(slice_str(*p)), &servers[n]);
         }

@@ -185,8 +185,8 @@ static struct workload *find_source(const struct snapshot *snap, const struct in
     if (source == NULL && ip_is_set(&connect->source.ip)) {
         source = snapshot_workload_by_ip(snap, &connect->source.ip);
     }
-    if (source != NULL &&
-        !mesh_is_same_identity(snap->mesh, in->flow.peer_identity, slice_str(source->identity))) {
+    if (source != NULL && !mesh_is_same_identity(snap->mesh, in->flow.peer_identity,
+                                                 slice_str(source->common->identity))) {
         return NULL;
     }
     return source;
@@ -319,7 +319,8 @@ void inbound_accept(struct zpod *zpod, int fd) {
     struct io *io = worker->loop->io;
     const struct snapshot *snap = snapshot_current();
     struct workload *local = pod_workload(zpod->pod, snap);
-    struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
+    struct identity *identity =
+        local != NULL ? snapshot_identity(snap, local->common->identity) : NULL;
     struct addr src, dst;
     if (io->ops->peer_addr(io, fd, &src) < 0 || io->ops->local_addr(io, fd, &dst) < 0) {
         reset_fd(worker, fd);
@@ -342,7 +343,8 @@ void inbound_accept(struct zpod *zpod, int fd) {
 void inbound_recheck_tunnels(struct zpod *zpod) {
     const struct snapshot *snap = snapshot_current();
     struct workload *local = pod_workload(zpod->pod, snap);
-    struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
+    struct identity *identity =
+        local != NULL ? snapshot_identity(snap, local->common->identity) : NULL;
     if (identity == NULL || identity->tls == NULL) {
         return;
     }

@@ -580,9 +580,9 @@ static void want_workload(struct inpod *inpod, const struct workload *workload, 
         .uid = uid, .workload_uid = uid, .ns = workload->ns, .name = workload->name};
     pod_params_copy(&want->params, &params);
     free(uid);
-    want->netns = xstrdup(is_own ? "/proc/self/ns/net" : workload->local->netns);
+    want->netns = xstrdup(is_own ? "/proc/self/ns/net" : workload->common->local->netns);
     want->netns_fd = -1;
-    want->interfaces = xstrdup(workload->local->virtual_interfaces);
+    want->interfaces = xstrdup(workload->common->local->virtual_interfaces);
     want->no_dns_capture = workload->no_dns_capture;
     want->bypass_inbound_capture = workload->bypass_inbound_capture;
     entry->is_own = is_own;

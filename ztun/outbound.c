@@ -282,7 +282,7 @@ static void connect_tunnel(struct outbound *out, const struct snapshot *snap,
     struct flow *flow = &out->flow;
     struct zworker *worker = flow->zpod->worker;
     struct identity *identity =
-        route->source != NULL ? snapshot_identity(snap, route->source->identity) : NULL;
+        route->source != NULL ? snapshot_identity(snap, route->source->common->identity) : NULL;
     if (identity == NULL || identity->tls == NULL) {
         flow_set_detail(flow, identity != NULL && identity->error[0] != 0 ? identity->error
                                                                           : "not issued yet");
@@ -357,7 +357,7 @@ static void connect_route(struct outbound *out, const struct snapshot *snap,
     }
     out->via_waypoint = route->via_waypoint;
     rebind_routed(&out->rebind, snap, route->waypoint);
-    if (route->destination != NULL && route->destination->hostname[0] != '\0') {
+    if (route->destination != NULL && route->destination->common->hostname[0] != '\0') {
         report_on_demand_dns(flow);
     }
     flow->is_mtls = false;
@@ -453,7 +453,7 @@ static bool moves_on(struct zpod *zpod, const struct client *client, const struc
         return false;
     }
     struct identity *identity = route->action == ROUTE_HBONE && route->source != NULL
-                                    ? snapshot_identity(snap, route->source->identity)
+                                    ? snapshot_identity(snap, route->source->common->identity)
                                     : NULL;
     uint64_t key = 0;
     if (identity != NULL && identity->tls != NULL) {

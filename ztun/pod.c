@@ -70,7 +70,7 @@ static struct workload *workload_of(const struct snapshot *snap, const char *uid
                                     const char *service_account) {
     struct workload *workload = snapshot_workload_by_uid(snap, uid);
     bool is_other = workload != NULL && service_account != NULL &&
-                    strcmp(workload->service_account, service_account) != 0;
+                    strcmp(workload->common->service_account, service_account) != 0;
     return is_other ? NULL : workload;
 }
 

@@ -20,7 +20,7 @@ static struct slice source_identity(const struct flow *flow) {
         return flow->peer_identity;
     }
     if (flow->kind == FLOW_OUTBOUND && flow->is_mtls && flow->source != NULL) {
-        return slice_str(flow->source->identity);
+        return slice_str(flow->source->common->identity);
     }
     return slice_make(NULL, 0);
 }
@@ -29,7 +29,7 @@ static struct slice destination_identity(const struct flow *flow) {
     if (!flow->is_mtls || flow->destination == NULL) {
         return slice_make(NULL, 0);
     }
-    return slice_str(flow->destination->identity);
+    return slice_str(flow->destination->common->identity);
 }
 
 // ---- metrics -----------------------------------------------------------------------------------
@@ -128,12 +128,12 @@ static void log_flow(const struct flow *flow, enum access_event event) {
     if (flow->source != NULL) {
         record.src_workload = slice_str(flow->source->name);
         record.src_namespace = slice_str(flow->source->ns);
-        record.src_cluster = slice_str(flow->source->cluster);
+        record.src_cluster = slice_str(flow->source->common->cluster);
     }
     if (flow->destination != NULL) {
         record.dst_workload = slice_str(flow->destination->name);
         record.dst_namespace = slice_str(flow->destination->ns);
-        record.dst_cluster = slice_str(flow->destination->cluster);
+        record.dst_cluster = slice_str(flow->destination->common->cluster);
     }
     access_log_write(event, &record);
 }
@@ -217,17 +217,18 @@ void report_on_demand_dns(const struct flow *flow) {
     struct slice labels[METRIC_N_LABELS(ON_DEMAND_DNS)] = {0};
     const struct workload *source = flow->source;
     if (source != NULL) {
-        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_WORKLOAD)] = slice_str(source->owner_name);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_WORKLOAD)] =
+            slice_str(workload_owner_name(source));
         labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_CANONICAL_SERVICE)] =
-            slice_str(source->canonical_name);
+            slice_str(workload_canonical_name(source));
         labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_CANONICAL_REVISION)] =
-            slice_str(source->canonical_revision);
+            slice_str(source->common->canonical_revision);
         labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_WORKLOAD_NAMESPACE)] = slice_str(source->ns);
-        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_PRINCIPAL)] = slice_str(source->identity);
-        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_APP)] = slice_str(source->app);
-        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_VERSION)] = slice_str(source->version);
-        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_CLUSTER)] = slice_str(source->cluster);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_PRINCIPAL)] = slice_str(source->common->identity);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_APP)] = slice_str(workload_app(source));
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_VERSION)] = slice_str(source->common->version);
+        labels[METRIC_LABEL(ON_DEMAND_DNS, SOURCE_CLUSTER)] = slice_str(source->common->cluster);
     }
-    labels[METRIC_LABEL(ON_DEMAND_DNS, HOSTNAME)] = slice_str(flow->destination->hostname);
+    labels[METRIC_LABEL(ON_DEMAND_DNS, HOSTNAME)] = slice_str(flow->destination->common->hostname);
     metric_count(METRIC_ON_DEMAND_DNS, labels, 1, flow->zpod->worker->loop->now);
 }

@@ -27,7 +27,7 @@ void ztun_socket_params(struct io_socket_params *ret_params, const struct zpod *
 // The application is in the same kernel, so that no peer can vanish without a word, and probes
 // would only cost system calls. A virtual machine is not.
 static bool needs_keepalive(const struct workload *application) {
-    return application == NULL || application->local->virtual_interfaces[0] != '\0';
+    return application == NULL || application->common->local->virtual_interfaces[0] != '\0';
 }
 
 void ztun_application_params(struct io_socket_params *ret_params, const struct flow *flow,
@@ -45,14 +45,14 @@ void ztun_application_params(struct io_socket_params *ret_params, const struct f
 
 void ztun_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage) {
     *ret_baggage = (struct hbone_baggage){
-        .cluster = slice_str(workload->cluster),
+        .cluster = slice_str(workload->common->cluster),
         .ns = slice_str(workload->ns),
-        .workload_type = slice_str(workload->owner_type),
-        .workload = slice_str(workload->owner_name),
-        .service = slice_str(workload->canonical_name),
-        .revision = slice_str(workload->canonical_revision),
-        .region = slice_str(workload->locality.region),
-        .zone = slice_str(workload->locality.zone),
+        .workload_type = slice_str(workload->common->owner_type),
+        .workload = slice_str(workload_owner_name(workload)),
+        .service = slice_str(workload_canonical_name(workload)),
+        .revision = slice_str(workload->common->canonical_revision),
+        .region = slice_str(workload->common->locality.region),
+        .zone = slice_str(workload->common->locality.zone),
     };
 }
 

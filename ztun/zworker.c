@@ -159,7 +159,8 @@ static enum tls_err check_peer(void *arg, uint64_t pod_id, const struct tls_peer
     struct zpod *zpod = zworker_pod(worker, pod_id);
     const struct snapshot *snap = snapshot_current();
     struct workload *local = zpod != NULL ? pod_workload(zpod->pod, snap) : NULL;
-    struct identity *identity = local != NULL ? snapshot_identity(snap, local->identity) : NULL;
+    struct identity *identity =
+        local != NULL ? snapshot_identity(snap, local->common->identity) : NULL;
     return identity != NULL && identity->tls != NULL
                ? tls_peer_recheck(identity->tls, peer, clock_wall_s())
                : TLS_OK;

@@ -210,15 +210,12 @@ static struct l7_lb *make_lb(void) {
     static struct service service;
     static struct l7_settings settings;
     static uint16_t port = 8080;
+    static const struct workload_common common = {
+        .ns = "shop", .hostname = "", .cluster = "", .network = "", .locality = {"", "", ""}};
     const struct l7_subset *subset;
     settings = *l7_policy_find(NULL, "", 80, &subset);
     for (int i = 0; i < N_HOSTS; i++) {
-        workloads[i] = (struct workload){.ns = "shop",
-                                         .hostname = "",
-                                         .node = "",
-                                         .cluster = "",
-                                         .network = "",
-                                         .locality = {"", "", ""}};
+        workloads[i] = (struct workload){.ns = "shop", .node = "", .common = &common};
         endpoints[i] = (struct endpoint){.workload = &workloads[i],
                                          .target_ports = &port,
                                          .is_ready = true,

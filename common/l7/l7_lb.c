@@ -24,7 +24,7 @@ size_t l7_lb_hosts(const struct service *service, const struct l7_subset *subset
             (subset != NULL && !l7_subset_selects(subset, workload))) {
             continue;
         }
-        bool is_name = workload->hostname[0] != '\0';
+        bool is_name = workload->common->hostname[0] != '\0';
         size_t n_ips = is_name ? workload->n_ips : 1;
         for (size_t k = 0; k < n_ips; k++, n++) {
             if (n < cap) {

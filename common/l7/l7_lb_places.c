@@ -43,7 +43,7 @@ static bool locality_matches(const char *pattern, const struct locality *localit
 static const struct l7_distribute *find_distribute(const struct l7_locality_policy *policy,
                                                    const struct workload *source) {
     for (uint32_t i = 0; i < policy->n_distribute; i++) {
-        if (locality_matches(policy->distribute[i].from, &source->locality)) {
+        if (locality_matches(policy->distribute[i].from, &source->common->locality)) {
             return &policy->distribute[i];
         }
     }
@@ -73,23 +73,23 @@ static enum place_mode place_mode(const struct l7_settings *settings, const stru
     if (policy->n_failover_priority > 0) {
         return PLACE_LABELS;
     }
-    return source->locality.region[0] != '\0' ? PLACE_REGIONS : PLACE_FLAT;
+    return source->common->locality.region[0] != '\0' ? PLACE_REGIONS : PLACE_FLAT;
 }
 
 static const char *scope_value(uint8_t scope, const struct workload *workload) {
     switch ((enum lb_scope)scope) {
     case SCOPE_REGION:
-        return workload->locality.region;
+        return workload->common->locality.region;
     case SCOPE_ZONE:
-        return workload->locality.zone;
+        return workload->common->locality.zone;
     case SCOPE_SUBZONE:
-        return workload->locality.subzone;
+        return workload->common->locality.subzone;
     case SCOPE_NODE:
         return workload->node;
     case SCOPE_CLUSTER:
-        return workload->cluster;
+        return workload->common->cluster;
     case SCOPE_NETWORK:
-        return workload->network;
+        return workload->common->network;
     }
     return "";
 }
@@ -110,9 +110,9 @@ static const char *label_value(struct slice key, const struct workload *workload
             return scope_value(topology[i].scope, workload);
         }
     }
-    for (size_t i = 0; i < workload->n_labels; i++) {
-        if (slice_eq_str(key, workload->labels[i].key)) {
-            return workload->labels[i].value;
+    for (size_t i = 0; i < workload->common->n_labels; i++) {
+        if (slice_eq_str(key, workload->common->labels[i].key)) {
+            return workload->common->labels[i].value;
         }
     }
     return "";
@@ -182,7 +182,7 @@ static uint32_t level_by_region(const struct l7_locality_policy *policy,
 
 static uint32_t group_of(const struct l7_distribute *distribute, const struct workload *host) {
     for (uint32_t i = 0; i < distribute->n_to; i++) {
-        if (locality_matches(distribute->to[i].to, &host->locality)) {
+        if (locality_matches(distribute->to[i].to, &host->common->locality)) {
             return i;
         }
     }
@@ -221,11 +221,13 @@ void l7_lb_places(const struct l7_lb_spec *spec, uint32_t *ret_levels, struct l7
         } else if (mode == PLACE_LABELS) {
             level = level_by_labels(policy, spec->source, host);
             if (policy->n_failover > 0) {
-                level = level * N_REGION_LEVELS +
-                        level_by_region(policy, &spec->source->locality, &host->locality);
+                level = level * N_REGION_LEVELS + level_by_region(policy,
+                                                                  &spec->source->common->locality,
+                                                                  &host->common->locality);
             }
         } else if (mode == PLACE_REGIONS) {
-            level = level_by_region(policy, &spec->source->locality, &host->locality);
+            level =
+                level_by_region(policy, &spec->source->common->locality, &host->common->locality);
         }
         ret_levels[i] = is_allowed(spec, host) ? level : (uint32_t)L7_NO_LEVEL;
     }
@@ -245,9 +247,9 @@ static void print_part(struct printer *printer, const char *text) {
 }
 
 static void print_locality(struct printer *printer, const struct workload *source) {
-    print_part(printer, source->locality.region);
-    print_part(printer, source->locality.zone);
-    print_part(printer, source->locality.subzone);
+    print_part(printer, source->common->locality.region);
+    print_part(printer, source->common->locality.zone);
+    print_part(printer, source->common->locality.subzone);
 }
 
 size_t l7_lb_client_class(const struct l7_settings *settings, const struct service *service,

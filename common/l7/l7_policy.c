@@ -552,9 +552,9 @@ const char *l7_lb_kind_text(enum l7_lb_kind kind) {
 bool l7_subset_selects(const struct l7_subset *subset, const struct workload *workload) {
     for (uint32_t i = 0; i < subset->n_labels; i++) {
         bool has_label = false;
-        for (uint32_t k = 0; k < workload->n_labels && !has_label; k++) {
-            has_label = strcmp(workload->labels[k].key, subset->labels[i].key) == 0 &&
-                        strcmp(workload->labels[k].value, subset->labels[i].value) == 0;
+        for (uint32_t k = 0; k < workload->common->n_labels && !has_label; k++) {
+            has_label = strcmp(workload->common->labels[k].key, subset->labels[i].key) == 0 &&
+                        strcmp(workload->common->labels[k].value, subset->labels[i].value) == 0;
         }
         if (!has_label) {
             return false;

@@ -118,9 +118,9 @@ struct asking { // one request
 };
 
 static bool has_label(const struct workload *workload, const struct label *label) {
-    for (size_t i = 0; i < workload->n_labels; i++) {
-        if (strcmp(workload->labels[i].key, label->key) == 0) {
-            return strcmp(workload->labels[i].value, label->value) == 0;
+    for (size_t i = 0; i < workload->common->n_labels; i++) {
+        if (strcmp(workload->common->labels[i].key, label->key) == 0) {
+            return strcmp(workload->common->labels[i].value, label->value) == 0;
         }
     }
     return false;

@@ -170,10 +170,9 @@ const struct workload *builder_like(const struct mesh_builder *b, const struct r
 }
 
 struct bwl *builder_workload_by_ip(struct mesh_builder *b, const struct ip *ip) {
-    struct workload *const *list;
-    size_t n = snapshot_workloads_by_ip(b->draft, ip, &list);
-    for (size_t i = 0; i < n; i++) {
-        struct bwl *wl = builder_workload(b, list[i]->leaf.key);
+    const struct workload *found;
+    for (size_t i = 0; (found = snapshot_workload_by_ip_at(b->draft, ip, i)) != NULL; i++) {
+        struct bwl *wl = builder_workload(b, found->leaf.key);
         if (wl != NULL && class_of(wl->record->kind) == DIRTY_WORKLOADS) {
             return wl;
         }

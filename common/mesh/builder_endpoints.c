@@ -47,9 +47,9 @@ void endpoint_set_add(struct endpoint_set *set, struct bwl *wl, const struct ip 
 }
 
 static uint16_t named_port(const struct workload *workload, const char *name) {
-    for (size_t i = 0; name[0] != '\0' && i < workload->n_ports; i++) {
-        if (strcmp(workload->ports[i].name, name) == 0) {
-            return workload->ports[i].port;
+    for (size_t i = 0; name[0] != '\0' && i < workload->common->n_ports; i++) {
+        if (strcmp(workload->common->ports[i].name, name) == 0) {
+            return workload->common->ports[i].port;
         }
     }
     return 0;

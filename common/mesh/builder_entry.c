@@ -51,7 +51,7 @@ static void add_inline(struct entry_build *e, struct endpoint_set *set,
              e->b->mesh.cluster_id, e->record->ns->name, e->record->name, uid_tail);
     struct workload *leaf =
         builder_entry_leaf(e->b, e->record, entry, uid, e->record->name, &entry->labels);
-    bool has_place = leaf->n_ips > 0 || leaf->hostname[0] != '\0';
+    bool has_place = leaf->n_ips > 0 || leaf->common->hostname[0] != '\0';
     struct bwl *wl = builder_put_workload(e->b, e->record, leaf);
     if (!has_place && !is_of_host) {
         return;

@@ -171,20 +171,20 @@ static const struct kobj_map *labels_of(struct mesh_builder *b, const char *uid_
                                           : record_labels(record);
 }
 
-static bool same_labels(const struct workload *leaf, const struct kobj_map *labels) {
+static bool same_labels(const struct workload_common *c, const struct kobj_map *labels) {
     size_t n = labels != NULL ? labels->n : 0;
-    for (size_t i = 0; leaf->n_labels == n && i < n; i++) {
-        if (strcmp(leaf->labels[i].key, labels->items[i].key) != 0 ||
-            strcmp(leaf->labels[i].value, labels->items[i].value) != 0) {
+    for (size_t i = 0; c->n_labels == n && i < n; i++) {
+        if (strcmp(c->labels[i].key, labels->items[i].key) != 0 ||
+            strcmp(c->labels[i].value, labels->items[i].value) != 0) {
             return false;
         }
     }
-    return leaf->n_labels == n;
+    return c->n_labels == n;
 }
 
 struct workload *builder_istiod_workload(struct mesh_builder *b, struct workload *leaf) {
     const struct kobj_map *labels = labels_of(b, (const char *)leaf->leaf.key.ptr);
-    if (same_labels(leaf, labels)) {
+    if (same_labels(leaf->common, labels)) {
         leaf_ref(leaf);
         return leaf;
     }
@@ -193,13 +193,16 @@ struct workload *builder_istiod_workload(struct mesh_builder *b, struct workload
     for (size_t i = 0; i < n; i++) {
         list[i] = (struct label){labels->items[i].key, labels->items[i].value};
     }
+    struct workload_common common = *leaf->common;
     struct workload spec = *leaf;
-    spec.labels = list;
-    spec.n_labels = (uint16_t)n;
+    spec.common = &common;
+    common.labels = list;
+    common.n_labels = (uint16_t)n;
     const char *app = labels != NULL ? kobj_map_get(labels, "app") : NULL;
     const char *version = labels != NULL ? kobj_map_get(labels, "version") : NULL;
-    spec.app = app != NULL ? app : leaf->canonical_name; // without: as istiod's leaf has it
-    spec.version = version != NULL ? version : leaf->canonical_revision;
+    common.own_names &= (uint8_t)~WORKLOAD_OWN_APP;
+    common.app = app != NULL ? app : workload_canonical_name(leaf); // as istiod's leaf has it
+    common.version = version != NULL ? version : common.canonical_revision;
     struct workload *merged = workload_new_like(&spec, leaf);
     free(list);
     return merged;

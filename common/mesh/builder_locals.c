@@ -34,9 +34,10 @@ void builder_locals_note(struct builder_locals *locals, const char *node, struct
 
 bool workload_same_policies(const struct workload *a, const struct workload *b) {
     // Interned: equal texts have equal pointers.
-    return a->n_policies == b->n_policies &&
-           (a->n_policies == 0 ||
-            memcmp(a->policies, b->policies, a->n_policies * sizeof(*a->policies)) == 0);
+    return a->common->n_policies == b->common->n_policies &&
+           (a->common->n_policies == 0 ||
+            memcmp(a->common->policies, b->common->policies,
+                   a->common->n_policies * sizeof(*a->common->policies)) == 0);
 }
 
 void builder_changes_fini(struct builder_changes *changes) {

@@ -38,7 +38,7 @@ size_t builder_resolved(struct mesh_builder *b, const char *hostname, const stru
 
 static bool uses_hostname(const struct record *record, const char *hostname) {
     LIST_EACH(pos, &record->workloads) {
-        if (strcmp(LIST_ITEM(pos, struct bwl, in_record)->leaf->hostname, hostname) == 0) {
+        if (strcmp(LIST_ITEM(pos, struct bwl, in_record)->leaf->common->hostname, hostname) == 0) {
             return true;
         }
     }
@@ -83,7 +83,7 @@ void builder_each_hostname(struct mesh_builder *b, bool (*fn)(void *arg, const c
                            void *arg) {
     HMAP_EACH_SAFE(pos, &b->workloads) {
         const struct bwl *wl = HMAP_ITEM(pos, struct bwl, by_uid);
-        if (wl->leaf->hostname[0] != '\0' && !fn(arg, wl->leaf->hostname)) {
+        if (wl->leaf->common->hostname[0] != '\0' && !fn(arg, wl->leaf->common->hostname)) {
             return;
         }
     }

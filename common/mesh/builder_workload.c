@@ -39,57 +39,59 @@ static const char *first_of(const struct kobj_map *labels, const char *const *ke
     return fallback;
 }
 
-static void set_canonical(struct workload *w, const struct kobj_map *labels) {
+static void set_canonical(struct workload_common *c, const struct kobj_map *labels) {
     static const char *const name_keys[] = {"service.istio.io/canonical-name",
                                             "app.kubernetes.io/name", "app"};
     static const char *const revision_keys[] = {"service.istio.io/canonical-revision",
                                                 "app.kubernetes.io/version", "version"};
-    w->canonical_name = first_of(labels, name_keys, ARRAY_LEN(name_keys), w->owner_name);
-    w->canonical_revision = first_of(labels, revision_keys, ARRAY_LEN(revision_keys), "latest");
-    w->app = w->canonical_name; // as ztunnel's metrics do
-    w->version = w->canonical_revision;
+    c->canonical_name = first_of(labels, name_keys, ARRAY_LEN(name_keys), c->owner_name);
+    c->canonical_revision = first_of(labels, revision_keys, ARRAY_LEN(revision_keys), "latest");
+    c->app = c->canonical_name; // as ztunnel's metrics do
+    c->version = c->canonical_revision;
 }
 
-static void set_labels(struct workload *w, struct scratch *s, const struct kobj_map *labels) {
+static void set_labels(struct workload_common *c, struct scratch *s,
+                       const struct kobj_map *labels) {
     if (labels->n > 0) {
         s->labels = xcalloc(labels->n, sizeof(*s->labels));
     }
     for (uint32_t i = 0; i < labels->n && i < UINT16_MAX; i++) {
         s->labels[i] = (struct label){labels->items[i].key, labels->items[i].value};
-        w->n_labels++;
+        c->n_labels++;
     }
-    w->labels = s->labels;
+    c->labels = s->labels;
 }
 
-static void set_identity(struct mesh_builder *b, struct workload *w, struct scratch *s,
+static void set_identity(struct mesh_builder *b, struct workload_common *c, struct scratch *s,
                          struct record *record, const char *account) {
-    w->service_account = account[0] != '\0' ? account : "default";
-    w->trust_domain = b->mesh.trust_domain;
+    c->service_account = account[0] != '\0' ? account : "default";
+    c->trust_domain = b->mesh.trust_domain;
     struct spiffe_id id = {
-        .trust_domain = slice_str(w->trust_domain),
-        .ns = slice_str(w->ns),
-        .sa = slice_str(w->service_account),
+        .trust_domain = slice_str(c->trust_domain),
+        .ns = slice_str(c->ns),
+        .sa = slice_str(c->service_account),
     };
     struct slice text;
     if (spiffe_format(&id, s->identity, &text)) {
-        w->identity = s->identity;
+        c->identity = s->identity;
     } else {
         builder_problem(record, "no identity: '%s', '%s', '%s' do not make a SPIFFE id",
-                        w->trust_domain, w->ns, w->service_account);
+                        c->trust_domain, c->ns, c->service_account);
     }
 }
 
-static void set_policies(struct mesh_builder *b, struct workload *w, struct scratch *s,
+static void set_policies(struct mesh_builder *b, struct workload_common *c, struct scratch *s,
                          const struct record *record) {
     builder_policies_of(b, record, &s->policies);
-    builder_peers_of(b, w->ns, record_labels(record), &s->policies);
-    w->policies = (const char *const *)s->policies.items;
-    w->n_policies = (uint16_t)MIN(s->policies.n, UINT16_MAX);
+    builder_peers_of(b, c->ns, record_labels(record), &s->policies);
+    c->policies = (const char *const *)s->policies.items;
+    c->n_policies = (uint16_t)MIN(s->policies.n, UINT16_MAX);
 }
 
 // "region/zone/subzone", or with dots as the label has it.
-static void set_locality(struct workload *w, struct scratch *s, const char *text, char separator) {
-    const char **const fields[] = {&w->locality.region, &w->locality.zone, &w->locality.subzone};
+static void set_locality(struct workload_common *c, struct scratch *s, const char *text,
+                         char separator) {
+    const char **const fields[] = {&c->locality.region, &c->locality.zone, &c->locality.subzone};
     struct slice rest = slice_str(text);
     for (size_t i = 0; i < 3 && rest.len > 0; i++) {
         struct slice part = rest;
@@ -101,15 +103,15 @@ static void set_locality(struct workload *w, struct scratch *s, const char *text
     }
 }
 
-static void node_locality(struct mesh_builder *b, struct workload *w) {
-    const struct record *node = builder_find(b, KOBJ_NODE, "", w->node);
+static void node_locality(struct mesh_builder *b, const char *name, struct locality *ret_locality) {
+    const struct record *node = builder_find(b, KOBJ_NODE, "", name);
     if (node == NULL || node->obj == NULL) {
         return;
     }
     const struct kobj_map *labels = &node->obj->meta.labels;
-    w->locality.region = get(labels, "topology.kubernetes.io/region");
-    w->locality.zone = get(labels, "topology.kubernetes.io/zone");
-    w->locality.subzone = get(labels, "topology.istio.io/subzone");
+    ret_locality->region = get(labels, "topology.kubernetes.io/region");
+    ret_locality->zone = get(labels, "topology.kubernetes.io/zone");
+    ret_locality->subzone = get(labels, "topology.istio.io/subzone");
 }
 
 // The texts are written before they are read.
@@ -192,29 +194,29 @@ static bool strip_job_number(const char *text, char *dst, size_t size) {
     return n_digits >= 8 && n_digits <= 10 && strip_suffix(text, dash + 1, dst, size);
 }
 
-static void set_owner(struct workload *w, struct scratch *s, const struct kobj *obj) {
+static void set_owner(struct workload_common *c, struct scratch *s, const struct kobj *obj) {
     const struct kobj_owner *owner = controller_of(&obj->meta);
-    w->owner_name = obj->meta.name;
-    w->owner_type = "pod";
+    c->owner_name = obj->meta.name;
+    c->owner_type = "pod";
     if (owner == NULL) {
         return;
     }
-    w->owner_name = owner->name;
+    c->owner_name = owner->name;
     if (strcmp(owner->kind, "ReplicaSet") == 0) {
         const char *hash = get(&obj->meta.labels, "pod-template-hash");
         if (strip_suffix(owner->name, hash, s->owner, sizeof(s->owner))) {
-            w->owner_name = s->owner;
-            w->owner_type = "deployment";
+            c->owner_name = s->owner;
+            c->owner_type = "deployment";
         }
     } else if (strcmp(owner->kind, "Deployment") == 0) {
-        w->owner_type = "deployment";
+        c->owner_type = "deployment";
     } else if (strcmp(owner->kind, "CronJob") == 0) {
-        w->owner_type = "cronjob";
+        c->owner_type = "cronjob";
     } else if (strcmp(owner->kind, "Job") == 0) {
-        w->owner_type = "job";
+        c->owner_type = "job";
         if (strip_job_number(owner->name, s->owner, sizeof(s->owner))) {
-            w->owner_name = s->owner;
-            w->owner_type = "cronjob";
+            c->owner_name = s->owner;
+            c->owner_type = "cronjob";
         }
     }
 }
@@ -255,7 +257,7 @@ static void set_mesh_fields(struct mesh_builder *b, struct workload *w, struct s
                                       sizeof(s->list_text[0]), s->lists[0]);
 }
 
-static void set_dns(struct mesh_builder *b, struct workload *w, struct scratch *s,
+static void set_dns(struct mesh_builder *b, const struct workload_common *c, struct scratch *s,
                     const struct kobj_pod_spec *spec) {
     const struct kobj_dns_config *config = spec->dns_config;
     uint32_t n_own = config != NULL ? MIN(config->n_searches, (uint32_t)MAX_LIST) : 0;
@@ -268,11 +270,11 @@ static void set_dns(struct mesh_builder *b, struct workload *w, struct scratch *
     if (!is_none) {
         char *text = s->list_text[1];
         size_t size = sizeof(s->list_text[1]);
-        int len = snprintf(text, size, "%s.svc.%s", w->ns, b->mesh.cluster_domain);
+        int len = snprintf(text, size, "%s.svc.%s", c->ns, b->mesh.cluster_domain);
         if (len > 0 && (size_t)len < size) { // the three usual ones are suffixes of each other
             list[n++] = text;
-            list[n++] = text + strlen(w->ns) + 1;
-            list[n++] = text + strlen(w->ns) + 5;
+            list[n++] = text + strlen(c->ns) + 1;
+            list[n++] = text + strlen(c->ns) + 5;
         }
     }
     for (uint32_t i = 0; i < n_own; i++) {
@@ -282,18 +284,18 @@ static void set_dns(struct mesh_builder *b, struct workload *w, struct scratch *
     s->local.dns_search = list;
 }
 
-static void add_ports(struct scratch *s, struct workload *w, const struct kobj_container *list,
-                      uint32_t n) {
+static void add_ports(struct scratch *s, struct workload_common *c,
+                      const struct kobj_container *list, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
-        for (uint32_t k = 0; k < list[i].n_ports && w->n_ports < UINT16_MAX; k++) {
+        for (uint32_t k = 0; k < list[i].n_ports && c->n_ports < UINT16_MAX; k++) {
             const struct kobj_container_port *port = &list[i].ports[k];
             if (port->protocol == PROTOCOL_TCP && port->name[0] != '\0') {
-                s->ports = xrealloc(s->ports, (w->n_ports + 1U) * sizeof(*s->ports));
-                s->ports[w->n_ports++] = (struct named_port){port->name, port->port};
+                s->ports = xrealloc(s->ports, (c->n_ports + 1U) * sizeof(*s->ports));
+                s->ports[c->n_ports++] = (struct named_port){port->name, port->port};
             }
         }
     }
-    w->ports = s->ports;
+    c->ports = s->ports;
 }
 
 static void set_health(struct workload *w, const struct kobj *obj) {
@@ -349,34 +351,37 @@ static struct workload *pod_leaf(struct mesh_builder *b, struct record *record) 
     const struct kobj_pod *pod = obj->pod;
     struct scratch scratch, *s = &scratch;
     scratch_init(s);
-    struct workload w = {
-        .name = obj->meta.name,
+    struct workload_common c = {
         .ns = obj->meta.ns,
         .cluster = b->mesh.cluster_id,
         .network = b->mesh.network,
+        .local = &s->local,
+    };
+    struct workload w = {
+        .name = obj->meta.name,
+        .common = &c,
         .node = pod->spec.node_name,
         .is_pod = true,
         .is_host_network = pod->spec.is_host_network,
         .capacity = 1,
     };
-    w.leaf.key = make_uid(s->uid, sizeof(s->uid), w.cluster, "/Pod", w.ns, w.name);
+    w.leaf.key = make_uid(s->uid, sizeof(s->uid), c.cluster, "/Pod", c.ns, w.name);
     set_ips(&w, s, record, pod->status.pod_ips, pod->status.n_pod_ips);
-    set_owner(&w, s, obj);
-    set_canonical(&w, &obj->meta.labels);
-    set_labels(&w, s, &obj->meta.labels);
-    set_identity(b, &w, s, record, pod->spec.service_account);
+    set_owner(&c, s, obj);
+    set_canonical(&c, &obj->meta.labels);
+    set_labels(&c, s, &obj->meta.labels);
+    set_identity(b, &c, s, record, pod->spec.service_account);
     set_mesh_fields(b, &w, s, obj);
-    set_dns(b, &w, s, &pod->spec);
+    set_dns(b, &c, s, &pod->spec);
     set_health(&w, obj);
-    set_policies(b, &w, s, record);
-    node_locality(b, &w);
+    set_policies(b, &c, s, record);
+    node_locality(b, w.node, &c.locality);
     const char *place = get(&obj->meta.labels, "istio-locality");
-    set_locality(&w, s, place, strchr(place, '/') != NULL ? '/' : '.');
-    add_ports(s, &w, pod->spec.containers, pod->spec.n_containers);
-    add_ports(s, &w, pod->spec.init_containers, pod->spec.n_init_containers);
-    w.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
+    set_locality(&c, s, place, strchr(place, '/') != NULL ? '/' : '.');
+    add_ports(s, &c, pod->spec.containers, pod->spec.n_containers);
+    add_ports(s, &c, pod->spec.init_containers, pod->spec.n_init_containers);
+    c.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
     builder_app_tunnel(b, record, &w);
-    w.local = &s->local;
     struct workload *leaf = workload_new_like(&w, builder_like(b, record));
     scratch_fini(s);
     return leaf;
@@ -395,14 +400,17 @@ struct workload *builder_entry_leaf(struct mesh_builder *b, struct record *recor
                                     const char *name, const struct kobj_map *labels) {
     struct scratch scratch, *s = &scratch;
     scratch_init(s);
-    struct workload w = {
-        .leaf.key = slice_str(uid),
-        .name = name,
+    struct workload_common c = {
         .ns = record->ns->name,
         .cluster = b->mesh.cluster_id,
         .network = entry->network[0] != '\0' ? entry->network : b->mesh.network,
         .owner_name = name,
         .owner_type = "pod",
+    };
+    struct workload w = {
+        .leaf.key = slice_str(uid),
+        .name = name,
+        .common = &c,
         .is_ready = true,
         .is_healthy = true,
         .capacity = entry->weight > 0 ? entry->weight : 1,
@@ -411,9 +419,9 @@ struct workload *builder_entry_leaf(struct mesh_builder *b, struct record *recor
         w.ips = s->ips;
         w.n_ips = 1;
     } else if (entry->address[0] != '\0' && strchr(entry->address, '/') == NULL) {
-        w.hostname = entry->address;
+        c.hostname = entry->address;
         const struct ip *resolved;
-        w.n_ips = (uint16_t)builder_resolved(b, w.hostname, &resolved);
+        w.n_ips = (uint16_t)builder_resolved(b, c.hostname, &resolved);
         w.ips = resolved;
     } else {
         builder_problem(record, "endpoint address '%s' is neither an IP address nor a host name",
@@ -422,22 +430,22 @@ struct workload *builder_entry_leaf(struct mesh_builder *b, struct record *recor
     // Endpoints of a node (the API server, say) are not found by address: other ports are the
     // node's.
     w.is_host_network = w.n_ips == 1 && builder_is_node_ip(b, &w.ips[0]);
-    set_canonical(&w, labels);
-    set_labels(&w, s, labels);
+    set_canonical(&c, labels);
+    set_labels(&c, s, labels);
     if (entry->service_account[0] != '\0' || record->kind == KOBJ_WORKLOAD_ENTRY) {
-        set_identity(b, &w, s, record, entry->service_account);
+        set_identity(b, &c, s, record, entry->service_account);
     }
-    set_locality(&w, s, entry->locality, '/');
+    set_locality(&c, s, entry->locality, '/');
     s->ports = xcalloc(entry->n_ports + 1, sizeof(*s->ports));
     for (uint32_t i = 0; i < entry->n_ports && i < UINT16_MAX; i++) {
-        s->ports[w.n_ports++] = (struct named_port){entry->ports[i].name, entry->ports[i].port};
+        s->ports[c.n_ports++] = (struct named_port){entry->ports[i].name, entry->ports[i].port};
     }
-    w.ports = s->ports;
+    c.ports = s->ports;
     bool has_tunnel = strcmp(get(labels, "networking.istio.io/tunnel"), "http") == 0;
-    w.protocol = has_tunnel && w.identity != NULL ? WORKLOAD_HBONE : WORKLOAD_TCP;
+    w.protocol = has_tunnel && c.identity != NULL ? WORKLOAD_HBONE : WORKLOAD_TCP;
     if (record->kind == KOBJ_WORKLOAD_ENTRY) {
-        set_policies(b, &w, s, record);
-        w.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
+        set_policies(b, &c, s, record);
+        c.waypoint = builder_waypoint(b, record, "workload", s->waypoint);
     }
     struct workload *leaf = workload_new_like(&w, builder_like(b, record));
     scratch_fini(s);
@@ -458,28 +466,31 @@ void builder_build_entry(struct mesh_builder *b, struct record *record) {
 }
 
 struct workload *builder_bare_leaf(struct mesh_builder *b, const struct builder_bare *bare) {
-    struct workload w = {
-        .leaf.key = slice_str(bare->uid),
-        .name = bare->name,
+    struct workload_common c = {
         .ns = bare->ns,
         .cluster = b->mesh.cluster_id,
         .network = b->mesh.network,
-        .node = bare->node,
         .owner_name = bare->name,
         .owner_type = "pod",
         .canonical_name = bare->name,
         .canonical_revision = "latest",
         .app = bare->name,
         .version = "latest",
+    };
+    struct workload w = {
+        .leaf.key = slice_str(bare->uid),
+        .name = bare->name,
+        .node = bare->node,
+        .common = &c,
         .ips = &bare->ip,
         .n_ips = 1,
         .is_ready = true,
         .is_healthy = true,
         .is_host_network = builder_is_node_ip(b, &bare->ip),
     };
-    node_locality(b, &w);
+    node_locality(b, w.node, &c.locality);
     if (bare->zone[0] != '\0') {
-        w.locality.zone = bare->zone;
+        c.locality.zone = bare->zone;
     }
     return workload_new(&w);
 }

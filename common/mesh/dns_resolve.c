@@ -164,7 +164,7 @@ static bool try_search_domains(struct lookup *l, struct slice name) {
     if (try_stripped(l, name, domain) || try_stripped(l, name, d)) {
         return true;
     }
-    const char *const *own = l->client->local->dns_search;
+    const char *const *own = l->client->common->local->dns_search;
     for (; own != NULL && *own != NULL; own++) {
         if (try_stripped(l, name, *own)) {
             return true;

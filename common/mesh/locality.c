@@ -11,17 +11,17 @@ static bool same(const char *a, const char *b) {
 static bool scope_matches(uint8_t scope, const struct workload *a, const struct workload *b) {
     switch ((enum lb_scope)scope) {
     case SCOPE_REGION:
-        return same(a->locality.region, b->locality.region);
+        return same(a->common->locality.region, b->common->locality.region);
     case SCOPE_ZONE:
-        return same(a->locality.zone, b->locality.zone);
+        return same(a->common->locality.zone, b->common->locality.zone);
     case SCOPE_SUBZONE:
-        return same(a->locality.subzone, b->locality.subzone);
+        return same(a->common->locality.subzone, b->common->locality.subzone);
     case SCOPE_NODE:
         return same(a->node, b->node);
     case SCOPE_CLUSTER:
-        return same(a->cluster, b->cluster);
+        return same(a->common->cluster, b->common->cluster);
     case SCOPE_NETWORK:
-        return same(a->network, b->network);
+        return same(a->common->network, b->common->network);
     }
     return false;
 }
@@ -94,7 +94,7 @@ static const struct ip *resolved_ip(const struct workload *workload, uint8_t fam
 // The called family, else the other one when the source has an address to reach it from.
 static const struct ip *endpoint_ip(const struct endpoint *endpoint,
                                     const struct locality_request *request) {
-    bool is_name = endpoint->workload->hostname[0] != '\0';
+    bool is_name = endpoint->workload->common->hostname[0] != '\0';
     uint8_t other = request->family == 4 ? 6 : 4;
     const struct ip *ip = is_name ? resolved_ip(endpoint->workload, request->family, request)
                                   : ip_of_family(endpoint, request->family);
@@ -108,7 +108,7 @@ static const struct ip *endpoint_ip(const struct endpoint *endpoint,
 static bool endpoint_was_tried(const struct endpoint *endpoint,
                                const struct locality_request *request) {
     const struct workload *workload = endpoint->workload;
-    if (request->n_tried == 0 || workload->hostname[0] != '\0') {
+    if (request->n_tried == 0 || workload->common->hostname[0] != '\0') {
         return false;
     }
     bool is_tried = was_tried(request, &endpoint->ip);

@@ -11,6 +11,7 @@
 
 #include "common/base/check.h"
 #include "common/mesh/intern.h"
+#include "common/mesh/workload_common.h"
 
 struct pack {
     char *base; // NULL in the first run
@@ -53,35 +54,12 @@ static const char *pack_shared(const struct pack *pack, const char *text) {
     return pack->base != NULL ? intern(text) : NULL;
 }
 
-// n texts, and a NULL behind them when `is_terminated`.
-static const char *const *pack_shared_list(struct pack *pack, const char *const *src, size_t n,
-                                           bool is_terminated) {
-    if (n == 0 && !is_terminated) {
-        return NULL;
-    }
-    const char **dst = pack_alloc(pack, (n + is_terminated) * sizeof(*dst), alignof(char *));
-    if (dst == NULL) {
-        return NULL;
-    }
-    for (size_t i = 0; i < n; i++) {
+static const char *const *pack_shared_list(struct pack *pack, const char *const *src, size_t n) {
+    const char **dst = n > 0 ? pack_alloc(pack, n * sizeof(*dst), alignof(char *)) : NULL;
+    for (size_t i = 0; dst != NULL && i < n; i++) {
         dst[i] = intern(src[i]);
     }
-    if (is_terminated) {
-        dst[n] = NULL;
-    }
     return dst;
-}
-
-static size_t list_len(const char *const *list) {
-    size_t n = 0;
-    while (list != NULL && list[n] != NULL) {
-        n++;
-    }
-    return n;
-}
-
-static const char *const *pack_terminated(struct pack *pack, const char *const *src) {
-    return src == NULL ? NULL : pack_shared_list(pack, src, list_len(src), true);
 }
 
 static void unref_list(const char *const *list, size_t n) {
@@ -111,29 +89,6 @@ static const char *pack_name(struct pack *pack, const struct leaf *leaf, struct 
     return leaf->key.ptr != NULL ? (const char *)leaf->key.ptr + key.len - tail.len : NULL;
 }
 
-static const char *pack_like(const struct pack *pack, const char *text, const char *like) {
-    return pack->base != NULL ? intern_like(text, like) : NULL;
-}
-
-// The text of the same field of pack->like.
-#define LIKE(pack, field) ((pack)->like != NULL ? (pack)->like->field : NULL)
-#define LIKE_OF_LIST(pack, list, i, field)                                                         \
-    ((pack)->like != NULL && (i) < (pack)->like->n_##list ? (pack)->like->list[i] field : NULL)
-
-// Mostly the name itself, when it is not one that many have in common.
-static const char *pack_name_or_shared(const struct pack *pack, const char *name,
-                                       const char *spec_name, const char *text, const char *like) {
-    bool is_name = text != NULL && spec_name != NULL && strcmp(text, spec_name) == 0;
-    bool is_shared = like != NULL && like != pack->like->name;
-    return is_name ? name : pack_like(pack, text, is_shared ? like : NULL);
-}
-
-static void name_or_shared_unref(const char *name, const char *text) {
-    if (text != name) {
-        intern_unref(text);
-    }
-}
-
 static struct locality pack_locality(const struct pack *pack, const struct locality *src) {
     return (struct locality){
         .region = pack_shared(pack, src->region),
@@ -146,14 +101,6 @@ static void locality_unref(const struct locality *locality) {
     intern_unref(locality->region);
     intern_unref(locality->zone);
     intern_unref(locality->subzone);
-}
-
-static struct locality pack_locality_like(const struct pack *pack, const struct locality *src) {
-    return (struct locality){
-        .region = pack_like(pack, src->region, LIKE(pack, locality.region)),
-        .zone = pack_like(pack, src->zone, LIKE(pack, locality.zone)),
-        .subzone = pack_like(pack, src->subzone, LIKE(pack, locality.subzone)),
-    };
 }
 
 // Runs `fill` twice and gives the leaf its first reference.
@@ -171,98 +118,37 @@ static void *pack_run(void (*fill)(struct pack *pack, const void *spec), const v
     return leaf;
 }
 
-static const struct label *pack_labels(struct pack *pack, const struct label *src, size_t n) {
-    struct label *dst = n > 0 ? pack_alloc(pack, n * sizeof(*dst), alignof(struct label)) : NULL;
-    for (size_t i = 0; dst != NULL && i < n; i++) {
-        dst[i] = (struct label){
-            .key = intern_like(src[i].key, LIKE_OF_LIST(pack, labels, i, .key)),
-            .value = intern_like(src[i].value, LIKE_OF_LIST(pack, labels, i, .value)),
-        };
+static const char *without_own(struct workload_common *common, const char *text, const char *name,
+                               uint8_t bit) {
+    if (text == NULL || name == NULL || strcmp(text, name) != 0) {
+        return text;
     }
-    return dst;
+    common->own_names |= text[0] != '\0' ? bit : 0;
+    return "";
 }
 
-static const struct named_port *pack_ports(struct pack *pack, const struct named_port *src,
-                                           size_t n) {
-    struct named_port *dst =
-        n > 0 ? pack_alloc(pack, n * sizeof(*dst), alignof(struct named_port)) : NULL;
-    for (size_t i = 0; dst != NULL && i < n; i++) {
-        dst[i] = (struct named_port){
-            .name = intern_like(src[i].name, LIKE_OF_LIST(pack, ports, i, .name)),
-            .port = src[i].port,
-        };
-    }
-    return dst;
-}
-
-static const struct workload_local no_local = {.netns = "", .virtual_interfaces = ""};
-
-static bool has_text(const char *text) {
-    return text != NULL && text[0] != '\0';
-}
-
-static const struct workload_local *pack_local(struct pack *pack,
-                                               const struct workload_local *spec) {
-    if (spec == NULL || (!has_text(spec->netns) && spec->dns_search == NULL &&
-                         spec->nameservers == NULL && !has_text(spec->virtual_interfaces))) {
-        return &no_local;
-    }
-    struct workload_local *dst = pack_alloc(pack, sizeof(*dst), alignof(struct workload_local));
-    struct workload_local local = {
-        .netns = pack_shared(pack, spec->netns),
-        .dns_search = pack_terminated(pack, spec->dns_search),
-        .nameservers = pack_terminated(pack, spec->nameservers),
-        .virtual_interfaces = pack_shared(pack, spec->virtual_interfaces),
-    };
-    if (dst != NULL) {
-        *dst = local;
-    }
-    return dst;
-}
-
-static void local_unref(const struct workload_local *local) {
-    intern_unref(local->netns);
-    intern_unref(local->virtual_interfaces);
-    unref_list(local->dns_search, list_len(local->dns_search));
-    unref_list(local->nameservers, list_len(local->nameservers));
+static const struct workload_common *common_of(const struct workload *spec,
+                                               const struct workload_common *like) {
+    struct workload_common c = *spec->common;
+    c.canonical_name = without_own(&c, c.canonical_name, spec->name, WORKLOAD_OWN_CANONICAL);
+    c.app = without_own(&c, c.app, spec->name, WORKLOAD_OWN_APP);
+    c.owner_name = without_own(&c, c.owner_name, spec->name, WORKLOAD_OWN_OWNER);
+    return workload_common_get(&c, like);
 }
 
 static void pack_workload(struct pack *pack, const void *arg) {
-    const struct workload *spec = arg;
+    const struct workload *spec = arg, *like = pack->like;
     struct workload w = *spec;
     struct workload *dst = pack_alloc(pack, sizeof(w), alignof(struct workload));
 
-    w.labels = pack_labels(pack, spec->labels, spec->n_labels);
-    w.ports = pack_ports(pack, spec->ports, spec->n_ports);
-    w.policies = pack_shared_list(pack, spec->policies, spec->n_policies, false);
-    w.local = pack_local(pack, spec->local);
     w.ips = PACK_ARRAY(pack, spec->ips, spec->n_ips);
     w.leaf = pack_leaf(pack, spec->leaf.key, LEAF_WORKLOAD);
     w.name = pack_name(pack, &w.leaf, spec->leaf.key, spec->name);
-
-#define SHARED(field) w.field = pack_like(pack, spec->field, LIKE(pack, field))
-#define NAME_OR_SHARED(field)                                                                      \
-    w.field = pack_name_or_shared(pack, w.name, spec->name, spec->field, LIKE(pack, field))
-    SHARED(ns);
-    SHARED(service_account);
-    SHARED(trust_domain);
-    SHARED(cluster);
-    SHARED(network);
-    SHARED(node);
-    NAME_OR_SHARED(canonical_name);
-    SHARED(canonical_revision);
-    NAME_OR_SHARED(app);
-    SHARED(version);
-    NAME_OR_SHARED(owner_name);
-    SHARED(owner_type);
-    SHARED(identity);
-    SHARED(hostname);
-    SHARED(waypoint);
-#undef NAME_OR_SHARED
-#undef SHARED
-    w.locality = pack_locality_like(pack, &spec->locality);
     w.capacity = spec->capacity > 0 ? spec->capacity : 1;
     if (dst != NULL) {
+        w.node = intern_like(spec->node, like != NULL ? like->node : NULL);
+        w.common = common_of(spec, like != NULL ? like->common : NULL);
+        w.ns = w.common->ns;
         *dst = w;
     }
 }
@@ -276,75 +162,24 @@ struct workload *workload_new(const struct workload *spec) {
 }
 
 static void workload_fini(struct workload *w) {
-    const char *const texts[] = {
-        w->ns,       w->service_account,    w->trust_domain, w->cluster,    w->network,
-        w->node,     w->canonical_revision, w->version,      w->owner_type, w->identity,
-        w->hostname, w->waypoint,
-    };
-    unref_list(texts, ARRAY_LEN(texts));
-    name_or_shared_unref(w->name, w->canonical_name);
-    name_or_shared_unref(w->name, w->app);
-    name_or_shared_unref(w->name, w->owner_name);
-    locality_unref(&w->locality);
-    for (size_t i = 0; i < w->n_labels; i++) {
-        intern_unref(w->labels[i].key);
-        intern_unref(w->labels[i].value);
-    }
-    for (size_t i = 0; i < w->n_ports; i++) {
-        intern_unref(w->ports[i].name);
-    }
-    unref_list(w->policies, w->n_policies);
-    if (w->local != &no_local) {
-        local_unref(w->local);
-    }
-}
-
-static bool lists_equal(const char *const *a, const char *const *b) {
-    size_t n = list_len(a);
-    if ((a == NULL) != (b == NULL) || n != list_len(b)) {
-        return false;
-    }
-    return n == 0 || memcmp(a, b, n * sizeof(*a)) == 0;
-}
-
-static bool locals_equal(const struct workload_local *a, const struct workload_local *b) {
-    return a->netns == b->netns && a->virtual_interfaces == b->virtual_interfaces &&
-           lists_equal(a->dns_search, b->dns_search) && lists_equal(a->nameservers, b->nameservers);
-}
-
-static bool ports_equal(const struct workload *a, const struct workload *b) {
-    for (size_t i = 0; a->n_ports == b->n_ports && i < a->n_ports; i++) {
-        if (a->ports[i].name != b->ports[i].name || a->ports[i].port != b->ports[i].port) {
-            return false;
-        }
-    }
-    return a->n_ports == b->n_ports;
+    intern_unref(w->node);
+    workload_common_unref(w->common);
 }
 
 static bool arrays_equal(const void *a, size_t n_a, const void *b, size_t n_b, size_t size) {
     return n_a == n_b && (n_a == 0 || memcmp(a, b, n_a * size) == 0);
 }
 
-// Shared texts are interned: equal texts have equal pointers.
+// What is shared has equal pointers when it is equal.
 bool workload_equal(const struct workload *a, const struct workload *b) {
-    return slice_eq(a->leaf.key, b->leaf.key) && strcmp(a->name, b->name) == 0 && a->ns == b->ns &&
-           a->service_account == b->service_account && a->trust_domain == b->trust_domain &&
-           a->cluster == b->cluster && a->network == b->network && a->node == b->node &&
-           strcmp(a->canonical_name, b->canonical_name) == 0 &&
-           a->canonical_revision == b->canonical_revision && strcmp(a->app, b->app) == 0 &&
-           a->version == b->version && strcmp(a->owner_name, b->owner_name) == 0 &&
-           a->owner_type == b->owner_type && a->identity == b->identity &&
-           a->hostname == b->hostname && a->waypoint == b->waypoint &&
-           memcmp(&a->locality, &b->locality, sizeof(a->locality)) == 0 &&
-           arrays_equal(a->labels, a->n_labels, b->labels, b->n_labels, sizeof(*a->labels)) &&
+    return slice_eq(a->leaf.key, b->leaf.key) && strcmp(a->name, b->name) == 0 &&
+           a->common == b->common && a->node == b->node &&
            arrays_equal(a->ips, a->n_ips, b->ips, b->n_ips, sizeof(*a->ips)) &&
-           arrays_equal(a->policies, a->n_policies, b->policies, b->n_policies,
-                        sizeof(*a->policies)) &&
-           ports_equal(a, b) && locals_equal(a->local, b->local) && a->capacity == b->capacity &&
-           a->protocol == b->protocol && a->is_healthy == b->is_healthy &&
-           a->is_ready == b->is_ready && a->is_host_network == b->is_host_network &&
-           a->is_enrolled == b->is_enrolled && a->is_terminating == b->is_terminating &&
-           a->is_pod == b->is_pod && a->no_dns_capture == b->no_dns_capture &&
+           a->capacity == b->capacity && a->protocol == b->protocol &&
+           a->is_healthy == b->is_healthy && a->is_ready == b->is_ready &&
+           a->is_host_network == b->is_host_network && a->is_enrolled == b->is_enrolled &&
+           a->is_terminating == b->is_terminating && a->is_pod == b->is_pod &&
+           a->no_dns_capture == b->no_dns_capture &&
            a->bypass_inbound_capture == b->bypass_inbound_capture &&
            a->app_tunnel == b->app_tunnel && a->app_tunnel_port == b->app_tunnel_port;
 }
@@ -387,7 +222,7 @@ static void pack_service(struct pack *pack, const void *arg) {
 
     s.endpoints = pack_endpoints(pack, spec);
     s.is_uniform = weights_are_equal(spec);
-    s.sans = pack_shared_list(pack, spec->sans, spec->n_sans, false);
+    s.sans = pack_shared_list(pack, spec->sans, spec->n_sans);
     struct service_port *ports =
         spec->n_ports > 0
             ? pack_alloc(pack, spec->n_ports * sizeof(*ports), alignof(struct service_port))

@@ -58,33 +58,57 @@ struct workload_local { // what is of use on the workload's own node only
 
 enum app_tunnel { APP_TUNNEL_ABSENT, APP_TUNNEL_PLAIN, APP_TUNNEL_PROXY };
 
-struct workload {
-    struct leaf leaf; // key = uid ("cluster//Pod/ns/name")
-    const char *name, *ns, *service_account, *trust_domain, *cluster, *network, *node;
-    const char *canonical_name, *canonical_revision, *app, *version;
-    const char *owner_name, *owner_type; // workload_name, "deployment" | "cronjob" | "job" | "pod"
+// What workloads of one set (a Deployment, say) mostly have in common: there is one of it for all
+// leaves in which it is the same.
+struct workload_common {
+    const char *ns, *service_account, *trust_domain, *cluster, *network;
+    const char *canonical_revision, *version;
+    // Read them by workload_owner_name() and the like: one that is the workload's own name is "" in
+    // a leaf, so that those that differ in nothing else have the same in common.
+    const char *canonical_name, *app, *owner_name;
+    const char *owner_type; // "deployment" | "cronjob" | "job" | "pod"
     const char *identity; // "spiffe://td/ns/NS/sa/SA"
     const char *hostname; // WorkloadEntry with a DNS name; "" else
+    // Waypoint that is bound to the workload itself: service key "ns/hostname", or an IP address,
+    // "" = none.
+    const char *waypoint;
     struct locality locality;
     const struct label *labels;
-    const struct ip *ips;
     const struct named_port *ports;
     const char *const *policies; // "ns/name" of selector policies that select it
     // Few have any of it: never NULL in a leaf; NULL in what workload_new is given = nothing.
     const struct workload_local *local;
-    uint16_t n_labels, n_ips, n_ports, n_policies;
+    uint16_t n_labels, n_ports, n_policies;
+    uint8_t own_names; // WORKLOAD_OWN_...; 0, or that of a leaf, in what workload_new is given
+};
+enum { WORKLOAD_OWN_CANONICAL = 1, WORKLOAD_OWN_APP = 2, WORKLOAD_OWN_OWNER = 4 };
+
+struct workload {
+    struct leaf leaf; // key = uid ("cluster//Pod/ns/name")
+    const char *name, *node;
+    const char *ns; // that of `common`; not looked at in what workload_new is given
+    const struct workload_common *common;
+    const struct ip *ips;
     uint32_t capacity; // load balancing weight, >= 1
+    uint16_t n_ips;
+    uint16_t app_tunnel_port; // 0: the port of the authority
     uint8_t protocol; // enum workload_protocol
+    // The pod of a waypoint that speaks no HBONE: its own ztun ends the tunnels for it.
+    uint8_t app_tunnel; // enum app_tunnel
     bool is_healthy, is_ready, is_host_network, is_enrolled, is_terminating;
     bool is_pod; // wins over other kinds of workload with the same address
     bool no_dns_capture, bypass_inbound_capture; // ambient.istio.io/{dns-capture,bypass-...}
-    // The pod of a waypoint that speaks no HBONE: its own ztun ends the tunnels for it.
-    uint8_t app_tunnel; // enum app_tunnel
-    uint16_t app_tunnel_port; // 0: the port of the authority
-    // Waypoint that is bound to the workload itself: service key "ns/hostname", or an IP address,
-    // "" = none.
-    const char *waypoint;
 };
+
+static inline const char *workload_canonical_name(const struct workload *w) {
+    return w->common->own_names & WORKLOAD_OWN_CANONICAL ? w->name : w->common->canonical_name;
+}
+static inline const char *workload_app(const struct workload *w) {
+    return w->common->own_names & WORKLOAD_OWN_APP ? w->name : w->common->app;
+}
+static inline const char *workload_owner_name(const struct workload *w) { // workload_name
+    return w->common->own_names & WORKLOAD_OWN_OWNER ? w->name : w->common->owner_name;
+}
 
 enum app_protocol { APP_UNKNOWN, APP_HTTP11, APP_HTTP2, APP_GRPC, APP_TCP, APP_TLS };
 
@@ -227,7 +251,7 @@ void leaf_ext_init(struct leaf_ext *ext, struct slice key, void (*free)(struct l
 // identities ...) are interned. `spec->leaf.key` is the table key; the rest of spec->leaf is
 // unused.
 struct workload *workload_new(const struct workload *spec);
-// The same; cheaper, the more shared texts `like` (which may be NULL) has in common with it.
+// The same; cheaper when `like` (which may be NULL) has all of `common` in common with it.
 struct workload *workload_new_like(const struct workload *spec, const struct workload *like);
 struct service *service_new(const struct service *spec); // references the endpoints' workloads
 struct policy *policy_new(const struct policy *spec);

@@ -80,7 +80,7 @@ static void add_san(struct route *route, const char *san) {
 // The peer must show the workload's identity, or one that the service names (subjectAltNames).
 static void add_sans(struct route *route, const struct workload *workload,
                      const struct service *service) {
-    add_san(route, workload->identity);
+    add_san(route, workload->common->identity);
     for (size_t i = 0; service != NULL && i < service->n_sans; i++) {
         add_san(route, service->sans[i]);
     }
@@ -118,7 +118,7 @@ static void to_workload(const struct route_request *request, struct route *route
     route->target = (struct addr){.ip = inner->ip, .port = ROUTE_HBONE_PORT};
     addr_text(inner, route->authority);
     TRACE(request, "HBONE to workload %s/%s, CONNECT %s, peer identity %s", workload->ns,
-          workload->name, route->authority, workload->identity);
+          workload->name, route->authority, workload->common->identity);
 }
 
 static int port_index(const struct service *service, uint16_t port) {
@@ -195,7 +195,8 @@ static bool is_part_of_waypoint(const struct waypoint *waypoint, const struct wo
         const struct workload *member = waypoint->service->endpoints[i].workload;
         // By identity too: the pods of a waypoint are one, also when this one is not ready yet.
         if (same_workload(member, workload) ||
-            (member->identity[0] != '\0' && strcmp(member->identity, workload->identity) == 0)) {
+            (member->common->identity[0] != '\0' &&
+             strcmp(member->common->identity, workload->common->identity) == 0)) {
             return true;
         }
     }
@@ -293,7 +294,7 @@ static bool try_waypoints(const struct snapshot *snap, const struct route_reques
 static bool has_unresolved(const struct service *service) {
     for (size_t i = 0; i < service->n_endpoints; i++) {
         const struct workload *workload = service->endpoints[i].workload;
-        if (workload->hostname[0] != '\0' && workload->n_ips == 0) {
+        if (workload->common->hostname[0] != '\0' && workload->n_ips == 0) {
             return true;
         }
     }
@@ -349,7 +350,7 @@ static void to_workload_ip(const struct snapshot *snap, const struct route_reque
                            struct workload *workload, struct route *route) {
     TRACE(request, "destination is workload %s/%s", workload->ns, workload->name);
     route->hostname = "";
-    if (try_waypoint(snap, request, workload->waypoint, &request->original_dst, route)) {
+    if (try_waypoint(snap, request, workload->common->waypoint, &request->original_dst, route)) {
         return;
     }
     for (size_t i = 0; i < request->n_tried; i++) {
@@ -434,7 +435,7 @@ static bool bound_to(const struct snapshot *snap, const struct addr *dst,
                      struct route_binding *ret) {
     const struct workload *workload = snapshot_workload_by_ip(snap, &dst->ip);
     if (workload != NULL) {
-        *ret = (struct route_binding){.waypoint = workload->waypoint, .canary = ""};
+        *ret = (struct route_binding){.waypoint = workload->common->waypoint, .canary = ""};
         return true;
     }
     const struct service *service = snapshot_service_by_addr(snap, dst);
@@ -492,7 +493,7 @@ static bool is_bound_here(const struct snapshot *snap, const struct workload *lo
                           const struct addr *addr) {
     const struct workload *workload = snapshot_workload_by_ip(snap, &addr->ip);
     if (workload != NULL) {
-        return is_waypoint_of(snap, workload->waypoint, local);
+        return is_waypoint_of(snap, workload->common->waypoint, local);
     }
     const struct service *service = snapshot_service_by_addr(snap, addr);
     return service != NULL && is_service_waypoint(snap, service, local);

@@ -29,8 +29,8 @@ static void not_bound(struct waypoint_target *target, const char *what, const ch
 static void to_workload(const struct waypoint_request *request, struct workload *workload,
                         struct waypoint_target *target) {
     target->workload = workload;
-    if (strcmp(workload->waypoint, request->key) != 0) {
-        not_bound(target, "workload", workload->name, workload->waypoint);
+    if (strcmp(workload->common->waypoint, request->key) != 0) {
+        not_bound(target, "workload", workload->name, workload->common->waypoint);
         return;
     }
     target->verdict = WAYPOINT_SERVE;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The primary tables (uid, service key, policy key ...) own the leaves. The index tables map a key
-// of another kind to a short list of leaves, best first; a list holds no references, because every
-// version that has the list also has its leaves in the primary table.
+// of another kind to a leaf or a short list of leaves, best first; that holds no references,
+// because every version that has it also has the leaves in the primary table.
 //
 // A root that was replaced goes through call_rcu(), whose callback only marks it: the tables' nodes
 // are counted by the control thread alone, so it also frees them, at its next draft or publish.
@@ -54,24 +54,50 @@ static struct slice leaf_key(const void *leaf) {
     return ((const struct leaf *)leaf)->key;
 }
 
+// "*.example.com" is kept as ".example.com", "*" as "".
+static struct slice host_key(const struct service *service) {
+    struct slice host = slice_str(service->hostname);
+    return host.len > 0 && host.ptr[0] == '*' ? slice_skip(host, 1) : host;
+}
+
 static struct slice list_key(const void *value) {
     const struct leaf_list *list = value;
     return slice_make(&list->items[list->n], list->key_len);
 }
 
-static void list_ref(void *value) {
-    ((struct leaf_list *)value)->refs++;
+static struct slice workload_ip_key(const void *value) {
+    return is_leaf_list(value) ? list_key(value)
+                               : ip_key(&((const struct workload *)value)->ips[0]);
 }
 
-static void list_unref(void *value) {
-    struct leaf_list *list = value;
-    if (--list->refs == 0) {
-        free(list);
+static struct slice service_vip_key(const void *value) {
+    return is_leaf_list(value) ? list_key(value)
+                               : ip_key(&((const struct service *)value)->vips[0]);
+}
+
+static struct slice service_host_key(const void *value) {
+    return is_leaf_list(value) ? list_key(value) : host_key(value);
+}
+
+static void indexed_ref(void *value) {
+    if (is_leaf_list(value)) {
+        ((struct leaf_list *)value)->refs++;
     }
 }
 
+static void indexed_unref(void *value) {
+    if (is_leaf_list(value) && --((struct leaf_list *)value)->refs == 0) {
+        free(value);
+    }
+}
+
+#define INDEX_TYPE(fn)                                                                             \
+    { .key = (fn), .ref = indexed_ref, .unref = indexed_unref }
 static const struct pmap_type leaf_type = {.key = leaf_key, .ref = leaf_ref, .unref = leaf_unref};
-static const struct pmap_type list_type = {.key = list_key, .ref = list_ref, .unref = list_unref};
+static const struct pmap_type list_type = INDEX_TYPE(list_key); // no leaf stands for itself
+static const struct pmap_type workload_ip_type = INDEX_TYPE(workload_ip_key);
+static const struct pmap_type service_vip_type = INDEX_TYPE(service_vip_key);
+static const struct pmap_type service_host_type = INDEX_TYPE(service_host_key);
 
 static _Thread_local bool is_registered;
 
@@ -123,9 +149,10 @@ void snapshot_init(const struct mesh_settings *mesh) {
     snap->mesh = &root->settings->mesh;
     snap->workloads = snap->services = snap->policies = snap->identities = snap->nodes =
         snap->l7_routes = snap->l7_policies = pmap_empty(&leaf_type);
-    snap->workloads_by_ip = snap->services_by_vip = snap->services_by_host =
-        snap->services_by_node_port = snap->policies_by_ns = snap->nodes_by_ip =
-            pmap_empty(&list_type);
+    snap->workloads_by_ip = pmap_empty(&workload_ip_type);
+    snap->services_by_vip = pmap_empty(&service_vip_type);
+    snap->services_by_host = pmap_empty(&service_host_type);
+    snap->services_by_node_port = snap->policies_by_ns = snap->nodes_by_ip = pmap_empty(&list_type);
     retired.first = NULL;
     retired.last = &retired.first;
     atomic_store_explicit(&current, root, memory_order_release);
@@ -231,32 +258,51 @@ typedef int leaf_order(const struct snapshot *snap, const struct leaf *a, const 
 static struct leaf_list *list_new(struct slice key, size_t n) {
     struct leaf_list *list =
         xmalloc(sizeof(*list) + n * sizeof(list->items[0]) + (key.len > 0 ? key.len : 1));
-    *list = (struct leaf_list){.n = (uint32_t)n, .key_len = (uint32_t)key.len};
+    *list = (struct leaf_list){.kind = LEAF_LIST, .n = (uint32_t)n, .key_len = (uint32_t)key.len};
     memcpy(&list->items[n], key.ptr, key.len);
     return list;
 }
 
-// Puts `leaf` in the list under `key`, in place of one with the same leaf key.
+static void index_put_only(struct pmap *map, struct slice key, struct leaf *leaf) {
+    if (map->type != &list_type && slice_eq(map->type->key(leaf), key)) {
+        pmap_set(map, leaf);
+        return;
+    }
+    struct leaf_list *list = list_new(key, 1);
+    list->items[0] = leaf;
+    pmap_set(map, list);
+}
+
+static size_t n_others(const void *old, struct slice leaf_key_own) {
+    const struct leaf *leaf;
+    size_t n = 0;
+    for (size_t i = 0; (leaf = indexed_leaf(old, i)) != NULL; i++) {
+        n += slice_eq(leaf->key, leaf_key_own) ? 0 : 1;
+    }
+    return n;
+}
+
+// Puts `leaf` under `key`, in place of one with the same leaf key.
 static void index_put(struct snapshot *snap, struct pmap *map, struct slice key, void *arg,
                       leaf_order *order) {
-    struct leaf *leaf = arg;
-    const struct leaf_list *old = pmap_get(map, key);
-    size_t n_kept = 0;
-    for (size_t i = 0; old != NULL && i < old->n; i++) {
-        n_kept += slice_eq(old->items[i]->key, leaf->key) ? 0 : 1;
+    struct leaf *leaf = arg, *other;
+    const void *old = pmap_get(map, key);
+    size_t n_kept = n_others(old, leaf->key), at = 0;
+    if (n_kept == 0) {
+        index_put_only(map, key, leaf);
+        return;
     }
     struct leaf_list *list = list_new(key, n_kept + 1);
-    size_t at = 0;
     bool is_placed = false;
-    for (size_t i = 0; old != NULL && i < old->n; i++) {
-        if (slice_eq(old->items[i]->key, leaf->key)) {
+    for (size_t i = 0; (other = indexed_leaf(old, i)) != NULL; i++) {
+        if (slice_eq(other->key, leaf->key)) {
             continue;
         }
-        if (!is_placed && order(snap, leaf, old->items[i]) < 0) {
+        if (!is_placed && order(snap, leaf, other) < 0) {
             list->items[at++] = leaf;
             is_placed = true;
         }
-        list->items[at++] = old->items[i];
+        list->items[at++] = other;
     }
     if (!is_placed) {
         list->items[at] = leaf;
@@ -265,26 +311,28 @@ static void index_put(struct snapshot *snap, struct pmap *map, struct slice key,
 }
 
 static void index_del(struct pmap *map, struct slice key, struct slice leaf_key_gone) {
-    const struct leaf_list *old = pmap_get(map, key);
-    size_t n_kept = 0;
-    for (size_t i = 0; old != NULL && i < old->n; i++) {
-        n_kept += slice_eq(old->items[i]->key, leaf_key_gone) ? 0 : 1;
-    }
-    if (old == NULL || n_kept == old->n) {
+    const void *old = pmap_get(map, key);
+    size_t n_kept = n_others(old, leaf_key_gone), at = 0;
+    struct leaf *kept[1], *other;
+    if (old == NULL || (n_kept > 0 && indexed_leaf(old, n_kept) == NULL)) {
         return;
     }
     if (n_kept == 0) {
         pmap_del(map, key);
         return;
     }
-    struct leaf_list *list = list_new(key, n_kept);
-    size_t at = 0;
-    for (size_t i = 0; i < old->n; i++) {
-        if (!slice_eq(old->items[i]->key, leaf_key_gone)) {
-            list->items[at++] = old->items[i];
+    struct leaf_list *list = n_kept > 1 ? list_new(key, n_kept) : NULL;
+    struct leaf **items = list != NULL ? list->items : kept;
+    for (size_t i = 0; (other = indexed_leaf(old, i)) != NULL; i++) {
+        if (!slice_eq(other->key, leaf_key_gone)) {
+            items[at++] = other;
         }
     }
-    pmap_set(map, list);
+    if (list != NULL) {
+        pmap_set(map, list);
+    } else {
+        index_put_only(map, key, kept[0]);
+    }
 }
 
 static int key_cmp(const struct leaf *a, const struct leaf *b) {
@@ -307,8 +355,8 @@ static int order_workloads(const struct snapshot *snap, const struct leaf *a,
     if (wa->protocol != wb->protocol) {
         return wa->protocol == WORKLOAD_HBONE ? -1 : 1;
     }
-    bool has_a = wa->identity[0] != '\0';
-    bool has_b = wb->identity[0] != '\0';
+    bool has_a = wa->common->identity[0] != '\0';
+    bool has_b = wb->common->identity[0] != '\0';
     if (has_a != has_b) {
         return has_a ? -1 : 1;
     }
@@ -357,7 +405,7 @@ static void index_ips(struct snapshot *draft, struct pmap *map, const struct ip 
 // Not by the node's addresses, nor by what an external host name resolves to.
 static size_t n_indexed_ips(const struct workload *workload) {
     bool is_indexed =
-        workload != NULL && !workload->is_host_network && workload->hostname[0] == '\0';
+        workload != NULL && !workload->is_host_network && workload->common->hostname[0] == '\0';
     return is_indexed ? workload->n_ips : 0;
 }
 
@@ -377,12 +425,6 @@ void snapshot_set_workload(struct snapshot *draft, struct workload *workload) {
 void snapshot_del_workload(struct snapshot *draft, const char *uid) {
     edit_workload(draft, slice_str(uid), NULL);
     pmap_del(&draft->workloads, slice_str(uid));
-}
-
-// "*.example.com" is kept as ".example.com", "*" as "".
-static struct slice host_key(const struct service *service) {
-    struct slice host = slice_str(service->hostname);
-    return host.len > 0 && host.ptr[0] == '*' ? slice_skip(host, 1) : host;
 }
 
 static void edit_service(struct snapshot *draft, struct slice key, struct service *service) {

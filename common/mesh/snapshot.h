@@ -45,7 +45,7 @@ struct snapshot {
     // is_external wildcard hosts "*.example.com" are in services_by_host under ".example.com".
 };
 
-// All index tables (..._by_...) hold lists in order of preference; the look-ups below take the
+// All index tables (..._by_...) hold leaves in order of preference; the look-ups below take the
 // first. workloads_by_ip: pods, then HBONE, then by uid. services_by_vip and _by_host: canonical,
 // then PREFERED_SERVICE_NAMESPACE, then by key; _by_host puts the asking client's own namespace
 // first.
@@ -95,9 +95,9 @@ bool mesh_is_trust_domain(const struct mesh_settings *mesh, struct slice trust_d
 
 // Look-ups; results are borrowed for the read section (leaf_ref to keep).
 struct workload *snapshot_workload_by_ip(const struct snapshot *snap, const struct ip *ip);
-// All that have the address, the preferred one first; *ret_list is valid as the snapshot is.
-size_t snapshot_workloads_by_ip(const struct snapshot *snap, const struct ip *ip,
-                                struct workload *const **ret_list);
+// Number `i` of all that have the address, in order of preference; NULL behind the last.
+struct workload *snapshot_workload_by_ip_at(const struct snapshot *snap, const struct ip *ip,
+                                            size_t i);
 struct workload *snapshot_workload_by_uid(const struct snapshot *snap, const char *uid);
 struct service *snapshot_service_by_vip(const struct snapshot *snap, const struct ip *ip);
 // The first service with this VIP that has the port too; else the first with the VIP. (Load

@@ -9,19 +9,16 @@
 #include "common/proto/spiffe.h"
 
 static void *index_first(const struct pmap *map, struct slice key) {
-    const struct leaf_list *list = pmap_get(map, key);
-    return list != NULL ? list->items[0] : NULL;
+    return indexed_leaf(pmap_get(map, key), 0);
 }
 
 struct workload *snapshot_workload_by_ip(const struct snapshot *snap, const struct ip *ip) {
     return index_first(&snap->workloads_by_ip, ip_key(ip));
 }
 
-size_t snapshot_workloads_by_ip(const struct snapshot *snap, const struct ip *ip,
-                                struct workload *const **ret_list) {
-    const struct leaf_list *list = pmap_get(&snap->workloads_by_ip, ip_key(ip));
-    *ret_list = list != NULL ? (struct workload *const *)list->items : NULL;
-    return list != NULL ? list->n : 0;
+struct workload *snapshot_workload_by_ip_at(const struct snapshot *snap, const struct ip *ip,
+                                            size_t i) {
+    return (struct workload *)indexed_leaf(pmap_get(&snap->workloads_by_ip, ip_key(ip)), i);
 }
 
 struct workload *snapshot_workload_by_uid(const struct snapshot *snap, const char *uid) {
@@ -42,14 +39,14 @@ static bool has_port(const struct service *service, uint16_t port) {
 }
 
 struct service *snapshot_service_by_addr(const struct snapshot *snap, const struct addr *addr) {
-    const struct leaf_list *list = pmap_get(&snap->services_by_vip, ip_key(&addr->ip));
-    for (size_t i = 0; list != NULL && i < list->n; i++) {
-        struct service *service = (struct service *)list->items[i];
+    const void *found = pmap_get(&snap->services_by_vip, ip_key(&addr->ip));
+    struct service *service;
+    for (size_t i = 0; (service = (struct service *)indexed_leaf(found, i)) != NULL; i++) {
         if (has_port(service, addr->port)) {
             return service;
         }
     }
-    return list != NULL ? (struct service *)list->items[0] : NULL;
+    return (struct service *)indexed_leaf(found, 0);
 }
 
 struct service *snapshot_service(const struct snapshot *snap, const char *key) {
@@ -75,10 +72,10 @@ struct identity *snapshot_identity(const struct snapshot *snap, const char *spif
 
 // The client's own namespace, then the list's order (ambient-protocols §7).
 static struct service *host_pick(const struct snapshot *snap, struct slice key, const char *ns) {
-    const struct leaf_list *list = pmap_get(&snap->services_by_host, key);
+    const void *found = pmap_get(&snap->services_by_host, key);
+    struct service *service;
     struct service *first = NULL;
-    for (size_t i = 0; list != NULL && i < list->n; i++) {
-        struct service *service = (struct service *)list->items[i];
+    for (size_t i = 0; (service = (struct service *)indexed_leaf(found, i)) != NULL; i++) {
         if (strcmp(service->ns, ns) == 0) {
             return service;
         }
@@ -122,9 +119,10 @@ struct leaf *snapshot_l7_policy(const struct snapshot *snap, struct slice servic
 
 static bool visit_list(const struct snapshot *snap, struct slice key,
                        bool (*fn)(void *arg, const struct policy *policy), void *arg) {
-    const struct leaf_list *list = pmap_get(&snap->policies_by_ns, key);
-    for (size_t i = 0; list != NULL && i < list->n; i++) {
-        if (!fn(arg, (const struct policy *)list->items[i])) {
+    const void *found = pmap_get(&snap->policies_by_ns, key);
+    const struct policy *policy;
+    for (size_t i = 0; (policy = (const struct policy *)indexed_leaf(found, i)) != NULL; i++) {
+        if (!fn(arg, policy)) {
             return false;
         }
     }
@@ -137,8 +135,8 @@ void snapshot_policies_for(const struct snapshot *snap, const struct workload *w
         !visit_list(snap, slice_str(workload->ns), fn, arg)) {
         return;
     }
-    for (size_t i = 0; i < workload->n_policies; i++) {
-        const struct policy *policy = snapshot_policy(snap, workload->policies[i]);
+    for (size_t i = 0; i < workload->common->n_policies; i++) {
+        const struct policy *policy = snapshot_policy(snap, workload->common->policies[i]);
         if (policy != NULL && !fn(arg, policy)) {
             return;
         }

@@ -1,15 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Inside the snapshot: what the index tables hold.
+// Inside the snapshot: what the index tables hold. Under a key is one leaf, itself, when it is the
+// only one and the key its first of that kind; a list otherwise.
 #pragma once
 
 #include "common/mesh/snapshot.h"
 
+enum { LEAF_LIST = 0xff }; // where leaves have their kind (struct leaf)
+
 struct leaf_list {
     uint32_t refs; // control thread only
+    uint8_t kind; // LEAF_LIST
     uint32_t n, key_len;
     struct leaf *items[]; // the key follows
 };
+_Static_assert(offsetof(struct leaf_list, kind) == offsetof(struct leaf, kind), "told apart by it");
+
+static inline bool is_leaf_list(const void *value) {
+    return ((const struct leaf_list *)value)->kind == LEAF_LIST;
+}
+// Leaf `i` of what is under a key (NULL: nothing is), NULL behind the last.
+static inline struct leaf *indexed_leaf(const void *value, size_t i) {
+    if (value == NULL || !is_leaf_list(value)) {
+        return i == 0 ? (struct leaf *)value : NULL;
+    }
+    const struct leaf_list *list = value;
+    return i < list->n ? list->items[i] : NULL;
+}
 
 static inline struct slice ip_key(const struct ip *ip) {
     return slice_make(ip->bytes, ip->family == 4 ? 4 : 16);

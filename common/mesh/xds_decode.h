@@ -31,7 +31,7 @@ struct xds_port {
 struct xds_membership { // a workload is an endpoint of this service
     const char *service; // "ns/hostname"
     const struct xds_port *ports; // no service port twice
-    uint32_t n_ports;
+    uint32_t n_ports; // at most 1024
 };
 
 enum xds_kind { XDS_WORKLOAD, XDS_SERVICE, XDS_POLICY };
@@ -43,7 +43,7 @@ struct xds_resource {
         struct policy policy;
     };
     const struct xds_membership *services; // of a workload; no service twice
-    uint32_t n_services;
+    uint32_t n_services; // at most 1024
 };
 
 // `body` is the encoded Address or Authorization, `network` the own one: addresses of others are

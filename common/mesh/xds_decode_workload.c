@@ -55,7 +55,7 @@ static void set_ips(struct xds_decoder *d, struct workload *w, const Xds__Worklo
         }
     }
     // Of another network: the same address may be somebody else's here.
-    bool is_near = strcmp(w->network, d->network) == 0;
+    bool is_near = strcmp(w->common->network, d->network) == 0;
     w->ips = ips;
     w->n_ips = is_near ? (uint16_t)src->n_addresses : 0;
 }
@@ -64,38 +64,40 @@ static const char *text_or(const char *text, const char *fallback) {
     return text[0] != '\0' ? text : fallback;
 }
 
-static void set_identity(struct xds_decoder *d, struct workload *w, const Xds__Workload *src) {
-    w->trust_domain =
+static void set_identity(struct xds_decoder *d, struct workload_common *c, bool is_needed,
+                         const Xds__Workload *src) {
+    c->trust_domain =
         text_or(xds_text(d, src->trust_domain, "trust_domain", SPIFFE_TRUST_DOMAIN_MAX),
                 "cluster.local");
-    w->service_account =
+    c->service_account =
         text_or(xds_text(d, src->service_account, "service_account", SPIFFE_SA_MAX), "default");
-    struct spiffe_id id = {.trust_domain = slice_str(w->trust_domain),
-                           .ns = slice_str(w->ns),
-                           .sa = slice_str(w->service_account)};
+    struct spiffe_id id = {.trust_domain = slice_str(c->trust_domain),
+                           .ns = slice_str(c->ns),
+                           .sa = slice_str(c->service_account)};
     char text[SPIFFE_TEXT_MAX];
     struct slice formatted;
     if (spiffe_format(&id, text, &formatted)) {
-        w->identity = xds_copy(d, text);
-    } else if (w->protocol == WORKLOAD_HBONE) {
-        xds_fail(d, "'%s', '%s', '%s' do not make a SPIFFE id", w->trust_domain, w->ns,
-                 w->service_account);
+        c->identity = xds_copy(d, text);
+    } else if (is_needed) {
+        xds_fail(d, "'%s', '%s', '%s' do not make a SPIFFE id", c->trust_domain, c->ns,
+                 c->service_account);
     }
 }
 
-static void set_owner(struct xds_decoder *d, struct workload *w, const Xds__Workload *src) {
+static void set_owner(struct xds_decoder *d, struct workload_common *c, const char *name,
+                      const Xds__Workload *src) {
     static const char *const types[] = {"deployment", "cronjob", "pod", "job"};
-    w->owner_type = types[xds_enum(d, src->workload_type, ARRAY_LEN(types), "workload_type")];
-    w->owner_name =
-        text_or(xds_text(d, src->workload_name, "workload_name", XDS_TEXT_MAX), w->name);
-    w->canonical_name = xds_text(d, src->canonical_name, "canonical_name", XDS_TEXT_MAX);
-    w->canonical_revision =
+    c->owner_type = types[xds_enum(d, src->workload_type, ARRAY_LEN(types), "workload_type")];
+    c->owner_name = text_or(xds_text(d, src->workload_name, "workload_name", XDS_TEXT_MAX), name);
+    c->canonical_name = xds_text(d, src->canonical_name, "canonical_name", XDS_TEXT_MAX);
+    c->canonical_revision =
         xds_text(d, src->canonical_revision, "canonical_revision", XDS_TEXT_MAX);
-    w->app = w->canonical_name; // as ztunnel's metrics do
-    w->version = w->canonical_revision;
+    c->app = c->canonical_name; // as ztunnel's metrics do
+    c->version = c->canonical_revision;
 }
 
-static void set_policies(struct xds_decoder *d, struct workload *w, const Xds__Workload *src) {
+static void set_policies(struct xds_decoder *d, struct workload_common *c,
+                         const Xds__Workload *src) {
     size_t n = src->n_authorization_policies;
     if (!xds_list_ok(d, n, XDS_LIST_MAX, "authorization_policies")) {
         return;
@@ -108,8 +110,8 @@ static void set_policies(struct xds_decoder *d, struct workload *w, const Xds__W
             xds_fail(d, "authorization_policies: '%s' is not NAMESPACE/NAME", policies[i]);
         }
     }
-    w->policies = policies;
-    w->n_policies = (uint16_t)n;
+    c->policies = policies;
+    c->n_policies = (uint16_t)n;
 }
 
 static void set_tunnels(struct xds_decoder *d, struct workload *w, const Xds__Workload *src) {
@@ -178,12 +180,11 @@ static void set_services(struct xds_decoder *d, struct xds_resource *resource,
     resource->n_services = n;
 }
 
-static void set_place(struct xds_decoder *d, struct workload *w, const Xds__Workload *src) {
-    w->node = xds_text(d, src->node, "node", XDS_TEXT_MAX);
-    w->network = xds_text(d, src->network, "network", XDS_TEXT_MAX);
-    w->cluster = text_or(xds_text(d, src->cluster_id, "cluster_id", XDS_TEXT_MAX), "Kubernetes");
+static void set_place(struct xds_decoder *d, struct workload_common *c, const Xds__Workload *src) {
+    c->network = xds_text(d, src->network, "network", XDS_TEXT_MAX);
+    c->cluster = text_or(xds_text(d, src->cluster_id, "cluster_id", XDS_TEXT_MAX), "Kubernetes");
     if (src->locality != NULL) {
-        w->locality = (struct locality){
+        c->locality = (struct locality){
             .region = xds_text(d, src->locality->region, "locality", XDS_TEXT_MAX),
             .zone = xds_text(d, src->locality->zone, "locality", XDS_TEXT_MAX),
             .subzone = xds_text(d, src->locality->subzone, "locality", XDS_TEXT_MAX),
@@ -195,25 +196,33 @@ void xds_decode_workload(struct xds_decoder *d, const Xds__Workload *src,
                          struct xds_resource *ret_resource) {
     const char *uid = xds_required(d, src->uid, "uid", XDS_NAME_MAX);
     ret_resource->kind = XDS_WORKLOAD;
-    ret_resource->workload = (struct workload){
-        .leaf.key = slice_str(uid),
-        .name = xds_text(d, src->name, "name", XDS_TEXT_MAX),
+    struct workload_common *c = xds_array(d, 1, sizeof(*c));
+    if (d->has_failed) {
+        return; // there may be no memory of its own behind it
+    }
+    *c = (struct workload_common){
         .ns = xds_text(d, src->namespace_, "namespace", XDS_NS_MAX),
         .hostname = xds_text(d, src->hostname, "hostname", SPIFFE_SA_MAX),
+        .waypoint = xds_waypoint(d, src->waypoint, "waypoint"),
+    };
+    struct workload *w = &ret_resource->workload;
+    *w = (struct workload){
+        .leaf.key = slice_str(uid),
+        .name = xds_text(d, src->name, "name", XDS_TEXT_MAX),
+        .node = xds_text(d, src->node, "node", XDS_TEXT_MAX),
+        .common = c,
         .is_pod = strstr(uid, "//Pod/") != NULL,
         .is_host_network =
             xds_enum(d, src->network_mode, N_MODES, "network_mode") == MODE_HOST_NETWORK,
         .is_healthy = xds_enum(d, src->status, N_STATUS, "status") == STATUS_HEALTHY,
         .capacity = src->capacity != NULL ? src->capacity->value : 1,
-        .waypoint = xds_waypoint(d, src->waypoint, "waypoint"),
     };
-    struct workload *w = &ret_resource->workload;
     w->is_ready = w->is_healthy;
-    set_place(d, w, src);
+    set_place(d, c, src);
     set_ips(d, w, src);
     set_tunnels(d, w, src);
-    set_identity(d, w, src);
-    set_owner(d, w, src);
-    set_policies(d, w, src);
+    set_identity(d, c, w->protocol == WORKLOAD_HBONE, src);
+    set_owner(d, c, w->name, src);
+    set_policies(d, c, src);
     set_services(d, ret_resource, src);
 }

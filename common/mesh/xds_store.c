@@ -77,6 +77,10 @@ static void del_service(struct xds_store *store, struct slice key) {
     xds_store_mark(&store->dirty_services, &service->in_dirty);
 }
 
+static const struct xds_port *ports_of(const struct xmember *member) {
+    return (const struct xds_port *)(member + member->n_left) + member->first_port;
+}
+
 static int by_uid(const void *a, const void *b) {
     const struct xmember *x = *(struct xmember *const *)a, *y = *(struct xmember *const *)b;
     return strcmp((const char *)x->workload->leaf->leaf.key.ptr,
@@ -86,9 +90,10 @@ static int by_uid(const void *a, const void *b) {
 // The endpoint's own map, else the service's definition, else, behind an application tunnel, which
 // takes any port, the service port itself.
 static uint16_t target_port(const struct xmember *member, const struct service_port *port) {
+    const struct xds_port *ports = ports_of(member);
     for (uint32_t i = 0; i < member->n_ports; i++) {
-        if (member->ports[i].service_port == port->port && member->ports[i].target_port != 0) {
-            return member->ports[i].target_port;
+        if (ports[i].service_port == port->port && ports[i].target_port != 0) {
+            return ports[i].target_port;
         }
     }
     bool is_tunneled = member->workload->leaf->app_tunnel != APP_TUNNEL_ABSENT;
@@ -177,27 +182,31 @@ static struct xworkload *find_workload(struct xds_store *store, struct slice uid
     return NULL;
 }
 
+static uint32_t n_members(const struct xworkload *wl) {
+    return wl->members != NULL ? wl->members->n_left : 0;
+}
+
 static bool same_members(const struct xworkload *wl, const struct xds_resource *resource) {
-    for (uint32_t i = 0; wl->n_members == resource->n_services && i < wl->n_members; i++) {
+    uint32_t n = n_members(wl);
+    for (uint32_t i = 0; n == resource->n_services && i < n; i++) {
         const struct xmember *old = &wl->members[i];
         const struct xds_membership *new = &resource->services[i];
         if (strcmp(old->service->key, new->service) != 0 || old->n_ports != new->n_ports ||
             (new->n_ports > 0 &&
-             memcmp(old->ports, new->ports, new->n_ports * sizeof(*new->ports)) != 0)) {
+             memcmp(ports_of(old), new->ports, new->n_ports * sizeof(*new->ports)) != 0)) {
             return false;
         }
     }
-    return wl->n_members == resource->n_services;
+    return n == resource->n_services;
 }
 
 static void detach(struct xds_store *store, struct xworkload *wl) {
-    for (uint32_t i = 0; i < wl->n_members; i++) {
+    for (uint32_t i = 0; i < n_members(wl); i++) {
         list_del(&wl->members[i].in_service);
         xds_store_mark(&store->dirty_services, &wl->members[i].service->in_dirty);
     }
     free(wl->members);
     wl->members = NULL;
-    wl->n_members = 0;
 }
 
 static void attach(struct xds_store *store, struct xworkload *wl,
@@ -209,23 +218,48 @@ static void attach(struct xds_store *store, struct xworkload *wl,
     for (uint32_t i = 0; i < resource->n_services; i++) {
         n_ports += resource->services[i].n_ports;
     }
-    wl->n_members = resource->n_services;
-    wl->members = xmalloc(wl->n_members * sizeof(*wl->members) + n_ports * sizeof(struct xds_port));
-    struct xds_port *ports = (struct xds_port *)&wl->members[wl->n_members];
-    for (uint32_t i = 0; i < wl->n_members; i++) {
+    uint32_t n = resource->n_services, first_port = 0;
+    wl->members = xmalloc(n * sizeof(*wl->members) + n_ports * sizeof(struct xds_port));
+    struct xds_port *ports = (struct xds_port *)&wl->members[n];
+    for (uint32_t i = 0; i < n; i++) {
         const struct xds_membership *src = &resource->services[i];
         struct xmember *member = &wl->members[i];
         *member = (struct xmember){.service = get_service(store, slice_str(src->service)),
                                    .workload = wl,
-                                   .ports = ports,
-                                   .n_ports = src->n_ports};
+                                   .first_port = first_port,
+                                   .n_ports = (uint16_t)src->n_ports,
+                                   .n_left = (uint16_t)(n - i)};
         if (src->n_ports > 0) {
-            memcpy(ports, src->ports, src->n_ports * sizeof(*ports));
+            memcpy(&ports[first_port], src->ports, src->n_ports * sizeof(*ports));
         }
-        ports += src->n_ports;
+        first_port += src->n_ports;
         add_member(member->service, member);
         xds_store_mark(&store->dirty_services, &member->service->in_dirty);
     }
+}
+
+static void unbind(struct xworkload *wl) {
+    if (wl->bound != NULL) {
+        xds_binding_clear(&wl->bound->binding);
+        free(wl->bound);
+        wl->bound = NULL;
+    }
+}
+
+// With a builder.
+static void set_bound(struct xds_store *store, struct xworkload *wl, const char *waypoint) {
+    const char *keys[] = {waypoint, NULL};
+    struct ip ip;
+    if (waypoint == NULL || !ip_parse(slice_str(waypoint), &ip)) {
+        unbind(wl);
+        return;
+    }
+    if (wl->bound == NULL) {
+        wl->bound = xcalloc(1, sizeof(*wl->bound));
+        wl->bound->workload = wl;
+        list_init(&wl->bound->binding.node);
+    }
+    xds_binding_set(&wl->bound->binding, &store->bound_workloads, keys);
 }
 
 static void set_workload(struct xds_store *store, const struct xds_resource *resource) {
@@ -235,14 +269,13 @@ static void set_workload(struct xds_store *store, const struct xds_resource *res
     if (is_new) {
         wl = xcalloc(1, sizeof(*wl));
         list_init(&wl->in_dirty);
-        list_init(&wl->in_host);
-        list_init(&wl->binding.node);
     }
-    bool is_host = spec.hostname != NULL && spec.hostname[0] != '\0' && spec.n_ips == 0;
-    xds_store_set_host(store, wl, is_host ? xds_store_get_host(store, spec.hostname) : NULL);
+    const char *hostname = spec.common->hostname;
+    bool is_host = hostname != NULL && hostname[0] != '\0' && spec.n_ips == 0;
+    xds_store_set_host(store, wl, is_host ? hostname : NULL);
     if (is_host) {
-        spec.ips = wl->host->ips;
-        spec.n_ips = (uint16_t)wl->host->n_ips;
+        spec.ips = wl->hosted->host->ips;
+        spec.n_ips = (uint16_t)wl->hosted->host->n_ips;
     }
     store->counts[XDS_WORKLOAD] += wl->leaf == NULL;
     const struct xworkload *like = wl->leaf != NULL ? wl : store->last_set;
@@ -251,8 +284,7 @@ static void set_workload(struct xds_store *store, const struct xds_resource *res
     wl->leaf = leaf;
     store->last_set = wl;
     if (store->builder != NULL) {
-        const char *keys[] = {spec.waypoint, NULL};
-        xds_binding_set(&wl->binding, &store->bound_workloads, keys);
+        set_bound(store, wl, spec.common->waypoint);
     }
     if (is_new) {
         hmap_insert(&store->workloads, &wl->by_uid, hash_bytes(spec.leaf.key));
@@ -265,6 +297,7 @@ static void set_workload(struct xds_store *store, const struct xds_resource *res
 }
 
 static void workload_free(struct xds_store *store, struct xworkload *wl) {
+    unbind(wl);
     hmap_remove(&store->workloads, &wl->by_uid);
     list_del(&wl->in_dirty);
     leaf_unref(wl->leaf);
@@ -278,7 +311,7 @@ static void del_workload(struct xds_store *store, struct slice uid) {
         return;
     }
     store->counts[XDS_WORKLOAD]--;
-    xds_binding_clear(&wl->binding);
+    unbind(wl);
     store->last_set = store->last_set == wl ? NULL : store->last_set;
     xds_store_set_host(store, wl, NULL);
     detach(store, wl);
@@ -361,11 +394,13 @@ size_t xds_store_count(const struct xds_store *store, enum xds_kind kind) {
 // What objects add: what was there is what istiod said, whatever was added to it before.
 static void add_to_workload(struct xds_store *store, const struct snapshot *draft,
                             struct xworkload *wl) {
-    const char *keys[] = {wl->leaf->waypoint, NULL};
+    const char *keys[] = {wl->leaf->common->waypoint, NULL};
     char texts[XDS_BINDINGS][IP_TEXT_MAX];
-    if (xds_binding_resolve(&wl->binding, draft, keys, texts)) {
+    if (wl->bound != NULL && xds_binding_resolve(&wl->bound->binding, draft, keys, texts)) {
+        struct workload_common common = *wl->leaf->common;
         struct workload spec = *wl->leaf;
-        spec.waypoint = keys[0];
+        common.waypoint = keys[0];
+        spec.common = &common;
         struct workload *bound = workload_new_like(&spec, wl->leaf);
         leaf_unref(wl->leaf);
         wl->leaf = bound;
@@ -397,7 +432,7 @@ static void commit_workload(struct xds_store *store, struct snapshot *draft, str
         workload_free(store, wl);
         return;
     }
-    for (uint32_t i = 0; i < wl->n_members; i++) {
+    for (uint32_t i = 0; i < n_members(wl); i++) {
         xds_store_mark(&store->dirty_services, &wl->members[i].service->in_dirty);
     }
     leaf_unref(wl->published);
@@ -459,10 +494,11 @@ static bool mark_rebound(struct xds_store *store, const struct snapshot *draft) 
     char texts[XDS_BINDINGS][IP_TEXT_MAX];
     bool is_any = false;
     LIST_EACH(pos, &store->bound_workloads) {
-        struct xworkload *wl =
-            CONTAINER_OF(LIST_ITEM(pos, struct xds_binding, node), struct xworkload, binding);
-        const char *keys[] = {wl->leaf->waypoint, NULL};
-        if (xds_binding_resolve(&wl->binding, draft, keys, texts)) {
+        struct xbound *bound =
+            CONTAINER_OF(LIST_ITEM(pos, struct xds_binding, node), struct xbound, binding);
+        struct xworkload *wl = bound->workload;
+        const char *keys[] = {wl->leaf->common->waypoint, NULL};
+        if (xds_binding_resolve(&bound->binding, draft, keys, texts)) {
             xds_store_mark(&store->dirty_workloads, &wl->in_dirty);
             is_any = true;
         }

@@ -16,7 +16,7 @@ static struct xhost *find_host(struct xds_store *store, const char *name) {
     return NULL;
 }
 
-struct xhost *xds_store_get_host(struct xds_store *store, const char *name) {
+static struct xhost *get_host(struct xds_store *store, const char *name) {
     struct xhost *host = find_host(store, name);
     if (host == NULL) {
         size_t size = strlen(name) + 1;
@@ -28,20 +28,31 @@ struct xhost *xds_store_get_host(struct xds_store *store, const char *name) {
     return host;
 }
 
-void xds_store_set_host(struct xds_store *store, struct xworkload *wl, struct xhost *host) {
-    struct xhost *old = wl->host;
-    if (old == host) {
+static void leave_host(struct xds_store *store, struct xworkload *wl) {
+    if (wl->hosted == NULL) {
         return;
     }
-    list_del(&wl->in_host);
-    wl->host = host;
-    if (host != NULL) {
-        list_push_back(&host->workloads, &wl->in_host);
+    struct xhost *host = wl->hosted->host;
+    list_del(&wl->hosted->in_host);
+    free(wl->hosted);
+    wl->hosted = NULL;
+    if (list_empty(&host->workloads)) {
+        hmap_remove(&store->hosts, &host->by_name);
+        free(host->ips);
+        free(host);
     }
-    if (old != NULL && list_empty(&old->workloads)) {
-        hmap_remove(&store->hosts, &old->by_name);
-        free(old->ips);
-        free(old);
+}
+
+void xds_store_set_host(struct xds_store *store, struct xworkload *wl, const char *name) {
+    if (wl->hosted != NULL && name != NULL && strcmp(wl->hosted->host->name, name) == 0) {
+        return;
+    }
+    leave_host(store, wl);
+    if (name != NULL) {
+        struct xhosted *hosted = xmalloc(sizeof(*hosted));
+        *hosted = (struct xhosted){.host = get_host(store, name), .workload = wl};
+        list_push_back(&hosted->host->workloads, &hosted->in_host);
+        wl->hosted = hosted;
     }
 }
 
@@ -75,7 +86,7 @@ void xds_store_set_resolved(struct xds_store *store, const char *hostname, const
     host->ips = sorted;
     host->n_ips = n;
     LIST_EACH(pos, &host->workloads) {
-        struct xworkload *wl = LIST_ITEM(pos, struct xworkload, in_host);
+        struct xworkload *wl = LIST_ITEM(pos, struct xhosted, in_host)->workload;
         struct workload spec = *wl->leaf;
         spec.ips = sorted;
         spec.n_ips = (uint16_t)n;

@@ -12,23 +12,36 @@
 struct xservice;
 struct xhost;
 
-struct xmember { // a workload in a service
+// A workload in a service. Those of a workload are one allocation, with their ports behind the
+// last: there are as many as workloads, or more.
+struct xmember {
     struct list in_service;
     struct xservice *service;
     struct xworkload *workload;
-    const struct xds_port *ports;
-    uint32_t n_ports;
+    uint32_t first_port;
+    uint16_t n_ports;
+    uint16_t n_left; // members from here on
+};
+
+struct xhosted { // a workload that is a host name
+    struct list in_host;
+    struct xhost *host;
+    struct xworkload *workload;
+};
+
+struct xbound { // a workload that is bound by an address
+    struct xds_binding binding;
+    struct xworkload *workload;
 };
 
 struct xworkload {
     struct hmap_node by_uid;
-    struct list in_dirty, in_host;
+    struct list in_dirty;
     struct workload *leaf; // NULL: it goes at the next commit
     struct workload *published; // NULL: it is not in the snapshot
-    struct xhost *host; // NULL: it has addresses of its own
-    struct xmember *members; // one allocation with their ports
-    uint32_t n_members;
-    struct xds_binding binding;
+    struct xmember *members; // NULL: none
+    struct xhosted *hosted; // NULL: it has addresses of its own
+    struct xbound *bound; // NULL: by a key, or not
 };
 
 struct xservice {
@@ -54,7 +67,7 @@ struct xpolicy {
 
 struct xhost { // a name that workloads have instead of an address
     struct hmap_node by_name;
-    struct list workloads;
+    struct list workloads; // struct xhosted.in_host
     struct ip *ips; // sorted
     size_t n_ips;
     char name[];
@@ -76,6 +89,5 @@ static inline void xds_store_mark(struct list *dirty, struct list *node) {
     }
 }
 
-// Made when it is not there; one that no workload has any more goes.
-struct xhost *xds_store_get_host(struct xds_store *store, const char *name);
-void xds_store_set_host(struct xds_store *store, struct xworkload *wl, struct xhost *host);
+// `name` is NULL when it has addresses of its own.
+void xds_store_set_host(struct xds_store *store, struct xworkload *wl, const char *name);

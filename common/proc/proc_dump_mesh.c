@@ -92,7 +92,7 @@ void proc_dump_workload_begin(struct json_out *out, const struct workload *workl
         put_ip(out, &workload->ips[i]);
     }
     json_out_end(out);
-    put_waypoint(out, workload->waypoint, workload->network);
+    put_waypoint(out, workload->common->waypoint, workload->common->network);
     if (workload->app_tunnel != APP_TUNNEL_ABSENT) {
         json_out_key(out, slice_str("applicationTunnel"));
         json_out_begin_object(out);
@@ -108,21 +108,22 @@ void proc_dump_workload_begin(struct json_out *out, const struct workload *workl
     json_out_kv_string(out, "uid", workload->leaf.key);
     json_out_kv_str(out, "name", workload->name);
     json_out_kv_str(out, "namespace", workload->ns);
-    put_text(out, "trustDomain", workload->trust_domain);
-    put_text(out, "serviceAccount", workload->service_account);
-    put_text(out, "network", workload->network);
-    put_text(out, "workloadName", workload->owner_name);
-    put_text(out, "workloadType", workload->owner_type);
-    put_text(out, "canonicalName", workload->canonical_name);
-    put_text(out, "canonicalRevision", workload->canonical_revision);
-    put_text(out, "hostname", workload->hostname);
+    put_text(out, "trustDomain", workload->common->trust_domain);
+    put_text(out, "serviceAccount", workload->common->service_account);
+    put_text(out, "network", workload->common->network);
+    put_text(out, "workloadName", workload_owner_name(workload));
+    put_text(out, "workloadType", workload->common->owner_type);
+    put_text(out, "canonicalName", workload_canonical_name(workload));
+    put_text(out, "canonicalRevision", workload->common->canonical_revision);
+    put_text(out, "hostname", workload->common->hostname);
     put_text(out, "node", workload->node);
-    if (workload->n_policies > 0) {
-        put_texts(out, "authorizationPolicies", workload->policies, workload->n_policies);
+    if (workload->common->n_policies > 0) {
+        put_texts(out, "authorizationPolicies", workload->common->policies,
+                  workload->common->n_policies);
     }
     json_out_kv_str(out, "status", workload->is_healthy ? "Healthy" : "Unhealthy");
-    json_out_kv_str(out, "clusterId", workload->cluster);
-    put_locality(out, &workload->locality);
+    json_out_kv_str(out, "clusterId", workload->common->cluster);
+    put_locality(out, &workload->common->locality);
 }
 
 void proc_dump_workload_end(struct json_out *out, const struct workload *workload) {

@@ -2,30 +2,32 @@
 #include "common/proc/proc_labels.h"
 
 static void label_source(struct slice *labels, const struct workload *workload) {
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_WORKLOAD)] = slice_str(workload->owner_name);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_CANONICAL_SERVICE)] = slice_str(workload->canonical_name);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_WORKLOAD)] = slice_str(workload_owner_name(workload));
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_CANONICAL_SERVICE)] =
+        slice_str(workload_canonical_name(workload));
     labels[METRIC_LABEL(TRAFFIC, SOURCE_CANONICAL_REVISION)] =
-        slice_str(workload->canonical_revision);
+        slice_str(workload->common->canonical_revision);
     labels[METRIC_LABEL(TRAFFIC, SOURCE_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_APP)] = slice_str(workload->app);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_VERSION)] = slice_str(workload->version);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_CLUSTER)] = slice_str(workload->cluster);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_REGION)] = slice_str(workload->locality.region);
-    labels[METRIC_LABEL(TRAFFIC, SOURCE_ZONE)] = slice_str(workload->locality.zone);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_APP)] = slice_str(workload_app(workload));
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_VERSION)] = slice_str(workload->common->version);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_CLUSTER)] = slice_str(workload->common->cluster);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_REGION)] = slice_str(workload->common->locality.region);
+    labels[METRIC_LABEL(TRAFFIC, SOURCE_ZONE)] = slice_str(workload->common->locality.zone);
 }
 
 static void label_destination(struct slice *labels, const struct workload *workload) {
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_WORKLOAD)] = slice_str(workload->owner_name);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_WORKLOAD)] = slice_str(workload_owner_name(workload));
     labels[METRIC_LABEL(TRAFFIC, DESTINATION_CANONICAL_SERVICE)] =
-        slice_str(workload->canonical_name);
+        slice_str(workload_canonical_name(workload));
     labels[METRIC_LABEL(TRAFFIC, DESTINATION_CANONICAL_REVISION)] =
-        slice_str(workload->canonical_revision);
+        slice_str(workload->common->canonical_revision);
     labels[METRIC_LABEL(TRAFFIC, DESTINATION_WORKLOAD_NAMESPACE)] = slice_str(workload->ns);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_APP)] = slice_str(workload->app);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_VERSION)] = slice_str(workload->version);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CLUSTER)] = slice_str(workload->cluster);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_REGION)] = slice_str(workload->locality.region);
-    labels[METRIC_LABEL(TRAFFIC, DESTINATION_ZONE)] = slice_str(workload->locality.zone);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_APP)] = slice_str(workload_app(workload));
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_VERSION)] = slice_str(workload->common->version);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_CLUSTER)] = slice_str(workload->common->cluster);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_REGION)] =
+        slice_str(workload->common->locality.region);
+    labels[METRIC_LABEL(TRAFFIC, DESTINATION_ZONE)] = slice_str(workload->common->locality.zone);
 }
 
 void proc_labels_ends(struct slice labels[METRIC_N_LABELS(TRAFFIC)], const struct workload *source,

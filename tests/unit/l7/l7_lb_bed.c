@@ -24,15 +24,16 @@ void lb_bed_init(struct lb_bed *bed, size_t n, const struct place *places, uint8
         char text[32];
         snprintf(text, sizeof(text), "10.0.0.%zu", i + 1);
         bed->labels[i] = (struct label){"version", or_empty(place->label)};
-        bed->workloads[i] = (struct workload){
+        bed->commons[i] = (struct workload_common){
             .ns = "shop",
             .hostname = "",
-            .node = or_empty(place->node),
             .cluster = "",
             .network = or_empty(place->network),
             .locality = {or_empty(place->region), or_empty(place->zone), or_empty(place->subzone)},
             .labels = &bed->labels[i],
             .n_labels = 1};
+        bed->workloads[i] = (struct workload){
+            .ns = "shop", .node = or_empty(place->node), .common = &bed->commons[i]};
         bed->endpoints[i] = (struct endpoint){.workload = &bed->workloads[i],
                                               .target_ports = bed->ports,
                                               .is_ready = true,

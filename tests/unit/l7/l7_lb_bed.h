@@ -13,6 +13,7 @@ struct place {
 };
 
 struct lb_bed { // a cluster
+    struct workload_common commons[HOSTS_MAX];
     struct workload workloads[HOSTS_MAX];
     struct label labels[HOSTS_MAX];
     struct endpoint endpoints[HOSTS_MAX];

@@ -4,8 +4,9 @@
 #include "tests/unit/l7/l7_fixture.h"
 
 static const struct label client_labels[] = {{"app", "client"}, {"version", "v1"}};
-const struct workload probe_client = {
+static const struct workload_common client_common = {
     .ns = "shop", .labels = client_labels, .n_labels = ARRAY_LEN(client_labels)};
+const struct workload probe_client = {.ns = "shop", .common = &client_common};
 
 void probe_all(const struct l7_routes *routes, const struct probe *probes, size_t n) {
     for (size_t i = 0; i < n; i++) {

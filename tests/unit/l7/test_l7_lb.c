@@ -243,7 +243,7 @@ static void test_hosts(void **state) {
     bed.service.allow_not_ready = true;
     assert_int_equal(l7_lb_hosts(&bed.service, &subset, 0, hosts, 1), 2); // more than fit
     struct ip ips[2] = {bed.endpoints[0].ip, bed.endpoints[1].ip};
-    bed.workloads[0].hostname = "db.example";
+    bed.commons[0].hostname = "db.example";
     bed.workloads[0].ips = ips;
     bed.workloads[0].n_ips = 2;
     assert_int_equal(l7_lb_hosts(&bed.service, NULL, 0, hosts, 8), 4);

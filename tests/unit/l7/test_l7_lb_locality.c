@@ -8,12 +8,16 @@
 
 // Places
 
-static struct workload client_at(const char *region, const char *zone, const char *subzone) {
-    return (struct workload){.ns = "shop",
-                             .node = "n1",
-                             .cluster = "",
-                             .network = "",
-                             .locality = {region, zone, subzone}};
+struct client {
+    struct workload_common common;
+    struct workload workload;
+};
+
+static void client_at(struct client *client, const char *region, const char *zone,
+                      const char *subzone) {
+    client->common = (struct workload_common){
+        .ns = "shop", .cluster = "", .network = "", .locality = {region, zone, subzone}};
+    client->workload = (struct workload){.ns = "shop", .node = "n1", .common = &client->common};
 }
 
 static void levels_are(struct lb_bed *bed, const unsigned *percents, size_t n) {
@@ -37,13 +41,14 @@ static void test_failover_spill(void **state) {
         unsigned here, there; // percent
     } cases[] = {{0, 0, 100, 0},  {2, 0, 100, 0},  {3, 0, 98, 2}, {5, 0, 70, 30},
                  {10, 0, 0, 100}, {10, 5, 0, 100}, {9, 8, 34, 66}};
-    struct workload source = client_at("r", "a", "");
+    struct client source;
+    client_at(&source, "r", "a", "");
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct lb_bed bed;
         lb_bed_init(&bed, 20, places, L7_LB_RANDOM);
         bed.settings.outlier.is_on = true;
         bed.settings.panic_percent = 0;
-        lb_bed_start(&bed, &source);
+        lb_bed_start(&bed, &source.workload);
         lb_eject(&bed, 0, cases[i].n_here, true);
         lb_eject(&bed, 10, cases[i].n_there, true);
         levels_are(&bed, (unsigned[]){cases[i].here, cases[i].there}, 2);
@@ -63,12 +68,13 @@ static void test_panic_levels(void **state) {
     for (size_t i = 0; i < 8; i++) {
         places[i] = (struct place){.region = "r", .zone = i < 4 ? "a" : "b", .weight = 1};
     }
-    struct workload source = client_at("r", "a", "");
+    struct client source;
+    client_at(&source, "r", "a", "");
     struct lb_bed bed;
     lb_bed_init(&bed, 8, places, L7_LB_RANDOM);
     bed.settings.outlier.is_on = true;
     bed.settings.panic_percent = 50;
-    lb_bed_start(&bed, &source);
+    lb_bed_start(&bed, &source.workload);
     // Here 1 of 4 (35 %), there all: together enough, no panic.
     lb_eject(&bed, 0, 3, true);
     struct l7_lb_level levels[2];
@@ -194,10 +200,11 @@ static void test_places(void **state) {
          true,
          "0|"},
     };
-    struct workload source = client_at("r1", "z1", "s1");
+    struct client source;
+    client_at(&source, "r1", "z1", "s1");
     static const struct label label = {"version", "v1"};
-    source.labels = &label;
-    source.n_labels = 1;
+    source.common.labels = &label;
+    source.common.n_labels = 1;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct lb_bed bed;
         lb_bed_init(&bed, ARRAY_LEN(corners), corners, L7_LB_RANDOM);
@@ -207,13 +214,13 @@ static void test_places(void **state) {
         bed.service.lb_mode = cases[i].service.lb_mode;
         bed.service.n_scopes = cases[i].service.n_scopes;
         memcpy(bed.service.scopes, cases[i].service.scopes, sizeof(bed.service.scopes));
-        lb_bed_start(&bed, &source);
+        lb_bed_start(&bed, &source.workload);
         order_is(&bed, cases[i].order);
         // Clients of one class: those that differ in nothing that counts.
         char key[128], other_key[128];
-        struct workload other = source;
+        struct workload other = source.workload;
         other.ns = "elsewhere";
-        l7_lb_client_class(&bed.settings, &bed.service, &source, key, sizeof(key));
+        l7_lb_client_class(&bed.settings, &bed.service, &source.workload, key, sizeof(key));
         l7_lb_client_class(&bed.settings, &bed.service, &other, other_key, sizeof(other_key));
         assert_string_equal(key, other_key);
         l7_lb_free(bed.lb);
@@ -233,14 +240,15 @@ static void test_unknown_client(void **state) {
 static void test_client_class(void **state) {
     struct lb_bed bed;
     lb_bed_init(&bed, ARRAY_LEN(corners), corners, L7_LB_RANDOM);
-    struct workload source = client_at("r1", "z1", "s1");
+    struct client source;
+    client_at(&source, "r1", "z1", "s1");
     char key[64] = "x";
-    assert_int_equal(l7_lb_client_class(&bed.settings, &bed.service, &source, key, 64), 0);
+    assert_int_equal(l7_lb_client_class(&bed.settings, &bed.service, &source.workload, key, 64), 0);
     assert_string_equal(key, "");
     bed.settings.outlier.is_on = true;
-    assert_int_equal(l7_lb_client_class(&bed.settings, &bed.service, &source, key, 64), 9);
+    assert_int_equal(l7_lb_client_class(&bed.settings, &bed.service, &source.workload, key, 64), 9);
     assert_string_equal(key, "r1|z1|s1|");
-    assert_int_equal(l7_lb_client_class(&bed.settings, &bed.service, &source, key, 5), 4);
+    assert_int_equal(l7_lb_client_class(&bed.settings, &bed.service, &source.workload, key, 5), 4);
     assert_string_equal(key, "r1|z");
 }
 
@@ -248,13 +256,14 @@ static void test_distribute(void **state) {
     static const struct l7_locality_weight to[] = {
         {"r1/z1/*", 80}, {"r1/z2/*", 15}, {"r2/*", 5}, {"r7/*", 0}};
     static const struct l7_distribute distribute[] = {{"r9/*", to, 1}, {"r1/z1/*", to, 4}};
-    struct workload source = client_at("r1", "z1", "s1");
+    struct client source;
+    client_at(&source, "r1", "z1", "s1");
     struct lb_bed bed;
     int counts[HOSTS_MAX];
     lb_bed_init(&bed, ARRAY_LEN(corners), corners, L7_LB_ROUND_ROBIN);
     bed.settings.lb.locality =
         (struct l7_locality_policy){.is_set = true, .distribute = distribute, .n_distribute = 2};
-    lb_bed_start(&bed, &source); // no outlier detection is needed
+    lb_bed_start(&bed, &source.workload); // no outlier detection is needed
     lb_count(&bed, 20000, counts);
     assert_shares(counts, (double[]){.4, .4, .15, .05, 0}, 5);
     levels_are(&bed, (unsigned[]){80, 15, 5, 0}, 4);
@@ -264,11 +273,12 @@ static void test_distribute(void **state) {
     assert_shares(counts, (double[]){0, 56. / 76, 15. / 76, 5. / 76, 0}, 5);
     l7_lb_free(bed.lb);
     // A client whom no `from` means has all of them.
-    struct workload elsewhere = client_at("r2", "z1", "");
+    struct client elsewhere;
+    client_at(&elsewhere, "r2", "z1", "");
     lb_bed_init(&bed, ARRAY_LEN(corners), corners, L7_LB_RANDOM);
     bed.settings.lb.locality =
         (struct l7_locality_policy){.is_set = true, .distribute = distribute, .n_distribute = 2};
-    lb_bed_start(&bed, &elsewhere);
+    lb_bed_start(&bed, &elsewhere.workload);
     order_is(&bed, "01234|");
     l7_lb_free(bed.lb);
 }
@@ -277,8 +287,9 @@ static void test_remote_localities(void **state) {
     struct lb_bed bed;
     lb_bed_init(&bed, ARRAY_LEN(corners), corners, L7_LB_RANDOM);
     bed.settings.outlier.is_on = true;
-    struct workload source = client_at("r1", "z1", "s1");
-    lb_bed_start(&bed, &source);
+    struct client source;
+    client_at(&source, "r1", "z1", "s1");
+    lb_bed_start(&bed, &source.workload);
     const struct l7_host_cell *tried[] = {&bed.cells[0], &bed.cells[1], &bed.cells[2],
                                           &bed.cells[3]};
     struct l7_lb_pick request = {.tried = tried, .n_tried = 1, .leaves_locality = true};

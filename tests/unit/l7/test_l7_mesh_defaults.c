@@ -74,9 +74,11 @@ static void test_rule_counts_first(void **state) {
 
 // The order of places: DestinationRule, trafficDistribution, MeshConfig.
 static void test_places(void **state) {
-    struct workload hosts[2] = {{.locality = {"r", "a", ""}, .node = "", .hostname = ""},
-                                {.locality = {"r", "b", ""}, .node = "", .hostname = ""}};
-    const struct workload source = {.locality = {"r", "a", ""}};
+    const struct workload_common places[2] = {{.locality = {"r", "a", ""}, .hostname = ""},
+                                              {.locality = {"r", "b", ""}, .hostname = ""}};
+    struct workload hosts[2] = {{.common = &places[0], .node = ""},
+                                {.common = &places[1], .node = ""}};
+    const struct workload source = {.common = &places[0]};
     struct endpoint endpoints[2] = {{.workload = &hosts[0]}, {.workload = &hosts[1]}};
     struct l7_host_cell cells[2] = {0};
     struct l7_host list[2] = {{&endpoints[0], .weight = 1, .cell = &cells[0]},

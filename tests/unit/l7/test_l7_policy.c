@@ -110,9 +110,15 @@ static void test_levels(void **state) {
     assert_string_equal(list[0].name, "v1");
     l7_policy_find(policy, "v2", 80, &v2);
     static const struct label both[] = {{"app", "web"}, {"version", "v2"}};
-    assert_true(l7_subset_selects(v2, &(struct workload){.labels = both, .n_labels = 2}));
-    assert_false(l7_subset_selects(v2, &(struct workload){.labels = both, .n_labels = 1}));
-    assert_false(l7_subset_selects(&list[0], &(struct workload){.labels = both, .n_labels = 2}));
+#define WITH_LABELS(list, n)                                                                       \
+    (struct workload) {                                                                            \
+        .common = &(struct workload_common) {                                                      \
+            .labels = (list), .n_labels = (n)                                                      \
+        }                                                                                          \
+    }
+    assert_true(l7_subset_selects(v2, &WITH_LABELS(both, 2)));
+    assert_false(l7_subset_selects(v2, &WITH_LABELS(both, 1)));
+    assert_false(l7_subset_selects(&list[0], &WITH_LABELS(both, 2)));
     assert_true(l7_subset_selects(&(struct l7_subset){.name = "all"}, &(struct workload){0}));
     fx_fini(&fx);
 }

@@ -203,7 +203,8 @@ static void test_selectors(void **state) {
     request.gateway = "shop/gw";
     assert_string_equal(fx_match(routes, &request, &match)->name, "gw");
     request.gateway = NULL;
-    static const struct workload foreign = {.ns = "other"};
+    static const struct workload_common other = {.ns = "other"};
+    static const struct workload foreign = {.ns = "other", .common = &other};
     request.source = &foreign;
     assert_string_equal(fx_match(routes, &request, &match)->name, "other-ns");
     // Someone unknown has the rules for the mesh alone, and this one is for another path.

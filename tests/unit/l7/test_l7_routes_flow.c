@@ -4,8 +4,9 @@
 #include "tests/unit/l7/l7_fixture.h"
 
 static const struct label client_labels[] = {{"app", "client"}, {"version", "v1"}};
-static const struct workload client = {
+static const struct workload_common client_common = {
     .ns = "shop", .labels = client_labels, .n_labels = ARRAY_LEN(client_labels)};
+static const struct workload client = {.ns = "shop", .common = &client_common};
 
 struct probe {
     const char *called, *from, *name, *want; // want: host of the destination; NULL: the default

@@ -278,24 +278,26 @@ static void dump_list(struct buf *out, const char *name, const char *const *list
 
 static void dump_workload(struct buf *out, const struct workload *w) {
     buf_printf(out, "workload %s %s/%s id=%s node=%s net=%s canon=%s/%s owner=%s:%s host=%s",
-               (const char *)w->leaf.key.ptr, w->ns, w->name, w->identity, w->node, w->network,
-               w->canonical_name, w->canonical_revision, w->owner_type, w->owner_name, w->hostname);
-    buf_printf(out, " netns=%s place=%s/%s/%s way=%s cap=%u flags=%d%d%d%d%d%d%d", w->local->netns,
-               w->locality.region, w->locality.zone, w->locality.subzone, w->waypoint, w->capacity,
-               w->protocol, w->is_healthy, w->is_ready, w->is_host_network, w->is_enrolled,
-               w->is_terminating, w->is_pod);
+               (const char *)w->leaf.key.ptr, w->ns, w->name, w->common->identity, w->node,
+               w->common->network, workload_canonical_name(w), w->common->canonical_revision,
+               w->common->owner_type, workload_owner_name(w), w->common->hostname);
+    buf_printf(out, " netns=%s place=%s/%s/%s way=%s cap=%u flags=%d%d%d%d%d%d%d",
+               w->common->local->netns, w->common->locality.region, w->common->locality.zone,
+               w->common->locality.subzone, w->common->waypoint, w->capacity, w->protocol,
+               w->is_healthy, w->is_ready, w->is_host_network, w->is_enrolled, w->is_terminating,
+               w->is_pod);
     dump_ips(out, w->ips, w->n_ips);
-    for (size_t i = 0; i < w->n_labels; i++) {
-        buf_printf(out, " %s=%s", w->labels[i].key, w->labels[i].value);
+    for (size_t i = 0; i < w->common->n_labels; i++) {
+        buf_printf(out, " %s=%s", w->common->labels[i].key, w->common->labels[i].value);
     }
-    for (size_t i = 0; i < w->n_ports; i++) {
-        buf_printf(out, " %s:%u", w->ports[i].name, w->ports[i].port);
+    for (size_t i = 0; i < w->common->n_ports; i++) {
+        buf_printf(out, " %s:%u", w->common->ports[i].name, w->common->ports[i].port);
     }
-    for (size_t i = 0; i < w->n_policies; i++) {
-        buf_printf(out, " policy=%s", w->policies[i]);
+    for (size_t i = 0; i < w->common->n_policies; i++) {
+        buf_printf(out, " policy=%s", w->common->policies[i]);
     }
-    dump_list(out, "search", w->local->dns_search);
-    dump_list(out, "ns", w->local->nameservers);
+    dump_list(out, "search", w->common->local->dns_search);
+    dump_list(out, "ns", w->common->local->nameservers);
 }
 
 static void dump_service(struct buf *out, const struct service *s) {

@@ -52,26 +52,36 @@ static uint16_t parse_ips(const char *text, struct ip ips[8]) {
     return n;
 }
 
-#define DEFAULT(field, value) w.field = w.field != NULL ? w.field : (value)
+#define DEFAULT(field, value) c.field = c.field != NULL ? c.field : (value)
 
 struct workload *fx_workload(const char *ns, const char *name, const char *ips,
-                             const struct workload *more) {
-    struct workload w = *more;
+                             const struct fx_workload *more) {
+    struct workload_common c = more->common;
     struct ip parsed[8];
     char key[256], identity[256];
     snprintf(key, sizeof(key), "Kubernetes//Pod/%s/%s", ns, name);
-    w.leaf.key = slice_str(key);
-    w.name = name;
-    w.ns = ns;
+    c.ns = ns;
     DEFAULT(service_account, name);
     DEFAULT(trust_domain, "cluster.local");
     DEFAULT(cluster, "Kubernetes");
-    snprintf(identity, sizeof(identity), "spiffe://%s/ns/%s/sa/%s", w.trust_domain, ns,
-             w.service_account);
+    snprintf(identity, sizeof(identity), "spiffe://%s/ns/%s/sa/%s", c.trust_domain, ns,
+             c.service_account);
     DEFAULT(identity, identity);
-    w.ips = parsed;
-    w.n_ips = parse_ips(ips, parsed);
-    w.is_healthy = w.is_ready = w.is_pod = true;
+    struct workload w = {
+        .leaf.key = slice_str(key),
+        .name = name,
+        .node = more->node,
+        .common = &c,
+        .ips = parsed,
+        .n_ips = parse_ips(ips, parsed),
+        .capacity = more->capacity,
+        .protocol = more->protocol,
+        .is_healthy = true,
+        .is_ready = true,
+        .is_host_network = more->is_host_network,
+        .is_terminating = more->is_terminating,
+        .is_pod = true,
+    };
     return workload_new(&w);
 }
 

@@ -16,10 +16,17 @@ struct addr fx_addr(const char *text);
 // Workload "Kubernetes//Pod/NS/NAME", a healthy pod with identity
 // spiffe://cluster.local/ns/NS/sa/SA (SA = name unless set) and the addresses of a comma-separated
 // list. `more` overrides what it sets.
+struct fx_workload {
+    struct workload_common common;
+    const char *node;
+    uint32_t capacity;
+    uint8_t protocol;
+    bool is_host_network, is_terminating;
+};
 struct workload *fx_workload(const char *ns, const char *name, const char *ips,
-                             const struct workload *more);
+                             const struct fx_workload *more);
 #define FX_WORKLOAD(ns, name, ips, ...)                                                            \
-    fx_workload((ns), (name), (ips), &(struct workload){.is_pod = true, __VA_ARGS__})
+    fx_workload((ns), (name), (ips), &(struct fx_workload){__VA_ARGS__})
 
 // Service NS/NAME.NS.svc.cluster.local with these ports (all target ports + 8000, so 80 -> 8080).
 struct fx_service {

@@ -58,32 +58,32 @@ static void test_pod(void **state) {
              " conditions: [{type: Ready, status: 'True'}]}\n");
     struct workload *w = pod("shop/web-5d4f8c7b9f-abcde");
     assert_non_null(w);
-    assert_string_equal(w->identity, "spiffe://cluster.local/ns/shop/sa/seller");
-    assert_string_equal(w->owner_name, "web");
-    assert_string_equal(w->owner_type, "deployment");
-    assert_string_equal(w->canonical_name, "web");
-    assert_string_equal(w->canonical_revision, "v2");
-    assert_string_equal(w->locality.region, "eu");
-    assert_string_equal(w->locality.subzone, "rack7");
-    assert_string_equal(w->local->netns, "web1");
-    assert_string_equal(w->local->nameservers[0], "10.0.0.1");
-    assert_string_equal(w->local->nameservers[1], "fd00::1");
-    assert_null(w->local->nameservers[2]);
-    assert_string_equal(w->local->dns_search[0], "shop.svc.cluster.local");
-    assert_string_equal(w->local->dns_search[1], "svc.cluster.local");
-    assert_string_equal(w->local->dns_search[2], "cluster.local");
-    assert_string_equal(w->local->dns_search[3], "corp.example");
-    assert_null(w->local->dns_search[4]);
+    assert_string_equal(w->common->identity, "spiffe://cluster.local/ns/shop/sa/seller");
+    assert_string_equal(workload_owner_name(w), "web");
+    assert_string_equal(w->common->owner_type, "deployment");
+    assert_string_equal(workload_canonical_name(w), "web");
+    assert_string_equal(w->common->canonical_revision, "v2");
+    assert_string_equal(w->common->locality.region, "eu");
+    assert_string_equal(w->common->locality.subzone, "rack7");
+    assert_string_equal(w->common->local->netns, "web1");
+    assert_string_equal(w->common->local->nameservers[0], "10.0.0.1");
+    assert_string_equal(w->common->local->nameservers[1], "fd00::1");
+    assert_null(w->common->local->nameservers[2]);
+    assert_string_equal(w->common->local->dns_search[0], "shop.svc.cluster.local");
+    assert_string_equal(w->common->local->dns_search[1], "svc.cluster.local");
+    assert_string_equal(w->common->local->dns_search[2], "cluster.local");
+    assert_string_equal(w->common->local->dns_search[3], "corp.example");
+    assert_null(w->common->local->dns_search[4]);
     assert_int_equal(w->n_ips, 2);
-    assert_int_equal(w->n_ports, 1);
+    assert_int_equal(w->common->n_ports, 1);
     assert_int_equal(w->protocol, WORKLOAD_HBONE);
     assert_true(w->is_enrolled && w->is_healthy && w->is_ready && w->is_pod && w->no_dns_capture);
-    assert_int_equal(w->n_policies, 0);
+    assert_int_equal(w->common->n_policies, 0);
     assert_string_equal(fx_problems(b), "");
     // the node's labels change: the pod's locality too
     fx_apply(b, "apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: "
                 "{topology.kubernetes.io/zone: eu-2}}\n");
-    assert_string_equal(pod("shop/web-5d4f8c7b9f-abcde")->locality.zone, "eu-2");
+    assert_string_equal(pod("shop/web-5d4f8c7b9f-abcde")->common->locality.zone, "eu-2");
 }
 
 static void test_owners(void **state) {
@@ -109,8 +109,8 @@ static void test_owners(void **state) {
                           "image: i}]}\n" RUNNING("10.0.0.1"),
                  cases[i].owner);
         fx_apply(b, yaml);
-        assert_string_equal(pod("a/p")->owner_type, cases[i].type);
-        assert_string_equal(pod("a/p")->owner_name, cases[i].name);
+        assert_string_equal(pod("a/p")->common->owner_type, cases[i].type);
+        assert_string_equal(workload_owner_name(pod("a/p")), cases[i].name);
     }
 }
 
@@ -245,7 +245,7 @@ static void test_slices(void **state) {
         fx_find_workload("Kubernetes/discovery.k8s.io/EndpointSlice/a/web-x/10.9.9.9");
     assert_non_null(bare);
     assert_string_equal(bare->node, "n7");
-    assert_string_equal(bare->locality.zone, "z7");
+    assert_string_equal(bare->common->locality.zone, "z7");
     assert_int_equal(bare->protocol, WORKLOAD_TCP);
 
     // its pod arrives: the stand-in goes
@@ -336,13 +336,13 @@ static void test_service_entry(void **state) {
     assert_int_equal(s->endpoints[0].target_ports[0], 8443);
     assert_int_equal(s->endpoints[0].weight, 5);
     assert_int_equal(s->endpoints[1].target_ports[0], 443);
-    assert_string_equal(s->endpoints[0].workload->locality.zone, "eu-1");
+    assert_string_equal(s->endpoints[0].workload->common->locality.zone, "eu-1");
 
     struct service *dns = fx_find_service("a/api.example.com");
     assert_int_equal(dns->n_vips, 2); // allocated
     assert_int_equal(dns->vips[0].bytes[0], 240);
     assert_int_equal(dns->n_endpoints, 1);
-    assert_string_equal(dns->endpoints[0].workload->hostname, "api.example.com");
+    assert_string_equal(dns->endpoints[0].workload->common->hostname, "api.example.com");
     assert_int_equal(dns->endpoints[0].workload->n_ips, 0);
 
     struct service *none = fx_find_service("a/*.wild.com");
@@ -427,8 +427,8 @@ static void test_workload_entry(void **state) {
                     "ports: [{number: 80, name: http, protocol: HTTP}]"));
     struct workload *w = fx_find_workload("Kubernetes/networking.istio.io/WorkloadEntry/a/vm");
     assert_non_null(w);
-    assert_string_equal(w->identity, "spiffe://cluster.local/ns/a/sa/vmsa");
-    assert_string_equal(w->locality.subzone, "r1");
+    assert_string_equal(w->common->identity, "spiffe://cluster.local/ns/a/sa/vmsa");
+    assert_string_equal(w->common->locality.subzone, "r1");
     assert_int_equal(w->protocol, WORKLOAD_TCP);
     const char *const keys[] = {"a/vm.a.svc.cluster.local", "a/vm.example"};
     for (size_t i = 0; i < 2; i++) {
@@ -496,12 +496,12 @@ static void test_waypoint(void **state) {
     assert_string_equal(fx_find_service(WEB)->waypoint, "a/way.a.svc.cluster.local");
     assert_string_equal(fx_find_service("a/way.a.svc.cluster.local")->waypoint, "");
     assert_true(fx_find_service("a/way.a.svc.cluster.local")->is_waypoint);
-    assert_string_equal(pod("a/p")->waypoint, ""); // for services
+    assert_string_equal(pod("a/p")->common->waypoint, ""); // for services
     assert_string_equal(fx_problems(b), "");
 
     fx_apply(b, GATEWAY("a", "way", "istio.io/waypoint-for: all"));
-    assert_string_equal(pod("a/p")->waypoint, "a/way.a.svc.cluster.local");
-    assert_string_equal(pod("a/g")->waypoint, "");
+    assert_string_equal(pod("a/p")->common->waypoint, "a/way.a.svc.cluster.local");
+    assert_string_equal(pod("a/g")->common->waypoint, "");
     fx_apply(b, GATEWAY("a", "way", "istio.io/waypoint-for: none"));
     assert_string_equal(fx_find_service(WEB)->waypoint, "");
 
@@ -520,7 +520,7 @@ static void test_mesh_config(void **state) {
                                 "metadata: {name: x, namespace: a}\nspec: {mtls: {mode: "
                                 "PERMISSIVE}}\n");
     assert_non_null(fx_find_policy("istio-system/istio_converted_static_strict"));
-    assert_string_equal(pod("a/p")->trust_domain, "cluster.local");
+    assert_string_equal(pod("a/p")->common->trust_domain, "cluster.local");
     fx_apply(b, "apiVersion: v1\nkind: ConfigMap\n"
                 "metadata: {name: istio, namespace: istio-system}\n"
                 "data:\n  mesh: |\n    trustDomain: td.example\n    rootNamespace: root\n"
@@ -539,14 +539,14 @@ static void test_mesh_config(void **state) {
                                        SLICE_LIT("spiffe://td.example/ns/a/sa/b")));
     assert_false(mesh_is_same_identity(mesh, SLICE_LIT("spiffe://old/ns/a/sa/c"),
                                        SLICE_LIT("spiffe://td.example/ns/a/sa/b")));
-    assert_string_equal(pod("a/p")->identity, "spiffe://td.example/ns/a/sa/default");
+    assert_string_equal(pod("a/p")->common->identity, "spiffe://td.example/ns/a/sa/default");
     assert_string_equal(snapshot_current()->mesh->root_namespace, "root");
     assert_true(snapshot_current()->mesh->outbound_registry_only);
     assert_non_null(fx_find_policy("root/istio_converted_static_strict"));
     assert_null(fx_find_policy("istio-system/istio_converted_static_strict"));
     fx_remove(b, "apiVersion: v1\nkind: ConfigMap\n"
                  "metadata: {name: istio, namespace: istio-system}\ndata: {mesh: ''}\n");
-    assert_string_equal(pod("a/p")->trust_domain, "cluster.local");
+    assert_string_equal(pod("a/p")->common->trust_domain, "cluster.local");
     assert_null(mesh_trust_domain(snapshot_current()->mesh, 1));
     assert_int_equal(snapshot_current()->mesh->connect_timeout_ms, 0);
 }

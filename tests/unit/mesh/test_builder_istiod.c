@@ -49,15 +49,16 @@ static int teardown(void **state) {
 static void send_pod(const char *uid, const char *service, uint8_t last) {
     struct ip ip = {4, {10, 0, 0, last}};
     struct xds_membership membership = {.service = service};
+    const struct workload_common common = {.ns = "shop",
+                                           .canonical_name = "canonical",
+                                           .canonical_revision = "latest",
+                                           .app = "canonical",
+                                           .version = "latest"};
     struct xds_resource r = {
         .kind = XDS_WORKLOAD,
         .workload = {.leaf.key = slice_str(uid),
                      .name = "web",
-                     .ns = "shop",
-                     .canonical_name = "canonical",
-                     .canonical_revision = "latest",
-                     .app = "canonical",
-                     .version = "latest",
+                     .common = &common,
                      .ips = &ip,
                      .n_ips = 1,
                      .capacity = 1,
@@ -122,9 +123,9 @@ static void forget(const char *name) {
 
 static const char *label(const char *uid, const char *key) {
     const struct workload *w = fx_find_workload(uid);
-    for (size_t i = 0; i < w->n_labels; i++) {
-        if (strcmp(w->labels[i].key, key) == 0) {
-            return w->labels[i].value;
+    for (size_t i = 0; i < w->common->n_labels; i++) {
+        if (strcmp(w->common->labels[i].key, key) == 0) {
+            return w->common->labels[i].value;
         }
     }
     return "-";
@@ -138,8 +139,8 @@ static void test_labels_are_the_pods(void **state) {
     fx_commit(m.b);
     const struct workload *w = fx_find_workload(UID("web"));
     assert_string_equal(label(UID("web"), "version"), "v1");
-    assert_string_equal(w->version, "v1");
-    assert_string_equal(w->app, "canonical"); // which the Pod has no label for
+    assert_string_equal(w->common->version, "v1");
+    assert_string_equal(workload_app(w), "canonical"); // which the Pod has no label for
     assert_true(ip_eq(&w->ips[0], &(struct ip){4, {10, 0, 0, 1}}));
     assert_int_equal(snapshot_current()->workloads.n_items, 1);
     assert_ptr_equal(fx_find_service(KEY("web"))->endpoints[0].workload, w);
@@ -149,7 +150,7 @@ static void test_labels_are_the_pods(void **state) {
     w = fx_find_service(KEY("web"))->endpoints[0].workload;
     assert_ptr_equal(w, fx_find_workload(UID("web")));
     assert_string_equal(label(UID("web"), "version"), "v2");
-    assert_string_equal(w->app, "shop");
+    assert_string_equal(workload_app(w), "shop");
     send_pod(UID("web"), KEY("web"), 2);
     fx_commit(m.b);
     assert_string_equal(label(UID("web"), "version"), "v2");
@@ -157,7 +158,7 @@ static void test_labels_are_the_pods(void **state) {
     assert_int_equal(fx_changes.generation, 0);
     fx_remove(m.b, POD("web", ""));
     assert_string_equal(label(UID("web"), "version"), "-");
-    assert_string_equal(fx_find_workload(UID("web"))->version, "latest");
+    assert_string_equal(fx_find_workload(UID("web"))->common->version, "latest");
     forget(UID("web"));
     fx_commit(m.b);
     assert_null(fx_find_workload(UID("web")));
@@ -271,25 +272,25 @@ static void test_policies_of_the_gateway(void **state) {
 static void test_bound_to_an_address(void **state) {
     const char vip[] = "10.96.0.119"; // of a service whose name begins with w
     struct ip ip = {4, {10, 0, 0, 7}};
+    struct workload_common common = {.ns = "shop", .waypoint = vip};
     struct xds_resource pod = {.kind = XDS_WORKLOAD,
                                .workload = {.leaf.key = SLICE_LIT(UID("p")),
                                             .name = "p",
-                                            .ns = "shop",
+                                            .common = &common,
                                             .ips = &ip,
-                                            .n_ips = 1,
-                                            .waypoint = vip}};
+                                            .n_ips = 1}};
     send_service("api", KEY("api"), APP_HTTP11, vip);
     xds_store_set(m.store, &pod);
     fx_apply(m.b,
              AUTHZ("shop", "gw", "group: gateway.networking.k8s.io, kind: Gateway, name: way"));
     for (int i = 0; i < 2; i++) {
         assert_string_equal(fx_find_service(KEY("api"))->waypoint, vip);
-        assert_string_equal(fx_find_workload(UID("p"))->waypoint, vip);
+        assert_string_equal(fx_find_workload(UID("p"))->common->waypoint, vip);
         assert_string_equal(fx_l7_policy(KEY("api")), "-");
         send_service("way", KEY("way"), APP_UNKNOWN, ""); // later than what is bound to it
         fx_commit(m.b);
         assert_string_equal(fx_find_service(KEY("api"))->waypoint, KEY("way"));
-        assert_string_equal(fx_find_workload(UID("p"))->waypoint, KEY("way"));
+        assert_string_equal(fx_find_workload(UID("p"))->common->waypoint, KEY("way"));
         assert_string_equal(fx_l7_policy(KEY("api")), "authz shop/gw; 0 endpoints");
         forget(KEY("way"));
         fx_commit(m.b);
@@ -302,13 +303,13 @@ static void test_bound_to_an_address(void **state) {
     fx_commit(m.b);
     assert_string_equal(fx_find_service(KEY("api"))->waypoint, KEY("way"));
     assert_string_equal(fx_find_service(KEY("way"))->waypoint, KEY("way"));
-    assert_string_equal(fx_find_workload(UID("p"))->waypoint, KEY("way"));
+    assert_string_equal(fx_find_workload(UID("p"))->common->waypoint, KEY("way"));
     send_service("api", KEY("api"), APP_HTTP11, "other/10.96.0.119"); // of another network
-    pod.workload.waypoint = "";
+    common.waypoint = "";
     xds_store_set(m.store, &pod);
     fx_commit(m.b);
     assert_string_equal(fx_find_service(KEY("api"))->waypoint, "other/10.96.0.119");
-    assert_string_equal(fx_find_workload(UID("p"))->waypoint, "");
+    assert_string_equal(fx_find_workload(UID("p"))->common->waypoint, "");
 }
 
 // One name, first istiod's with a selector, then the builder's with a target, and back: whoever is

@@ -394,7 +394,7 @@ static const char *workload_waypoint(const char *ip) {
     struct ip parsed = fx_ip(ip);
     const struct workload *workload = snapshot_workload_by_ip(snapshot_current(), &parsed);
     assert_non_null(workload);
-    return workload->waypoint;
+    return workload->common->waypoint;
 }
 
 // Pods, WorkloadEntries and ServiceEntries: by their own labels, by the namespace's, and not.

@@ -238,7 +238,8 @@ static void test_peer_authentication(void **state) {
                      allowed("a/p", "", 82));
         }
         assert_true(allowed("a/p", ALICE, 80));
-        assert_string_equal(w->n_policies > 0 ? w->policies[0] : "", cases[i].policy);
+        assert_string_equal(w->common->n_policies > 0 ? w->common->policies[0] : "",
+                            cases[i].policy);
         assert_int_equal(fx_find_policy("istio-system/istio_converted_static_strict") != NULL,
                          strstr(yaml, "PeerAuthentication") != NULL);
         fx_remove(b, yaml);

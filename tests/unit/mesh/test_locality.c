@@ -29,7 +29,7 @@ static const struct locality_choice *pick(const struct service *service,
 
 static void test_rank(void **state) {
     struct workload *source =
-        FX_WORKLOAD("a", "c", "10.0.0.1", .node = "n1", .locality = PLACE("r", "z", "s"));
+        FX_WORKLOAD("a", "c", "10.0.0.1", .node = "n1", .common.locality = PLACE("r", "z", "s"));
     const struct {
         struct locality place;
         const char *node, *network;
@@ -47,8 +47,9 @@ static void test_rank(void **state) {
         {PLACE("", "", ""), "n2", "", {0}, 0, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct workload *w = FX_WORKLOAD("a", "s", "10.0.0.2", .node = cases[i].node,
-                                         .network = cases[i].network, .locality = cases[i].place);
+        struct workload *w =
+            FX_WORKLOAD("a", "s", "10.0.0.2", .node = cases[i].node,
+                        .common.network = cases[i].network, .common.locality = cases[i].place);
         struct service service = {.n_scopes = cases[i].n_scopes};
         memcpy(service.scopes, cases[i].scopes, sizeof(cases[i].scopes));
         assert_int_equal(locality_rank(&service, source, w), cases[i].rank);
@@ -76,14 +77,17 @@ static void test_modes(void **state) {
         {"unhealthy ones if allowed", LB_FAILOVER, false, true, true, true, "near"},
     };
     struct workload *source =
-        FX_WORKLOAD("a", "c", "10.0.0.1", .node = "n1", .locality = PLACE("r", "z", ""));
+        FX_WORKLOAD("a", "c", "10.0.0.1", .node = "n1", .common.locality = PLACE("r", "z", ""));
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct workload *members[] = {
-            FX_WORKLOAD("a", "near", "10.0.0.2", .node = "n1", .locality = PLACE("r", "z", ""),
+            FX_WORKLOAD("a", "near", "10.0.0.2", .node = "n1",
+                        .common.locality = PLACE("r", "z", ""),
                         .is_terminating = !cases[i].near_up),
-            FX_WORKLOAD("a", "zone", "10.0.0.3", .node = "n2", .locality = PLACE("r", "z", ""),
+            FX_WORKLOAD("a", "zone", "10.0.0.3", .node = "n2",
+                        .common.locality = PLACE("r", "z", ""),
                         .is_terminating = !cases[i].zone_up),
-            FX_WORKLOAD("a", "far", "10.0.0.4", .node = "n3", .locality = PLACE("r", "z2", ""),
+            FX_WORKLOAD("a", "far", "10.0.0.4", .node = "n3",
+                        .common.locality = PLACE("r", "z2", ""),
                         .is_terminating = !cases[i].far_up),
         };
         struct service *service =

@@ -266,8 +266,9 @@ static void test_sets(void **state) {
          ""},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct workload *w = FX_WORKLOAD("a", "w", "11.0.0.9", .n_policies = 2,
-                                         .policies = (const char *const[]){"a/gone", "a/sel"});
+        struct workload *w =
+            FX_WORKLOAD("a", "w", "11.0.0.9", .common.n_policies = 2,
+                        .common.policies = (const char *const[]){"a/gone", "a/sel"});
         fx_publish(w, NULL);
         for (const struct entry *e = cases[i].policies; e->name != NULL; e++) {
             fx_publish(policy(e->ns, e->name, e->scope, e->action, e->does_match, e->is_dry_run),

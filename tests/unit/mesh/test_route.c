@@ -32,10 +32,10 @@ static void publish_mesh(void) {
     struct workload *way = FX_WORKLOAD("a", "way", "10.0.0.5", .protocol = HBONE);
     struct workload *way2 = FX_WORKLOAD("a", "way2", "10.0.0.8", .protocol = HBONE);
     struct workload *bound = FX_WORKLOAD("a", "bound", "10.0.0.6", .protocol = HBONE,
-                                         .waypoint = "a/way.a.svc.cluster.local");
-    struct workload *dns = FX_WORKLOAD("a", "dns", "", .hostname = "example.com");
+                                         .common.waypoint = "a/way.a.svc.cluster.local");
+    struct workload *dns = FX_WORKLOAD("a", "dns", "", .common.hostname = "example.com");
     struct workload *nobody =
-        FX_WORKLOAD("a", "nobody", "10.0.0.7", .protocol = HBONE, .identity = "");
+        FX_WORKLOAD("a", "nobody", "10.0.0.7", .protocol = HBONE, .common.identity = "");
     const char *const sans[] = {"spiffe://cluster.local/ns/a/sa/extra"};
     struct ip node1[] = {fx_ip("192.168.0.1")}, node2[] = {fx_ip("192.168.0.2")};
     struct node n1 = {.leaf.key = SLICE_LIT("n1"), .ips = node1, .n_ips = 1};
@@ -318,7 +318,7 @@ static void count_ways(const char *pod, const char *dst, unsigned *ret_way, unsi
             char key[64];
             snprintf(key, sizeof(key), "a/%s.a.svc.cluster.local", route.destination->name);
             assert_string_equal(route.waypoint, key);
-            assert_slice_equal(route.sans[0], route.destination->identity);
+            assert_slice_equal(route.sans[0], route.destination->common->identity);
         }
     }
 }
@@ -374,7 +374,7 @@ static void test_tried(void **state) {
 
 static void test_resolved(void **state) {
     struct workload *dns =
-        FX_WORKLOAD("a", "dns", "93.184.216.34,2001:db8::1", .hostname = "example.com");
+        FX_WORKLOAD("a", "dns", "93.184.216.34,2001:db8::1", .common.hostname = "example.com");
     struct service *ext =
         FX_SERVICE(.ns = "a", .name = "ext", .hostname = "example.com", .vips = "240.240.0.2",
                    .ports = {443}, .members = {dns}, .more = {.is_external = true});

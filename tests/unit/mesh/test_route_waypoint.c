@@ -22,9 +22,9 @@ static int teardown(void **state) {
 
 static void publish_mesh(void) {
     struct workload *server = FX_WORKLOAD("a", "server", "10.0.0.2", .protocol = WORKLOAD_HBONE);
-    struct workload *bound = FX_WORKLOAD("a", "bound", "10.0.0.3", .waypoint = WAY);
+    struct workload *bound = FX_WORKLOAD("a", "bound", "10.0.0.3", .common.waypoint = WAY);
     struct workload *other =
-        FX_WORKLOAD("a", "other", "10.0.0.4", .waypoint = "a/else.a.svc.cluster.local");
+        FX_WORKLOAD("a", "other", "10.0.0.4", .common.waypoint = "a/else.a.svc.cluster.local");
     fx_publish(FX_SERVICE(.ns = "a", .name = "l7", .vips = "10.1.0.1,fd01::1", .ports = {80, 443},
                           .members = {server}, .more = {.waypoint = WAY}),
                FX_SERVICE(.ns = "a", .name = "share", .vips = "10.1.0.4", .ports = {80},

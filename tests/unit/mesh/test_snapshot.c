@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/mesh/intern.h"
+#include "common/mesh/workload_common.h"
 #include "tests/unit/mesh/mesh_fixture.h"
 
 static int setup(void **state) {
@@ -30,7 +31,7 @@ static void test_workloads(void **state) {
     struct workload *one = snapshot_workload_by_uid(now(), "Kubernetes//Pod/a/one");
     assert_non_null(one);
     assert_string_equal(one->name, "one");
-    assert_string_equal(one->hostname, "");
+    assert_string_equal(one->common->hostname, "");
     assert_ptr_equal(snapshot_workload_by_ip(now(), &ip1), one);
     assert_ptr_equal(snapshot_workload_by_ip(now(), &ip2), one);
 
@@ -165,8 +166,8 @@ static void test_policies(void **state) {
     fx_publish(policy("a/n2", POLICY_NAMESPACE), policy("a/n1", POLICY_NAMESPACE),
                policy("b/n3", POLICY_NAMESPACE), policy("r/g", POLICY_GLOBAL),
                policy("a/w", POLICY_WORKLOAD), policy("a/w2", POLICY_WORKLOAD),
-               FX_WORKLOAD("a", "x", "10.0.0.1", .n_policies = 2,
-                           .policies = (const char *const[]){"a/none", "a/w"}),
+               FX_WORKLOAD("a", "x", "10.0.0.1", .common.n_policies = 2,
+                           .common.policies = (const char *const[]){"a/none", "a/w"}),
                NULL);
     struct workload *w = snapshot_workload_by_uid(now(), "Kubernetes//Pod/a/x");
     snapshot_policies_for(now(), w, append_name, names);
@@ -187,7 +188,7 @@ static void test_update_cost(void **state) {
         char name[32], ip[32];
         snprintf(name, sizeof(name), "w-%d", i);
         snprintf(ip, sizeof(ip), "10.%d.%d.%d", i >> 16, (i >> 8) & 255, i & 255);
-        struct workload *w = FX_WORKLOAD("a", name, ip, .service_account = "sa");
+        struct workload *w = FX_WORKLOAD("a", name, ip, .common.service_account = "sa");
         members[i % 8] = w;
         snapshot_set_workload(draft, w);
         if (i % 8 == 7) {
@@ -237,11 +238,12 @@ static void test_memory(void **state) {
             {"app", app}, {"version", "v1"}, {"pod-template-hash", hash}};
         const struct named_port ports[] = {{"http", 8080}};
         struct workload *w =
-            FX_WORKLOAD("production", name, ip, .service_account = app, .node = node,
-                        .canonical_name = app, .canonical_revision = "v1", .app = app,
-                        .version = "v1", .owner_name = app, .owner_type = "deployment",
-                        .labels = labels, .n_labels = 3, .ports = ports, .n_ports = 1,
-                        .locality = {.region = "eu", .zone = "eu-1"});
+            FX_WORKLOAD("production", name, ip, .common.service_account = app, .node = node,
+                        .common.canonical_name = app, .common.canonical_revision = "v1",
+                        .common.app = app, .common.version = "v1", .common.owner_name = app,
+                        .common.owner_type = "deployment", .common.labels = labels,
+                        .common.n_labels = 3, .common.ports = ports, .common.n_ports = 1,
+                        .common.locality = {.region = "eu", .zone = "eu-1"});
         leaf_bytes += leaf_size(w);
         snapshot_set_workload(draft, w);
     }
@@ -262,26 +264,34 @@ static void test_like(void **state) {
     static const char *const policies[] = {"a/p"};
     static const struct label labels[] = {{"app", "x"}, {"name", "one"}};
     static const struct named_port ports[] = {{"http", 80}};
+    static const char *const search[] = {"corp.example", NULL};
+    const struct workload_local local = {.netns = "n", .dns_search = search};
+    const struct workload_common common = {.ns = "a",
+                                           .canonical_name = "one",
+                                           .owner_name = "one",
+                                           .owner_type = "pod",
+                                           .labels = labels,
+                                           .n_labels = 2,
+                                           .ports = ports,
+                                           .n_ports = 1,
+                                           .policies = policies,
+                                           .n_policies = 1,
+                                           .local = &local,
+                                           .locality = {.region = "eu"}};
     const struct workload base = {.leaf.key = SLICE_LIT("c//Pod/a/one"),
                                   .name = "one",
-                                  .ns = "a",
                                   .node = "n",
-                                  .canonical_name = "one",
-                                  .owner_name = "one",
-                                  .owner_type = "pod",
-                                  .labels = labels,
-                                  .n_labels = 2,
-                                  .ports = ports,
-                                  .n_ports = 1,
-                                  .policies = policies,
-                                  .n_policies = 1,
-                                  .locality = {.region = "eu"},
+                                  .common = &common,
                                   .capacity = 1};
-    struct workload other = base, bare = {.leaf.key = SLICE_LIT("c//Pod/a/two"), .name = "two"};
+    const struct workload_common nothing = {0};
+    struct workload_common changed = common;
+    struct workload other = base, bare = {.leaf.key = SLICE_LIT("c//Pod/a/two"),
+                                          .name = "two",
+                                          .common = &nothing};
     other.leaf.key = SLICE_LIT("c//Pod/a/three");
     other.name = "three";
-    other.canonical_name = "x"; // and its owner is another's name
-    other.ns = other.identity = "b";
+    other.common = &changed;
+    changed.ns = changed.identity = "b";
     const struct workload *const specs[] = {&base, &other, &bare};
     size_t n_texts = intern_count();
     for (size_t i = 0; i < ARRAY_LEN(specs); i++) {
@@ -290,14 +300,65 @@ static void test_like(void **state) {
             struct workload *alone = workload_new(specs[i]);
             struct workload *made = workload_new_like(specs[i], like);
             assert_true(workload_equal(made, alone));
+            assert_int_equal(made->common == like->common, i == k);
             assert_int_equal(leaf_size(made), leaf_size(alone));
             leaf_unref(like);
             leaf_unref(alone);
-            assert_string_equal(made->ns, specs[i]->ns != NULL ? specs[i]->ns : "");
+            assert_string_equal(made->ns, specs[i]->common->ns != NULL ? specs[i]->common->ns : "");
             leaf_unref(made);
         }
     }
     assert_int_equal(intern_count(), n_texts);
+    assert_int_equal(workload_common_count(), 0);
+}
+
+// Pods that differ in their names only have the rest in common, also where it is their name.
+static void test_common(void **state) {
+    struct workload_common own = {.canonical_name = "web"};
+    struct workload spec = {.common = &own};
+    struct workload *made[3];
+    static const char *const names[] = {"one", "two", "web"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        spec.leaf.key = slice_str(names[i]);
+        spec.name = own.owner_name = own.app = names[i];
+        made[i] = workload_new(&spec);
+        assert_string_equal(workload_owner_name(made[i]), names[i]);
+        assert_string_equal(workload_app(made[i]), names[i]);
+        assert_string_equal(workload_canonical_name(made[i]), "web");
+    }
+    assert_ptr_equal(made[0]->common, made[1]->common);
+    assert_ptr_not_equal(made[0]->common, made[2]->common); // its canonical name is its own
+    assert_int_equal(workload_common_count(), 2);
+    // A leaf's own is a spec too.
+    struct workload *again = workload_new(made[1]);
+    assert_true(workload_equal(again, made[1]));
+    leaf_unref(again);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        leaf_unref(made[i]);
+    }
+    assert_int_equal(workload_common_count(), 0);
+}
+
+// Under an address: one leaf, several, one again; and one leaf under two addresses.
+static void test_shared_address(void **state) {
+    struct ip a = fx_ip("10.0.0.1"), b = fx_ip("10.0.0.2");
+    fx_publish(FX_WORKLOAD("a", "x", "10.0.0.1"), NULL);
+    fx_publish(FX_WORKLOAD("a", "w", "10.0.0.2,10.0.0.1"), NULL);
+    assert_string_equal(snapshot_workload_by_ip_at(now(), &a, 0)->name, "w");
+    assert_string_equal(snapshot_workload_by_ip_at(now(), &a, 1)->name, "x");
+    assert_null(snapshot_workload_by_ip_at(now(), &a, 2));
+    assert_string_equal(snapshot_workload_by_ip(now(), &b)->name, "w");
+    struct snapshot *draft = snapshot_draft();
+    snapshot_del_workload(draft, "Kubernetes//Pod/a/x");
+    snapshot_publish(draft);
+    assert_string_equal(snapshot_workload_by_ip_at(now(), &a, 0)->name, "w");
+    assert_null(snapshot_workload_by_ip_at(now(), &a, 1));
+    fx_publish(FX_WORKLOAD("a", "w", "10.0.0.1"), NULL); // one address less
+    assert_null(snapshot_workload_by_ip(now(), &b));
+    draft = snapshot_draft();
+    snapshot_del_workload(draft, "Kubernetes//Pod/a/w");
+    snapshot_publish(draft);
+    assert_int_equal(now()->workloads_by_ip.n_items, 0);
 }
 
 // Readers look up, keep references and let go while the writer replaces everything.
@@ -425,6 +486,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_update_cost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_like, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_common, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shared_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_readers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reclaim, setup, teardown),
         cmocka_unit_test_setup_teardown(test_registered_writer, setup, teardown),

@@ -102,29 +102,29 @@ static void test_workload(void **state) {
     assert_int_equal(r.kind, XDS_WORKLOAD);
     assert_slice_equal(w->leaf.key, UID);
     assert_string_equal(w->name, "web-1");
-    assert_string_equal(w->ns, "shop");
+    assert_string_equal(w->common->ns, "shop");
     assert_int_equal(w->n_ips, 2);
     assert_true(ip_eq(&w->ips[0], &(struct ip){4, {10, 0, 0, 7}}));
     assert_int_equal(w->ips[1].family, 6);
     assert_int_equal(w->protocol, WORKLOAD_HBONE);
     assert_true(w->is_enrolled && w->is_pod && w->is_healthy && w->is_ready && !w->is_host_network);
-    assert_string_equal(w->identity, "spiffe://example.org/ns/shop/sa/web");
-    assert_string_equal(w->waypoint, "infra/way.infra.svc.cluster.local");
+    assert_string_equal(w->common->identity, "spiffe://example.org/ns/shop/sa/web");
+    assert_string_equal(w->common->waypoint, "infra/way.infra.svc.cluster.local");
     assert_string_equal(w->node, "node-1");
-    assert_string_equal(w->canonical_name, "web");
-    assert_string_equal(w->app, "web");
-    assert_string_equal(w->canonical_revision, "v2");
-    assert_string_equal(w->version, "v2");
-    assert_string_equal(w->owner_type, "cronjob");
-    assert_string_equal(w->owner_name, "web-job");
-    assert_int_equal(w->n_policies, 2);
-    assert_string_equal(w->policies[1], "shop/b");
-    assert_string_equal(w->cluster, "c1");
+    assert_string_equal(w->common->canonical_name, "web");
+    assert_string_equal(w->common->app, "web");
+    assert_string_equal(w->common->canonical_revision, "v2");
+    assert_string_equal(w->common->version, "v2");
+    assert_string_equal(w->common->owner_type, "cronjob");
+    assert_string_equal(w->common->owner_name, "web-job");
+    assert_int_equal(w->common->n_policies, 2);
+    assert_string_equal(w->common->policies[1], "shop/b");
+    assert_string_equal(w->common->cluster, "c1");
     assert_int_equal(w->app_tunnel, APP_TUNNEL_PROXY);
     assert_int_equal(w->app_tunnel_port, 15088);
-    assert_string_equal(w->locality.region, "eu");
-    assert_string_equal(w->locality.zone, "eu-1");
-    assert_string_equal(w->locality.subzone, "rack");
+    assert_string_equal(w->common->locality.region, "eu");
+    assert_string_equal(w->common->locality.zone, "eu-1");
+    assert_string_equal(w->common->locality.subzone, "rack");
     assert_int_equal(w->capacity, 7);
     assert_int_equal(r.n_services, 1);
     assert_string_equal(r.services[0].service, "shop/web.shop.svc.cluster.local");
@@ -146,14 +146,14 @@ static void test_workload_defaults(void **state) {
     w.workload_type = 2;
     assert_true(xds_decode_one(XDS_ADDRESS, "c/networking.istio.io/ServiceEntry/shop/db/0",
                                fx_address(&w, NULL), &r));
-    assert_string_equal(r.workload.trust_domain, "cluster.local");
-    assert_string_equal(r.workload.service_account, "default");
-    assert_string_equal(r.workload.identity, "spiffe://cluster.local/ns/shop/sa/default");
-    assert_string_equal(r.workload.cluster, "Kubernetes");
-    assert_string_equal(r.workload.hostname, "db.example.com");
-    assert_string_equal(r.workload.owner_type, "pod");
-    assert_string_equal(r.workload.owner_name, "db");
-    assert_string_equal(r.workload.waypoint, "");
+    assert_string_equal(r.workload.common->trust_domain, "cluster.local");
+    assert_string_equal(r.workload.common->service_account, "default");
+    assert_string_equal(r.workload.common->identity, "spiffe://cluster.local/ns/shop/sa/default");
+    assert_string_equal(r.workload.common->cluster, "Kubernetes");
+    assert_string_equal(r.workload.common->hostname, "db.example.com");
+    assert_string_equal(r.workload.common->owner_type, "pod");
+    assert_string_equal(r.workload.common->owner_name, "db");
+    assert_string_equal(r.workload.common->waypoint, "");
     assert_int_equal(r.workload.capacity, 1);
     assert_int_equal(r.workload.protocol, WORKLOAD_TCP);
     assert_int_equal(r.workload.app_tunnel, APP_TUNNEL_ABSENT);
@@ -164,7 +164,7 @@ static void test_workload_defaults(void **state) {
     w.namespace_ = fx_bytes("");
     assert_true(xds_decode_one(XDS_ADDRESS, "c/networking.istio.io/ServiceEntry/shop/db/0",
                                fx_address(&w, NULL), &r));
-    assert_null(r.workload.identity);
+    assert_null(r.workload.common->identity);
 }
 
 #define EDIT(name, ...)                                                                            \
@@ -263,15 +263,15 @@ static void test_other_network(void **state) {
     f.address.address = fx_raw(xds_v4, 4);
     assert_true(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
     assert_int_equal(r.workload.n_ips, 0);
-    assert_string_equal(r.workload.network, "far");
-    assert_string_equal(r.workload.waypoint, "10.0.0.7");
+    assert_string_equal(r.workload.common->network, "far");
+    assert_string_equal(r.workload.common->waypoint, "10.0.0.7");
     f.address.network = fx_bytes("far");
     assert_true(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
-    assert_string_equal(r.workload.waypoint, "far/10.0.0.7");
+    assert_string_equal(r.workload.common->waypoint, "far/10.0.0.7");
     assert_true(xds_decode(XDS_ADDRESS, slice_str(UID), fx_address(&f.w, NULL), "far", &xds_arena,
                            &r, xds_error));
     assert_int_equal(r.workload.n_ips, 2);
-    assert_string_equal(r.workload.waypoint, "10.0.0.7");
+    assert_string_equal(r.workload.common->waypoint, "10.0.0.7");
 }
 
 // ---- policies

@@ -42,13 +42,14 @@ static void set_pod(int i, uint32_t variant, const char *const *services,
     snprintf(name, sizeof(name), "web-%d", i);
     struct ip ip = {4, {10, 0, (uint8_t)(variant >> 8), (uint8_t)i}};
     struct xds_membership list[8];
+    const struct workload_common common = {.ns = "shop",
+                                           .identity = "spiffe://cluster.local/ns/shop/sa/web"};
     struct xds_resource r = {
         .kind = XDS_WORKLOAD,
         .workload = {.leaf.key = slice_str(uid),
                      .name = name,
-                     .ns = "shop",
+                     .common = &common,
                      .node = variant % 2 == 0 ? "node-1" : "node-2",
-                     .identity = "spiffe://cluster.local/ns/shop/sa/web",
                      .ips = &ip,
                      .n_ips = 1,
                      .protocol = WORKLOAD_HBONE,
@@ -142,9 +143,10 @@ static void test_join(void **state) {
 
 static void test_app_tunnel_port(void **state) {
     struct xds_membership membership = {.service = "shop/web"};
+    const struct workload_common common = {.ns = "shop"};
     struct xds_resource r = {
         .kind = XDS_WORKLOAD,
-        .workload = {.leaf.key = SLICE_LIT("uid"), .name = "way", .ns = "shop"},
+        .workload = {.leaf.key = SLICE_LIT("uid"), .name = "way", .common = &common},
         .services = &membership,
         .n_services = 1};
     xds_store_set(store, &r);
@@ -219,13 +221,15 @@ static void test_policies(void **state) {
     assert_int_equal(xds_store_count(store, XDS_POLICY), 0);
     // A workload that has another list of policies is checked against them.
     const char *const lists[] = {"shop/x"};
-    struct xds_resource r = {.kind = XDS_WORKLOAD,
-                             .workload = {.leaf.key = SLICE_LIT("uid"), .name = "w", .ns = "shop"}};
+    struct workload_common common = {.ns = "shop"};
+    struct xds_resource r = {
+        .kind = XDS_WORKLOAD,
+        .workload = {.leaf.key = SLICE_LIT("uid"), .name = "w", .common = &common}};
     xds_store_set(store, &r);
     commit();
     assert_false(changes.policies_changed);
-    r.workload.policies = lists;
-    r.workload.n_policies = 1;
+    common.policies = lists;
+    common.n_policies = 1;
     xds_store_set(store, &r);
     commit();
     assert_true(changes.policies_changed);
@@ -239,13 +243,12 @@ static bool copy_name(void *arg, const char *hostname) {
 static void test_hostnames(void **state) {
     char name[64] = "";
     struct xds_membership membership = {.service = "shop/web"};
-    struct xds_resource r = {.kind = XDS_WORKLOAD,
-                             .workload = {.leaf.key = SLICE_LIT("uid"),
-                                          .name = "db",
-                                          .ns = "shop",
-                                          .hostname = "db.example.com"},
-                             .services = &membership,
-                             .n_services = 1};
+    const struct workload_common common = {.ns = "shop", .hostname = "db.example.com"};
+    struct xds_resource r = {
+        .kind = XDS_WORKLOAD,
+        .workload = {.leaf.key = SLICE_LIT("uid"), .name = "db", .common = &common},
+        .services = &membership,
+        .n_services = 1};
     set_service("shop/web", 80);
     xds_store_set(store, &r);
     commit();

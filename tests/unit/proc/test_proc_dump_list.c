@@ -67,9 +67,10 @@ static struct workload *pod(int i, const char *node) {
     struct ip ip = {.family = 4, .bytes = {10, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i}};
     snprintf(uid, sizeof(uid), "c//Pod/a/pod-%d", i);
     snprintf(name, sizeof(name), "pod-%d", i);
+    const struct workload_common common = {.ns = "a"};
     struct workload spec = {.leaf.key = slice_str(uid),
                             .name = name,
-                            .ns = "a",
+                            .common = &common,
                             .node = node,
                             .ips = &ip,
                             .n_ips = 1,

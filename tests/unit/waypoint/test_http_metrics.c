@@ -13,8 +13,7 @@ static const uint64_t t0 = 1000 * NS_PER_SEC;
 enum { SERIES_IDLE_S = 5 * 60 };
 
 static struct workload *new_workload(const char *owner, const char *zone) {
-    struct workload spec = {
-        .leaf.key = slice_str(owner),
+    struct workload_common common = {
         .ns = "default",
         .cluster = "Kubernetes",
         .canonical_name = owner,
@@ -25,6 +24,7 @@ static struct workload *new_workload(const char *owner, const char *zone) {
         .identity = "spiffe://cluster.local/ns/default/sa/reviews",
         .locality = {.zone = zone},
     };
+    struct workload spec = {.leaf.key = slice_str(owner), .common = &common};
     return workload_new(&spec);
 }
 

@@ -24,14 +24,13 @@ static struct workload *add_workload(struct snapshot *draft, const char *name, c
     char key[64];
     snprintf(key, sizeof(key), "c//Pod/demo/%s", name);
     struct workload_local local = {.netns = netns, .dns_search = search};
-    struct workload spec = {
-        .leaf.key = slice_str(key),
-        .name = name,
+    struct workload_common common = {
         .ns = "demo",
         .local = &local,
         .canonical_name = name,
         .canonical_revision = "v1",
     };
+    struct workload spec = {.leaf.key = slice_str(key), .name = name, .common = &common};
     struct workload *workload = workload_new(&spec);
     leaf_ref(workload);
     snapshot_set_workload(draft, workload);

@@ -126,7 +126,8 @@ static void test_upstreams(void **state) {
     static const char *const some[] = {" 10.0.0.9", "[fd00::9]:5353", "x", NULL};
     static const char *const bad[] = {"x", NULL};
     struct workload_local local = {.netns = "", .nameservers = some};
-    struct workload workload = {.local = &local};
+    struct workload_common common = {.local = &local};
+    struct workload workload = {.common = &common};
     assert_int_equal(dns_upstreams_for(&workload, local.netns, false, servers, &reason), 2);
     assert_int_equal(servers[1].port, 5353);
     local.nameservers = bad;

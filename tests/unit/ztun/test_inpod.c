@@ -164,11 +164,11 @@ static void expect_pending(struct bed *bed, const char *part) {
 
 static struct workload *workload_in(const char *uid, const char *netns) {
     struct workload_local local = {.netns = netns};
+    struct workload_common common = {.ns = "demo", .local = &local};
     struct workload spec = {
         .leaf.key = slice_str(uid),
         .name = "web",
-        .ns = "demo",
-        .local = &local,
+        .common = &common,
         .is_enrolled = true,
     };
     return workload_new(&spec);
