@@ -21,7 +21,7 @@ help:
 	@echo 'make test     everything: format, tidy, two compilers, sanitizers, end to end'
 	@echo 'make unit     unit tests of one preset; likewise sim, replay (fuzz corpora), e2e'
 	@echo 'make demo     a guided tour of a two-node mesh on this machine (KEEP=1 leaves it up)'
-	@echo 'make tutorial the well-known Istio exercises (EX=row for some, EX=quick, KEEP=1 leaves its lab up)'
+	@echo 'make tutorial the well-known Istio exercises (EX=row for some, EX=quick, KEEP=1 leaves its lab up, MODE=kube in a cluster)'
 	@echo 'make test-kernel  main end-to-end flows on Debian 12'"'"'s kernel in QEMU, five to ten minutes'
 	@echo 'make test-kube  on the Kubernetes cluster that KUBECONFIG names, under its istiod (tests/kube/README.md)'
 	@echo 'make images   container images by docker, podman or buildah (TAG=, REGISTRY=, PUSH=1)'
@@ -71,7 +71,7 @@ demo: build
 	@scripts/optional.sh scripts/demo.sh
 
 tutorial: build
-	@BIN_DIR=$(BUILD_DIR)/bin EX='$(EX)' KEEP='$(KEEP)' scripts/tutorial.sh
+	@BIN_DIR=$(BUILD_DIR)/bin EX='$(EX)' KEEP='$(KEEP)' MODE='$(MODE)' scripts/tutorial.sh
 
 bench: build
 	@scripts/optional.sh scripts/bench.sh

@@ -137,13 +137,50 @@ static void say_no_match(struct lab_check *check, const char *file, const json_t
              js_name(doc), js_ns(doc), file != NULL ? file : "", js_kind(doc), version_of(doc));
 }
 
-// A value that the API's own rules forbid, or Istio's.
+// The type of an API's schema for the words that our decoder has for a type, or for a value.
+static const char *schema_type(const char *words) {
+    static const struct {
+        const char *words, *type;
+    } types[] = {
+        {"a boolean", "boolean"}, {"an integer", "integer"}, {"a number", "number"},
+        {"a string", "string"},   {"a list", "array"},       {"a map", "object"},
+        {"null", "null"},         {"`", "string"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (strncmp(words, types[i].words, strlen(types[i].words)) == 0) {
+            return types[i].type;
+        }
+    }
+    return NULL;
+}
+
+// What the schema of a CRD forbids, in the API server's words; NULL: the schema takes it.
+static char *schema_words(const struct config_error *error) {
+    static const char required[] = "is required", expected[] = "expected ", found[] = ", found ";
+    const char *text = error->text, *at = strstr(text, found);
+    if (strncmp(text, required, strlen(required)) == 0) {
+        const char *rest = text + strlen(required);
+        return *rest == '\0' || *rest == ':' ? xstrdup("Required value") : NULL;
+    }
+    if (strncmp(text, expected, strlen(expected)) != 0 || at == NULL) {
+        return NULL;
+    }
+    const char *wanted = schema_type(text + strlen(expected));
+    const char *have = schema_type(at + strlen(found));
+    return wanted == NULL || have == NULL
+               ? NULL
+               : xasprintf("Invalid value: \"%s\": %s in body must be of type %s: \"%s\"", have,
+                           error->path, wanted, have);
+}
+
+// A value that the API's own rules forbid, its schema, or Istio.
 static void say_invalid(struct lab_check *check, const char *file, const json_t *doc,
                         const struct config_error *error) {
     const struct lab_kind *kind = lab_kind_of(js_kind(doc));
     bool is_istio = kind != NULL && strstr(kind->group, "istio.io") != NULL;
-    bool is_type = strncmp(error->text, "expected ", 9) == 0;
-    if (is_istio && !is_type) {
+    bool is_custom = is_istio || (kind != NULL && strncmp(kind->group, "gateway.", 8) == 0);
+    char *words = is_custom ? schema_words(error) : NULL;
+    if (is_istio && words == NULL) {
         begin(check, "", file);
         text_add(&check->messages,
                  "admission webhook \"validation.istio.io\" denied the request: configuration is "
@@ -152,7 +189,8 @@ static void say_invalid(struct lab_check *check, const char *file, const json_t 
         return;
     }
     text_add(&check->messages, "The %s \"%s\" is invalid: %s: %s\n", js_kind(doc), js_name(doc),
-             error->path, error->text);
+             error->path, words != NULL ? words : error->text);
+    free(words);
 }
 
 // Where in the file, and what to do.

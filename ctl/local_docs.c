@@ -33,6 +33,20 @@ static int add_object(void *arg, const struct cfg_node *object) {
     return 0;
 }
 
+// kubectl's words, and where it is.
+static char *parse_error(const char *file, const struct config_errors *errors) {
+    struct text message = {0};
+    text_add(&message, "error: error parsing %s: error converting YAML to JSON:", file);
+    for (uint32_t i = 0; i < errors->n; i++) {
+        if (errors->items[i].severity == CONFIG_ERROR) {
+            char *line = config_error_text(&errors->items[i]);
+            text_add(&message, "\n  %s", line);
+            free(line);
+        }
+    }
+    return text_take(&message);
+}
+
 static int parse(struct loading *loading, const char *text, size_t len, char **ret_error) {
     const char *file = loading->file;
     struct arena arena;
@@ -48,20 +62,12 @@ static int parse(struct loading *loading, const char *text, size_t len, char **r
             config_doc_each(&root, &arena, file, &errors, add_object, loading);
         }
     }
-    struct text message = {0};
-    for (uint32_t i = 0; i < errors.n; i++) {
-        if (errors.items[i].severity == CONFIG_ERROR) {
-            char *line = config_error_text(&errors.items[i]);
-            text_add(&message, "%s%s", message.len > 0 ? "\n" : "", line);
-            free(line);
-        }
-    }
     rc = errors.n_errors > 0 ? -EINVAL : 0;
+    if (rc < 0) {
+        *ret_error = parse_error(file, &errors);
+    }
     config_errors_fini(&errors);
     arena_fini(&arena);
-    if (rc < 0) {
-        *ret_error = text_take(&message);
-    }
     return rc;
 }
 

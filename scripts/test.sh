@@ -167,8 +167,9 @@ no_aslr=() # see scripts/build.sh
 
 check format 60 scripts/format.sh --check
 check tidy 60 python3 tests/tidy.py
-cases tidy-self-test 60 /usr/bin/python3 -m pytest -q --junitxml="$logs/tidy-self-test.xml" tests/test_tidy.py tests/test_metrics_doc.py \
-    tests/test_tutorial_stats.py tests/test_tutorial_docs.py tests/test_bench.py tests/test_failures.py
+cases tidy-self-test 120 /usr/bin/python3 -m pytest -q --junitxml="$logs/tidy-self-test.xml" tests/test_tidy.py tests/test_metrics_doc.py \
+    tests/test_tutorial_stats.py tests/test_tutorial_docs.py tests/test_tutorial_kube.py tests/test_bench.py \
+    tests/test_failures.py
 
 check build-gcc 600 scripts/build.sh release
 scripts/build.sh release --link-bin

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The well-known exercises, one row each: see scripts/tutorial/__main__.py. BIN_DIR, EX, KEEP.
+# The well-known exercises, one row each: see scripts/tutorial/__main__.py. BIN_DIR, EX, KEEP, MODE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck disable=SC2086

@@ -153,7 +153,7 @@ def test_what_never_happens_is_missed(check):
 
 
 def verdict(check, hits, n):
-    row = Row("ns", ".", "lab")
+    row = Row({"base": "conf/ns/base"}, ".", "lab")
     row.share(["hit"] * hits + ["miss"] * (n - hits), "hit", check)
     return not row.failures
 

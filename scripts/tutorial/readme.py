@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from row import ROOT, ROWS  # noqa: E402
+from row import ROOT, ROWS, up_flags  # noqa: E402
 
 LINES, WIDTH = 6, 180
 WIDE, WIDTH_MAX = (" validate ", " apply "), 500  # messages are shown whole
@@ -61,10 +61,10 @@ def section(name, old):
     entry = ROWS[name]
     text = "\n".join(x for x in old if not x.startswith(("    ", "Applied: ")))
     notes = re.sub(r"\n\n+", "\n\n", text).strip()
-    more = shlex.join(entry["up"])
-    up = [f"    $ ztunctl local up {entry['base']} --wait --waypoint-arg=--access-log=true {more}"]
+    flags = up_flags(entry)
+    up = [f"    $ ztunctl local up {entry['base']} --wait {shlex.join(flags)}"]
     return "\n".join([f"## {name}", "", *([notes, ""] if notes else []),
-                      f"Applied: {entry['applied']}. Expected: {entry['expected']}.", "", *(up if more else []),
+                      f"Applied: {entry['applied']}. Expected: {entry['expected']}.", "", *(up if len(flags) > 1 else []),
                       *from_log(ROOT / "build" / "tutorial" / f"{name}.log"), ""])
 
 

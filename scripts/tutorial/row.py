@@ -19,19 +19,29 @@ SHOWN_LINES = 12
 ROWS = {}
 
 
-def row(name, applied, expected, base="conf/tutorial/base", quick=False, up=()):
-    """Declares a row; the function gets a Row, runs commands with it and calls its checks. up: more
-    arguments of `ztunctl local up`."""
+def row(name, applied, expected, base="conf/tutorial/base", quick=False, waypoint=(), dns=(),
+        lab_only=None):
+    """Declares a row; the function gets a Row, runs commands with it and calls its checks.
+
+    waypoint: flags of its processes. dns: NAME=ADDRESS that the lab's pods resolve. lab_only: why it
+    cannot be in a cluster (MODE=kube)."""
     def declare(function):
         ROWS[name] = {"name": name, "applied": applied, "expected": expected, "base": base,
-                      "quick": quick, "up": list(up), "function": function}
+                      "quick": quick, "waypoint": ["--access-log=true", *waypoint],
+                      "dns": list(dns), "lab_only": lab_only, "function": function}
         return function
     return declare
 
 
 def later(name, applied, why):
     ROWS[name] = {"name": name, "applied": applied, "expected": why, "base": None, "quick": False,
-                  "function": None}
+                  "lab_only": None, "function": None}
+
+
+def up_flags(entry):
+    """Of `ztunctl local up`, for the row."""
+    return [*[f"--waypoint-arg={flag}" for flag in entry["waypoint"]],
+            *[word for name in entry["dns"] for word in ("--dns", name)]]
 
 
 class Failed(Exception):
@@ -39,29 +49,75 @@ class Failed(Exception):
 
 
 class Row:
-    def __init__(self, ns, bin_dir, lab):
-        self.ns, self.lab = ns, lab
+    """A row in a lab of `ztunctl local`. What differs in a cluster is in kube.py."""
+
+    tool = ("ztunctl", "local")  # runs the verbs of kubectl
+    patience = 1.0  # factor of time limits
+    nodes = ("node1", "node2")
+    load_program = ("/usr/bin/python3", str(ROOT / "conf" / "local" / "apps" / "load.py"))
+
+    def __init__(self, entry, bin_dir, lab):
+        self.entry, self.lab = entry, lab
+        self.ns = Path(entry["base"]).parts[1]
         self.client = "client"  # the pod that asks
-        self.ztunctl = str(Path(bin_dir) / "ztunctl")
+        self.programs = {"ztunctl": [str(Path(bin_dir) / "ztunctl")]}
         self.observed, self.failures = [], []
         self.code = 0  # of the last command
+
+    # The mesh
+
+    def up(self):
+        self.run("up", self.entry["base"], "--images", "conf/local/images.yaml", "--wait=60",
+                 "--no-host", *up_flags(self.entry), timeout=90)
+
+    def down(self):
+        self.run("down", check=False)
+
+    def wait_ready(self):
+        """Until each pod is ready."""
+        self.run("wait", "--wait=20")
+
+    def node_log(self, node, show, grep=None):
+        """Of the ztun there."""
+        time.sleep(0.5)  # lines are written in batches
+        return self.run("logs", node, show=show, grep=grep)
+
+    def waypoint_metrics(self, grep, show):
+        time.sleep(1)  # metrics are up to a second old
+        return self.run("exec", "-n", self.ns, "deployment/waypoint", "--", "curl", "-s",
+                        "http://localhost:15020/stats/prometheus", show=show, grep=grep)
+
+    def tcpdump(self, node, flags):
+        """The process, on the node's side of the wire."""
+        return self.start("exec", node, "--", "timeout", "20", "tcpdump", "-i", "eth0", *flags)
 
     # Commands: printed as typed, with what they printed
 
     def run(self, *args, **how):
         """`ztunctl local ARGS`; returns what it printed."""
-        return self.command("local", *args, **how)
+        return self.command(*self.tool, *args, **how)
+
+    def argv(self, *words):
+        """What is run for the command as it is shown."""
+        return [*self.programs[words[0]], *words[1:]]
+
+    def start(self, *args):
+        """As run, in the background; its output is the process's."""
+        argv = [*self.tool, *map(str, args)]
+        print("$ " + shlex.join(argv) + " &\n", flush=True)
+        return subprocess.Popen(self.argv(*argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True, env={**os.environ, "ZTUN_LAB": self.lab})
 
     def command(self, *args, timeout=60, check=True, show=SHOWN_LINES, stdin=None, grep=None,
                 tail=None):
         """grep: only lines with this text; tail: only so many, the last ones."""
-        argv = ["ztunctl", *map(str, args)]
+        argv = list(map(str, args))
         print("$ " + shlex.join(argv) + (f" | grep -F {shlex.quote(grep)}" if grep else "") +
               (f" | tail -n {tail}" if tail else ""), flush=True)
         env = {**os.environ, "ZTUN_LAB": self.lab}
         try:
-            done = subprocess.run([self.ztunctl, *argv[1:]], cwd=ROOT, env=env, input=stdin,
-                                  capture_output=True, text=True, timeout=timeout)
+            done = subprocess.run(self.argv(*argv), cwd=ROOT, env=env, input=stdin,
+                                  capture_output=True, text=True, timeout=timeout * self.patience)
         except subprocess.TimeoutExpired as error:
             raise Failed(f"{shlex.join(argv)}: no end after {timeout} s") from error
         # Of a command in a pod: kubectl's own last line is no part of what it said.
@@ -88,7 +144,7 @@ class Row:
 
     def validate(self, file, *parts):
         """What `ztunctl validate` says of a file has all these parts: the mistake and its fix."""
-        out = self.command("validate", file, check=False)
+        out = self.command("ztunctl", "validate", file, check=False)
         missing = [part for part in parts if part not in out]
         self.check(f"validate names the fix of {Path(file).name}", not missing)
 
@@ -142,20 +198,20 @@ class Row:
     def load(self, url, limit_s=60):
         """Requests on new connections while the block runs; the numbers are there after it."""
         numbers = types.SimpleNamespace(requests=0, failed=0)
-        program = ROOT / "conf" / "local" / "apps" / "load.py"
-        argv = ["ztunctl", "local", "exec", "-n", self.ns, self.client, "--", "/usr/bin/python3",
-                str(program), url, str(limit_s), "2"]
-        print("$ " + shlex.join(argv) + " &\n", flush=True)
-        with subprocess.Popen([self.ztunctl, *argv[1:]], stdout=subprocess.PIPE, text=True,
-                              env={**os.environ, "ZTUN_LAB": self.lab}) as process:
+        with self.start("exec", "-n", self.ns, self.client, "--", *self.load_program, url, limit_s,
+                        2) as process:
             try:
                 yield numbers
             finally:
-                process.send_signal(signal.SIGTERM)
-                out = process.communicate(timeout=20)[0]
+                self.stop_load(process)
+                out = process.communicate(timeout=20 * self.patience)[0]
         print(out, flush=True)
-        found = json.loads(out) if out else {}
+        found = re.search(r"(?ms)^\{.*^\}", out)
+        found = json.loads(found.group(0)) if found else {}
         numbers.requests, numbers.failed = found.get("requests", 0), found.get("failed", 0)
+
+    def stop_load(self, process):
+        process.send_signal(signal.SIGTERM)
 
     # Checks
 

@@ -2,7 +2,6 @@
 """The rows of bookinfo, hello-server, and bff with recommendation-service."""
 
 import re
-import time
 
 from row import row
 from stats import Share, Times
@@ -102,9 +101,7 @@ def ratings_tcp(r):
     r.run("rollout", "status", "deployment/mongodb-v1", "-n", r.ns)
     r.settle()
     shows("red", 1 + 4)
-    time.sleep(1)  # metrics are up to a second old
-    out = r.run("exec", "-n", r.ns, "deployment/waypoint", "--", "sh", "-c",
-                "curl -s http://localhost:15020/stats/prometheus | grep mongodb", show=4)
+    out = r.waypoint_metrics("mongodb", show=4)
     found = re.findall(r'(?m)^istio_tcp_connections_opened_total\{.*'
                        r'destination_service_name="mongodb".* (\d+)$', out)
     r.check(f"TCP connections to mongodb in the waypoint's metrics: {found}",

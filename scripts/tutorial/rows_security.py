@@ -2,11 +2,8 @@
 """The rows of istio-tutorial about who may talk to whom, and what is on the wire."""
 
 import contextlib
-import os
 import re
-import shlex
 import signal
-import subprocess
 import time
 import types
 
@@ -17,7 +14,7 @@ A, M = C + "access/", C + "mtls/"
 # The reset may come before curl has seen that it is connected, or before it has sent all.
 RESET = r"curl: \((56|55)\) .*(reset by peer|Broken pipe)|curl: \(7\) Failed to connect .*"
 IO_ERROR = 'Error: I/O error on GET request for "http://{}:8080": Connection reset by peer'
-CAPTURE = ["timeout", "20", "tcpdump", "-i", "eth0", "-n", "-l", "--immediate-mode", "-X",
+CAPTURE = ["-n", "-l", "--immediate-mode", "-X",
            "(tcp port 8080 or tcp port 15008) and tcp[tcpflags] & (tcp-push | tcp-rst) != 0"]
 TLS_RECORDS = (b"\x14\x03\x03", b"\x16\x03\x01", b"\x16\x03\x03", b"\x17\x03\x03")
 
@@ -49,8 +46,7 @@ def access_control(r):
     ask(r, client, hosts[0], works)
     for host in hosts[1:]:
         ask(r, client, host, RESET)
-    time.sleep(0.5)  # lines are written in batches
-    log = "".join(r.run("logs", node, show=2, grep="denied by policy") for node in ("node1", "node2"))
+    log = "".join(r.node_log(node, show=2, grep="denied by policy") for node in r.nodes)
     for who in ("client", "customer", "preference"):
         r.check(f"{who}'s refusal is in ztun's log",
                 re.search(f'src.workload="{who}[^\n]* direction="inbound"', log))
@@ -102,11 +98,8 @@ def read_packets(text):
 @contextlib.contextmanager
 def wire(r, node):
     """tcpdump on the node's side of the wire while the block runs; the packets are there after it."""
-    argv = ["ztunctl", "local", "exec", node, "--", *CAPTURE]
-    print("$ " + shlex.join(argv) + " &\n", flush=True)
     seen = types.SimpleNamespace(packets=[])
-    with subprocess.Popen([r.ztunctl, *argv[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, env={**os.environ, "ZTUN_LAB": r.lab}) as process:
+    with r.tcpdump(node, CAPTURE) as process:
         try:
             for line in process.stdout:
                 if line.startswith("listening on"):
@@ -125,15 +118,16 @@ def wire(r, node):
      "the plain client works, is refused, works, in clear text; the mesh is TLS all the time")
 def mtls(r):
     r.apply(M + "outside.yaml")
-    r.run("wait", "--wait=20")
+    r.wait_ready()
     where = r.run("get", "pods", "-A", "-o", "wide")
-    plain = re.search(r"(?m)^outside .*?(\d+\.\d+\.\d+\.\d+) +node1", where)
-    if not plain or not re.search(r"(?m)^tutorial +customer.* node2", where):
-        raise Failed("the plain client has to be on node1, customer on node2")
+    near, far = map(re.escape, r.nodes)
+    plain = re.search(rf"(?m)^outside .*?(\d+\.\d+\.\d+\.\d+) +{near}\s", where)
+    if not plain or not re.search(rf"(?m)^tutorial +customer.* {far}\s", where):
+        raise Failed(f"the plain client has to be on {near}, customer on {far}")
     url = "http://customer.tutorial:8080/"
     for mode in ("permissive", "strict", "disable"):
         r.apply(f"{M}{mode}.yaml")
-        with wire(r, "node2") as seen:
+        with wire(r, r.nodes[1]) as seen:
             out = r.run("exec", "-n", "outside", "plain", "--", "curl", "-sS", url,
                         check=False).strip()
         sent = [data for source, port, data in seen.packets
@@ -142,7 +136,7 @@ def mtls(r):
                 re.fullmatch(RESET if mode == "strict" else OK[1:-1], out))
         r.check(f"{len(sent)} packets in clear text", (sent or mode == "strict") and
                 all(data.startswith(b"GET / HTTP/1.1") for data in sent))
-        with wire(r, "node2") as seen:
+        with wire(r, r.nodes[1]) as seen:
             out = r.run("exec", "-n", r.ns, "client", "--", "curl", "-sS", url, check=False).strip()
         r.check(f"{mode}, mesh: {out}", re.fullmatch(OK[1:-1], out))
         to_mesh = [data for _, port, data in seen.packets if port == 15008]

@@ -63,8 +63,22 @@ static const struct {
      "\"validation.istio.io\" denied the request: configuration is invalid: spec.http[0].route: ",
      NULL},
     {VS("route: [{" TO "}, weight: 10%}]"), LAB_VALIDATE_STRICT,
-     "The VirtualService \"v\" is invalid: spec.http[0].route[0].weight: expected an integer",
+     "The VirtualService \"v\" is invalid: spec.http[0].route[0].weight: Invalid value: "
+     "\"string\": "
+     "spec.http[0].route[0].weight in body must be of type integer: \"string\"\n",
      "\n  x.yaml:7:48: "},
+    {"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\n"
+     "spec: {host: web, subsets: [{labels: {version: v1, name: v1}}]}",
+     LAB_VALIDATE_IGNORE,
+     "The DestinationRule \"d\" is invalid: spec.subsets[0].name: Required value\n",
+     "`name` is inside of `labels`"},
+    {"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\n"
+     "spec: {host: web, subsets: {a: b}}",
+     LAB_VALIDATE_IGNORE,
+     "The DestinationRule \"d\" is invalid: spec.subsets: Invalid value: \"object\": spec.subsets "
+     "in "
+     "body must be of type array: \"object\"\n",
+     NULL},
     {"kind: VirtualService\nmetadata: {name: v}\nspec: {hosts: [web]}", LAB_VALIDATE_STRICT,
      "error: error validating \"x.yaml\": error validating data: apiVersion not set; if you choose "
      "to ignore these errors, turn validation off with --validate=false\n",
