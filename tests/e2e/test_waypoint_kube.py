@@ -262,14 +262,15 @@ def test_refused_for_a_while(mesh, api, fault):
 
 
 def test_token_is_renewed(mesh, api):
+    token = f"{next(iter(api.tokens))}+"
     with api.lock:
-        api.tokens = {"token-2"}  # the file follows later
+        api.tokens = {token}  # the file follows later
     api.cut("virtualservices", "demo")
     wait_until(lambda: "401" in watch_of(mesh, "virtualservices", ns="demo").get("problem", ""), 20)
-    api.renew_token("token-2")
+    api.renew_token(token)
     api.put(rule("token"))
     becomes(mesh, "token")
-    assert api.watching("virtualservices", "demo").token == "token-2"
+    assert api.watching("virtualservices", "demo").token == token
 
 
 def test_authority_is_renewed(mesh, api):

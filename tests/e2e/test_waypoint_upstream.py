@@ -289,14 +289,15 @@ def test_files_are_looked_at_again(lab, net, pki, ext):
 
 
 def test_credentials_of_a_secret(lab, net, pki, ext):
+    name = f"creds-{os.urandom(3).hex()}"  # there is none yet
     with TlsServer(net, "one", 8443, pki.server, ca=pki.root):
-        ext(tls={"mode": "MUTUAL", "credentialName": "creds"})
-        reply(lab, says('there is no Secret "creds" in namespace "m"'))
-        lab.apply(secret("creds", ns="out", tls_crt=pki.client.cert, tls_key=pki.client.key,
+        ext(tls={"mode": "MUTUAL", "credentialName": name})
+        reply(lab, says(f'there is no Secret "{name}" in namespace "m"'))
+        lab.apply(secret(name, ns="out", tls_crt=pki.client.cert, tls_key=pki.client.key,
                          ca_crt=pki.root))  # of another namespace: does not count
-        lab.apply(secret("creds", tls_crt=pki.client.cert, tls_key=pki.client.key))
-        reply(lab, says('Secret "creds" has no ca.crt'))
-        lab.apply(secret("creds", tls_crt=pki.client.cert, tls_key=pki.client.key,
+        lab.apply(secret(name, tls_crt=pki.client.cert, tls_key=pki.client.key))
+        reply(lab, says(f'Secret "{name}" has no ca.crt'))
+        lab.apply(secret(name, tls_crt=pki.client.cert, tls_key=pki.client.key,
                          ca_crt=pki.root))
         reply(lab, ok("client=the-client "))
         lab.apply(secret("generic", kind="Opaque", cert=pki.client.cert, key=pki.client.key))

@@ -363,8 +363,12 @@ class Mesh:
     def wire_pod(self, pod):
         """A namespace with eth0, a point-to-point route to its node."""
         node = self.nodes[pod.node]
-        self.add_namespace(pod.netns)
         dev = f"v{pod.name}"[:15]
+        if pod.netns in self.namespaces:  # of a try of the same test that failed
+            ip_batch([f"link del {dev}"], node.netns)
+            subprocess.run(["ip", "netns", "del", pod.netns], check=True)
+            self.namespaces.remove(pod.netns)
+        self.add_namespace(pod.netns)
         host = [f"link add {dev} type veth peer name eth0 netns {pod.netns}",
                 f"link set {dev} addrgenmode none", f"link set {dev} up"]
         inner = ["link set eth0 addrgenmode none", "link set eth0 up"]
