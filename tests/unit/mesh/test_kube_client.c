@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/unit/net/http_client_bed.h"
+#include "tests/unit/mesh/kube_bed.h"
 
 struct user {
     struct kube_request request;
@@ -48,13 +48,9 @@ struct fixture {
 };
 
 static void fixture_init(struct fixture *f) {
-    char *error = NULL;
     memset(f, 0, sizeof(*f));
     http_bed_open(&f->bed);
-    struct kube_access access = {.address = f->bed.address};
-    struct kube_client_config config = {.loop = &f->bed.loop, .access = &access};
-    f->client = kube_client_new(&config, &error);
-    assert_non_null(f->client);
+    f->client = kube_bed_client(&f->bed);
 }
 
 static void fixture_fini(struct fixture *f) {

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "tests/unit/net/http_client_bed.h"
+#include "tests/unit/mesh/kube_bed.h"
 
 struct fixture {
     struct http_bed bed;
@@ -50,13 +50,9 @@ static const struct kube_watch_ops ops = {
     .begin = on_begin, .set = on_set, .del = on_del, .end = on_end};
 
 static void fixture_init(struct fixture *f, const char *versions) {
-    char *error = NULL;
     memset(f, 0, sizeof(*f));
     http_bed_open(&f->bed);
-    struct kube_access access = {.address = f->bed.address};
-    struct kube_client_config config = {.loop = &f->bed.loop, .access = &access};
-    f->client = kube_client_new(&config, &error);
-    assert_non_null(f->client);
+    f->client = kube_bed_client(&f->bed);
     arena_init(&f->scratch, 1 << 30);
     rand_seed(&f->rand, 1);
     buf_init(&f->log, 4096);
