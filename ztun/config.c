@@ -14,6 +14,8 @@
 static const struct proc_option options[] = {
     PROC_OPTIONS_SOURCE(struct ztun_config),
     PROC_OPTIONS_XDS(struct ztun_config),
+    {"xds-on-demand", "XDS_ON_DEMAND", PROC_BOOL, FIELD(proc.xds_on_demand), "BOOL",
+     "ask istiod for what connections go to, rather than for all that there is"},
     {"node", "NODE_NAME", PROC_TEXT, FIELD(node_name), "NAME", "serve the Pods of this node"},
     {"proxy-mode", "PROXY_MODE", PROC_TEXT, FIELD(proxy_mode), "MODE",
      "shared: the Pods of the node; dedicated: one, in our own network namespace"},
@@ -221,7 +223,14 @@ static int check(struct ztun_config *config) {
     if (!config->ipv6) {
         without_ipv6(config);
     }
-    return proc_config_check(&config->proc, program.name) ? 0 : 2;
+    if (!proc_config_check(&config->proc, program.name)) {
+        return 2;
+    }
+    if (config->proc.xds_on_demand && config->proc.xds_address == NULL) {
+        fprintf(stderr, "ztun: --xds-on-demand needs --xds-address, which is asked\n");
+        return 2;
+    }
+    return 0;
 }
 
 int ztun_config_parse(struct ztun_config *config, int argc, char **argv) {

@@ -7,6 +7,7 @@
 #include "common/obs/log.h"
 #include "common/proc/proc_start.h"
 #include "version.h"
+#include "ztun/control_demand.h"
 #include "ztun/zmove.h"
 
 LOG_SCOPE(log_control, "ztun");
@@ -202,10 +203,16 @@ static int open_xds(struct control *control) {
         .node_name = config->node_name,
         .mark = config->is_dedicated ? config->mark : 0, // the rules are in our own namespace
         .scope = &log_xds,
+        .answered = control_demand_answered,
+        .arg = control,
     };
     proc_mesh_open_xds(&control->mesh);
     control->xds = xcalloc(1, sizeof(*control->xds));
-    return proc_xds_open(control->xds, &params);
+    int rc = proc_xds_open(control->xds, &params);
+    if (rc == 0 && control->own.name != NULL) {
+        control_pods_want_own(control);
+    }
+    return rc;
 }
 
 static struct inpod *open_inpod(struct control *control) {
@@ -295,6 +302,7 @@ int control_run(struct ztun *ztun) {
     struct control *control = xcalloc(1, sizeof(*control));
     control->ztun = ztun;
     ztun->control = control;
+    hmap_init(&control->wanted);
     int signal_fd = -1;
     int rc = proc_signals(&signal_fd);
     if (rc == 0) {

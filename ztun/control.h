@@ -41,6 +41,7 @@ struct control {
     struct list draining; // un-enrolled pods with running flows
     uint32_t n_waiting_pods; // for their certificates
     struct control_own own;
+    struct hmap wanted; // of istiod, by workers: control_demand.c
 };
 
 // Runs the control thread on the calling thread until the process shall end. Returns the exit code.
@@ -55,6 +56,8 @@ void control_pods_init(struct control *control);
 void control_pods_apply(struct control *control, const struct builder_changes *changes);
 // Serves the pods whose certificates have come meanwhile.
 void control_pods_settle(struct control *control);
+// Discovery on demand: the workload in our own namespace.
+void control_pods_want_own(struct control *control);
 // Pods, without ztun itself, that wait for their certificates.
 uint32_t control_pods_n_waiting(const struct control *control);
 // A pod that is served, or about to be. Borrowed for the call.

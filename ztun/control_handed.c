@@ -7,6 +7,7 @@
 
 #include "common/obs/log.h"
 #include "common/proto/spiffe.h"
+#include "ztun/control_demand.h"
 #include "ztun/control_priv.h"
 
 LOG_SCOPE(log_handed, "ztun::inpod");
@@ -56,6 +57,7 @@ static void on_add(void *arg, const struct zds_request *pod, int netns_fd, bool 
         zds_client_answer(control->zds, pod->uid, "the mesh has no proper trust domain");
         return;
     }
+    control_demand_pod(control, workload_uid);
     struct served *served = served_new(control, &params, identity);
     served->is_handed = true;
     served->netns_fd = netns_fd;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/obs/log.h"
+#include "ztun/control_demand.h"
 #include "ztun/control_priv.h"
 #include "ztun/dns_upstream.h"
 
@@ -219,10 +220,19 @@ void control_pods_each(const struct control *control,
     free(all);
 }
 
-static struct workload *find_own(const struct control *control) {
+static char *own_uid(const struct control *control) {
     const struct control_own *own = &control->own;
-    char *uid =
-        xasprintf("%s//Pod/%s/%s", control->ztun->config.proc.cluster_id, own->ns, own->name);
+    return xasprintf("%s//Pod/%s/%s", control->ztun->config.proc.cluster_id, own->ns, own->name);
+}
+
+void control_pods_want_own(struct control *control) {
+    char *uid = own_uid(control);
+    control_demand_pod(control, uid);
+    free(uid);
+}
+
+static struct workload *find_own(const struct control *control) {
+    char *uid = own_uid(control);
     struct workload *workload = snapshot_workload_by_uid(snapshot_current(), uid);
     free(uid);
     return workload;

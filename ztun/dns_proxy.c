@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include "common/mesh/dns_resolve.h"
+#include "common/mesh/route_wants.h"
 #include "common/obs/log.h"
 #include "common/obs/metrics.h"
 #include "common/proto/dns_msg.h"
+#include "ztun/demand.h"
 #include "ztun/dns_proxy_priv.h"
 
 LOG_SCOPE(log_dns, "dns");
@@ -25,6 +27,16 @@ struct dns_pending {
     struct dns_reply_to to; // to.tcp is NULL once the connection is gone
     uint8_t *message; // as the client sent it
     size_t len;
+};
+
+// A query for a name that istiod is asked about.
+struct dns_asking {
+    struct list node; // proxy->asking
+    struct dns_proxy *proxy;
+    struct demand demand;
+    struct dns_reply_to to;
+    size_t len;
+    uint8_t message[];
 };
 
 struct labels {
@@ -164,6 +176,67 @@ static bool answer_from_mesh(struct dns_proxy *proxy, const struct workload *cli
     return true;
 }
 
+static void on_asked(struct demand *demand, enum demand_result result) {
+    (void)result; // what the mesh does not know now, the servers may
+    struct dns_asking *asking = CONTAINER_OF(demand, struct dns_asking, demand);
+    struct dns_proxy *proxy = asking->proxy;
+    struct dns_query query;
+    const struct workload *client = client_of(proxy);
+    list_del(&asking->node); // nobody looks for it any more
+    proxy->n_pending--;
+    (void)dns_query_parse(slice_make(asking->message, asking->len), &query);
+    if (client == NULL || !answer_from_mesh(proxy, client, &query, &asking->to)) {
+        struct labels labels = labels_of(client, &query, asking->to.tcp != NULL);
+        relay(proxy, slice_make(asking->message, asking->len), &query, &asking->to, &labels);
+    }
+    if (asking->to.tcp != NULL) {
+        dns_tcp_pending(asking->to.tcp, -1);
+    }
+    free(asking);
+    dns_proxy_check_closed(proxy);
+}
+
+// True: the query waits for what istiod says of its name.
+static bool asks(struct dns_proxy *proxy, const struct dns_query *query, struct slice message,
+                 const struct dns_reply_to *to) {
+    char name[ROUTE_WANT_MAX];
+    bool is_address = (query->type == DNS_A || query->type == DNS_AAAA) && query->class_ == DNS_IN;
+    if (proxy->demands == NULL || !is_address || proxy->n_pending >= DNS_PENDING_MAX ||
+        !route_wants_host(snapshot_current(), query->name, name)) {
+        return false;
+    }
+    struct dns_asking *asking = xcalloc(1, sizeof(*asking) + message.len);
+    if (!demand_start(&asking->demand, proxy->demands, name, DNS_ASK_MS, on_asked)) {
+        free(asking);
+        return false;
+    }
+    asking->proxy = proxy;
+    asking->to = *to;
+    asking->len = message.len;
+    slice_copy(asking->message, message);
+    list_push_back(&proxy->asking, &asking->node);
+    proxy->n_pending++;
+    if (to->tcp != NULL) {
+        dns_tcp_pending(to->tcp, 1);
+    }
+    return true;
+}
+
+// Those of a connection or a look-up that is gone; of all, when both are NULL.
+static void stop_asking(struct dns_proxy *proxy, const struct dns_tcp *tcp,
+                        const struct dns_lookup *lookup) {
+    LIST_EACH_SAFE(pos, &proxy->asking) {
+        struct dns_asking *asking = LIST_ITEM(pos, struct dns_asking, node);
+        if ((tcp == NULL || asking->to.tcp == tcp) &&
+            (lookup == NULL || asking->to.lookup == lookup)) {
+            demand_cancel(&asking->demand);
+            list_del(&asking->node);
+            proxy->n_pending--;
+            free(asking);
+        }
+    }
+}
+
 void dns_proxy_query(struct dns_proxy *proxy, struct slice message, const struct dns_reply_to *to) {
     struct dns_query query;
     enum dns_query_result result = dns_query_parse(message, &query);
@@ -179,12 +252,16 @@ void dns_proxy_query(struct dns_proxy *proxy, struct slice message, const struct
         reply_error(to, &query, DNS_SERVFAIL, DNS_EDE_OTHER, "the pod is not known to the mesh");
     } else if (result == DNS_QUERY_OK && query.has_edns && query.edns_version != 0) {
         reply_error(to, &query, DNS_BADVERS, DNS_EDE_NONE, NULL);
-    } else if (result != DNS_QUERY_OK || !answer_from_mesh(proxy, client, &query, to)) {
+    } else if (result == DNS_QUERY_OK &&
+               (answer_from_mesh(proxy, client, &query, to) || asks(proxy, &query, message, to))) {
+        return;
+    } else {
         relay(proxy, message, &query, to, &labels);
     }
 }
 
 void dns_proxy_forget(struct dns_proxy *proxy, const struct dns_tcp *tcp) {
+    stop_asking(proxy, tcp, NULL);
     LIST_EACH(pos, &proxy->pending) {
         struct dns_pending *pending = LIST_ITEM(pos, struct dns_pending, node);
         if (pending->to.tcp == tcp) {
@@ -195,6 +272,7 @@ void dns_proxy_forget(struct dns_proxy *proxy, const struct dns_tcp *tcp) {
 }
 
 void dns_proxy_forget_lookup(struct dns_proxy *proxy, const struct dns_lookup *lookup) {
+    stop_asking(proxy, NULL, lookup);
     LIST_EACH(pos, &proxy->pending) {
         struct dns_pending *pending = LIST_ITEM(pos, struct dns_pending, node);
         if (pending->to.lookup == lookup) {
@@ -240,6 +318,7 @@ static void on_listen(struct watch *watch, uint32_t ready) {
 
 static void on_close_timer(struct timer *timer, uint64_t now) {
     struct dns_proxy *proxy = CONTAINER_OF(timer, struct dns_proxy, close_timer);
+    stop_asking(proxy, NULL, NULL);
     LIST_EACH(pos, &proxy->pending) {
         dns_exchange_cancel(LIST_ITEM(pos, struct dns_pending, node)->exchange);
     }
@@ -260,6 +339,8 @@ struct dns_proxy *dns_proxy_new(struct loop *loop, struct pod *pod, struct pod_s
     }
     rand_seed_os(&proxy->rand);
     list_init(&proxy->pending);
+    list_init(&proxy->asking);
+    proxy->demands = config->demands;
     list_init(&proxy->clients);
     timer_init(&proxy->close_timer, on_close_timer);
     for (int i = 0; i < 2; i++) {

@@ -2,12 +2,15 @@
 //
 // The DNS proxy of one pod on one worker (ambient-protocols §7): answers A and AAAA for the mesh's
 // hosts from the snapshot, relays everything else byte for byte to the pod's upstream servers.
+// Where istiod is asked on demand, names of Kubernetes services are looked up there before they are
+// relayed.
 #pragma once
 
 #include "common/mesh/snapshot.h"
 #include "common/rt/loop.h"
 #include "ztun/pod.h"
 
+struct demands;
 struct dns_proxy;
 struct metric_series;
 
@@ -15,6 +18,7 @@ struct dns_proxy_config {
     const struct addr *servers; // upstream, in order; copied
     uint32_t n_servers;
     uint32_t mark;
+    struct demands *demands; // of the worker; NULL: istiod is not asked for names
 };
 
 // The address of a host name as the pod itself would find it: from the mesh, else from its servers;

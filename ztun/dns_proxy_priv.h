@@ -12,7 +12,8 @@
 #include "ztun/dns_upstream.h"
 
 enum {
-    DNS_PENDING_MAX = 256, // relayed queries of a pod and worker
+    DNS_PENDING_MAX = 256, // queries of a pod and worker that are relayed, or wait for istiod
+    DNS_ASK_MS = 2000, // then it is relayed: resolvers wait for 5 s
     DNS_TCP_CLIENTS_MAX = 64, // of a pod and worker
     DNS_TCP_PENDING_MAX = 32, // relayed queries of a connection; beyond it is not read
     DNS_TCP_IDLE_MS = 5000,
@@ -45,7 +46,9 @@ struct dns_proxy {
     struct rand rand;
     struct dns_udp udp[2];
     struct dns_listen tcp[2];
+    struct demands *demands;
     struct list pending; // dns_pending
+    struct list asking; // dns_asking
     struct list clients; // dns_tcp
     uint32_t n_pending, n_clients;
     uint32_t n_watches;

@@ -181,7 +181,7 @@ static void dial_application(struct inbound *in) {
 // Who the client is, for telemetry: the workload at its address, if the identity agrees.
 static struct workload *find_source(const struct snapshot *snap, const struct inbound *in,
                                     const struct hbone_connect *connect) {
-    struct workload *source = snapshot_workload_by_ip(snap, &in->flow.src.ip);
+    struct workload *source = ztun_source(in->flow.zpod->worker, snap, &in->flow.src.ip);
     if (source == NULL && ip_is_set(&connect->source.ip)) {
         source = snapshot_workload_by_ip(snap, &connect->source.ip);
     }

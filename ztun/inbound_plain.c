@@ -110,7 +110,7 @@ static void serve(struct plain *plain, const struct addr *local_addr) {
     struct zpod *zpod = flow->zpod;
     const struct snapshot *snap = snapshot_current();
     struct workload *local = pod_workload(zpod->pod, snap);
-    flow_set_ends(flow, snapshot_workload_by_ip(snap, &flow->src.ip), local, NULL);
+    flow_set_ends(flow, ztun_source(flow->zpod->worker, snap, &flow->src.ip), local, NULL);
     // Connected to the capture port itself, or to another port of the proxy: a loop.
     if (addr_eq(&flow->dst, local_addr) || route_is_own_port(flow->dst.port)) {
         cancel(flow, FLOW_ILLEGAL_DESTINATION);

@@ -6,6 +6,7 @@
 
 #include "common/base/slab.h"
 #include "common/mesh/route.h"
+#include "common/mesh/route_wants.h"
 #include "common/net/link_end.h"
 #include "ztun/rebind.h"
 #include "ztun/report.h"
@@ -20,8 +21,10 @@ enum {
     // A pod whose port 15008 is closed may be joining the mesh: we heard of its label before its
     // node's ztun was done, or that one is starting again. Its flows wait for so long.
     OUTBOUND_JOIN_MS = 1000,
-    // A pod that the node agent has handed over may be here before the mesh knows of its workload.
+    // A pod that the node agent has handed over may be here before the mesh knows of its workload;
+    // and, on demand, istiod has to say whose the destination is.
     OUTBOUND_SOURCE_MS = 5000,
+    OUTBOUND_ASKS = 8, // the destination, two waypoints, and what is forgotten meanwhile
     OUTBOUND_PAUSE_MIN_MS = 20, // between two attempts: half of the flow's age within these bounds
     OUTBOUND_PAUSE_MAX_MS = 200,
 };
@@ -35,6 +38,7 @@ struct outbound {
                 struct hbone_request request; // while is_requesting, and of a flow in a tunnel
                 struct dial *dial; // while is_dialing: plain TCP
                 struct timer pause; // while is_paused: until the next attempt
+                struct demand demand; // while is_asking: whose the destination is
             };
             struct ip tried[OUTBOUND_ATTEMPTS]; // before the flow starts
         };
@@ -44,7 +48,9 @@ struct outbound {
     uint8_t n_tried;
     uint8_t last_reason; // enum flow_end: why the last attempt failed
     uint8_t socks_code; // enum socks5_code for is_socks; SUCCEEDED: what the reason of its end says
-    bool is_requesting : 1, is_dialing : 1, is_paused : 1, via_waypoint : 1;
+    uint8_t n_asked : 4; // questions to istiod
+    uint8_t n_lacking : 4; // names that stay unknown, though it was asked
+    bool is_requesting : 1, is_dialing : 1, is_paused : 1, is_asking : 1, via_waypoint : 1;
     bool is_unserved : 1; // nobody was there, at port 15008 of the last attempt
     bool is_socks : 1; // a client of SOCKS5 that waits for its reply
     bool is_unknown : 1; // passed on to what nobody in the mesh has
@@ -90,6 +96,10 @@ static void refuse(struct outbound *out, enum flow_end reason) {
     if (out->is_paused) {
         out->is_paused = false;
         timer_clear(&out->flow.zpod->worker->loop->timers, &out->up.pause);
+    }
+    if (out->is_asking) {
+        out->is_asking = false;
+        demand_cancel(&out->up.demand);
     }
     pipe_cut(&out->flow.pipe, reason);
 }
@@ -393,12 +403,50 @@ static bool connect_next(struct outbound *out) {
     return true;
 }
 
-// After a pause.
+// ---- on demand ---------------------------------------------------------------------------------
+
+static void on_demand(struct demand *demand, enum demand_result result);
+
+// What the decision lacks is asked for: it is made when istiod has answered.
+static bool asks(struct outbound *out, const struct snapshot *snap) {
+    struct flow *flow = &out->flow;
+    struct demands *demands = &flow->zpod->worker->demands;
+    const struct workload *source = pod_workload(flow->zpod->pod, snap);
+    char name[ROUTE_WANT_MAX];
+    while (demands->is_on && out->n_asked < OUTBOUND_ASKS &&
+           route_wants(snap, source, &flow->dst, out->n_lacking, name)) {
+        if (demand_start(&out->up.demand, demands, name, OUTBOUND_SOURCE_MS, on_demand)) {
+            out->n_asked++;
+            out->is_asking = true;
+            return true;
+        }
+        out->n_lacking++;
+    }
+    return false;
+}
+
+static void on_demand(struct demand *demand, enum demand_result result) {
+    struct outbound *out = CONTAINER_OF(demand, struct outbound, up.demand);
+    out->is_asking = false;
+    if (result != DEMAND_ANSWERED) {
+        // Nobody's, it would go out as it is; but it may be somebody's who is to be protected.
+        flow_set_detail(&out->flow, demand_result_text(result));
+        refuse(out, FLOW_NO_UPSTREAM);
+        return;
+    }
+    connect_again(out);
+}
+
+// After a pause, or an answer.
 static void connect_again(struct outbound *out) {
     const struct snapshot *snap = snapshot_current();
     struct route route;
+    if (out->n_tried == 0 && asks(out, snap)) {
+        return;
+    }
     route_next(out, snap, &route);
-    if (route.action == ROUTE_REFUSE && out->last_reason != FLOW_UNKNOWN_SOURCE) {
+    bool has_failed = out->last_reason != FLOW_OK && out->last_reason != FLOW_UNKNOWN_SOURCE;
+    if (route.action == ROUTE_REFUSE && has_failed) {
         refuse(out, out->last_reason); // what was tried says more
     } else {
         connect_route(out, snap, &route);
@@ -470,7 +518,10 @@ static void serve(struct zpod *zpod, const struct client *client, bool is_loop) 
     struct zworker *worker = zpod->worker;
     const struct snapshot *snap = snapshot_current();
     struct route route;
-    if (!is_loop) {
+    char name[ROUTE_WANT_MAX];
+    bool has_all = !worker->demands.is_on ||
+                   !route_wants(snap, pod_workload(zpod->pod, snap), &client->dst, 0, name);
+    if (!is_loop && has_all) {
         route_first(zpod, snap, &client->dst, client->seed, &route);
         if (!client->is_moved && moves_on(zpod, client, snap, &route)) {
             return;
@@ -485,6 +536,9 @@ static void serve(struct zpod *zpod, const struct client *client, bool is_loop) 
     out->n_tried = 0;
     out->is_requesting = out->is_dialing = out->is_paused = false;
     out->is_unserved = out->is_unknown = false;
+    out->is_asking = false;
+    out->n_asked = out->n_lacking = 0;
+    out->last_reason = FLOW_OK;
     out->is_socks = client->is_socks;
     out->socks_code = SOCKS5_SUCCEEDED;
     link_end_init(&out->down, worker->loop, client->fd);
@@ -493,7 +547,11 @@ static void serve(struct zpod *zpod, const struct client *client, bool is_loop) 
         refuse(out, FLOW_ILLEGAL_DESTINATION);
         return;
     }
-    connect_route(out, snap, &route);
+    if (has_all) {
+        connect_route(out, snap, &route);
+    } else {
+        connect_again(out);
+    }
 }
 
 void outbound_socks(struct zpod *zpod, int fd, const struct addr *to) {

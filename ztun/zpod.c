@@ -201,7 +201,8 @@ static void run_pod_sockets(struct mail *mail, void *owner) {
     if (got->sockets.dns_udp[0] >= 0 || got->sockets.dns_udp[1] >= 0) {
         struct dns_proxy_config dns = {.servers = got->dns_servers,
                                        .n_servers = got->n_dns_servers,
-                                       .mark = worker->config->mark};
+                                       .mark = worker->config->mark,
+                                       .demands = worker->demands.is_on ? &worker->demands : NULL};
         zpod->dns = dns_proxy_new(worker->loop, got->pod, &got->sockets, &dns);
         zpod->n_open++;
     }

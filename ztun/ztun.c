@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "common/mesh/route_wants.h"
 #include "ztun/control.h"
 #include "ztun/flow.h"
 
@@ -54,6 +55,16 @@ void ztun_baggage(const struct workload *workload, struct hbone_baggage *ret_bag
         .region = slice_str(workload->common->locality.region),
         .zone = slice_str(workload->common->locality.zone),
     };
+}
+
+struct workload *ztun_source(struct zworker *worker, const struct snapshot *snap,
+                             const struct ip *ip) {
+    char name[ROUTE_WANT_MAX];
+    struct workload *source = snapshot_workload_by_ip(snap, ip);
+    if (source == NULL && worker->demands.is_on && route_wants_ip(snap, ip, name)) {
+        demand_hint(&worker->demands, name);
+    }
+    return source;
 }
 
 struct drained_mail {

@@ -3,7 +3,7 @@
 // The node proxy as a whole: what the control thread owns, and what workers share with it.
 #pragma once
 
-#include "common/mesh/model.h"
+#include "common/mesh/snapshot.h"
 #include "common/proto/hbone.h"
 #include "common/rt/io.h"
 #include "ztun/config.h"
@@ -31,5 +31,9 @@ void ztun_application_params(struct io_socket_params *ret_params, const struct f
                              const struct addr *to, bool as_client);
 // Slices of the workload's texts: valid while its leaf is referenced.
 void ztun_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage);
+// Who a connection came from, for logs and metrics; NULL: not known. On demand istiod is asked, for
+// the next one: nothing that is decided depends on it.
+struct workload *ztun_source(struct zworker *worker, const struct snapshot *snap,
+                             const struct ip *ip);
 // Workers: an un-enrolled pod has no flow left on this worker.
 void ztun_pod_drained(struct ztun *ztun, uint64_t pod_id);

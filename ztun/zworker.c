@@ -390,6 +390,7 @@ static int on_start(struct worker *thread) {
     turn_clock_init(&worker->turn_clock);
     snapshot_thread_register();
     rand_seed_os(&worker->rand);
+    demands_init(&worker->demands, worker->loop, worker->ztun, worker->index);
     tls_queue_init(&worker->tls_queue, worker->loop);
     parked_cap_init(&worker->parked, worker->loop,
                     proc_memory_parked_max(worker->config->proc.memory_limit,
@@ -450,6 +451,7 @@ static void on_stop(struct worker *thread) {
     }
     timer_clear(&worker->loop->timers, &worker->tick_timer);
     if (is_idle(worker)) {
+        demands_fini(&worker->demands);
         hbone_client_fini(&worker->client);
         parked_cap_fini(&worker->parked);
         tls_queue_fini(&worker->tls_queue);

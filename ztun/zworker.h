@@ -15,6 +15,7 @@
 #include "common/rt/turn_clock.h"
 #include "common/rt/worker.h"
 #include "ztun/config.h"
+#include "ztun/demand.h"
 #include "ztun/dns_proxy.h"
 #include "ztun/placement.h"
 #include "ztun/pod.h"
@@ -35,6 +36,7 @@ struct zworker {
     struct hbone_client client;
     struct h2_config server_h2;
     struct rand rand;
+    struct demands demands;
     struct list pods;
     struct slab outbound_slab, inbound_slab, plain_slab;
     uint64_t last_flow_id;

@@ -31,6 +31,7 @@ struct known { // a resource that was applied
 struct demand {
     struct hmap_node by_name;
     struct list in_answered;
+    struct list in_absent; // while it is known not to be there
     bool is_waiting, exists;
     uint32_t len;
     uint8_t name[];
@@ -55,6 +56,7 @@ struct xds_client {
     struct subscription types[XDS_N_TYPES];
     struct hmap demands;
     size_t n_demands;
+    struct list absent; // struct demand, the one that was wanted last behind
     struct list queue; // struct message
     struct message *pulled; // the last one
     bool is_open;
@@ -75,6 +77,7 @@ struct xds_client *xds_client_new(const struct xds_client_params *params) {
         hmap_init(&c->types[i].known);
     }
     hmap_init(&c->demands);
+    list_init(&c->absent);
     list_init(&c->queue);
     return c;
 }
@@ -330,6 +333,10 @@ static void answer(struct response *r, struct slice name, bool exists) {
         return;
     }
     demand->exists = exists;
+    list_del(&demand->in_absent);
+    if (!exists) {
+        list_push_back(&r->client->absent, &demand->in_absent);
+    }
     if (demand->is_waiting) {
         demand->is_waiting = false;
         list_push_back(&r->answered, &demand->in_answered);
@@ -507,7 +514,7 @@ bool xds_client_has_type(const struct xds_client *c, enum xds_type type) {
 
 bool xds_client_is_ready(const struct xds_client *c) {
     for (size_t i = 0; i < XDS_N_TYPES; i++) {
-        if (!c->types[i].has_response) {
+        if (!c->types[i].has_response && !is_on_demand(c, (enum xds_type)i)) {
             return false;
         }
     }
@@ -518,22 +525,59 @@ size_t xds_client_n_known(const struct xds_client *c, enum xds_type type) {
     return c->types[type].known.n_items;
 }
 
+size_t xds_client_n_demands(const struct xds_client *c) {
+    return c->n_demands;
+}
+
+// False: all are there, or waited for.
+static bool make_room(struct xds_client *c) {
+    struct list *oldest = list_pop_front(&c->absent);
+    if (oldest == NULL) {
+        return false;
+    }
+    struct demand *demand = LIST_ITEM(oldest, struct demand, in_absent);
+    if (c->is_open) {
+        Xds__Request request = XDS__REQUEST__INIT;
+        ProtobufCBinaryData item = bytes_of(slice_make(demand->name, demand->len));
+        request.resource_names_unsubscribe = &item;
+        request.n_resource_names_unsubscribe = 1;
+        put_request(c, &request, XDS_ADDRESS);
+    }
+    list_del(&demand->in_answered);
+    hmap_remove(&c->demands, &demand->by_name);
+    free(demand);
+    c->n_demands--;
+    return true;
+}
+
+static struct demand *add_demand(struct xds_client *c, struct slice name) {
+    if (name.len == 0 || name.len > XDS_NAME_MAX ||
+        (c->n_demands == XDS_DEMANDS_MAX && !make_room(c))) {
+        return NULL;
+    }
+    struct demand *demand = xcalloc(1, sizeof(*demand) + name.len);
+    demand->len = (uint32_t)name.len;
+    slice_copy(demand->name, name);
+    list_init(&demand->in_answered);
+    list_init(&demand->in_absent);
+    hmap_insert(&c->demands, &demand->by_name, hash_bytes(name));
+    c->n_demands++;
+    return demand;
+}
+
 enum xds_want xds_client_want(struct xds_client *c, struct slice name) {
     struct demand *demand = find_demand(c, name);
     CHECK(c->params.on_demand);
     if (demand == NULL) {
-        if (c->n_demands == XDS_DEMANDS_MAX || name.len == 0 || name.len > XDS_NAME_MAX) {
+        demand = add_demand(c, name);
+        if (demand == NULL) {
             return XDS_WANT_REFUSED;
         }
-        demand = xcalloc(1, sizeof(*demand) + name.len);
-        demand->len = (uint32_t)name.len;
-        slice_copy(demand->name, name);
-        list_init(&demand->in_answered);
-        hmap_insert(&c->demands, &demand->by_name, hash_bytes(name));
-        c->n_demands++;
     } else if (demand->is_waiting) {
         return XDS_WANT_WAIT;
     } else if (!demand->exists) {
+        list_del(&demand->in_absent);
+        list_push_back(&c->absent, &demand->in_absent);
         return XDS_WANT_ABSENT;
     }
     demand->is_waiting = true;

@@ -10,7 +10,9 @@
 // first response is removed.
 //
 // On demand (Address only): nothing is subscribed but what xds_client_want() named, as
-// "NETWORK/IP", "NS/HOSTNAME" or the uid of a workload.
+// "NETWORK/IP", "NS/HOSTNAME" or the uid of a workload. What is there stays subscribed, as in
+// ztunnel. What is not stays so, too: the server tells when it comes. When there are
+// XDS_DEMANDS_MAX names, the absent one that was wanted the longest ago makes room.
 //
 // Pure: messages in and out are bytes, time is an argument. Thread: control.
 #pragma once
@@ -65,15 +67,16 @@ bool xds_client_pull(struct xds_client *client, struct slice *ret_message);
 MUST_USE bool xds_client_recv(struct xds_client *client, struct slice message, int *ret_type,
                               const char **ret_error);
 
-// Each type had a response, on any stream.
+// Each type had a response, on any stream; on demand Address need not have any.
 bool xds_client_is_ready(const struct xds_client *client);
 bool xds_client_has_type(const struct xds_client *client, enum xds_type type);
 size_t xds_client_n_known(const struct xds_client *client, enum xds_type type);
+size_t xds_client_n_demands(const struct xds_client *client);
 
 enum xds_want {
     XDS_WANT_WAIT, // answered() will tell, with this stream or a later one
     XDS_WANT_ABSENT, // the server said so, and will tell when that changes
-    XDS_WANT_REFUSED, // too many different names were asked for
+    XDS_WANT_REFUSED, // XDS_DEMANDS_MAX names are there, or waited for; or it is no name
 };
 // The name was looked up and is not there. (When the server sent it before, it is asked again.)
 enum xds_want xds_client_want(struct xds_client *client, struct slice name);

@@ -24,6 +24,7 @@ struct proc_config {
     const char *xds_address, *xds_roots, *xds_hostname, *instance_ip;
     struct http_field *xds_headers; // XDS_HEADER_*
     size_t n_xds_headers;
+    bool xds_on_demand; // what flows want, and no more
     enum proc_io io;
     const char *log_filter, *log_format;
     // identity and mesh defaults (MeshConfig overrides trust domain and root namespace)

@@ -39,6 +39,7 @@ static void put_sources(struct json_out *out, const struct proc_config *config) 
     if (config->xds_address != NULL) {
         json_out_kv_str(out, "xdsRootCert", proc_trust_name(config->xds_roots));
         json_out_kv_str(out, "altXdsHostname", config->xds_hostname);
+        json_out_kv_bool(out, "xdsOnDemand", config->xds_on_demand);
     }
     if (config->ca_address != NULL) {
         json_out_kv_str(out, "caRootCert", proc_trust_name(config->ca_roots));

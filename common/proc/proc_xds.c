@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "common/base/rand.h"
-#include "common/mesh/xds_client.h"
 #include "common/mesh/xds_node.h"
 #include "common/mesh/xds_store.h"
 #include "common/obs/log.h"
@@ -59,10 +58,16 @@ static void on_applied(void *arg, enum xds_type type, const char *nack) {
     }
 }
 
+static void on_answered(void *arg, struct slice name, bool exists) {
+    struct proc_xds *xds = arg;
+    xds->params.answered(xds->params.arg, name, exists);
+}
+
 static const struct xds_client_ops client_ops = {
     .set = on_set,
     .del = on_del,
     .applied = on_applied,
+    .answered = on_answered,
 };
 
 // ---- the stream
@@ -222,7 +227,10 @@ int proc_xds_open(struct proc_xds *xds, const struct proc_xds_params *params) {
         buf_fini(&node);
         return -EINVAL;
     }
-    struct xds_client_params client = {.node = buf_slice(&node), .ops = &client_ops, .arg = xds};
+    struct xds_client_params client = {.node = buf_slice(&node),
+                                       .on_demand = params->config->xds_on_demand,
+                                       .ops = &client_ops,
+                                       .arg = xds};
     rand_os_bytes(&client.seed, sizeof(client.seed));
     xds->client = xds_client_new(&client);
     buf_fini(&node);
@@ -231,6 +239,16 @@ int proc_xds_open(struct proc_xds *xds, const struct proc_xds_params *params) {
     timer_init(&xds->timer, on_timer);
     timer_set(&params->loop->timers, &xds->timer, params->loop->now);
     return 0;
+}
+
+// ---- what is wanted
+
+enum xds_want proc_xds_want(struct proc_xds *xds, struct slice name) {
+    enum xds_want want = xds_client_want(xds->client, name);
+    if (xds->is_open) {
+        send_all(xds);
+    }
+    return want;
 }
 
 // ---- what is told
@@ -260,6 +278,8 @@ void proc_xds_dump(struct json_out *out, const struct proc_xds *xds) {
     json_out_kv_u64(out, "workloads", xds_store_count(store, XDS_WORKLOAD));
     json_out_kv_u64(out, "services", xds_store_count(store, XDS_SERVICE));
     json_out_kv_u64(out, "policies", xds_store_count(store, XDS_POLICY));
+    json_out_kv_bool(out, "onDemand", xds->params.config->xds_on_demand);
+    json_out_kv_u64(out, "demands", xds_client_n_demands(xds->client));
     json_out_kv_u64(out, "refused", xds->n_refused);
     json_out_kv_str(out, "lastRefused", xds->nack);
     json_out_end(out);

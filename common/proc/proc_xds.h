@@ -10,6 +10,7 @@
 #pragma once
 
 #include "common/base/arena.h"
+#include "common/mesh/xds_client.h"
 #include "common/net/grpc_client.h"
 #include "common/rt/loop.h"
 
@@ -18,7 +19,6 @@ struct json_out;
 struct log_scope;
 struct proc_config;
 struct proc_mesh;
-struct xds_client;
 
 struct proc_xds_params {
     struct loop *loop;
@@ -28,6 +28,10 @@ struct proc_xds_params {
     const char *pod, *ns, *node_name; // who we are; "" = not known
     uint32_t mark; // SO_MARK, 0 = none
     const struct log_scope *scope;
+    // With xds_on_demand: what was wanted is in the snapshot, or known not to be there. The name is
+    // borrowed.
+    void (*answered)(void *arg, struct slice name, bool exists);
+    void *arg;
 };
 
 enum { PROC_XDS_PROBLEM_MAX = GRPC_CLIENT_TEXT_MAX };
@@ -51,5 +55,7 @@ MUST_USE int proc_xds_open(struct proc_xds *xds, const struct proc_xds_params *p
 bool proc_xds_is_ready(const struct proc_xds *xds, struct buf *ret_reasons);
 // What istiod knows of workloads and services has come, once.
 bool proc_xds_has_addresses(const struct proc_xds *xds);
+// With xds_on_demand: as xds_client_want(). answered() is not called within.
+enum xds_want proc_xds_want(struct proc_xds *xds, struct slice name);
 // "xds": {...}
 void proc_xds_dump(struct json_out *out, const struct proc_xds *xds);

@@ -62,6 +62,21 @@ def deny_port(name, port, ns="demo"):
                             + item(5, item(1, item(2, match))))
 
 
+def addresses(body):
+    """Of an Address."""
+    number, parsed = fields(body)[0]
+    raw = [v for at, v in fields(parsed) if at == (3 if number == 1 else 4)]
+    if number == 2:
+        raw = [dict(fields(v))[2] for v in raw]
+    return [socket.inet_ntop(socket.AF_INET6 if len(r) == 16 else socket.AF_INET, r) for r in raw]
+
+
+def members_of(body):
+    """The services of a workload."""
+    number, parsed = fields(body)[0]
+    return [dict(fields(v))[1].decode() for at, v in fields(parsed) if number == 1 and at == 22]
+
+
 class Ask:
     """A request."""
 
@@ -93,6 +108,16 @@ class Stream:
         self.metadata = dict(metadata)
         self.asks, self.answers = [], queue.Queue()
 
+    def is_on_demand(self, ask):
+        """Nothing is wanted but what is named."""
+        first = next(a for a in self.asks if a.type == ask.type)
+        return "*" in first.unsubscribe
+
+    @property
+    def wanted(self):
+        """Names that were asked for, in order."""
+        return [n for a in list(self.asks) for n in a.subscribe if n != "*"]
+
     @property
     def pod(self):
         first = next((a for a in self.asks if a.node is not None), None)
@@ -110,6 +135,7 @@ class Discovery(Istiod):
         super().__init__(mesh, **where)
         self.resources = {ADDRESS: {}, POLICY: {}}
         self.streams, self.nonces, self.versions = [], itertools.count(1), itertools.count(1)
+        self.is_silent = False  # on demand nothing is answered
 
     @property
     def xds_args(self):
@@ -147,16 +173,41 @@ class Discovery(Istiod):
                 self.streams.remove(stream)
 
     def first(self, stream, ask):
+        if stream.is_on_demand(ask):
+            self.answer_demand(stream, ask)
+            return
         with self.lock:
             have = self.resources[ask.type]
             fresh = {n: r for n, r in have.items() if ask.known.get(n) != r[0]}
             gone = [name for name in ask.known if name not in have]
         stream.answers.put(self.response(ask.type, fresh, gone)[1])
 
-    def response(self, kind, resources, gone=(), nonce=None):
+    def answer_demand(self, stream, ask):
+        """As istiod: what has the name, and all endpoints of a service; or that nothing has it."""
+        if "*" in ask.subscribe or self.is_silent:
+            return
+        with self.lock:
+            have = self.resources[ask.type]
+            names = {key: self.found(key) for key in ask.subscribe}
+            fresh = {n: have[n] for found in names.values() for n in found}
+        aliases = {n: [k for k, found in names.items() if found[:1] == [n] and k != n] for n in fresh}
+        gone = [k for k, found in names.items() if not found]
+        stream.answers.put(self.response(ask.type, fresh, gone, aliases=aliases)[1])
+
+    def found(self, key):
+        have = self.resources[ADDRESS]
+        if key not in have:
+            ip = key.partition("/")[2]
+            key = next((n for n, (_, body) in have.items() if ip in addresses(body)), None)
+        members = [n for n, (_, body) in have.items() if key in members_of(body)]
+        return [key, *members] if key is not None else []
+
+    def response(self, kind, resources, gone=(), nonce=None, aliases=None):
         nonce = nonce or f"nonce-{next(self.nonces)}"
         body = b"".join(item(2, item(1, version) + item(2, item(1, kind) + item(2, data))
-                             + item(3, name)) for name, (version, data) in resources.items())
+                             + item(3, name)
+                             + b"".join(item(4, a) for a in (aliases or {}).get(name, ())))
+                     for name, (version, data) in resources.items())
         return nonce, body + item(4, kind) + item(5, nonce) + b"".join(item(6, n) for n in gone)
 
     def push(self, kind, resources, gone=()):

@@ -452,6 +452,46 @@ static void test_on_demand_limits(void **state) {
     assert_string_equal(next(), "address node=NODE sub=* unsub=*");
 }
 
+// Names that are absent make room, the one that was wanted the longest ago first.
+static void test_on_demand_room(void **state) {
+    char name[32];
+    struct fx_response r;
+    struct slice message;
+    start(true, 0);
+    assert_false(xds_client_is_ready(client));
+    for (int i = 0; i < XDS_DEMANDS_MAX; i++) {
+        snprintf(name, sizeof(name), "/10.%d.%d.%d", i >> 16, i >> 8 & 255, i & 255);
+        assert_int_equal(xds_client_want(client, slice_str(name)), XDS_WANT_WAIT);
+    }
+    xds_client_open(client, 0);
+    while (xds_client_pull(client, &message)) {
+    }
+    fx_response_init(&r, XDS_AUTHORIZATION, "p1");
+    receive(&r);
+    assert_true(xds_client_is_ready(client)); // nothing need be wanted
+    assert_string_equal(next(), "policy nonce=p1");
+    fx_response_init(&r, XDS_ADDRESS, "n1");
+    fx_response_remove(&r, "/10.0.0.1");
+    fx_response_remove(&r, "/10.0.0.2");
+    fx_response_remove(&r, "/10.0.0.3");
+    receive(&r);
+    assert_string_equal(next(), "address nonce=n1");
+    assert_int_equal(xds_client_want(client, SLICE_LIT("/10.0.0.1")), XDS_WANT_ABSENT);
+    assert_int_equal(xds_client_want(client, SLICE_LIT("/new")), XDS_WANT_WAIT);
+    assert_string_equal(next(), "address unsub=/10.0.0.2");
+    assert_string_equal(next(), "address sub=/new");
+    fx_response_init(&r, XDS_ADDRESS, "n2"); // what has come is no longer absent
+    fx_response_add(&r, "uid-3", "1", SLICE_LIT("A"));
+    fx_response_alias(&r, "/10.0.0.3");
+    receive(&r);
+    assert_string_equal(next(), "address nonce=n2");
+    assert_int_equal(xds_client_want(client, SLICE_LIT("/newer")), XDS_WANT_WAIT);
+    assert_string_equal(next(), "address unsub=/10.0.0.1");
+    assert_string_equal(next(), "address sub=/newer");
+    assert_int_equal(xds_client_want(client, SLICE_LIT("/newest")), XDS_WANT_REFUSED);
+    assert_int_equal(xds_client_n_demands(client), XDS_DEMANDS_MAX);
+}
+
 // ---- a server that follows the protocol, streams that break anywhere, bad contents
 
 struct server {
@@ -571,6 +611,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_retry, teardown),
         cmocka_unit_test_teardown(test_on_demand, teardown),
         cmocka_unit_test_teardown(test_on_demand_limits, teardown),
+        cmocka_unit_test_teardown(test_on_demand_room, teardown),
         cmocka_unit_test_teardown(test_random, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
