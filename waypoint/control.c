@@ -171,11 +171,16 @@ static void pressure(void *arg, bool allow_growth, bool refuse_new) {
     }
 }
 
+static bool is_ready(void *arg, struct buf *ret_reasons) {
+    return control_is_ready(arg, ret_reasons);
+}
+
 static const struct proc_life_ops life_ops = {
     .has_work = has_conns,
     .drain = drain,
     .cut = cut,
     .pressure = pressure,
+    .is_ready = is_ready,
 };
 
 void control_drain(struct control *control) {
@@ -424,7 +429,7 @@ int control_run(struct waypoint *waypoint) {
     proc_collect_build("proxy", control->io);
     rc = open_all(control);
     if (rc == 0) {
-        log_info(&log_control, "ready to serve", LOG_STR("version", ZTUN_VERSION_FULL),
+        log_info(&log_control, "started", LOG_STR("version", ZTUN_VERSION_FULL),
                  LOG_STR("namespace", waypoint->config.ns),
                  LOG_STR("gateway", waypoint->config.name), LOG_U64("workers", waypoint->n_workers),
                  LOG_U64("memory_limit", control->life.memory.limit));

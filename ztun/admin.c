@@ -15,7 +15,7 @@ void admin_readiness(void *arg, struct http_exchange *exchange, const struct htt
     }
     struct buf reasons;
     buf_init(&reasons, 65536);
-    if (control_is_ready(control, &reasons)) {
+    if (proc_life_is_ready(&control->life, &reasons)) {
         proc_admin_reply_text(exchange, 200, "ready\n");
     } else {
         http_reply(exchange, 500, "text/plain", buf_slice(&reasons));

@@ -57,11 +57,16 @@ static void tick(void *arg) {
     control_pods_settle(arg);
 }
 
+static bool is_ready(void *arg, struct buf *ret_reasons) {
+    return control_is_ready(arg, ret_reasons);
+}
+
 static const struct proc_life_ops life_ops = {
     .has_work = has_flows,
     .drain = drain,
     .cut = cut,
     .pressure = pressure,
+    .is_ready = is_ready,
     .tick = tick,
 };
 
@@ -314,7 +319,7 @@ int control_run(struct ztun *ztun) {
     proc_collect_build("ztunnel", control->io);
     rc = open_all(control);
     if (rc == 0) {
-        log_info(&log_control, "ready to serve", LOG_STR("version", ZTUN_VERSION_FULL),
+        log_info(&log_control, "started", LOG_STR("version", ZTUN_VERSION_FULL),
                  LOG_STR("node", ztun->config.node_name), LOG_U64("workers", ztun->n_workers),
                  LOG_U64("memory_limit", control->life.memory.limit));
         proc_life_run(&control->life);

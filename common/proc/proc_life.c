@@ -14,6 +14,8 @@ enum {
     QUEUES_MS = 100, // and what waits in the listeners' queues when that time is over
     CUT_MS = 2000, // what is left is reset over this time
     LOOK_MS = 50,
+    LATE_MS = 10000, // then the log says why it is not ready
+    REASONS_MAX = 65536,
 };
 
 // ---- drain -------------------------------------------------------------------------------------
@@ -76,6 +78,38 @@ bool proc_life_is_running(const struct proc_life *life, struct buf *ret_reasons)
     return false;
 }
 
+static void tell_late(struct proc_life *life, struct buf *reasons) {
+    for (size_t i = 0; i < reasons->len; i++) {
+        bool is_last = i + 1 == reasons->len;
+        reasons->ptr[i] = reasons->ptr[i] != '\n' ? reasons->ptr[i] : is_last ? ' ' : ';';
+    }
+    log_warn(life->scope, "not ready yet", LOG_SLICE("reason", buf_slice(reasons)));
+    life->has_told_late = true;
+}
+
+bool proc_life_is_ready(struct proc_life *life, struct buf *ret_reasons) {
+    bool is_ready = life->ops->is_ready(life->arg, ret_reasons);
+    if (is_ready && !life->has_told_ready) {
+        life->has_told_ready = true;
+        log_info(life->scope, "ready to serve",
+                 LOG_MS("after", (life->loop->now - life->started) / NS_PER_MS));
+    }
+    return is_ready;
+}
+
+static void check_ready(struct proc_life *life, uint64_t now) {
+    struct buf reasons;
+    if (life->has_told_ready || life->state != PROC_RUNNING) {
+        return;
+    }
+    buf_init(&reasons, REASONS_MAX);
+    if (!proc_life_is_ready(life, &reasons) && !life->has_told_late &&
+        now - life->started >= LATE_MS * NS_PER_MS) {
+        tell_late(life, &reasons);
+    }
+    buf_fini(&reasons);
+}
+
 static void on_tick(struct timer *timer, uint64_t now) {
     struct proc_life *life = CONTAINER_OF(timer, struct proc_life, tick_timer);
     if (proc_memory_check(&life->memory)) {
@@ -84,6 +118,7 @@ static void on_tick(struct timer *timer, uint64_t now) {
     if (life->ops->tick != NULL) {
         life->ops->tick(life->arg);
     }
+    check_ready(life, now);
     snapshot_reclaim();
     metrics_tick();
     if (now - life->last_expire >= EXPIRE_MS * NS_PER_MS) {
@@ -114,6 +149,7 @@ void proc_life_start_ticks(struct proc_life *life) {
 
 void proc_life_run(struct proc_life *life) {
     life->state = PROC_RUNNING;
+    life->started = life->loop->now;
     loop_run(life->loop);
     log_info(life->scope, "stopped");
 }

@@ -10,7 +10,8 @@
 //   CUTTING     the last 2 s before the deadline: what is left is reset, spread over that time
 //
 // It ends when nothing is left, at the deadline, or at once with a second signal. Besides, five
-// times a second: pressure of memory, old snapshots, series of metrics that expired.
+// times a second: pressure of memory, the first readiness, old snapshots, series of metrics that
+// expired.
 //
 // Thread: control.
 #pragma once
@@ -30,6 +31,7 @@ struct proc_life_ops { // what the program does about it
     void (*cut)(void *arg, uint32_t spread_ms); // resets what is left, over spread_ms
     void (*pressure)(void *arg, bool allow_growth, bool refuse_new); // both as proc_memory.h has it
     void (*tick)(void *arg); // NULL ok
+    bool (*is_ready)(void *arg, struct buf *ret_reasons); // else why, a line each
 };
 
 struct proc_life {
@@ -42,6 +44,8 @@ struct proc_life {
     struct signals signals;
     struct timer tick_timer, drain_timer;
     uint64_t deadline, last_expire; // monotonic ns
+    uint64_t started; // proc_life_run
+    bool has_told_ready, has_told_late; // in the log
     uint32_t termination_ms;
     uint8_t state; // enum proc_state
 };
@@ -61,5 +65,8 @@ void proc_life_start_ticks(struct proc_life *life); // once snapshots and worker
 void proc_life_run(struct proc_life *life); // the loop, until the end
 void proc_life_drain(struct proc_life *life); // nothing happens when it drains already
 const char *proc_life_state(const struct proc_life *life); // "running"
+// The program's own answer (is_ready). The first yes is told in the log, where there was none for
+// ten seconds, too; readiness that is asked for goes through here, so that log and probe agree.
+bool proc_life_is_ready(struct proc_life *life, struct buf *ret_reasons);
 // Else false, and the reason is appended as a line.
 bool proc_life_is_running(const struct proc_life *life, struct buf *ret_reasons);

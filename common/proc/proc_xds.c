@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/base/rand.h"
@@ -52,9 +53,12 @@ static void on_applied(void *arg, enum xds_type type, const char *nack) {
     arena_init(&xds->scratch, RESOURCE_MEMORY_MAX);
     proc_mesh_commit_xds(xds->params.mesh);
     if (nack[0] != '\0') {
+        // A server that sends the same again, at each refusal, must not fill the log.
+        bool is_news = strncmp(nack, xds->nack, sizeof(xds->nack) - 1) != 0;
         snprintf(xds->nack, sizeof(xds->nack), "%s", nack);
-        log_warn(xds->params.scope, "resources refused, their last good version stays in force",
-                 LOG_STR("type", xds_type_url(type)), LOG_STR("reason", nack));
+        log_at(xds->params.scope, is_news ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
+               "resources refused, their last good version stays in force",
+               LOG_STR("type", xds_type_url(type)), LOG_STR("reason", nack));
     }
 }
 

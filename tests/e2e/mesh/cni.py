@@ -130,7 +130,7 @@ class Agent:
             conn.close()
 
 
-# Redirection of IPv4, as istio-cni makes it (without DNS).
+# Redirection as istio-cni makes it (without DNS).
 
 RULES = """
 *mangle
@@ -138,20 +138,30 @@ RULES = """
 -A OUTPUT -m connmark --mark 0x111/0xfff -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff
 COMMIT
 *nat
--A PREROUTING -s 169.254.7.127/32 -p tcp -j ACCEPT
--A PREROUTING ! -d 127.0.0.1/32 -p tcp -m mark ! --mark 0x539/0xfff -m tcp ! --dport 15008 -j REDIRECT --to-ports 15006
--A OUTPUT -d 169.254.7.127/32 -p tcp -j ACCEPT
+-A PREROUTING -s {probe} -p tcp -j ACCEPT
+-A PREROUTING ! -d {loopback} -p tcp -m mark ! --mark 0x539/0xfff -m tcp ! --dport 15008 -j REDIRECT --to-ports 15006
+-A OUTPUT -d {probe} -p tcp -j ACCEPT
 -A OUTPUT -p tcp -m mark --mark 0x111/0xfff -j ACCEPT
--A OUTPUT ! -d 127.0.0.1/32 -o lo -j ACCEPT
--A OUTPUT ! -d 127.0.0.1/32 -p tcp -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15001
+-A OUTPUT ! -d {loopback} -o lo -j ACCEPT
+-A OUTPUT ! -d {loopback} -p tcp -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15001
 COMMIT
 """
 
 
+FAMILIES = {
+    4: ("iptables-nft-restore", "169.254.7.127/32", "127.0.0.1/32", "0.0.0.0/0"),
+    6: ("ip6tables-nft-restore", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff/128", "::1/128", "::/0"),
+}
+
+
 def redirect(mesh, pod):
-    done = subprocess.run(mesh.command(pod.name, "iptables-nft-restore"), input=RULES, text=True,
-                          capture_output=True, timeout=20)
-    assert done.returncode == 0, done.stderr
-    for command in ("rule add fwmark 0x111/0xfff pref 32764 lookup 100",
-                    "route add local 0.0.0.0/0 dev lo table 100"):
-        subprocess.run(mesh.command(pod.name, "ip", *command.split()), check=True, timeout=20)
+    for number, (command, probe, loopback, everything) in FAMILIES.items():
+        if number == 6 and pod.v6 is None:
+            continue
+        done = subprocess.run(mesh.command(pod.name, command), text=True, capture_output=True,
+                              input=RULES.format(probe=probe, loopback=loopback), timeout=20)
+        assert done.returncode == 0, done.stderr
+        for line in ("rule add fwmark 0x111/0xfff pref 32764 lookup 100",
+                     f"route add local {everything} dev lo table 100"):
+            subprocess.run(mesh.command(pod.name, "ip", f"-{number}", *line.split()), check=True,
+                           timeout=20)

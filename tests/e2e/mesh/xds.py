@@ -33,8 +33,7 @@ def workload(pod, services=(), **more):
             + item(9, f"node{pod.node}") + item(10, pod.name) + item(11, "v1") + item(12, 2) + item(13, pod.name)
             + item(17, more.get("status", 0)) + item(18, "Kubernetes") + item(20, uid))
     for ip in pod.ips:
-        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-        body += item(3, socket.inet_pton(family, ip))
+        body += item(3, packed(ip))
     for policy in more.get("policies", ()):
         body += item(16, policy)
     for key, ports in dict(services).items():
@@ -43,10 +42,17 @@ def workload(pod, services=(), **more):
     return uid, item(1, body)
 
 
-def service(name, vip, ports, ns="demo", waypoint=None, protocol=0):
-    """(name, Address); ports: {port: target}; waypoint: a service's name; protocol: AppProtocol."""
+def packed(ip):
+    return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
+
+
+def service(name, vips, ports, ns="demo", waypoint=None, protocol=0):
+    """(name, Address); vips: one or several; ports: {port: target}; waypoint: a service's name;
+    protocol: AppProtocol."""
     host = f"{name}.{ns}.svc.cluster.local"
-    body = item(1, name) + item(2, ns) + item(3, host) + item(4, item(2, socket.inet_aton(vip)))
+    body = item(1, name) + item(2, ns) + item(3, host)
+    for vip in [vips] if isinstance(vips, str) else vips:
+        body += item(4, item(2, packed(vip)))
     for port, target in ports.items():
         body += item(5, item(1, port) + item(2, target) + (item(3, protocol) if protocol else b""))
     if waypoint:
@@ -136,6 +142,7 @@ class Discovery(Istiod):
         self.resources = {ADDRESS: {}, POLICY: {}}
         self.streams, self.nonces, self.versions = [], itertools.count(1), itertools.count(1)
         self.is_silent = False  # on demand nothing is answered
+        self.on_nack = None  # (stream, ask)
 
     @property
     def xds_args(self):
@@ -156,6 +163,8 @@ class Discovery(Istiod):
                     stream.asks.append(ask)
                     if not ask.nonce:
                         self.first(stream, ask)
+                    elif ask.error and self.on_nack is not None:
+                        self.on_nack(stream, ask)
             except grpc.RpcError:
                 pass
             stream.answers.put(None)

@@ -14,6 +14,8 @@ static struct {
     struct blk_pool pool;
     struct loop loop;
     struct proc_life life;
+    bool is_ready;
+    uint32_t n_asked;
     uint64_t began_ms; // the drain
     uint32_t n_drains, n_cuts, n_ticks, accept_ms, spread_ms;
     uint64_t cut_at_ms; // after the begin
@@ -46,8 +48,18 @@ static void tick(void *arg) {
     bed.n_ticks++;
 }
 
-static const struct proc_life_ops ops = {
-    .has_work = has_work, .drain = drain, .cut = cut, .pressure = pressure, .tick = tick};
+static bool is_ready(void *arg, struct buf *ret_reasons) {
+    bed.n_asked++;
+    buf_printf(ret_reasons, "one\ntwo\n");
+    return bed.is_ready;
+}
+
+static const struct proc_life_ops ops = {.has_work = has_work,
+                                         .drain = drain,
+                                         .cut = cut,
+                                         .pressure = pressure,
+                                         .tick = tick,
+                                         .is_ready = is_ready};
 
 static void open_bed(uint32_t termination_ms) {
     static const struct mesh_settings mesh = {.trust_domain = "cluster.local"};
@@ -161,12 +173,40 @@ static void test_ticks(void **state) {
     close_bed();
 }
 
+// The log tells of the first readiness, and once that it is late; then only who asks asks.
+static void test_ready(void **state) {
+    struct buf reasons;
+    buf_init(&reasons, 1024);
+    open_bed(5000);
+    proc_life_start_ticks(&bed.life);
+    (void)run(1001);
+    assert_int_equal(bed.n_asked, 0); // it does not run yet
+    bed.life.state = PROC_RUNNING;
+    bed.life.started = bed.loop.now;
+    (void)run(9000);
+    assert_true(bed.n_asked >= 40);
+    assert_false(bed.life.has_told_late);
+    (void)run(2000);
+    assert_true(bed.life.has_told_late);
+    assert_false(bed.life.has_told_ready);
+    assert_false(proc_life_is_ready(&bed.life, &reasons));
+    bed.is_ready = true;
+    assert_true(proc_life_is_ready(&bed.life, &reasons)); // a probe comes first
+    assert_true(bed.life.has_told_ready);
+    uint32_t n_asked = bed.n_asked;
+    (void)run(1000);
+    assert_int_equal(bed.n_asked, n_asked);
+    bed.is_ready = false;
+    assert_false(proc_life_is_ready(&bed.life, &reasons));
+    buf_fini(&reasons);
+    close_bed();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_deadlines),
-        cmocka_unit_test(test_ends_early),
-        cmocka_unit_test(test_states),
-        cmocka_unit_test(test_ticks),
+        cmocka_unit_test(test_deadlines), cmocka_unit_test(test_ends_early),
+        cmocka_unit_test(test_states),    cmocka_unit_test(test_ticks),
+        cmocka_unit_test(test_ready),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
