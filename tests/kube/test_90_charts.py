@@ -33,15 +33,20 @@ def test_the_api_server_takes_them(proxies, chart, options):
     assert all("(server dry run)" in line for line in told.splitlines())
 
 
+def chart_of(proxies):
+    return get(f"daemonset/{proxies.name}", SYSTEM)["metadata"]["labels"]["helm.sh/chart"]
+
+
 def test_an_upgrade_to_our_chart_and_back(world, proxies, record):  # noqa: F811
     """docs/INSTALL.md: with the values that Istio's chart had."""
+    before = chart_of(proxies)
     given = helm("get", "values", proxies.name, "-n", SYSTEM, "-o", "json")
     account = get(f"daemonset/{proxies.name}", SYSTEM)["spec"]["template"]["spec"]["serviceAccountName"]
     with load(world, record) as results:
         helm("upgrade", proxies.name, CHARTS / "ztun", "-n", SYSTEM, "-f", "-", input=given)
         proxies.wait_ready()
         made = get(f"daemonset/{proxies.name}", SYSTEM)
-        assert made["metadata"]["labels"]["helm.sh/chart"].startswith("ztun-")
+        assert chart_of(proxies).startswith("ztun-")
         assert made["spec"]["template"]["spec"]["serviceAccountName"] == account
         container, = made["spec"]["template"]["spec"]["containers"]
         assert container["image"] == proxies.image
@@ -49,8 +54,7 @@ def test_an_upgrade_to_our_chart_and_back(world, proxies, record):  # noqa: F811
         helm("rollback", proxies.name, "-n", SYSTEM)
         proxies.wait_ready()
     none_lost(results, "new-far", "new-near")
-    assert get(f"daemonset/{proxies.name}", SYSTEM)["metadata"]["labels"]["helm.sh/chart"].startswith(
-        "ztunnel-")
+    assert chart_of(proxies) == before
 
 
 def test_the_seccomp_profile_admits_io_uring(world, proxies):
