@@ -239,27 +239,17 @@ static void attach(struct xds_store *store, struct xworkload *wl,
 }
 
 static void unbind(struct xworkload *wl) {
-    if (wl->bound != NULL) {
-        xds_binding_clear(&wl->bound->binding);
-        free(wl->bound);
-        wl->bound = NULL;
+    if (wl->special != NULL) {
+        xds_binding_clear(&wl->special->binding);
+        xds_store_drop_special(wl);
     }
 }
 
 // With a builder.
 static void set_bound(struct xds_store *store, struct xworkload *wl, const char *waypoint) {
     const char *keys[] = {waypoint, NULL};
-    struct ip ip;
-    if (waypoint == NULL || !ip_parse(slice_str(waypoint), &ip)) {
-        unbind(wl);
-        return;
-    }
-    if (wl->bound == NULL) {
-        wl->bound = xcalloc(1, sizeof(*wl->bound));
-        wl->bound->workload = wl;
-        list_init(&wl->bound->binding.node);
-    }
-    xds_binding_set(&wl->bound->binding, &store->bound_workloads, keys);
+    xds_binding_set(&xds_store_special(wl)->binding, &store->bound_workloads, keys);
+    xds_store_drop_special(wl);
 }
 
 static void set_workload(struct xds_store *store, const struct xds_resource *resource) {
@@ -274,8 +264,8 @@ static void set_workload(struct xds_store *store, const struct xds_resource *res
     bool is_host = hostname != NULL && hostname[0] != '\0' && spec.n_ips == 0;
     xds_store_set_host(store, wl, is_host ? hostname : NULL);
     if (is_host) {
-        spec.ips = wl->hosted->host->ips;
-        spec.n_ips = (uint16_t)wl->hosted->host->n_ips;
+        spec.ips = wl->special->host->ips;
+        spec.n_ips = (uint16_t)wl->special->host->n_ips;
     }
     store->counts[XDS_WORKLOAD] += wl->leaf == NULL;
     const struct xworkload *like = wl->leaf != NULL ? wl : store->last_set;
@@ -396,7 +386,7 @@ static void add_to_workload(struct xds_store *store, const struct snapshot *draf
                             struct xworkload *wl) {
     const char *keys[] = {wl->leaf->common->waypoint, NULL};
     char texts[XDS_BINDINGS][IP_TEXT_MAX];
-    if (wl->bound != NULL && xds_binding_resolve(&wl->bound->binding, draft, keys, texts)) {
+    if (wl->special != NULL && xds_binding_resolve(&wl->special->binding, draft, keys, texts)) {
         struct workload_common common = *wl->leaf->common;
         struct workload spec = *wl->leaf;
         common.waypoint = keys[0];
@@ -494,11 +484,11 @@ static bool mark_rebound(struct xds_store *store, const struct snapshot *draft) 
     char texts[XDS_BINDINGS][IP_TEXT_MAX];
     bool is_any = false;
     LIST_EACH(pos, &store->bound_workloads) {
-        struct xbound *bound =
-            CONTAINER_OF(LIST_ITEM(pos, struct xds_binding, node), struct xbound, binding);
-        struct xworkload *wl = bound->workload;
+        struct xspecial *special =
+            CONTAINER_OF(LIST_ITEM(pos, struct xds_binding, node), struct xspecial, binding);
+        struct xworkload *wl = special->workload;
         const char *keys[] = {wl->leaf->common->waypoint, NULL};
-        if (xds_binding_resolve(&bound->binding, draft, keys, texts)) {
+        if (xds_binding_resolve(&special->binding, draft, keys, texts)) {
             xds_store_mark(&store->dirty_workloads, &wl->in_dirty);
             is_any = true;
         }

@@ -28,31 +28,41 @@ static struct xhost *get_host(struct xds_store *store, const char *name) {
     return host;
 }
 
-static void leave_host(struct xds_store *store, struct xworkload *wl) {
-    if (wl->hosted == NULL) {
-        return;
+struct xspecial *xds_store_special(struct xworkload *wl) {
+    if (wl->special == NULL) {
+        wl->special = xcalloc(1, sizeof(*wl->special));
+        wl->special->workload = wl;
+        list_init(&wl->special->in_host);
+        list_init(&wl->special->binding.node);
     }
-    struct xhost *host = wl->hosted->host;
-    list_del(&wl->hosted->in_host);
-    free(wl->hosted);
-    wl->hosted = NULL;
-    if (list_empty(&host->workloads)) {
-        hmap_remove(&store->hosts, &host->by_name);
-        free(host->ips);
-        free(host);
+    return wl->special;
+}
+
+void xds_store_drop_special(struct xworkload *wl) {
+    struct xspecial *special = wl->special;
+    if (special != NULL && special->host == NULL && !list_linked(&special->binding.node)) {
+        free(special);
+        wl->special = NULL;
     }
 }
 
 void xds_store_set_host(struct xds_store *store, struct xworkload *wl, const char *name) {
-    if (wl->hosted != NULL && name != NULL && strcmp(wl->hosted->host->name, name) == 0) {
+    struct xhost *old = wl->special != NULL ? wl->special->host : NULL;
+    struct xhost *host = name != NULL ? get_host(store, name) : NULL;
+    if (old == host) {
         return;
     }
-    leave_host(store, wl);
-    if (name != NULL) {
-        struct xhosted *hosted = xmalloc(sizeof(*hosted));
-        *hosted = (struct xhosted){.host = get_host(store, name), .workload = wl};
-        list_push_back(&hosted->host->workloads, &hosted->in_host);
-        wl->hosted = hosted;
+    struct xspecial *special = xds_store_special(wl);
+    list_del(&special->in_host);
+    special->host = host;
+    if (host != NULL) {
+        list_push_back(&host->workloads, &special->in_host);
+    }
+    xds_store_drop_special(wl);
+    if (old != NULL && list_empty(&old->workloads)) {
+        hmap_remove(&store->hosts, &old->by_name);
+        free(old->ips);
+        free(old);
     }
 }
 
@@ -86,7 +96,7 @@ void xds_store_set_resolved(struct xds_store *store, const char *hostname, const
     host->ips = sorted;
     host->n_ips = n;
     LIST_EACH(pos, &host->workloads) {
-        struct xworkload *wl = LIST_ITEM(pos, struct xhosted, in_host)->workload;
+        struct xworkload *wl = LIST_ITEM(pos, struct xspecial, in_host)->workload;
         struct workload spec = *wl->leaf;
         spec.ips = sorted;
         spec.n_ips = (uint16_t)n;

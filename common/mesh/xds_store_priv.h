@@ -23,15 +23,11 @@ struct xmember {
     uint16_t n_left; // members from here on
 };
 
-struct xhosted { // a workload that is a host name
+struct xspecial { // what few workloads have
+    struct xworkload *workload;
+    struct xhost *host; // NULL: it has addresses of its own
     struct list in_host;
-    struct xhost *host;
-    struct xworkload *workload;
-};
-
-struct xbound { // a workload that is bound by an address
-    struct xds_binding binding;
-    struct xworkload *workload;
+    struct xds_binding binding; // linked when it is bound by an address
 };
 
 struct xworkload {
@@ -40,8 +36,7 @@ struct xworkload {
     struct workload *leaf; // NULL: it goes at the next commit
     struct workload *published; // NULL: it is not in the snapshot
     struct xmember *members; // NULL: none
-    struct xhosted *hosted; // NULL: it has addresses of its own
-    struct xbound *bound; // NULL: by a key, or not
+    struct xspecial *special; // NULL: nothing
 };
 
 struct xservice {
@@ -67,7 +62,7 @@ struct xpolicy {
 
 struct xhost { // a name that workloads have instead of an address
     struct hmap_node by_name;
-    struct list workloads; // struct xhosted.in_host
+    struct list workloads; // struct xspecial.in_host
     struct ip *ips; // sorted
     size_t n_ips;
     char name[];
@@ -89,5 +84,7 @@ static inline void xds_store_mark(struct list *dirty, struct list *node) {
     }
 }
 
+struct xspecial *xds_store_special(struct xworkload *wl); // made when it is not there
+void xds_store_drop_special(struct xworkload *wl); // when there is nothing left in it
 // `name` is NULL when it has addresses of its own.
 void xds_store_set_host(struct xds_store *store, struct xworkload *wl, const char *name);
