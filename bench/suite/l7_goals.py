@@ -3,6 +3,7 @@
 
 from .goals import column, latency_row, low_floor, noise, row
 from .stats import median, number, ranged, ratio
+from .windows import percentile
 
 PLAIN_PEERS = ("haproxy", "nginx")
 LOADS = ("1000", "saturated")
@@ -11,6 +12,15 @@ LOADS = ("1000", "saturated")
 def against_envoy(results):
     r = ratio(column(results, "waypoint", "cpu_us"), column(results, "envoy", "cpu_us"))
     return "" if r[0] is None else f"{ranged(r)} of Envoy"
+
+
+def over_all_rounds(ctx, key, names, share):
+    """The percentile of all requests of a series together. That of a round of 2000 requests is in
+    its twentieth slowest: a round in which the machine held everything up four times has another."""
+    slots = {name: {float(end): n for end, n in ctx.results["histograms"][key][name].items()}
+             for name in names if name in ctx.results.get("histograms", {}).get(key, {})}
+    return "of all rounds together, us: " + ", ".join(
+        f"{name} {number(percentile(ends, share))}" for name, ends in slots.items())
 
 
 def plain_rows(ctx):
@@ -25,8 +35,12 @@ def plain_rows(ctx):
     results = ctx.results.get("l7-plain-1000", {})
     if "waypoint" in results and "direct" in results:
         for point in ("p50", "p99"):
-            yield latency_row(results, f"l7-latency-{point}", point, ("waypoint", "direct"),
-                              PLAIN_PEERS, ())
+            made = latency_row(results, f"l7-latency-{point}", point, ("waypoint", "direct"),
+                               PLAIN_PEERS, ())
+            more = over_all_rounds(ctx, "l7-plain-1000", ("direct", *PLAIN_PEERS, "waypoint"),
+                                   int(point[1:]) / 100)
+            made["note"] = "; ".join(filter(None, (made["note"], more)))
+            yield made
 
 
 def waypoint_rows(ctx):
