@@ -274,6 +274,7 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
     struct proc_mesh_params params = {
         .loop = &control->loop,
         .builder = {.mesh = *defaults,
+                    .mesh_config = config->proc.mesh_config,
                     .l7 = &l7,
                     .proxy_namespace = config->ns,
                     .has_targeted = true},
@@ -369,6 +370,7 @@ static int open_source(struct control *control) {
         .access = &config->kube_access,
         .ns = config->ns,
         .root_ns = config->proc.root_namespace,
+        .mesh_config = config->proc.mesh_config,
         .namespaces = config->kube.namespaces,
         .has_secrets = true,
         .compliance = config->proc.compliance,

@@ -181,7 +181,9 @@ static void init_mesh(struct control *control, const struct mesh_settings *defau
     const struct ztun_config *config = &control->ztun->config;
     struct proc_mesh_params params = {
         .loop = &control->loop,
-        .builder = {.mesh = *defaults, .node = config->is_dedicated ? "" : config->node_name},
+        .builder = {.mesh = *defaults,
+                    .mesh_config = config->proc.mesh_config,
+                    .node = config->is_dedicated ? "" : config->node_name},
         .state_dir = config->proc.state_dir,
         .mark = config->is_dedicated ? config->mark : 0, // the rules are in our own namespace
         .scope = &log_config,

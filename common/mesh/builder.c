@@ -320,7 +320,8 @@ static const struct kobj *find_mesh_config(struct mesh_builder *b) {
             bool is_best_root =
                 best != NULL && strcmp(best->ns->name, b->defaults.root_namespace) == 0;
             bool is_first = best == NULL || strcmp(record->name, best->name) < 0;
-            if (record->obj != NULL && (is_root != is_best_root ? is_root : is_first)) {
+            bool is_meant = b->mesh_config == NULL || strcmp(record->name, b->mesh_config) == 0;
+            if (record->obj != NULL && is_meant && (is_root != is_best_root ? is_root : is_first)) {
                 best = record;
             }
         }
@@ -440,6 +441,7 @@ void builder_commit(struct mesh_builder *b, struct builder_changes *ret_changes)
 struct mesh_builder *builder_new(const struct builder_options *options) {
     struct mesh_builder *b = xcalloc(1, sizeof(*b));
     b->defaults = options->mesh;
+    b->mesh_config = options->mesh_config;
     b->has_targeted = options->has_targeted;
     b->node = xstrdup(options->node != NULL ? options->node : "");
     b->is_mesh_dirty = true;

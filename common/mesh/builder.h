@@ -23,6 +23,8 @@ struct builder_l7_ops; // builder_l7.h
 
 struct builder_options {
     struct mesh_settings mesh; // what MeshConfig does not set
+    // The ConfigMap that has MeshConfig; NULL: any, `istio` first. Outlives the builder.
+    const char *mesh_config;
     const char *node; // local workloads are those of this node; "" = none
     bool has_targeted; // a waypoint's: policies with targetRefs are built too
     // A waypoint's: what it compiles (NULL: nothing), and its namespace (NULL: each service is

@@ -101,6 +101,7 @@ struct mesh_builder {
     struct list l7_dirty; // struct bsvc.in_l7
     const struct builder_l7_ops *l7;
     char *proxy_ns; // NULL = each service's own
+    const char *mesh_config; // of the options
     size_t n_peer_auths;
     bool has_static_strict; // is published
     bool is_mesh_dirty, has_targeted;

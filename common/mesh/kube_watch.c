@@ -8,7 +8,6 @@
 #include "common/obs/metrics.h"
 
 enum {
-    GRACE_MS = 30000, // a server may end a watch this much later than it was asked to
     SHORT_WATCH_MS = 1000, // one that ends sooner without a word is a failure
     PAUSE_MS = 500, // before the next one, when it was short and said something
     CALM_FAILURES = 3, // a list or a watch that fails after a good answer waits some seconds
@@ -108,7 +107,7 @@ static void open_request(struct kube_watch *watch) {
     if (watch->is_watch) {
         uint64_t seconds = rand_range(params->rand, params->watch_s, 2 * (uint64_t)params->watch_s);
         add_watch(watch, &path, seconds);
-        timeout_ms = seconds * 1000 + GRACE_MS;
+        timeout_ms = seconds * 1000 + params->grace_ms;
         watch->n_watches++;
     } else {
         add_list(watch, &path);

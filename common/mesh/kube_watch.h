@@ -63,7 +63,8 @@ struct kube_watch_params { // texts outlive the watch
     const char *ns; // NULL: of all namespaces, or it has none
     const char *name; // one object only; NULL: all
     uint32_t page_limit; // objects of a page
-    uint32_t watch_s; // a watch lasts this to twice as long
+    uint32_t watch_s; // a watch lasts this to twice as long, as the server is asked to end it
+    uint32_t grace_ms; // and this much longer at most, whatever the server does
     uint32_t list_ms; // deadline of a page
     uint32_t absent_ms; // between two looks at what is not there
 };

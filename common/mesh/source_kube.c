@@ -38,27 +38,28 @@ static const struct kube_kind {
     enum kobj_kind kind;
     enum scope scope;
     const struct kobj_type *type; // NULL: that of the kind
+    const char *without; // what is missing when it is refused; NULL: it is essential
 } kinds[] = {
-    {KOBJ_NAMESPACE, SCOPE_ALL, NULL},
-    {KOBJ_NODE, SCOPE_ALL, NULL},
-    {KOBJ_POD, SCOPE_ALL, NULL},
-    {KOBJ_SERVICE, SCOPE_ALL, NULL},
-    {KOBJ_ENDPOINT_SLICE, SCOPE_ALL, NULL},
-    {KOBJ_SERVICE_ENTRY, SCOPE_ALL, NULL},
-    {KOBJ_WORKLOAD_ENTRY, SCOPE_ALL, NULL},
-    {KOBJ_GATEWAY, SCOPE_ALL, NULL},
-    {KOBJ_GATEWAY_CLASS, SCOPE_ALL, NULL},
-    {KOBJ_REFERENCE_GRANT, SCOPE_ALL, NULL},
-    {KOBJ_DESTINATION_RULE, SCOPE_ALL, NULL},
-    {KOBJ_PEER_AUTHENTICATION, SCOPE_ALL, NULL},
-    {KOBJ_VIRTUAL_SERVICE, SCOPE_SERVED, NULL},
-    {KOBJ_HTTP_ROUTE, SCOPE_SERVED, NULL},
-    {KOBJ_GRPC_ROUTE, SCOPE_SERVED, NULL},
-    {KOBJ_AUTHORIZATION_POLICY, SCOPE_SERVED, NULL},
-    {KOBJ_WAYPOINT, SCOPE_SERVED, &request_auth},
-    {KOBJ_WAYPOINT, SCOPE_SERVED, &telemetry},
-    {KOBJ_CONFIG_MAP, SCOPE_NAMED, NULL},
-    {KOBJ_SECRET, SCOPE_NAMED, NULL},
+    {KOBJ_NAMESPACE, SCOPE_ALL, NULL, NULL},
+    {KOBJ_NODE, SCOPE_ALL, NULL, "zones of endpoints and addresses of nodes are not known"},
+    {KOBJ_POD, SCOPE_ALL, NULL, NULL},
+    {KOBJ_SERVICE, SCOPE_ALL, NULL, NULL},
+    {KOBJ_ENDPOINT_SLICE, SCOPE_ALL, NULL, NULL},
+    {KOBJ_SERVICE_ENTRY, SCOPE_ALL, NULL, NULL},
+    {KOBJ_WORKLOAD_ENTRY, SCOPE_ALL, NULL, NULL},
+    {KOBJ_GATEWAY, SCOPE_ALL, NULL, NULL},
+    {KOBJ_GATEWAY_CLASS, SCOPE_ALL, NULL, "labels and annotations of classes do not count"},
+    {KOBJ_REFERENCE_GRANT, SCOPE_ALL, NULL, "no route may use Services of other namespaces"},
+    {KOBJ_DESTINATION_RULE, SCOPE_ALL, NULL, NULL},
+    {KOBJ_PEER_AUTHENTICATION, SCOPE_ALL, NULL, NULL},
+    {KOBJ_VIRTUAL_SERVICE, SCOPE_SERVED, NULL, NULL},
+    {KOBJ_HTTP_ROUTE, SCOPE_SERVED, NULL, NULL},
+    {KOBJ_GRPC_ROUTE, SCOPE_SERVED, NULL, NULL},
+    {KOBJ_AUTHORIZATION_POLICY, SCOPE_SERVED, NULL, NULL},
+    {KOBJ_WAYPOINT, SCOPE_SERVED, &request_auth, "it is not told where they are not in force"},
+    {KOBJ_WAYPOINT, SCOPE_SERVED, &telemetry, "it is not told where they are not in force"},
+    {KOBJ_CONFIG_MAP, SCOPE_NAMED, NULL, NULL},
+    {KOBJ_SECRET, SCOPE_NAMED, NULL, NULL},
 };
 
 struct kube_stream { // one watch and what it feeds
@@ -66,10 +67,11 @@ struct kube_stream { // one watch and what it feeds
     struct source_kube *source;
     struct list node; // source_kube.streams
     char *ns, *name; // NULL: all
+    const char *without; // of its kind
     char *file; // in the store: "kubernetes:pods", "kubernetes:httproutes/shop"
     bool is_needed; // for the first batch
     bool is_wanted; // a Secret that is still referred to
-    bool is_failure_told, is_absence_told;
+    bool is_failure_told, is_absence_told, is_refusal_told;
     enum kube_watch_state counted; // in the metrics
 };
 
@@ -118,10 +120,15 @@ static void open_batch(struct source_kube *s) {
               MIN(now + SOURCE_KUBE_SETTLE_MS * NS_PER_MS, last));
 }
 
+static bool is_excused(const struct kube_stream *stream) {
+    return stream->without != NULL && !stream->watch.has_synced &&
+           stream->watch.state == KUBE_WATCH_WAITING && stream->watch.outcome == KUBE_FORBIDDEN;
+}
+
 static bool is_all_read(const struct source_kube *s) {
     for (const struct list *node = s->streams.next; node != &s->streams; node = node->next) {
         const struct kube_stream *stream = LIST_ITEM(node, struct kube_stream, node);
-        if (stream->is_needed && !stream->watch.has_synced) {
+        if (stream->is_needed && !stream->watch.has_synced && !is_excused(stream)) {
             return false;
         }
     }
@@ -282,7 +289,33 @@ static void on_end(struct kube_watch *watch) {
 
 static void tell(struct kube_stream *stream, enum source_kube_notice notice) {
     const struct source_kube *s = stream->source;
-    s->params.on_notice(s->params.arg, notice, &stream->watch);
+    s->params.on_notice(s->params.arg, notice, &stream->watch,
+                        notice == SOURCE_KUBE_REFUSED ? stream->without : "");
+}
+
+// Of all watches of the kind, which are several where namespaces are listed. Returns whether it was
+// told before.
+static bool set_refusal_told(struct kube_stream *stream, bool is_told) {
+    struct source_kube *s = stream->source;
+    bool was_told = false;
+    for (struct list *node = s->streams.next; node != &s->streams; node = node->next) {
+        struct kube_stream *other = LIST_ITEM(node, struct kube_stream, node);
+        if (strcmp(other->watch.params.plural, stream->watch.params.plural) == 0) {
+            was_told = was_told || other->is_refusal_told;
+            other->is_refusal_told = is_told;
+        }
+    }
+    return was_told;
+}
+
+static void excuse(struct kube_stream *stream) {
+    struct source_kube *s = stream->source;
+    if (!set_refusal_told(stream, true)) {
+        tell(stream, SOURCE_KUBE_REFUSED);
+    }
+    if (!s->is_synced) {
+        open_batch(s); // it may have been the last one that was waited for
+    }
 }
 
 static void tell_failure(struct kube_stream *stream) {
@@ -318,7 +351,8 @@ static void tell_success(struct kube_stream *stream) {
         s->is_away_told = false;
         tell(stream, SOURCE_KUBE_BACK);
     }
-    if (stream->is_failure_told) {
+    bool was_refused = stream->is_refusal_told && set_refusal_told(stream, false);
+    if (stream->is_failure_told || was_refused) {
         stream->is_failure_told = false;
         tell(stream, SOURCE_KUBE_WORKS);
     }
@@ -338,7 +372,9 @@ static void on_changed(struct kube_watch *watch) {
     count_state(stream, -1);
     stream->counted = watch->state;
     count_state(stream, 1);
-    if (watch->state == KUBE_WATCH_WAITING) {
+    if (is_excused(stream)) {
+        excuse(stream);
+    } else if (watch->state == KUBE_WATCH_WAITING) {
         tell_failure(stream);
     } else if (watch->state == KUBE_WATCH_WATCHING) {
         tell_success(stream);
@@ -360,6 +396,7 @@ static struct kube_stream *add_stream(struct source_kube *s, const struct kube_k
     const struct kobj_type *type = type_of(kind);
     struct kube_stream *stream = xcalloc(1, sizeof(*stream));
     stream->source = s;
+    stream->without = kind->without;
     stream->ns = ns != NULL ? xstrdup(ns) : NULL;
     stream->name = name != NULL ? xstrdup(name) : NULL;
     stream->file =
@@ -379,6 +416,7 @@ static struct kube_stream *add_stream(struct source_kube *s, const struct kube_k
         .name = stream->name,
         .page_limit = SOURCE_KUBE_PAGE,
         .watch_s = SOURCE_KUBE_WATCH_S,
+        .grace_ms = SOURCE_KUBE_GRACE_MS,
         .list_ms = SOURCE_KUBE_LIST_MS,
         .absent_ms = SOURCE_KUBE_ABSENT_MS,
     };
@@ -559,7 +597,7 @@ static char *add_streams(struct source_kube *s) {
         serve_namespace(s, s->root_ns);
     }
     serve_namespace(s, NULL);
-    add_stream(s, kind_of(KOBJ_CONFIG_MAP), s->root_ns, "istio")->is_needed = true;
+    add_stream(s, kind_of(KOBJ_CONFIG_MAP), s->root_ns, s->params.mesh_config)->is_needed = true;
     return error;
 }
 
@@ -584,7 +622,7 @@ struct source_kube *source_kube_new(const struct source_kube_params *params, cha
     timer_init(&s->timer, end_batch);
     open_states(s);
     char *error = add_streams(s);
-    s->params.namespaces = NULL; // borrowed for the call
+    s->params.namespaces = s->params.mesh_config = NULL; // borrowed for the call
     if (error != NULL) {
         source_kube_free(s);
         *ret_error = error;
@@ -660,7 +698,7 @@ void source_kube_each(const struct source_kube *source,
     for (const struct list *node = source->streams.next; node != &source->streams;
          node = node->next) {
         const struct kube_stream *stream = LIST_ITEM(node, struct kube_stream, node);
-        fn(arg, &stream->watch, stream->is_needed);
+        fn(arg, &stream->watch, stream->is_needed && !is_excused(stream));
     }
 }
 

@@ -10,12 +10,14 @@
 //   and how they are reached (DestinationRules, PeerAuthentications);
 // - of the served namespaces and the root namespace: rules (VirtualServices, HTTPRoutes and
 //   GRPCRoutes, AuthorizationPolicies, and what is only warned of);
-// - by name: the ConfigMap `istio` of the root namespace, and in our own one the Secrets that
+// - by name: the ConfigMap of MeshConfig in the root namespace, and in our own one the Secrets that
 //   DestinationRules name (NAME and NAME-cacert), up to SOURCE_KUBE_SECRETS_MAX.
 //
 // Nothing is handed out before each of them was read once, Secrets aside; a kind whose CRD is not
-// installed counts as read. Afterwards what is known stays, whatever the server does. A broken
-// object keeps its last good version; each distinct problem is handed out once for the log.
+// installed counts as read, and one that is not essential also when it is refused (403): without
+// Nodes, GatewayClasses, ReferenceGrants and what is only warned of, less is done, nothing wrong.
+// Afterwards what is known stays, whatever the server does. A broken object keeps its last good
+// version; each distinct problem is handed out once for the log.
 //
 // Memory is that of the objects; managedFields and the JSON are not kept. Thread: control.
 #pragma once
@@ -28,6 +30,7 @@ enum {
     SOURCE_KUBE_BATCH_MS = 1000,
     SOURCE_KUBE_PAGE = 500, // objects
     SOURCE_KUBE_WATCH_S = 300, // a watch lasts this to twice as long
+    SOURCE_KUBE_GRACE_MS = 30000, // for the server to end it
     SOURCE_KUBE_LIST_MS = 60000,
     SOURCE_KUBE_ABSENT_MS = 60000, // between two looks for a CRD, at most
     SOURCE_KUBE_NAMESPACES_MAX = 64,
@@ -44,6 +47,7 @@ enum source_kube_notice {
     SOURCE_KUBE_WORKS, // it does again
     SOURCE_KUBE_ABSENT, // there is no such kind; it is looked for again
     SOURCE_KUBE_FOUND, // there is one now
+    SOURCE_KUBE_REFUSED, // one that is not essential, and so goes without; `without` says what
 };
 
 struct source_kube_params { // texts are copied
@@ -52,10 +56,12 @@ struct source_kube_params { // texts are copied
     unsigned kobj_flags; // KOBJ_FROM_API is added
     const char *ns; // our own
     const char *root_ns;
+    const char *mesh_config; // the ConfigMap with MeshConfig, in root_ns
     const char *namespaces; // that are served: "a,b"; "*" = all; NULL or "": our own
     // A batch has ended. Not called from within source_kube_new.
     void (*on_batch)(void *arg, const struct config_diff *diff);
-    void (*on_notice)(void *arg, enum source_kube_notice notice, const struct kube_watch *watch);
+    void (*on_notice)(void *arg, enum source_kube_notice notice, const struct kube_watch *watch,
+                      const char *without); // "" but for SOURCE_KUBE_REFUSED
     void *arg;
 };
 
@@ -78,7 +84,8 @@ struct source_kube_status {
     uint64_t n_batches;
 };
 void source_kube_status(const struct source_kube *source, struct source_kube_status *ret_status);
-// Each watch, in no order; `needed` = for the first batch.
+// Each watch, in no order; `needed` = for the first batch, not so one that is refused and not
+// essential.
 void source_kube_each(const struct source_kube *source,
                       void (*fn)(void *arg, const struct kube_watch *watch, bool needed),
                       void *arg);

@@ -108,9 +108,26 @@ static bool check_sources(struct proc_config *config, const char *program) {
                                 &config->n_xds_headers);
 }
 
+// As istiod names it; its first revision may be called `default`.
+static bool take_revision(struct proc_config *config, const char *program) {
+    const char *name = config->revision;
+    if (name == NULL || name[0] == '\0') {
+        return true;
+    }
+    size_t len = strlen(name);
+    if (len > 63 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != len) {
+        fprintf(stderr, "%s: --revision: \"%s\" is no name of a revision\n", program, name);
+        return false;
+    }
+    config->mesh_config =
+        strcmp(name, "default") == 0 ? "istio" : xasprintf("istio-%s", name); // for good
+    return true;
+}
+
 bool proc_config_check(struct proc_config *config, const char *program) {
     find_istiod(config);
-    if (!check_sources(config, program) || !check_ca(config, program)) {
+    if (!check_sources(config, program) || !check_ca(config, program) ||
+        !take_revision(config, program)) {
         return false;
     }
     config->memory_limit = proc_memory_limit(config->memory_limit);

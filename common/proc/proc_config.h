@@ -29,6 +29,8 @@ struct proc_config {
     const char *log_filter, *log_format;
     // identity and mesh defaults (MeshConfig overrides trust domain and root namespace)
     const char *trust_domain, *cluster_domain, *cluster_id, *network, *root_namespace;
+    const char *revision; // NULL: none
+    const char *mesh_config; // its ConfigMap, by proc_config_check; NULL: without a revision
     uint32_t secret_ttl_s;
     enum tls_compliance compliance;
     bool prefer_aes_256;
@@ -98,6 +100,8 @@ struct proc_config {
         PROC_ROW(T, "network", "NETWORK", PROC_TEXT, network, "NAME", "network name"),             \
         PROC_ROW(T, "root-namespace", NULL, PROC_TEXT, root_namespace, "NS",                       \
                  "namespace of mesh-wide policies"),                                               \
+        PROC_ROW(T, "revision", "REVISION", PROC_TEXT, revision, "NAME",                           \
+                 "of istiod: MeshConfig is that of its ConfigMap, istio-NAME"),                    \
         PROC_ROW(T, "secret-ttl", "SECRET_TTL", PROC_SECONDS_U32, secret_ttl_s, "TIME",            \
                  "life of workload certificates"),                                                 \
         PROC_ROW(T, "compliance", "COMPLIANCE_POLICY", PROC_COMPLIANCE, compliance,                \

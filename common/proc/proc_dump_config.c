@@ -59,6 +59,7 @@ static void put_sources(struct json_out *out, const struct proc_config *config) 
     json_out_kv_str(out, "clusterId", config->cluster_id);
     json_out_kv_str(out, "network", config->network);
     json_out_kv_str(out, "rootNamespace", config->root_namespace);
+    json_out_kv_str(out, "revision", config->revision);
     put_ms(out, "secretTtl", (uint64_t)config->secret_ttl_s * 1000);
     json_out_kv_str(out, "compliancePolicy",
                     config->compliance == TLS_COMPLIANCE_FIPS  ? "fips-140-2"

@@ -19,7 +19,8 @@ static void on_batch(void *arg, const struct config_diff *diff) {
     proc_mesh_apply_kube(kube->params.mesh, diff);
 }
 
-static void on_notice(void *arg, enum source_kube_notice notice, const struct kube_watch *watch) {
+static void on_notice(void *arg, enum source_kube_notice notice, const struct kube_watch *watch,
+                      const char *without) {
     const struct proc_kube *kube = arg;
     const struct log_scope *scope = kube->params.scope;
     const char *server = kube_client_target(kube->client), *resource = watch->params.plural;
@@ -48,6 +49,11 @@ static void on_notice(void *arg, enum source_kube_notice notice, const struct ku
         log_info(scope, "the Kubernetes API has a kind now", LOG_STR("resource", resource),
                  LOG_STR("group", watch->params.group));
         break;
+    case SOURCE_KUBE_REFUSED:
+        log_warn(scope, "a kind may not be read from the Kubernetes API, it goes without",
+                 LOG_STR("resource", resource), LOG_STR("reason", watch->problem),
+                 LOG_STR("without", without));
+        break;
     }
 }
 
@@ -65,6 +71,7 @@ int proc_kube_open(struct proc_kube *kube, const struct proc_kube_params *params
         .kobj_flags = KOBJ_LEAN | (params->has_secrets ? KOBJ_SECRETS : 0U),
         .ns = params->ns,
         .root_ns = params->root_ns,
+        .mesh_config = params->mesh_config != NULL ? params->mesh_config : "istio",
         .namespaces = params->namespaces,
         .on_batch = on_batch,
         .on_notice = on_notice,

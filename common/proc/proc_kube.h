@@ -40,6 +40,7 @@ struct proc_kube_params {
     struct proc_mesh *mesh;
     const struct kube_access *access; // borrowed for proc_kube_open
     const char *ns, *root_ns; // our own namespace, the one of mesh-wide rules
+    const char *mesh_config; // proc_config.mesh_config
     const char *namespaces; // as of source_kube_params
     bool has_secrets; // the data of Secrets are kept
     uint32_t mark; // SO_MARK, 0 = none

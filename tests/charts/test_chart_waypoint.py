@@ -50,8 +50,12 @@ def test_what_it_may_write(render):
 def watched():
     """Resources that the program lists and watches, by scope."""
     text = (ROOT / "common/mesh/source_kube.c").read_text()
-    rows = re.findall(r"\{KOBJ_\w+, SCOPE_(\w+),\s+\"(\w+)\"", text)
-    assert {scope for scope, _ in rows} == {"ALL", "SERVED", "NAMED"}
+    types = (ROOT / "common/mesh/kobj_kind.c").read_text()
+    plurals = dict(re.findall(r'\{(KOBJ_\w+),\s+[\w"./]+,\s+"\w+",\s+"(\w+)"', types))
+    plurals |= re.findall(r'kobj_type (\w+) = \{[^}]*\.plural = "(\w+)"', text)
+    rows = [(scope, plurals[kind if own == "NULL" else own]) for kind, scope, own in
+            re.findall(r"\{(KOBJ_\w+), SCOPE_(\w+), &?(\w+),", text)]
+    assert {scope for scope, _ in rows} == {"ALL", "SERVED", "NAMED"} and len(rows) == 20
     return {scope: {plural for other, plural in rows if other == scope} for scope, _ in rows}
 
 
@@ -87,6 +91,15 @@ def test_rights_are_those_of_the_watches(render, given, served):
     args = objects.container()["args"]
     assert [arg for arg in args if arg.startswith("--kube-namespaces")] == (
         [f"--kube-namespaces={','.join(given)}"] if given else [])
+
+
+@pytest.mark.parametrize("revision, name", [("canary", "istio-canary"), ("default", "istio")])
+def test_mesh_config_of_a_revision(render, revision, name):
+    objects = render("waypoint", f'revision="{revision}"')
+    rule, = [rule for role in objects.of_kind("Role") for rule in role["rules"]
+             if "configmaps" in rule["resources"]]
+    assert rule["resourceNames"] == [name]
+    assert f"--revision={revision}" in objects.container()["args"]
 
 
 def test_secrets_are_named(render):

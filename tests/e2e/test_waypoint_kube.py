@@ -145,6 +145,7 @@ def becomes(mesh, value, timeout=40):
     (["--kube", "https://h", "--state-dir", "/tmp"], "--state-dir is for --config"),
     (["--kube-namespaces", "a", "--config", "/tmp"], "--kube-namespaces is for --kube"),
     (["--kube", "https://h:1", "--kube-namespaces", "a,B"], "is no list of namespaces"),
+    (["--config", "/tmp", "--revision", "Odd"], '"Odd" is no name of a revision'),
     ([], "--config, --kube or --xds-address is required"),
 ])
 def test_settings(tmp_path, flags, text):
@@ -163,7 +164,7 @@ def test_traffic(mesh, api):
     mark = mesh.nodes["way"].mark()
     api.put(rule("second"))
     becomes(mesh, "second")
-    applied = mesh.nodes["way"].log(mark, message="configuration applied")
+    applied = wait_until(lambda: mesh.nodes["way"].log(mark, message="configuration applied"), 10)
     assert [line["changed"] for line in applied] == [1]
     api.delete("VirtualService", "web", "demo")
     becomes(mesh, "-")
@@ -367,3 +368,29 @@ def test_secrets_are_read_by_name(mesh, api):
     wait_until(lambda: secrets() == set(), 20)
     api.put(rule("still there"))
     becomes(mesh, "still there")
+
+
+def test_what_may_be_refused(mesh, api):
+    """A right that is not essential is missing: it is ready without it. The MeshConfig of its
+    revision counts."""
+    way = mesh.nodes["way"]
+    api.put({"apiVersion": "v1", "kind": "ConfigMap",
+             "metadata": {"name": "istio-blue", "namespace": "istio-system"},
+             "data": {"mesh": "trustDomain: cluster.local\naccessLogFile: /dev/stdout\n"}})
+    with api.fault(status=403, plural="gatewayclasses", reason="Forbidden"):
+        assert way.end() == 0
+        api.asked.clear()
+        mark = way.mark()
+        way.args += ["--revision", "blue"]
+        way.start()
+        way.wait_ready()
+        refused = way.log(mark, message="a kind may not be read from the Kubernetes API, it goes "
+                                        "without")
+        assert [line["resource"] for line in refused] == ["gatewayclasses"]
+        assert "annotations of classes" in refused[0]["without"]
+        assert not watch_of(mesh, "gatewayclasses")["needed"]
+        assert way.metric("kube_synced") == 1
+        wait_until(lambda: ask(mesh) == "first", 20)
+    assert {a.query["fieldSelector"] for a in api.asked if a.plural == "configmaps"} == {
+        "metadata.name=istio-blue"}
+    wait_until(lambda: way.log(mark, message="a kind is read from the Kubernetes API again"), 40)

@@ -14,6 +14,10 @@
 istiod{{ with .Values.revision }}-{{ . }}{{ end }}.{{ .Values.istioNamespace }}.svc:15012
 {{- end }}
 
+{{- define "waypoint.meshConfig" -}}
+istio{{ with .Values.revision }}{{ if ne . "default" }}-{{ . }}{{ end }}{{ end }}
+{{- end }}
+
 {{- define "waypoint.hostname" -}}
 {{ include "waypoint.name" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end }}

@@ -551,6 +551,26 @@ static void test_mesh_config(void **state) {
     assert_int_equal(snapshot_current()->mesh->connect_timeout_ms, 0);
 }
 
+// Of several revisions: the one that is named, wherever it is, and else `istio`.
+static void test_mesh_config_of_a_revision(void **state) {
+#define CONFIG(name, ns, td)                                                                       \
+    "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: " name ", namespace: " ns                \
+    "}\ndata: {mesh: 'trustDomain: " td "'}\n"
+    static const char all[] = CONFIG("istio-canary", "istio-system", "canary") CONFIG(
+        "istio", "istio-system", "stable") CONFIG("istio-b", "istio-system", "b");
+    fx_apply(b, all);
+    assert_string_equal(snapshot_current()->mesh->trust_domain, "stable");
+    fx_builder_free(b);
+    struct builder_options options = {.mesh = *snapshot_current()->mesh,
+                                      .mesh_config = "istio-canary"};
+    snprintf(options.mesh.trust_domain, sizeof(options.mesh.trust_domain), "default");
+    b = builder_new(&options);
+    fx_apply(b, all);
+    assert_string_equal(snapshot_current()->mesh->trust_domain, "canary");
+    fx_remove(b, CONFIG("istio-canary", "istio-system", "canary"));
+    assert_string_equal(snapshot_current()->mesh->trust_domain, "default");
+}
+
 // What the control thread is told.
 static void test_changes(void **state) {
     fx_apply(b, POD("a", "p", "", "10.0.0.1") POD_HEAD
@@ -606,6 +626,7 @@ int main(void) {
         TEST(test_waypoint),
         TEST(test_waypoint_tells_client),
         TEST(test_mesh_config),
+        TEST(test_mesh_config_of_a_revision),
         TEST(test_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

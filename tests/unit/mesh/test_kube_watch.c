@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "tests/unit/mesh/kube_bed.h"
 
 struct fixture {
@@ -69,6 +70,7 @@ static void fixture_init(struct fixture *f, const char *versions) {
         .ns = "shop",
         .page_limit = 2,
         .watch_s = 300,
+        .grace_ms = 30000,
         .list_ms = 20000,
         .absent_ms = 100,
     };
@@ -283,6 +285,29 @@ static void test_watch_failures(void **state) {
     }
 }
 
+// The connection is open, and nothing comes any more, also not the end that was asked for: it is
+// given up, and goes on from where it was.
+static void test_hanging_watch(void **state) {
+    struct fixture f;
+    fixture_init(&f, "v1");
+    f.watch.params.watch_s = 1;
+    f.watch.params.grace_ms = 50;
+    bed_reply(next(&f, "v1", LIST_0), 200, LIST("5", ITEM("a", "3")), true);
+    BED_WAIT(&f.bed, f.bed.n_requests == 2 && f.bed.requests[1].is_whole);
+    uint64_t since = clock_mono_ns();
+    bed_reply(&f.bed.requests[1], 200, EVENT("ADDED", "b", "6"), false);
+    for (int i = 0; i < 200000 && f.bed.n_requests < 3; i++) {
+        http_bed_turn(&f.bed);
+    }
+    uint64_t ms = (clock_mono_ns() - since) / NS_PER_MS;
+    assert_int_equal(f.bed.n_requests, 3);
+    assert_true(ms >= 1000); // 1 to 2 s as was asked for, the grace, and a pause
+    assert_true(f.bed.requests[1].is_gone);
+    assert_non_null(strstr(f.bed.requests[2].path, WATCH("6")));
+    assert_int_equal(f.watch.n_lists, 1);
+    fixture_fini(&f);
+}
+
 // A group that is not installed, comes, and goes.
 static void test_absent(void **state) {
     struct fixture f;
@@ -320,7 +345,7 @@ int main(void) {
         cmocka_unit_test(test_pages),    cmocka_unit_test(test_events),
         cmocka_unit_test(test_cut),      cmocka_unit_test(test_gone),
         cmocka_unit_test(test_failures), cmocka_unit_test(test_watch_failures),
-        cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_absent),   cmocka_unit_test(test_hanging_watch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

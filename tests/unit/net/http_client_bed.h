@@ -10,7 +10,7 @@
 #include "common/rt/uring.h"
 #include "tests/unit/base/unit.h"
 
-enum { BED_REQUESTS = 64 };
+enum { BED_REQUESTS = 256 };
 
 struct http_bed;
 
