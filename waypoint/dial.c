@@ -158,6 +158,7 @@ static void on_fail(struct hbone_request *request, enum flow_end reason, uint16_
         .reason = status == 401 ? FLOW_DENIED : (uint8_t)reason,
         .is_timeout = reason == FLOW_TIMEOUT || reason == FLOW_NETWORK_POLICY,
         .is_retryable = is_retryable,
+        .is_unserved = request->is_unserved,
         .status = status,
         .text = dial->text,
     };

@@ -26,6 +26,7 @@ struct upstream_failure {
     uint8_t reason; // enum flow_end
     bool is_timeout; // the connect timeout
     bool is_retryable; // another endpoint may be tried
+    bool is_unserved; // nobody is at the pod's port 15008: it may be joining the mesh
     uint16_t status; // what the peer answered the CONNECT with, 0 = nothing
     const char *text; // for logs and local replies; valid during the call; never NULL
 };

@@ -22,6 +22,11 @@ enum {
     TCP_ATTEMPTS = 3, // the first endpoint and two more
     TCP_RETRY_MS = 10000, // no further attempt later than this
     PROXY_TEXT_MAX = 264, // a host name and a port
+    // As ztun: a pod whose port 15008 is closed may be joining the mesh, or its ztun is starting
+    // again; its connections wait for so long.
+    TCP_JOIN_MS = 1000,
+    TCP_PAUSE_MIN_MS = 20, // between two rounds: half of the connection's age within these bounds
+    TCP_PAUSE_MAX_MS = 200,
 };
 
 struct tcp_conn {
@@ -37,13 +42,15 @@ struct tcp_conn {
     struct dns_cache_query query; // of the host that the client names
     char *name; // the server that the TLS client, or the rule, names; heap, NULL: not known
     struct metric_series *opened; // NULL before both ends are there
-    struct timer timer; // idle and age
+    struct timer timer; // idle and age; before: the pause until all are tried again
     uint64_t idle_ns, age_ns; // 0 = no limit
     uint64_t active_at, n_seen; // when bytes were last seen to have moved, and how many
     uint8_t n_tried;
     bool has_early, early_fin;
     bool is_attached; // the client's end belongs to the pipe
     bool has_place; // among the cluster's connections
+    bool is_unserved; // nobody was at port 15008 of the last one that was tried
+    bool has_paused;
 };
 
 size_t tcp_conn_size(void) {
@@ -167,6 +174,32 @@ static void on_timer(struct timer *timer, uint64_t now) {
 
 static void connect_next(struct tcp_conn *tcp);
 
+static uint64_t age_of(const struct tcp_conn *tcp) {
+    return tcp->conn->worker->loop->now - tcp->conn->started_ns;
+}
+
+static void on_pause_end(struct timer *timer, uint64_t now) {
+    (void)now;
+    struct tcp_conn *tcp = CONTAINER_OF(timer, struct tcp_conn, timer);
+    timer_init(&tcp->timer, on_timer);
+    tcp->n_tried = 0;
+    connect_next(tcp);
+}
+
+// Nobody else is left. False: that is the end.
+static bool waits(struct tcp_conn *tcp) {
+    uint64_t age = age_of(tcp);
+    struct loop *loop = tcp->conn->worker->loop;
+    if (!tcp->is_unserved || age >= TCP_JOIN_MS * NS_PER_MS) {
+        return false;
+    }
+    uint64_t pause = MIN(MAX(age / 2, TCP_PAUSE_MIN_MS * NS_PER_MS), TCP_PAUSE_MAX_MS * NS_PER_MS);
+    tcp->has_paused = true;
+    timer_init(&tcp->timer, on_pause_end);
+    timer_set(&loop->timers, &tcp->timer, loop->now + pause);
+    return true;
+}
+
 // What the host did is evidence for outlier detection. A connection that came to be is as good as
 // a request that was answered.
 static void judge_host(struct tcp_conn *tcp, enum l7_result result) {
@@ -210,16 +243,19 @@ static void on_open(struct upstream_dial *dial, struct duplex *duplex) {
 static void on_fail(struct upstream_dial *dial, const struct upstream_failure *failure) {
     struct tcp_conn *tcp = CONTAINER_OF(dial, struct tcp_conn, dial);
     struct wconn *conn = tcp->conn;
-    uint64_t age = conn->worker->loop->now - conn->started_ns;
-    judge_host(tcp, failure->is_timeout ? L7_RESULT_TIMEOUT : L7_RESULT_CONNECT_FAILED);
+    if (!tcp->has_paused) { // one connection that waits is evidence once
+        judge_host(tcp, failure->is_timeout ? L7_RESULT_TIMEOUT : L7_RESULT_CONNECT_FAILED);
+    }
+    tcp->is_unserved = failure->is_unserved;
     leave_host(tcp);
     wconn_set_detail(conn, failure->text);
     conn->end = failure->reason;
-    if (failure->is_retryable && tcp->n_tried < TCP_ATTEMPTS && age < TCP_RETRY_MS * NS_PER_MS) {
+    bool is_over = !failure->is_retryable || age_of(tcp) >= TCP_RETRY_MS * NS_PER_MS;
+    if (!is_over && tcp->n_tried < TCP_ATTEMPTS) {
         connect_next(tcp);
-        return;
+    } else if (is_over || !waits(tcp)) {
+        give_up(tcp, (enum flow_end)failure->reason);
     }
-    give_up(tcp, (enum flow_end)failure->reason);
 }
 
 static const struct upstream_dial_ops dial_ops = {.on_open = on_open, .on_fail = on_fail};
@@ -318,7 +354,11 @@ static void connect_to(struct tcp_conn *tcp, const struct upstream_target *targe
 
 // No other host: the log tells of the one that was tried.
 static void give_up_hosts(struct tcp_conn *tcp) {
-    give_up(tcp, tcp->n_tried > 0 ? (enum flow_end)tcp->conn->end : FLOW_NO_UPSTREAM);
+    if (tcp->n_tried == 0) {
+        give_up(tcp, FLOW_NO_UPSTREAM);
+    } else if (!waits(tcp)) {
+        give_up(tcp, (enum flow_end)tcp->conn->end);
+    }
 }
 
 // The proxy's name of where the connection goes, if the destination is one (DestinationRule).
@@ -422,7 +462,7 @@ static void connect_next(struct tcp_conn *tcp) {
     if (conn->service == NULL) { // a workload is the only one of its kind
         struct upstream_target target = {.workload = conn->workload, .addr = conn->dst};
         if (tcp->n_tried > 0) {
-            give_up(tcp, (enum flow_end)conn->end);
+            give_up_hosts(tcp);
         } else {
             connect_to(tcp, &target);
         }

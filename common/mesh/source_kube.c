@@ -62,6 +62,8 @@ static const struct kube_kind {
     {KOBJ_SECRET, SCOPE_NAMED, NULL, NULL},
 };
 
+enum told { TOLD_ABSENT, TOLD_REFUSED, N_TOLD };
+
 struct kube_stream { // one watch and what it feeds
     struct kube_watch watch;
     struct source_kube *source;
@@ -71,7 +73,8 @@ struct kube_stream { // one watch and what it feeds
     char *file; // in the store: "kubernetes:pods", "kubernetes:httproutes/shop"
     bool is_needed; // for the first batch
     bool is_wanted; // a Secret that is still referred to
-    bool is_failure_told, is_absence_told, is_refusal_told;
+    bool is_failure_told;
+    bool is_told[N_TOLD]; // the same for all of a kind
     enum kube_watch_state counted; // in the metrics
 };
 
@@ -94,8 +97,7 @@ struct source_kube {
     struct rand rand;
     struct timer timer; // end of the batch
     uint64_t batch_at; // when it began; 0: there is none
-    uint64_t n_batches;
-    uint64_t n_problems; // ever
+    uint64_t n_batches, n_problems; // ever
     uint64_t secrets_at; // when one was looked for that is new
     struct metric_series *states[KUBE_WATCH_N_STATES];
     bool is_away_told;
@@ -293,16 +295,15 @@ static void tell(struct kube_stream *stream, enum source_kube_notice notice) {
                         notice == SOURCE_KUBE_REFUSED ? stream->without : "");
 }
 
-// Of all watches of the kind, which are several where namespaces are listed. Returns whether it was
-// told before.
-static bool set_refusal_told(struct kube_stream *stream, bool is_told) {
+// Of all watches of the kind (one for each served namespace). Returns whether it was told before.
+static bool set_told(struct kube_stream *stream, enum told what, bool is_told) {
     struct source_kube *s = stream->source;
     bool was_told = false;
     for (struct list *node = s->streams.next; node != &s->streams; node = node->next) {
         struct kube_stream *other = LIST_ITEM(node, struct kube_stream, node);
         if (strcmp(other->watch.params.plural, stream->watch.params.plural) == 0) {
-            was_told = was_told || other->is_refusal_told;
-            other->is_refusal_told = is_told;
+            was_told = was_told || other->is_told[what];
+            other->is_told[what] = is_told;
         }
     }
     return was_told;
@@ -310,7 +311,7 @@ static bool set_refusal_told(struct kube_stream *stream, bool is_told) {
 
 static void excuse(struct kube_stream *stream) {
     struct source_kube *s = stream->source;
-    if (!set_refusal_told(stream, true)) {
+    if (!set_told(stream, TOLD_REFUSED, true)) {
         tell(stream, SOURCE_KUBE_REFUSED);
     }
     if (!s->is_synced) {
@@ -330,34 +331,19 @@ static void tell_failure(struct kube_stream *stream) {
     }
 }
 
-// Of all watches of the kind, which are several where namespaces are listed. Returns whether it was
-// told before.
-static bool set_absence_told(struct kube_stream *stream, bool is_told) {
-    struct source_kube *s = stream->source;
-    bool was_told = false;
-    for (struct list *node = s->streams.next; node != &s->streams; node = node->next) {
-        struct kube_stream *other = LIST_ITEM(node, struct kube_stream, node);
-        if (strcmp(other->watch.params.plural, stream->watch.params.plural) == 0) {
-            was_told = was_told || other->is_absence_told;
-            other->is_absence_told = is_told;
-        }
-    }
-    return was_told;
-}
-
 static void tell_success(struct kube_stream *stream) {
     struct source_kube *s = stream->source;
     if (s->is_away_told) {
         s->is_away_told = false;
         tell(stream, SOURCE_KUBE_BACK);
     }
-    bool was_refused = stream->is_refusal_told && set_refusal_told(stream, false);
+    bool was_refused = stream->is_told[TOLD_REFUSED] && set_told(stream, TOLD_REFUSED, false);
     if (stream->is_failure_told || was_refused) {
         stream->is_failure_told = false;
         tell(stream, SOURCE_KUBE_WORKS);
     }
-    if (stream->is_absence_told) {
-        (void)set_absence_told(stream, false);
+    if (stream->is_told[TOLD_ABSENT]) {
+        (void)set_told(stream, TOLD_ABSENT, false);
         tell(stream, SOURCE_KUBE_FOUND);
     }
 }
@@ -378,7 +364,7 @@ static void on_changed(struct kube_watch *watch) {
         tell_failure(stream);
     } else if (watch->state == KUBE_WATCH_WATCHING) {
         tell_success(stream);
-    } else if (watch->state == KUBE_WATCH_ABSENT && !set_absence_told(stream, true)) {
+    } else if (watch->state == KUBE_WATCH_ABSENT && !set_told(stream, TOLD_ABSENT, true)) {
         tell(stream, SOURCE_KUBE_ABSENT);
     }
 }

@@ -554,10 +554,10 @@ static void test_mesh_config(void **state) {
 // Of several revisions: the one that is named, wherever it is, and else `istio`.
 static void test_mesh_config_of_a_revision(void **state) {
 #define CONFIG(name, ns, td)                                                                       \
-    "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: " name ", namespace: " ns                \
+    "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: " name ", namespace: " ns              \
     "}\ndata: {mesh: 'trustDomain: " td "'}\n"
-    static const char all[] = CONFIG("istio-canary", "istio-system", "canary") CONFIG(
-        "istio", "istio-system", "stable") CONFIG("istio-b", "istio-system", "b");
+    static const char all[] = CONFIG("istio-canary", "istio-system", "canary")
+        CONFIG("istio", "istio-system", "stable") CONFIG("istio-b", "istio-system", "b");
     fx_apply(b, all);
     assert_string_equal(snapshot_current()->mesh->trust_domain, "stable");
     fx_builder_free(b);
