@@ -64,13 +64,15 @@ static struct tls_ctx *make_ctx(void) {
 static void set_identity(bool is_there) {
     struct snapshot *draft = snapshot_draft();
     if (is_there) {
+        struct tls_ctx *ctx = make_ctx();
         struct identity spec = {.leaf.key = slice_str(own_id),
                                 .state = IDENTITY_READY,
                                 .error = "",
                                 .chain_pem = "",
                                 .roots_pem = "",
-                                .tls = make_ctx()};
+                                .tls = ctx};
         snapshot_set_identity(draft, identity_new(&spec));
+        tls_ctx_unref(ctx);
     } else {
         snapshot_del_identity(draft, own_id);
     }
