@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "common/mesh/kobj.h"
-#include "tests/unit/net/http_client_bed.h"
+#include "tests/unit/mesh/kube_bed.h"
 
 enum { KINDS_MAX = 24, NOTES_MAX = 16 };
 
@@ -135,14 +135,10 @@ static bool was_told(const char *text) {
 }
 
 static int setup(void **state) {
-    char *error = NULL;
     memset(&f, 0, sizeof(f));
     http_bed_open(&f.bed);
     f.bed.on_request = on_request;
-    struct kube_access access = {.address = f.bed.address};
-    struct kube_client_config config = {.loop = &f.bed.loop, .access = &access};
-    f.client = kube_client_new(&config, &error);
-    assert_non_null(f.client);
+    f.client = kube_bed_client(&f.bed);
     return 0;
 }
 
