@@ -19,13 +19,18 @@ enum {
     SPOOF_PORT_MIN = 10000,
     SPOOF_PORT_MAX = 32767,
     SPOOF_PORT_TRIES = 8, // then any port
+    // A pod that the node agent has handed over may be asked before the mesh knows of its workload.
+    PLAIN_WORKLOAD_MS = 5000,
+    PLAIN_PAUSE_MS = 50, // between two looks
 };
 
 struct plain {
     struct flow flow;
     struct link_end down, up;
     struct dial *dial;
+    struct timer pause; // while is_paused: until the workload is looked for again
     uint8_t n_dials;
+    bool is_paused;
 };
 
 static struct plain *of_flow(struct flow *flow) {
@@ -45,6 +50,10 @@ static void cancel(struct flow *flow, enum flow_end reason) {
     if (plain->dial != NULL) {
         dial_cancel(plain->dial);
         plain->dial = NULL;
+    }
+    if (plain->is_paused) {
+        plain->is_paused = false;
+        timer_clear(&flow->zpod->worker->loop->timers, &plain->pause);
     }
     pipe_cut(&flow->pipe, reason);
 }
@@ -105,19 +114,39 @@ static bool is_allowed(struct flow *flow, const struct snapshot *snap,
     return verdict.is_allowed;
 }
 
-static void serve(struct plain *plain, const struct addr *local_addr) {
+static void serve(struct plain *plain);
+
+static void on_pause_end(struct timer *timer, uint64_t now) {
+    (void)now;
+    struct plain *plain = CONTAINER_OF(timer, struct plain, pause);
+    plain->is_paused = false;
+    serve(plain);
+}
+
+// False: it has waited long enough, or nobody has announced this pod.
+static bool wait_for_workload(struct plain *plain) {
+    const struct flow *flow = &plain->flow;
+    struct loop *loop = flow->zpod->worker->loop;
+    if (flow->zpod->pod->service_account == NULL || flow->zpod->is_removed ||
+        loop->now - flow->started_ns >= PLAIN_WORKLOAD_MS * NS_PER_MS) {
+        return false;
+    }
+    plain->is_paused = true;
+    timer_init(&plain->pause, on_pause_end);
+    timer_set(&loop->timers, &plain->pause, loop->now + PLAIN_PAUSE_MS * NS_PER_MS);
+    return true;
+}
+
+static void serve(struct plain *plain) {
     struct flow *flow = &plain->flow;
     struct zpod *zpod = flow->zpod;
     const struct snapshot *snap = snapshot_current();
     struct workload *local = pod_workload(zpod->pod, snap);
     flow_set_ends(flow, ztun_source(flow->zpod->worker, snap, &flow->src.ip), local, NULL);
-    // Connected to the capture port itself, or to another port of the proxy: a loop.
-    if (addr_eq(&flow->dst, local_addr) || route_is_own_port(flow->dst.port)) {
-        cancel(flow, FLOW_ILLEGAL_DESTINATION);
-        return;
-    }
     if (local == NULL) {
-        cancel(flow, FLOW_UNKNOWN_SOURCE);
+        if (!wait_for_workload(plain)) {
+            cancel(flow, FLOW_UNKNOWN_SOURCE);
+        }
         return;
     }
     if (!is_allowed(flow, snap, local)) {
@@ -145,9 +174,17 @@ void inbound_plain_accept(struct zpod *zpod, int fd) {
     plain->flow.dst = plain->flow.target = dst;
     plain->dial = NULL;
     plain->n_dials = 0;
+    plain->is_paused = false;
     link_end_init(&plain->down, worker->loop, fd);
     pipe_attach(&plain->flow.pipe, PIPE_DOWN, &plain->down.duplex);
-    serve(plain, &local);
+    // Connected to the capture port itself, or to another port of the proxy: a loop.
+    if (addr_eq(&dst, &local) || route_is_own_port(dst.port)) {
+        flow_set_ends(&plain->flow, ztun_source(worker, snapshot_current(), &src.ip),
+                      pod_workload(zpod->pod, snapshot_current()), NULL);
+        cancel(&plain->flow, FLOW_ILLEGAL_DESTINATION);
+        return;
+    }
+    serve(plain);
 }
 
 bool inbound_plain_is_denied(struct flow *flow) {

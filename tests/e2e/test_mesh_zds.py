@@ -332,7 +332,8 @@ def test_gone_after_it_had_left(mesh, conn):
 
 @pytest.mark.main
 def test_before_its_workload(mesh, conn):
-    """The agent is faster than the configuration: a connection waits until the mesh knows the pod."""
+    """The agent is faster than the configuration: connections from the pod, and plain ones to it, wait
+    until the mesh knows it."""
     mesh.pod("early", 1, annotations=NAMELESS)
     node, pod = mesh.nodes[1], mesh.pods["early"]
     redirect(mesh, pod)
@@ -340,18 +341,43 @@ def test_before_its_workload(mesh, conn):
     assert conn.add(pod) == ""
     assert not state(node, uid_of(pod))["isKnown"]
     mark = mesh.nodes[2].mark()
-    with mesh.serve("far", 8080, echo), mesh.connect("early", (mesh.vips["far"], 80)) as flow:
-        flow.sendall(b"hello")
-        flow.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            flow.recv(1)
+    with mesh.serve("far", 8080, echo), mesh.serve("early", 8080, echo), \
+            mesh.connect("early", (mesh.vips["far"], 80)) as flow, \
+            mesh.connect("client", (pod.ip, 8080)) as plain:
+        for sock in (flow, plain):
+            sock.sendall(b"hello")
+            sock.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                sock.recv(1)
         mesh.settle(lambda: mesh.apply(pod.doc))
-        flow.settimeout(5)
-        assert flow.recv(5) == b"hello"
+        for sock in (flow, plain):
+            sock.settimeout(5)
+            assert sock.recv(5) == b"hello"
     line = mesh.nodes[2].access(mark, direction="inbound")[0]
     assert line["src.identity"] == pod.identity
     mesh.delete("Pod", "early")
     assert conn.delete(uid_of(pod)) == ""
+
+
+def test_a_workload_that_never_comes(mesh, conn):
+    """A plain connection to such a pod ends after a while; one that its client ends is forgotten."""
+    mesh.pod("nobody", 1, annotations=NAMELESS)
+    node, pod = mesh.nodes[1], mesh.pods["nobody"]
+    redirect(mesh, pod)
+    mesh.settle(lambda: mesh.delete("Pod", "nobody"))
+    assert conn.add(pod) == ""
+    mark = node.mark()
+    with mesh.connect("client", (pod.ip, 8080)):
+        pass
+    with mesh.connect("client", (pod.ip, 8080), timeout=20) as plain:
+        with pytest.raises(ConnectionResetError):
+            plain.recv(1)
+    wait_until(lambda: node.access(mark, direction="inbound", error="own workload is unknown"), 5)
+    with mesh.connect("client", (pod.ip, 8080)) as plain:
+        assert conn.delete(uid_of(pod)) == ""
+        plain.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            assert plain.recv(1) == b""
 
 
 def test_another_service_account(mesh, conn):
