@@ -2,6 +2,7 @@
 // c-ares on the loop, against a small server on the loopback interface.
 #include "common/net/dns_client.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,8 +40,24 @@ static void on_change(void *arg, const char *host, const struct ip *ips, uint32_
     snprintf(bed->log + at, sizeof(bed->log) - at, ";");
 }
 
+// *ret_addr: the address that both sockets have. bed->tcp stays -1 when its port is taken.
+static void bind_both(struct bed *bed, const struct addr *any, struct sockaddr_storage *ret_addr) {
+    socklen_t len = addr_to_sockaddr(any, false, ret_addr);
+    bed->udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(bed->udp, (struct sockaddr *)ret_addr, len), 0);
+    len = sizeof(*ret_addr);
+    assert_int_equal(getsockname(bed->udp, (struct sockaddr *)ret_addr, &len), 0);
+    bed->tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (bind(bed->tcp, (struct sockaddr *)ret_addr, len) < 0) {
+        assert_int_equal(errno, EADDRINUSE);
+        close(bed->udp);
+        close(bed->tcp);
+        bed->tcp = -1;
+    }
+}
+
 static void bed_up(struct bed *bed) {
-    *bed = (struct bed){.last = 1};
+    *bed = (struct bed){.last = 1, .tcp = -1};
     char error[URING_ERROR_MAX];
     struct io *io;
     blk_pool_init(&bed->pool, 4);
@@ -48,13 +65,11 @@ static void bed_up(struct bed *bed) {
     loop_init(&bed->loop, io, &bed->pool, NULL);
     struct addr any = {.ip = {.family = 4, .bytes = {127, 0, 0, 1}}};
     struct sockaddr_storage sa;
-    socklen_t len = addr_to_sockaddr(&any, false, &sa);
-    bed->udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(bed->udp, (struct sockaddr *)&sa, len), 0);
-    len = sizeof(sa);
-    assert_int_equal(getsockname(bed->udp, (struct sockaddr *)&sa, &len), 0);
-    bed->tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    assert_int_equal(bind(bed->tcp, (struct sockaddr *)&sa, len), 0);
+    // A port that is free for UDP may be in use for TCP.
+    for (int i = 0; i < 100 && bed->tcp < 0; i++) {
+        bind_both(bed, &any, &sa);
+    }
+    assert_true(bed->tcp >= 0);
     assert_int_equal(listen(bed->tcp, 16), 0);
     assert_true(addr_from_sockaddr((struct sockaddr *)&sa, &any));
     snprintf(bed->servers, sizeof(bed->servers), "127.0.0.1:%u", any.port);
