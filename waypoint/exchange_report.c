@@ -19,12 +19,8 @@ enum {
 
 // ---- the exchange on its way -------------------------------------------------------------------
 
-// The news of a snapshot are mail: a request that comes right behind its publication may be taken
-// first, and is reported as the new settings have it all the same.
 static struct exchange_reporter *reporter_of_now(struct http_worker *http) {
-    if (http->reporter.generation != snapshot_current()->generation) {
-        exchange_reporter_news(&http->reporter);
-    }
+    http_worker_catch_up(http);
     return &http->reporter;
 }
 
@@ -303,7 +299,6 @@ static struct http_log_settings settings_of(const struct waypoint_config *config
 void exchange_reporter_news(struct exchange_reporter *reporter) {
     const struct waypoint_config *config = reporter->worker->config;
     const struct snapshot *snap = snapshot_current();
-    reporter->generation = snap->generation;
     (void)waypoint_identity_id(config, snap, reporter->own_id);
     struct http_log_settings settings = settings_of(config, snap->mesh);
     struct buf error;

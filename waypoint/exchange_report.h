@@ -21,7 +21,6 @@ struct exchange_reporter { // of a worker
     struct http_log log;
     struct list streams; // exchange_seen.node
     struct timer timer;
-    uint64_t generation; // of the snapshot whose settings the log has
     char own_id[SPIFFE_TEXT_MAX];
 };
 

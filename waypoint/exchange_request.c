@@ -54,6 +54,7 @@ static void remove_proxys_own(struct l7_fields *fields) {
 
 static void set_own_fields(struct exchange *ex) {
     remove_proxys_own(&ex->fields);
+    http_worker_catch_up(ex->http);
     if (ex->http->client_cert != NULL) {
         struct slice id = exchange_wconn(ex)->client_id;
         l7_fields_add(&ex->fields, SLICE_LIT("x-forwarded-client-cert"),

@@ -288,6 +288,15 @@ static void set_client_cert(struct http_worker *http) {
     }
 }
 
+void http_worker_catch_up(struct http_worker *http) {
+    uint64_t generation = snapshot_current()->generation;
+    if (http->generation != generation) {
+        http->generation = generation;
+        exchange_reporter_news(&http->reporter);
+        set_client_cert(http);
+    }
+}
+
 void http_worker_open(struct wworker *worker) {
     struct http_worker *http = xcalloc(1, sizeof(*http));
     http->worker = worker;
@@ -300,7 +309,7 @@ void http_worker_open(struct wworker *worker) {
     dynamic_init(http);
     upstreams_init(&http->upstreams, worker);
     exchange_reporter_open(&http->reporter, worker);
-    set_client_cert(http);
+    http_worker_catch_up(http);
 }
 
 void http_worker_drain(struct wworker *worker) {
@@ -312,14 +321,13 @@ void http_worker_drain(struct wworker *worker) {
 }
 
 void http_worker_news(struct wworker *worker, struct wworker_news news) {
-    exchange_reporter_news(&worker->http->reporter);
+    http_worker_catch_up(worker->http);
     if (news.workloads) {
         direct_news(worker->http);
     }
     if (news.services) {
         dynamic_news(worker->http);
     }
-    set_client_cert(worker->http);
     if (news.services || news.workloads) {
         upstreams_refresh(&worker->http->upstreams);
     }
