@@ -116,7 +116,7 @@ def to(host, port=80):
 
 
 class Rules:
-    """A VirtualService for the time of a test, once the waypoint has it."""
+    """A VirtualService for the time of a test, once the waypoint has it, until it has it no more."""
 
     def __init__(self, lab, host, *http):
         self.lab, self.host, self.http = lab, host, http
@@ -131,6 +131,7 @@ class Rules:
 
     def __exit__(self, *_):
         self.lab.delete("VirtualService", f"m/{self.host}")
+        self.lab.wait_ready()  # the next request does not go by it any more
 
 
 def exchange(conn, data, until):
