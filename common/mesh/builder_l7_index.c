@@ -458,55 +458,48 @@ static void touch_target(struct mesh_builder *b, const char *text, bool is_deleg
     }
 }
 
-static void touch_roots(struct mesh_builder *b, const struct record *delegate, l7_touch *touch) {
-    char key[L7_HOST_MAX];
-    if (snprintf(key, sizeof(key), "v/%s/%s", delegate->ns->name, delegate->name) >=
-        (int)sizeof(key)) {
-        return;
+// The services that an object names, by host or as its targets.
+static void touch_named(struct mesh_builder *b, const struct record *record, bool is_delegate,
+                        l7_touch *touch) {
+    LIST_EACH(pos, &record->more->l7_refs) {
+        const struct l7_ref *ref = LIST_ITEM(pos, struct l7_ref, in_record);
+        if (ref->key[0] == 'h') {
+            touch_host(b, ref->key + 2, is_delegate, touch);
+        } else if (ref->key[0] == 't') {
+            touch_target(b, ref->key + 2, is_delegate, touch);
+        }
     }
+}
+
+// Those of the objects that stand under `key`.
+static void touch_by_way_of(struct mesh_builder *b, const char *key, l7_touch *touch) {
     HMAP_EACH_WITH_HASH(pos, &b->l7_refs, hash_bytes(slice_str(key))) {
         const struct l7_ref *ref = HMAP_ITEM(pos, struct l7_ref, by_key);
-        if (strcmp(ref->key, key) != 0) {
-            continue;
+        if (strcmp(ref->key, key) == 0) {
+            touch_named(b, ref->record, true, touch);
         }
-        LIST_EACH(item, &ref->record->more->l7_refs) {
-            const struct l7_ref *host = LIST_ITEM(item, struct l7_ref, in_record);
-            if (host->key[0] == 'h') {
-                touch_host(b, host->key + 2, true, touch);
-            }
-        }
+    }
+}
+
+// Services whose VirtualServices delegate to it.
+static void touch_roots(struct mesh_builder *b, const struct record *delegate, l7_touch *touch) {
+    char key[L7_HOST_MAX];
+    if (snprintf(key, sizeof(key), "v/%s/%s", delegate->ns->name, delegate->name) <
+        (int)sizeof(key)) {
+        touch_by_way_of(b, key, touch);
     }
 }
 
 // Services whose routes use Services of the namespace.
 static void touch_granted(struct mesh_builder *b, const char *ns, l7_touch *touch) {
     char key[L7_HOST_MAX];
-    if (snprintf(key, sizeof(key), "g/%s", ns) >= (int)sizeof(key)) {
-        return;
-    }
-    HMAP_EACH_WITH_HASH(pos, &b->l7_refs, hash_bytes(slice_str(key))) {
-        const struct l7_ref *ref = HMAP_ITEM(pos, struct l7_ref, by_key);
-        if (strcmp(ref->key, key) != 0) {
-            continue;
-        }
-        LIST_EACH(item, &ref->record->more->l7_refs) {
-            const struct l7_ref *target = LIST_ITEM(item, struct l7_ref, in_record);
-            if (target->key[0] == 't') {
-                touch_target(b, target->key + 2, true, touch);
-            }
-        }
+    if (snprintf(key, sizeof(key), "g/%s", ns) < (int)sizeof(key)) {
+        touch_by_way_of(b, key, touch);
     }
 }
 
 void builder_l7_each_touched(struct mesh_builder *b, const struct record *record, l7_touch *touch) {
-    LIST_EACH(pos, &record->more->l7_refs) {
-        const struct l7_ref *ref = LIST_ITEM(pos, struct l7_ref, in_record);
-        if (ref->key[0] == 'h') {
-            touch_host(b, ref->key + 2, false, touch);
-        } else if (ref->key[0] == 't') {
-            touch_target(b, ref->key + 2, false, touch);
-        }
-    }
+    touch_named(b, record, false, touch);
     if (record->kind == KOBJ_REFERENCE_GRANT) {
         touch_granted(b, record->ns->name, touch);
     }
