@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The images, as far as that goes without a builder: the Dockerfile, what is in the context, whether the
-programs run on the packages of their stages, and what `make images` tells the builders."""
+programs run on the packages of their stage, and what `make images` tells the builders."""
 
 import os
 import re
@@ -26,8 +26,8 @@ def stage(name):
     return re.search(rf"^FROM \S+ AS {name}\n(.*?)(?=^FROM |\Z)", text, re.M | re.S).group(1)
 
 
-def packages(image):
-    text = re.search(r"--no-install-recommends \\\n(.*?)    &&", stage(image), re.S).group(1)
+def packages():
+    text = re.search(r"--no-install-recommends \\\n(.*?)    &&", stage("runtime"), re.S).group(1)
     return re.findall(r"[a-z0-9][a-z0-9.+-]+", text)
 
 
@@ -58,11 +58,12 @@ def test_lint(tools):
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("image", sorted(IMAGES))
-def test_packages_are_those_of_the_libraries(bin_dir, image):
-    paths = set().union(*(needed(bin_dir / program) for program in IMAGES[image]))
-    want = owners(paths | {f"/usr/lib/x86_64-linux-gnu/{name}" for name in LOADED[image]}) - {"libc6"}
-    listed = packages(image)
+def test_packages_are_those_of_the_libraries(bin_dir):
+    programs = sorted(set(sum(IMAGES.values(), [])))
+    paths = set().union(*(needed(bin_dir / program) for program in programs))
+    loaded = {f"/usr/lib/x86_64-linux-gnu/{name}" for names in LOADED.values() for name in names}
+    want = owners(paths | loaded) - {"libc6"}
+    listed = packages()
     assert listed == sorted(listed)
     # libgcc-s1: needed with libstdc++, whose compiler decides whether a program names it.
     assert set(listed) - FOR_OTHERS - {"libgcc-s1"} == want - {"libgcc-s1"}
@@ -70,7 +71,8 @@ def test_packages_are_those_of_the_libraries(bin_dir, image):
 
 @pytest.mark.parametrize("image", sorted(IMAGES))
 def test_what_the_stages_hand_on(image):
-    text = stage(image)
+    text = stage("runtime") + stage(image)
+    assert f"FROM runtime AS {image}\n" in (ROOT / "images/Dockerfile").read_text()
     copied = re.search(r"^COPY --from=build (.*) /usr/local/bin/$", text, re.M).group(1)
     assert [Path(path).name for path in copied.split()] == IMAGES[image]
     assert f'ENTRYPOINT ["/usr/local/bin/{image}"]' in text
@@ -100,7 +102,7 @@ def closure(names):
 
 @pytest.fixture
 def root_dir(tmp_path, request, bin_dir):
-    """A stage's file system: its packages and what they depend on, and the programs."""
+    """An image's file system: its packages and what they depend on, and the programs."""
     image = request.param
     root = tmp_path / "root"
     for name in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "usr/local/bin", "tmp"):
@@ -108,7 +110,7 @@ def root_dir(tmp_path, request, bin_dir):
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
     # debconf and the like are for installing; they bring perl.
-    names = closure(packages(image) + BASE) - closure(["debconf"]) | set(BASE)
+    names = closure(packages() + BASE) - closure(["debconf"]) | set(BASE)
     files = run("dpkg-query", "--listfiles", *sorted(names | closure(BASE))).stdout.splitlines()
     for name in files:
         source, target = Path(name), root / name.lstrip("/")
