@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/proto/hbone.h"
 #include "ctl/check.h"
 #include "ctl/local_json.h"
 
-enum { HBONE_PORT = 15008, SHOWN_MAX = 10 };
+enum { SHOWN_MAX = 10 };
 
 static const json_t *namespace_of(const struct check_cluster *cluster, const char *name) {
     const json_t *ns;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/buf.h"
+#include "common/proto/hbone.h"
 #include "ctl/cmd_explain_http.h"
 #include "ctl/local_json.h"
 
@@ -230,7 +231,7 @@ static void follow_waypoint(struct explain *explain, const struct route *route,
                             const struct addr *dst) {
     struct service *waypoint = snapshot_service(explain->snap, route->waypoint);
     if (waypoint != NULL) {
-        int port = port_of(waypoint, ROUTE_HBONE_PORT);
+        int port = port_of(waypoint, HBONE_PORT);
         json_object_set_new(explain->out, "candidates",
                             explain_candidates(explain, waypoint, port, dst, route->destination,
                                                true, true));

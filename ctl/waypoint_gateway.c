@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/proto/hbone.h"
 #include "ctl/local_json.h"
-
-enum { HBONE_PORT = 15008 };
 
 static char *service_host(const struct waypoint_spec *spec) {
     const char *service = spec->service != NULL ? spec->service : spec->name;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "common/mesh/route_waypoint.h"
+#include "common/proc/proc_labels.h"
 #include "waypoint/authz.h"
 #include "waypoint/bindings.h"
 #include "waypoint/report.h"
@@ -60,7 +61,7 @@ static void respond(struct wconn *conn, enum hbone_err err) {
         own = waypoint_workload(conn->worker->config, snapshot_current());
     }
     if (own != NULL) {
-        waypoint_baggage(own, &baggage);
+        proc_labels_baggage(own, &baggage);
         with = &baggage;
     }
     hbone_response_build(err, with, &head);

@@ -6,6 +6,7 @@
 
 #include "common/l7/l7_policy.h"
 #include "common/mesh/route.h"
+#include "common/proc/proc_labels.h"
 #include "common/rt/sock.h"
 #include "waypoint/dial_layer.h"
 #include "waypoint/waypoint.h"
@@ -130,7 +131,7 @@ static void build_head(struct hbone_request *request, struct hbone_head *ret_hea
         .has_trace = true,
     };
     if (own != NULL) {
-        waypoint_baggage(own, &connect.baggage);
+        proc_labels_baggage(own, &connect.baggage);
         if (!ip_is_set(&connect.source.ip) && own->n_ips > 0) {
             connect.source.ip = own->ips[0];
         }

@@ -4,10 +4,9 @@
 #include <string.h>
 
 #include "common/base/check.h"
+#include "common/proto/hbone.h"
 
 #define GATEWAY_API "gateway.networking.k8s.io"
-
-enum { HBONE_PORT = 15008 };
 
 static const char *text_at(const json_t *object, const char *key) {
     const char *text = json_string_value(json_object_get(object, key));

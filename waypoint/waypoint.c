@@ -59,16 +59,3 @@ void waypoint_socket_params(const struct waypoint_config *config, const struct a
         .user_timeout_ms = is_tunnel || config->proc.user_timeout ? TUNNEL_USER_TIMEOUT_MS : 0,
     };
 }
-
-void waypoint_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage) {
-    *ret_baggage = (struct hbone_baggage){
-        .cluster = slice_str(workload->common->cluster),
-        .ns = slice_str(workload->ns),
-        .workload_type = slice_str(workload->common->owner_type),
-        .workload = slice_str(workload_owner_name(workload)),
-        .service = slice_str(workload_canonical_name(workload)),
-        .revision = slice_str(workload->common->canonical_revision),
-        .region = slice_str(workload->common->locality.region),
-        .zone = slice_str(workload->common->locality.zone),
-    };
-}

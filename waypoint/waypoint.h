@@ -44,5 +44,3 @@ struct workload *waypoint_workload(const struct waypoint_config *config,
 // Socket parameters of a connection to `to`.
 void waypoint_socket_params(const struct waypoint_config *config, const struct addr *to,
                             bool is_tunnel, struct io_socket_params *ret_params);
-// Slices of the workload's texts: valid while its leaf is referenced.
-void waypoint_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage);

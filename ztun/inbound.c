@@ -10,6 +10,7 @@
 #include "common/mesh/rbac.h"
 #include "common/mesh/route.h"
 #include "common/net/link_end.h"
+#include "common/proc/proc_labels.h"
 #include "common/proto/proxy_protocol.h"
 #include "common/proto/spiffe.h"
 #include "ztun/flow.h"
@@ -42,7 +43,7 @@ static void respond(struct inbound *in, enum hbone_err err) {
     struct hbone_baggage baggage, *with = NULL;
     if (err == HBONE_OK && flow->destination != NULL &&
         flow->zpod->worker->config->proc.response_baggage) {
-        ztun_baggage(flow->destination, &baggage);
+        proc_labels_baggage(flow->destination, &baggage);
         with = &baggage;
     }
     hbone_response_build(err, with, &head);

@@ -8,6 +8,7 @@
 #include "common/mesh/route.h"
 #include "common/mesh/route_wants.h"
 #include "common/net/link_end.h"
+#include "common/proc/proc_labels.h"
 #include "ztun/rebind.h"
 #include "ztun/report.h"
 #include "ztun/socks.h"
@@ -230,7 +231,7 @@ static void build_head(struct hbone_request *request, struct hbone_head *ret_hea
         .has_trace = true,
     };
     if (flow->source != NULL) {
-        ztun_baggage(flow->source, &connect.baggage);
+        proc_labels_baggage(flow->source, &connect.baggage);
     }
     rand_bytes(&flow->zpod->worker->rand, connect.trace_id, sizeof(connect.trace_id));
     rand_bytes(&flow->zpod->worker->rand, connect.span_id, sizeof(connect.span_id));

@@ -44,19 +44,6 @@ void ztun_application_params(struct io_socket_params *ret_params, const struct f
     }
 }
 
-void ztun_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage) {
-    *ret_baggage = (struct hbone_baggage){
-        .cluster = slice_str(workload->common->cluster),
-        .ns = slice_str(workload->ns),
-        .workload_type = slice_str(workload->common->owner_type),
-        .workload = slice_str(workload_owner_name(workload)),
-        .service = slice_str(workload_canonical_name(workload)),
-        .revision = slice_str(workload->common->canonical_revision),
-        .region = slice_str(workload->common->locality.region),
-        .zone = slice_str(workload->common->locality.zone),
-    };
-}
-
 struct workload *ztun_source(struct zworker *worker, const struct snapshot *snap,
                              const struct ip *ip) {
     char name[ROUTE_WANT_MAX];

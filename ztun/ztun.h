@@ -29,8 +29,6 @@ void ztun_socket_params(struct io_socket_params *ret_params, const struct zpod *
 // The same to the pod's own application, from the client's address if that is wanted and possible.
 void ztun_application_params(struct io_socket_params *ret_params, const struct flow *flow,
                              const struct addr *to, bool as_client);
-// Slices of the workload's texts: valid while its leaf is referenced.
-void ztun_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage);
 // Who a connection came from, for logs and metrics; NULL: not known. On demand istiod is asked, for
 // the next one: nothing that is decided depends on it.
 struct workload *ztun_source(struct zworker *worker, const struct snapshot *snap,

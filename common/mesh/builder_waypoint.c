@@ -13,8 +13,7 @@
 
 #include "common/mesh/builder_l7_priv.h"
 #include "common/mesh/kobj_l7.h"
-
-enum { HBONE_PORT = 15008 };
+#include "common/proto/hbone.h"
 
 struct binding {
     const char *name, *ns; // of the Gateway; name NULL = none

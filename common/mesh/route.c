@@ -9,6 +9,7 @@
 
 #include "common/base/buf.h"
 #include "common/mesh/locality.h"
+#include "common/proto/hbone.h"
 
 #define TRACE(request, ...)                                                                        \
     do {                                                                                           \
@@ -41,7 +42,7 @@ const char *route_refusal_text(enum route_refusal refusal) {
 }
 
 bool route_is_own_port(uint16_t port) {
-    return port == 15001 || port == 15006 || port == ROUTE_HBONE_PORT || port == 15080;
+    return port == 15001 || port == 15006 || port == HBONE_PORT || port == 15080;
 }
 
 static void refuse(const struct route_request *request, struct route *route,
@@ -115,7 +116,7 @@ static void to_workload(const struct route_request *request, struct route *route
     }
     route->action = ROUTE_HBONE;
     route->inner = *inner;
-    route->target = (struct addr){.ip = inner->ip, .port = ROUTE_HBONE_PORT};
+    route->target = (struct addr){.ip = inner->ip, .port = HBONE_PORT};
     addr_text(inner, route->authority);
     TRACE(request, "HBONE to workload %s/%s, CONNECT %s, peer identity %s", workload->ns,
           workload->name, route->authority, workload->common->identity);
@@ -208,10 +209,10 @@ static bool is_part_of_waypoint(const struct waypoint *waypoint, const struct wo
 static void to_waypoint(const struct route_request *request, const struct waypoint *waypoint,
                         const struct addr *called, struct route *route) {
     struct workload *workload = waypoint->workload;
-    struct addr target = {.ip = waypoint->ip, .port = ROUTE_HBONE_PORT};
+    struct addr target = {.ip = waypoint->ip, .port = HBONE_PORT};
     if (waypoint->service != NULL) {
         struct locality_choice choice;
-        int port = port_index(waypoint->service, ROUTE_HBONE_PORT);
+        int port = port_index(waypoint->service, HBONE_PORT);
         pick(request, waypoint->service, port, NULL, &choice);
         workload = choice.endpoint != NULL ? choice.endpoint->workload : NULL;
         target.ip = choice.ip;

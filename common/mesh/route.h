@@ -30,7 +30,7 @@ enum route_refusal {
 };
 const char *route_refusal_text(enum route_refusal refusal);
 
-enum { ROUTE_SANS_MAX = 16, ROUTE_TRIED_MAX = 8, ROUTE_HBONE_PORT = 15008 };
+enum { ROUTE_SANS_MAX = 16, ROUTE_TRIED_MAX = 8 };
 
 struct route {
     uint8_t action, refusal;

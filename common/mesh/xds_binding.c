@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { HBONE_PORT = 15008 };
+#include "common/proto/hbone.h"
 
 void xds_binding_set(struct xds_binding *binding, struct list *all,
                      const char *const keys[XDS_BINDINGS]) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/mesh/xds_decode_priv.h"
+#include "common/proto/hbone.h"
 #include "common/proto/spiffe.h"
 
 // Values of the enums
@@ -12,7 +13,7 @@ enum { STATUS_HEALTHY, STATUS_UNHEALTHY, N_STATUS };
 enum { MODE_STANDARD, MODE_HOST_NETWORK, N_MODES };
 enum { APPLICATION_NONE, APPLICATION_PROXY, N_APPLICATIONS };
 
-enum { MAX_IPS = 64, MAX_SERVICES = 1024, MAX_PORTS = 1024, HBONE_PORT = 15008 };
+enum { MAX_IPS = 64, MAX_SERVICES = 1024, MAX_PORTS = 1024 };
 
 const char *xds_waypoint(struct xds_decoder *d, const Xds__GatewayAddress *src, const char *field) {
     char text[XDS_TEXT_MAX];

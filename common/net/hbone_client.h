@@ -30,7 +30,6 @@ enum {
     HBONE_ANSWER_MS = 15000,
     HBONE_WAIT_MS = 21000, // for a tunnel: its connect and handshake have 10 s each
     HBONE_SANS_MAX = 16,
-    HBONE_PORT = 15008,
 };
 
 struct hbone_client_config {

@@ -44,3 +44,16 @@ void proc_labels_ends(struct slice labels[METRIC_N_LABELS(TRAFFIC)], const struc
         labels[METRIC_LABEL(TRAFFIC, DESTINATION_SERVICE_NAME)] = slice_str(service->name);
     }
 }
+
+void proc_labels_baggage(const struct workload *workload, struct hbone_baggage *ret_baggage) {
+    *ret_baggage = (struct hbone_baggage){
+        .cluster = slice_str(workload->common->cluster),
+        .ns = slice_str(workload->ns),
+        .workload_type = slice_str(workload->common->owner_type),
+        .workload = slice_str(workload_owner_name(workload)),
+        .service = slice_str(workload_canonical_name(workload)),
+        .revision = slice_str(workload->common->canonical_revision),
+        .region = slice_str(workload->common->locality.region),
+        .zone = slice_str(workload->common->locality.zone),
+    };
+}

@@ -36,6 +36,7 @@ struct hbone_baggage {
 };
 
 enum {
+    HBONE_PORT = 15008,
     HBONE_HOST_MAX = 253,
     HBONE_AUTHORITY_MAX = HBONE_HOST_MAX + 6,
     HBONE_BAGGAGE_MAX = 1024, // longer: items at the end are left out (write), ignored (read)

@@ -59,6 +59,7 @@ void fake_set_trace(struct fake_net *net, FILE *file);
 
 // What io->ops->socket() calls a network namespace is here a number of the test's choice
 // (io_socket_params.netns_fd; -1 is one too). The local address is 127.0.0.1 or ::1.
+
 // A listening socket, which takes connects from any namespace, those of its own first. Port 0
 // is not replaced. An unspecified IP takes any address.
 int fake_listen(struct fake_net *net, int netns, const struct addr *addr);
