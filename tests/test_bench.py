@@ -171,6 +171,21 @@ def test_p99_of_windows():
     assert ratio == low == high == pytest.approx(1000 / 110)
 
 
+@pytest.mark.parametrize("ours, machine, met", [
+    (1.2, 2.0, True),   # the goal holds, whatever the machine does
+    (1.6, 1.5, None),   # as much as programs do that only compute
+    (1.6, 1.2, False),  # they would have met it
+    (3.0, 1.5, False)])  # far more than they do
+def test_p99_beside_a_change(ours, machine, met):
+    def p99(high):
+        return {"p99_ratio": high - 0.1, "p99_low": high - 0.2, "p99_high": high, "pairs": 20,
+                "quiet_p99_us": 100, "event_p99_us": 100 * high}
+    made = goals.p99_beside_change("scale-p99", dict(p99(ours), machine=p99(machine),
+                                                     change_cpu_s=0.02), "note")
+    assert made["met"] is met
+    assert "20.0 ms" in made["note"] and ("no verdict" in made["note"]) == (met is None)
+
+
 def storm_run(p99, relay_p99, own_turns=0, probe_late_us=100, probe_long=0):
     def ratio(value):
         return {"p99_ratio": value, "p99_low": value, "p99_high": value, "quiet_p99_us": 100,

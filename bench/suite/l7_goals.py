@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The goal rows of HTTP; goals.py says when one is met."""
 
-from .goals import column, latency_row, low_floor, noise, row
+from .goals import column, latency_row, low_floor, noise, p99_beside_change, row
 from .stats import median, number, ranged, ratio
 from .windows import percentile
 
@@ -88,12 +88,11 @@ def reload_rows(ctx):
     if not r:
         return
     interval = ranged((r["p99_ratio"], r["p99_low"], r["p99_high"]))
-    yield row("l7-reload-p99", ours=r["p99_high"],
-              note=f"{interval}, bootstrap over {r['pairs']} pairs of windows of {r['seconds']} s, "
-                   "one change in each second window; p99 "
-                   f"{number(r['quiet_p99_us'])} us quiet, {number(r['reload_p99_us'])} us with "
-                   f"the change, which takes {number(r['reload_cpu_s'] * 1e3)} ms of CPU, on the "
-                   "control thread")
+    yield p99_beside_change(
+        "l7-reload-p99", r,
+        f"{interval}, bootstrap over {r['pairs']} pairs of windows of {r['seconds']} s, one change in "
+        f"each second window; p99 {number(r['quiet_p99_us'])} us quiet, {number(r['reload_p99_us'])} us "
+        "with the change, on the control thread")
     yield row("l7-reload-turns", ours=r["long_config_turns"],
               note="config_turn_seconds; all turns above 1 ms, also those that the machine held up "
                    f"(loop_turn_seconds): {r['long_turns']['reload']} in windows with a change, "

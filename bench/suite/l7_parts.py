@@ -14,7 +14,7 @@ from .conn_parts import Idle, settle
 from .parts import keep_histogram, rounds_of, say_requests
 from .procs import BenchError, measure
 from .stats import median
-from .windows import Windows, long_turns
+from .windows import Windows, long_turns, machines_part, span
 
 N_ROUTES, N_REGEX, N_SERVICES = 10000, 1000, 1000
 
@@ -255,8 +255,8 @@ def reload(ctx):
     backend = l7.Backend(topo.SERVER, ctx.work_dir, ctx.log_dir)
     series = l7.waypoint_plain(ctx, more_objects=reload_objects(0))[0]
     directory = f"{ctx.work_dir}/plain-waypoint"
-    windows = Windows(ctx, [ctx.tools / "reqload", series.req, l7.PATH, series.host],
-                      series.client_ns, topo.PROXY)
+    argv = [ctx.tools / "reqload", series.req, l7.PATH, series.host]
+    windows = Windows(ctx, argv, series.client_ns, topo.PROXY)
     try:
         l7.wait_for_answer(ctx, series)
         once(ctx, series, backend.worker, 1000, 4, 1)
@@ -277,12 +277,14 @@ def reload(ctx):
         config_turns = long_turns(topo.PROXY, "config_turn_seconds") - before
         cpu = [changed["cpu_s"] - quiet["cpu_s"] for quiet, changed in pairs]
         p99 = windows.p99()
+        series.trim_logs()
+        machine = machines_part(ctx, argv, series.client_ns, topo.PROXY, median(cpu))
         ctx.results["l7-reload"] = dict(
-            p99, seconds=2, services=N_SERVICES, reload_p99_us=p99["event_p99_us"],
+            p99, machine=machine, seconds=2, services=N_SERVICES, reload_p99_us=p99["event_p99_us"],
             long_turns={"quiet": windows.long["quiet"], "reload": windows.long["event"]},
-            long_config_turns=config_turns, reload_cpu_s=median(cpu))
-        ctx.say(f"  l7-reload            waypoint p99 {p99['p99_ratio']:.3f} ({p99['p99_low']:.3f}-"
-                f"{p99['p99_high']:.3f}) of quiet, {median(cpu) * 1e3:.0f} ms of CPU a reload, "
+            long_config_turns=config_turns, change_cpu_s=median(cpu))
+        ctx.say(f"  l7-reload            waypoint p99 {span(p99)} of quiet, a program that computes "
+                f"{span(machine)}, {median(cpu) * 1e3:.0f} ms of CPU a reload, "
                 f"turns above 1 ms: {windows.long}, of them for configuration: {config_turns}")
     finally:
         series.stop()

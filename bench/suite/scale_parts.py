@@ -12,7 +12,7 @@ from . import topo
 from .conn_parts import settle
 from .istiod import Istiod
 from .stats import median, number
-from .windows import Windows, long_turns, span
+from .windows import Windows, long_turns, machines_part, span
 
 N_SERVICES, N_ENDPOINTS = 10000, 100000
 FILES = 100  # of the configuration: a change rewrites one
@@ -73,7 +73,8 @@ def traffic(ctx):
         series = ctx.ztun.start(on_first=alone)
         series_mod.first_exchange(ctx.tools, series, ctx.log_dir)
         near = series.halves[0][0]
-        windows = Windows(ctx, [ctx.tools / "reqload", series.req], series.client_ns, topo.NODE1)
+        argv = [ctx.tools / "reqload", series.req]
+        windows = Windows(ctx, argv, series.client_ns, topo.NODE1)
         change = {}
 
         def prepare(kind, i):
@@ -81,7 +82,11 @@ def traffic(ctx):
                 change["now"] = change_one(directory, i % FILES, texts, i + 1)
 
         before = long_turns(topo.NODE1, "config_turn_seconds")
-        windows.run(3 if ctx.quick else 20, 2, lambda: change["now"](), near, prepare)
+        pairs = windows.run(3 if ctx.quick else 20, 2, lambda: change["now"](), near, prepare)
+        seen["change_cpu_s"] = median([changed["cpu_s"] - quiet["cpu_s"]
+                                       for quiet, changed in pairs])
+        seen["machine"] = machines_part(ctx, argv, series.client_ns, topo.NODE1,
+                                        seen["change_cpu_s"], len(series.halves))
         seen.update(windows.p99(), long_turns=dict(windows.long),
                     long_config_turns=long_turns(topo.NODE1, "config_turn_seconds") - before)
     finally:
@@ -93,7 +98,7 @@ def traffic(ctx):
     ctx.say(f"  scale-traffic        ztun ready after {seen['load_s']:.1f} s "
             f"({seen['load_cpu_s']:.1f} s of CPU), Pss {seen['pss_kb'] / 1024:.0f} MB; p99 "
             f"{number(seen['p99_ratio'])} ({number(seen['p99_low'])}-{number(seen['p99_high'])}) of "
-            f"quiet, turns above 1 ms {seen['long_turns']}, for configuration "
+            f"quiet, programs that compute {span(seen['machine'])}, turns above 1 ms {seen['long_turns']}, for configuration "
             f"{seen['long_config_turns']}")
 
 

@@ -67,6 +67,49 @@ def span(p99):
             f"{p99['quiet_p99_us']:.0f} to {p99['event_p99_us']:.0f} us)")
 
 
+class Computing:
+    """Programs that compute for as long as a change takes, and do nothing else: prepared before a
+    window, let go in it."""
+
+    def __init__(self, ctx, cpu_s, count):
+        self.ctx, self.cpu_s, self.count, self.procs = ctx, cpu_s, count, []
+
+    def prepare(self, kind, _number=0):
+        self.collect()
+        argv = [self.ctx.tools / "stall_probe", "--rate=1", "--seconds=1",
+                f"--work-us={max(1, round(self.cpu_s * 1e6))}", "--wait"]
+        for _ in range(self.count if kind == "event" else 0):
+            self.procs.append(Proc("stall_probe", argv, None, self.ctx.log_dir, pipes=True))
+            self.procs[-1].read_line(10)
+
+    def event(self):
+        for proc in self.procs:
+            proc.say("go")
+
+    def collect(self):
+        for proc in self.procs:
+            proc.read_line(20)
+            proc.finish()
+        self.procs.clear()
+
+    def stop(self):
+        for proc in self.procs:
+            proc.stop()
+
+
+def machines_part(ctx, load_argv, client_ns, netns, cpu_s, count=1):
+    """p99() of the same traffic beside `count` programs that only compute, for `cpu_s` each, where
+    the change would be: what anybody's work on these cores does to it."""
+    computing = Computing(ctx, cpu_s, count)
+    windows = Windows(ctx, load_argv, client_ns, netns)
+    try:
+        windows.run(3 if ctx.quick else 20, 2, computing.event, None, computing.prepare)
+        computing.collect()
+    finally:
+        computing.stop()
+    return windows.p99()
+
+
 class Windows:
     """1000/s, open loop, in windows of `seconds`; `event()` is called in each second one, at
     `event_at` of its time. `netns`: of the process whose turns are looked at."""

@@ -29,7 +29,7 @@ int main(int argc, char **argv) {
     uint64_t rate = 1000, seconds = 2, work_us = 250, wait = 0;
     const struct load_option options[] = {{"rate", &rate, 10000},
                                           {"seconds", &seconds, 600},
-                                          {"work-us", &work_us, 100000},
+                                          {"work-us", &work_us, 10000000},
                                           {"wait", &wait, 1},
                                           {NULL, NULL, 0}};
     const char *usage = "stall_probe [--rate=1000] [--seconds=2] [--work-us=250] [--wait]";
