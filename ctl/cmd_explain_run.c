@@ -96,7 +96,7 @@ static bool resolve(struct explain *explain, struct destination *to, bool is_cap
 }
 
 static void default_port(struct explain *explain, struct destination *to) {
-    const struct service *service = snapshot_service_by_vip(explain->snap, &to->addr.ip);
+    const struct service *service = snapshot_service_by_addr(explain->snap, &to->addr);
     if (!to->has_port) {
         bool has_port = service != NULL && service->n_ports > 0;
         to->addr.port = has_port ? service->ports[0].port : 80;

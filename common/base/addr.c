@@ -160,6 +160,13 @@ bool cidr_parse(struct slice text, bool strict, struct cidr *ret_cidr) {
     return true;
 }
 
+struct cidr cidr_make(const struct ip *ip, uint8_t len) {
+    struct cidr cidr = {.ip = *ip, .len = len};
+    CHECK(len <= (ip->family == 4 ? 32 : 128));
+    clear_host_bits(&cidr.ip, len);
+    return cidr;
+}
+
 bool cidr_contains(const struct cidr *cidr, const struct ip *ip) {
     if (cidr->ip.family == 0 || cidr->ip.family != ip->family) {
         return false;

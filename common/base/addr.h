@@ -49,6 +49,8 @@ bool addr_parse(struct slice text, struct addr *ret_addr);
 // "10.0.0.0/8", or a bare address (= full length). False also when host bits are set and
 // `strict` is true; else they are cleared.
 bool cidr_parse(struct slice text, bool strict, struct cidr *ret_cidr);
+// The range of that length that has the address; at most 32 or 128 bits.
+struct cidr cidr_make(const struct ip *ip, uint8_t len);
 bool cidr_contains(const struct cidr *cidr, const struct ip *ip); // false across families
 
 // Each writes a NUL-terminated text and returns buf.

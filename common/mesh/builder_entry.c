@@ -14,7 +14,8 @@ struct entry_build {
     const struct kobj_service_entry *src;
     struct service spec; // what all hosts have in common
     struct ip *vips;
-    size_t n_vips;
+    struct cidr *ranges;
+    size_t n_vips, n_ranges;
 };
 
 static void add_addresses(struct entry_build *e, const char *const *texts, uint32_t n) {
@@ -23,9 +24,7 @@ static void add_addresses(struct entry_build *e, const char *const *texts, uint3
         if (!cidr_parse(slice_str(texts[i]), false, &cidr)) {
             builder_problem(e->record, "'%s' is not an address", texts[i]);
         } else if (cidr.len != (cidr.ip.family == 4 ? 32 : 128)) {
-            builder_problem(e->record,
-                            "address range %s is not used: only single addresses are matched",
-                            texts[i]);
+            e->ranges[e->n_ranges++] = cidr;
         } else {
             e->vips[e->n_vips++] = cidr.ip;
         }
@@ -92,7 +91,7 @@ static bool wants_allocation(const struct entry_build *e, const char *host) {
     const char *label =
         kobj_map_get(&e->record->obj->meta.labels, "networking.istio.io/enable-autoallocate-ip");
     bool is_usable = host[0] != '*' || e->src->resolution == SE_DYNAMIC_DNS;
-    return e->n_vips == 0 && e->src->resolution != SE_NONE && is_usable &&
+    return e->n_vips == 0 && e->n_ranges == 0 && e->src->resolution != SE_NONE && is_usable &&
            (label == NULL || strcmp(label, "false") != 0);
 }
 
@@ -114,6 +113,8 @@ static void build_host(struct entry_build *e, const char *host_text) {
     spec.hostname = host;
     spec.vips = e->vips;
     spec.n_vips = (uint16_t)e->n_vips;
+    spec.ranges = e->ranges;
+    spec.n_ranges = (uint16_t)e->n_ranges;
     if (wants_allocation(e, host)) {
         builder_allocate(e->b, key, allocated);
         spec.vips = allocated;
@@ -167,7 +168,9 @@ static void build(struct entry_build *e) {
     const struct kobj_service_entry *src = e->src;
     char waypoint[512], canary[512];
     struct service_port *ports = xcalloc(src->n_ports + 1, sizeof(*ports));
-    e->vips = xcalloc(src->n_addresses + src->n_status_addresses + 1, sizeof(*e->vips));
+    size_t n_addresses = (size_t)src->n_addresses + src->n_status_addresses + 1;
+    e->vips = xcalloc(n_addresses, sizeof(*e->vips));
+    e->ranges = xcalloc(n_addresses, sizeof(*e->ranges));
     for (uint32_t i = 0; i < src->n_ports; i++) {
         ports[i] = (struct service_port){
             .port = src->ports[i].port,
@@ -201,6 +204,7 @@ static void build(struct entry_build *e) {
     }
     free(ports);
     free(e->vips);
+    free(e->ranges);
 }
 
 void builder_build_service_entry(struct mesh_builder *b, struct record *record) {

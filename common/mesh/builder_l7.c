@@ -144,6 +144,11 @@ static uint64_t shape_of(const struct service *s) {
         uint64_t next[2] = {hash, hash_bytes(slice_make(s->vips[i].bytes, 16))};
         hash = hash_bytes(slice_make(next, sizeof(next)));
     }
+    for (size_t i = 0; i < s->n_ranges; i++) {
+        uint64_t next[3] = {hash, hash_bytes(slice_make(s->ranges[i].ip.bytes, 16)),
+                            s->ranges[i].len};
+        hash = hash_bytes(slice_make(next, sizeof(next)));
+    }
     for (size_t i = 0; i < s->n_ports; i++) {
         const struct service_port *p = &s->ports[i];
         uint64_t next[4] = {hash, hash_bytes(slice_str(p->name)),

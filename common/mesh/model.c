@@ -234,6 +234,7 @@ static void pack_service(struct pack *pack, const void *arg) {
     }
     s.ports = ports;
     s.vips = PACK_ARRAY(pack, spec->vips, spec->n_vips);
+    s.ranges = PACK_ARRAY(pack, spec->ranges, spec->n_ranges);
     s.leaf = pack_leaf(pack, spec->leaf.key, LEAF_SERVICE);
     s.hostname = pack_name(pack, &s.leaf, spec->leaf.key, spec->hostname);
     s.name = pack_text(pack, spec->name);

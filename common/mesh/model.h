@@ -78,7 +78,11 @@ struct workload_common {
     const char *const *policies; // "ns/name" of selector policies that select it
     // Few have any of it: never NULL in a leaf; NULL in what workload_new is given = nothing.
     const struct workload_local *local;
+    // Of its network's gateway, when that is another one: service key, or "NETWORK/ADDRESS"; "" or,
+    // in what workload_new is given, NULL = none. Shown only.
+    const char *network_gateway;
     uint16_t n_labels, n_ports, n_policies;
+    uint16_t network_gateway_port;
     uint8_t own_names; // WORKLOAD_OWN_...; 0, or that of a leaf, in what workload_new is given
 };
 enum { WORKLOAD_OWN_CANONICAL = 1, WORKLOAD_OWN_APP = 2, WORKLOAD_OWN_OWNER = 4 };
@@ -140,11 +144,13 @@ struct service {
     struct leaf leaf; // key = "ns/hostname"
     const char *name, *ns, *hostname;
     const struct ip *vips; // cluster IPs, external IPs, load balancer IPs; none when headless
+    // Where no workload and no VIP is: what goes to an address of these is the service's, too.
+    const struct cidr *ranges;
     const struct service_port *ports;
     const char *const *sans; // subject_alt_names
     const struct endpoint *endpoints; // all that are published (not only ready when allow_all)
     uint32_t n_endpoints;
-    uint16_t n_vips, n_ports, n_sans;
+    uint16_t n_vips, n_ranges, n_ports, n_sans;
     uint16_t n_cluster_vips; // the first so many VIPs are the service's own: what DNS answers
     uint8_t lb_mode, n_scopes, scopes[6];
     bool is_headless, is_external, allow_not_ready, has_node_ports, is_waypoint;

@@ -302,9 +302,14 @@ static bool has_unresolved(const struct service *service) {
     return false;
 }
 
-static bool service_has_vip(const struct service *service, const struct ip *ip) {
+static bool service_has_ip(const struct service *service, const struct ip *ip) {
     for (size_t i = 0; i < service->n_vips; i++) {
         if (ip_eq(&service->vips[i], ip)) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < service->n_ranges; i++) {
+        if (cidr_contains(&service->ranges[i], ip)) {
             return true;
         }
     }
@@ -319,7 +324,7 @@ static void to_service(const struct snapshot *snap, const struct route_request *
     route->hostname = service->hostname;
     if (port >= 0) {
         route->service_port = &service->ports[port];
-        if (service->n_vips > 0 && !service_has_vip(service, &called.ip)) {
+        if (service->n_vips > 0 && !service_has_ip(service, &called.ip)) {
             // Called by node port; a waypoint knows services by VIP.
             called = (struct addr){.ip = service->vips[0], .port = route->service_port->port};
         }

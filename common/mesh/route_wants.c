@@ -39,6 +39,10 @@ bool route_wants(const struct snapshot *snap, const struct workload *source, con
     if (workload == NULL && service == NULL) {
         return nth == 0 && route_wants_ip(snap, &dst->ip, ret_name);
     }
+    // A range says nothing of the pods and services whose addresses are in it.
+    if (service != NULL && route_wants_ip(snap, &dst->ip, ret_name) && nth-- == 0) {
+        return true;
+    }
     const char *const waypoints[] = {workload != NULL ? workload->common->waypoint
                                                       : service->waypoint,
                                      workload != NULL ? "" : service->canary};

@@ -152,7 +152,8 @@ void snapshot_init(const struct mesh_settings *mesh) {
     snap->workloads_by_ip = pmap_empty(&workload_ip_type);
     snap->services_by_vip = pmap_empty(&service_vip_type);
     snap->services_by_host = pmap_empty(&service_host_type);
-    snap->services_by_node_port = snap->policies_by_ns = snap->nodes_by_ip = pmap_empty(&list_type);
+    snap->services_by_node_port = snap->policies_by_ns = snap->nodes_by_ip =
+        snap->services_by_range = pmap_empty(&list_type);
     retired.first = NULL;
     retired.last = &retired.first;
     atomic_store_explicit(&current, root, memory_order_release);
@@ -162,6 +163,7 @@ static void root_free(struct root *root) {
     struct snapshot *snap = &root->snap;
     pmap_unref(&snap->workloads_by_ip);
     pmap_unref(&snap->services_by_vip);
+    pmap_unref(&snap->services_by_range);
     pmap_unref(&snap->services_by_host);
     pmap_unref(&snap->services_by_node_port);
     pmap_unref(&snap->policies_by_ns);
@@ -217,6 +219,7 @@ struct snapshot *snapshot_draft(void) {
     snap->l7_policies = pmap_ref(snap->l7_policies);
     snap->workloads_by_ip = pmap_ref(snap->workloads_by_ip);
     snap->services_by_vip = pmap_ref(snap->services_by_vip);
+    snap->services_by_range = pmap_ref(snap->services_by_range);
     snap->services_by_host = pmap_ref(snap->services_by_host);
     snap->services_by_node_port = pmap_ref(snap->services_by_node_port);
     snap->policies_by_ns = pmap_ref(snap->policies_by_ns);
@@ -402,6 +405,41 @@ static void index_ips(struct snapshot *draft, struct pmap *map, const struct ip 
     }
 }
 
+static bool has_range(const struct service *service, const struct cidr *range) {
+    for (size_t i = 0; service != NULL && i < service->n_ranges; i++) {
+        if (service->ranges[i].len == range->len && ip_eq(&service->ranges[i].ip, &range->ip)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// With `service` NULL it is taken out.
+static void index_range(struct snapshot *draft, struct slice key, struct service *service,
+                        const struct cidr *range) {
+    uint8_t buf[RANGE_KEY_MAX];
+    struct pmap *map = &draft->services_by_range;
+    size_t n = map->n_items;
+    if (service != NULL) {
+        index_put(draft, map, range_key(range, buf), service, order_services);
+    } else {
+        index_del(map, range_key(range, buf), key);
+    }
+    draft->n_ranges[range_class(range->ip.family, range->len)] += (uint32_t)(map->n_items - n);
+}
+
+static void index_ranges(struct snapshot *draft, struct slice key, const struct service *old,
+                         struct service *service) {
+    for (size_t i = 0; old != NULL && i < old->n_ranges; i++) {
+        if (!has_range(service, &old->ranges[i])) {
+            index_range(draft, key, NULL, &old->ranges[i]);
+        }
+    }
+    for (size_t i = 0; service != NULL && i < service->n_ranges; i++) {
+        index_range(draft, key, service, &service->ranges[i]);
+    }
+}
+
 // Not by the node's addresses, nor by what an external host name resolves to.
 static size_t n_indexed_ips(const struct workload *workload) {
     bool is_indexed =
@@ -433,6 +471,7 @@ static void edit_service(struct snapshot *draft, struct slice key, struct servic
     size_t n_vips = service != NULL ? service->n_vips : 0;
     index_ips(draft, &draft->services_by_vip, old != NULL ? old->vips : NULL, n_old_vips, key,
               service, service != NULL ? service->vips : NULL, n_vips, order_services);
+    index_ranges(draft, key, old, service);
     for (size_t i = 0; old != NULL && i < old->n_ports; i++) {
         uint16_t port = htons(old->ports[i].node_port);
         if (port != 0) {

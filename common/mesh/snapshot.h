@@ -24,6 +24,8 @@ struct mesh_settings { // from MeshConfig and flags
     char access_log_format[MESH_ACCESS_LOG_FORMAT_MAX + 1]; // "" = the default one
 };
 
+enum { SNAPSHOT_RANGE_LENS = 33 + 129 };
+
 struct snapshot {
     uint64_t generation; // grows by one per publication
     const struct mesh_settings *mesh; // shared, immutable
@@ -32,6 +34,8 @@ struct snapshot {
     // not those that are a host name)
     struct pmap services; // "ns/hostname" -> service
     struct pmap services_by_vip; // ip bytes -> service
+    struct pmap services_by_range; // range_key -> service list
+    uint32_t n_ranges[SNAPSHOT_RANGE_LENS]; // of those keys, by family and length: range_class
     struct pmap services_by_host; // hostname -> service list in preference order, see snapshot.c
     struct pmap services_by_node_port; // port, network order -> service list
     struct pmap nodes; // name -> node
@@ -46,9 +50,9 @@ struct snapshot {
 };
 
 // All index tables (..._by_...) hold leaves in order of preference; the look-ups below take the
-// first. workloads_by_ip: pods, then HBONE, then by uid. services_by_vip and _by_host: canonical,
-// then PREFERED_SERVICE_NAMESPACE, then by key; _by_host puts the asking client's own namespace
-// first.
+// first. workloads_by_ip: pods, then HBONE, then by uid. services_by_vip, _by_range and _by_host:
+// canonical, then PREFERED_SERVICE_NAMESPACE, then by key; _by_host puts the asking client's own
+// namespace first.
 
 // RCU reader registration of a worker thread; the loop hooks call online/offline/quiescent. The
 // control thread need not register, since only it frees roots: what it read stays until its next
@@ -102,6 +106,7 @@ struct workload *snapshot_workload_by_uid(const struct snapshot *snap, const cha
 struct service *snapshot_service_by_vip(const struct snapshot *snap, const struct ip *ip);
 // The first service with this VIP that has the port too; else the first with the VIP. (Load
 // balancer addresses and those of ServiceEntries may be shared by services with different ports.)
+// No such VIP: the same of the longest range with the address.
 struct service *snapshot_service_by_addr(const struct snapshot *snap, const struct addr *addr);
 struct service *snapshot_service(const struct snapshot *snap, const char *key);
 // Hostname: exact, then wildcards from the longest suffix. `ns` = the client's namespace, which is

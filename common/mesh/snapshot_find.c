@@ -38,9 +38,28 @@ static bool has_port(const struct service *service, uint16_t port) {
     return false;
 }
 
+// What has the longest range with the address, as in an index. One look for each length in use.
+static const void *by_range(const struct snapshot *snap, const struct ip *ip) {
+    if (snap->services_by_range.n_items == 0) {
+        return NULL;
+    }
+    const void *found = NULL;
+    for (int len = ip->family == 4 ? 32 : 128; found == NULL && len >= 0; len--) {
+        if (snap->n_ranges[range_class(ip->family, (uint8_t)len)] > 0) {
+            uint8_t buf[RANGE_KEY_MAX];
+            struct cidr range = cidr_make(ip, (uint8_t)len);
+            found = pmap_get(&snap->services_by_range, range_key(&range, buf));
+        }
+    }
+    return found;
+}
+
 struct service *snapshot_service_by_addr(const struct snapshot *snap, const struct addr *addr) {
     const void *found = pmap_get(&snap->services_by_vip, ip_key(&addr->ip));
     struct service *service;
+    if (found == NULL) {
+        found = by_range(snap, &addr->ip);
+    }
     for (size_t i = 0; (service = (struct service *)indexed_leaf(found, i)) != NULL; i++) {
         if (has_port(service, addr->port)) {
             return service;

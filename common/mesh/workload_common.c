@@ -41,6 +41,7 @@ static const struct workload_local no_local = {.netns = "", .virtual_interfaces 
     DO(identity)                                                                                   \
     DO(hostname)                                                                                   \
     DO(waypoint)                                                                                   \
+    DO(network_gateway)                                                                            \
     DO(locality.region)                                                                            \
     DO(locality.zone)                                                                              \
     DO(locality.subzone)
@@ -99,6 +100,7 @@ static uint64_t hash_of(const struct workload_common *spec) {
     const struct workload_local *local = local_of(spec);
     feed.len = 0;
     feed_bytes(&feed, &spec->own_names, sizeof(spec->own_names));
+    feed_bytes(&feed, &spec->network_gateway_port, sizeof(spec->network_gateway_port));
 #define FEED(field) feed_text(&feed, spec->field);
     EACH_TEXT(FEED)
 #undef FEED
@@ -162,7 +164,8 @@ static bool is_equal(const struct workload_common *a, const struct workload_comm
         return true;
     }
 #define DIFFERS(field) || !texts_equal(a->field, b->field)
-    if (a->own_names != b->own_names EACH_TEXT(DIFFERS)) {
+    if (a->own_names != b->own_names ||
+        a->network_gateway_port != b->network_gateway_port EACH_TEXT(DIFFERS)) {
         return false;
     }
 #undef DIFFERS

@@ -34,7 +34,10 @@ bool xds_binding_resolve(const struct xds_binding *binding, const struct snapsho
         if (!ip_is_set(&addr.ip)) {
             continue;
         }
-        const struct service *service = snapshot_service_by_addr(snap, &addr);
+        const struct service *service = snapshot_service_by_vip(snap, &addr.ip);
+        if (service != NULL) { // of those that share it, the one that has the port
+            service = snapshot_service_by_addr(snap, &addr);
+        }
         const char *key =
             service != NULL ? (const char *)service->leaf.key.ptr : ip_text(&addr.ip, buf[i]);
         is_other = is_other || strcmp(key, keys[i]) != 0;

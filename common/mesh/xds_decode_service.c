@@ -12,27 +12,47 @@ enum { VISIBILITY_PUBLIC, VISIBILITY_NAMESPACE, N_VISIBILITY };
 
 enum { MAX_PORTS = 1024 };
 
-static void set_vips(struct xds_decoder *d, struct service *s, const Xds__Service *src) {
+// The prefix of an address that is a range; false: it is a single one.
+static bool is_range(struct xds_decoder *d, const Xds__NetworkAddress *src, const struct ip *ip,
+                     struct cidr *ret_range) {
+    uint32_t max = 8 * (uint32_t)src->address.len, full = ip->family == 4 ? 32 : 128;
+    if (src->optional_length_case != XDS__NETWORK_ADDRESS__OPTIONAL_LENGTH_LENGTH ||
+        src->length == max || !ip_is_set(ip)) {
+        return false;
+    }
+    if (src->length > max || max - src->length > full) { // more than all of mapped IPv4, too
+        xds_fail(d, "addresses: /%u is no length of such a range", src->length);
+        return false;
+    }
+    *ret_range = cidr_make(ip, (uint8_t)(full - (max - src->length)));
+    return true;
+}
+
+static void set_addresses(struct xds_decoder *d, struct service *s, const Xds__Service *src) {
     if (!xds_list_ok(d, src->n_addresses, XDS_LIST_MAX, "addresses")) {
         return;
     }
     struct ip *vips = xds_array(d, src->n_addresses, sizeof(*vips));
+    struct cidr *ranges = xds_array(d, src->n_addresses, sizeof(*ranges));
+    s->is_headless = true;
     for (size_t i = 0; i < src->n_addresses && !d->has_failed; i++) {
         const Xds__NetworkAddress *address = src->addresses[i];
         const char *network = xds_text(d, address->network, "addresses: network", XDS_TEXT_MAX);
         struct ip ip = xds_ip(d, address->address, "addresses");
-        bool has_length =
-            address->optional_length_case == XDS__NETWORK_ADDRESS__OPTIONAL_LENGTH_LENGTH;
-        if (has_length && address->length != 8 * address->address.len) {
-            xds_fail(d, "addresses: a range (/%u) is not supported", address->length);
-        }
-        if (strcmp(network, d->network) == 0) {
-            vips[s->n_vips++] = ip;
+        struct cidr range;
+        bool is_near = strcmp(network, d->network) == 0;
+        if (is_range(d, address, &ip, &range)) {
+            ranges[s->n_ranges] = range;
+            s->n_ranges += is_near;
+        } else {
+            vips[s->n_vips] = ip;
+            s->n_vips += is_near;
+            s->is_headless = false;
         }
     }
     s->vips = vips;
+    s->ranges = ranges;
     s->n_cluster_vips = s->n_vips;
-    s->is_headless = src->n_addresses == 0;
 }
 
 // A port that is listed twice counts as it is last.
@@ -141,7 +161,7 @@ void xds_decode_service(struct xds_decoder *d, const Xds__Service *src,
             xds_enum(d, src->visibility, N_VISIBILITY, "visibility") == VISIBILITY_NAMESPACE,
     };
     struct service *s = &ret_resource->service;
-    set_vips(d, s, src);
+    set_addresses(d, s, src);
     set_ports(d, s, src);
     set_sans(d, s, src);
     set_load_balancing(d, s, src->load_balancing);

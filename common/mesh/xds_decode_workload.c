@@ -44,6 +44,28 @@ const char *xds_waypoint(struct xds_decoder *d, const Xds__GatewayAddress *src, 
     return xds_copy(d, text);
 }
 
+// Of another network than ours as a rule: its address is shown with that.
+static void set_network_gateway(struct xds_decoder *d, struct workload_common *c,
+                                const Xds__GatewayAddress *src) {
+    static const char field[] = "network_gateway";
+    char text[IP_TEXT_MAX];
+    if (src == NULL) {
+        return;
+    }
+    c->network_gateway_port = xds_port_of(d, src->hbone_mtls_port, field);
+    if (src->destination_case == XDS__GATEWAY_ADDRESS__DESTINATION_HOSTNAME) {
+        const char *ns = xds_required(d, src->hostname->namespace_, field, XDS_NS_MAX);
+        c->network_gateway =
+            xds_join(d, ns, xds_required(d, src->hostname->hostname, field, SPIFFE_SA_MAX));
+    } else if (src->destination_case == XDS__GATEWAY_ADDRESS__DESTINATION_ADDRESS) {
+        struct ip ip = xds_ip(d, src->address->address, field);
+        c->network_gateway = xds_join(d, xds_text(d, src->address->network, field, XDS_TEXT_MAX),
+                                      ip_is_set(&ip) ? ip_text(&ip, text) : "");
+    } else {
+        xds_fail(d, "%s: has neither a host name nor an address", field);
+    }
+}
+
 static void set_ips(struct xds_decoder *d, struct workload *w, const Xds__Workload *src) {
     if (!xds_list_ok(d, src->n_addresses, MAX_IPS, "addresses")) {
         return;
@@ -220,6 +242,7 @@ void xds_decode_workload(struct xds_decoder *d, const Xds__Workload *src,
     };
     w->is_ready = w->is_healthy;
     set_place(d, c, src);
+    set_network_gateway(d, c, src->network_gateway);
     set_ips(d, w, src);
     set_tunnels(d, w, src);
     set_identity(d, c, w->protocol == WORKLOAD_HBONE, src);

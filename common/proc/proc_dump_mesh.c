@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/proc/proc_dump_priv.h"
+#include "common/proto/hbone.h"
 
 // ---- small values ------------------------------------------------------------------------------
 
@@ -35,14 +36,15 @@ static void put_texts(struct json_out *out, const char *key, const char *const *
     json_out_end(out);
 }
 
-static void put_gateway(struct json_out *out, const char *waypoint, const char *network) {
+static void put_gateway(struct json_out *out, const char *waypoint, const char *network,
+                        uint16_t port) {
     json_out_key(out, SLICE_LIT("destination"));
     if (strchr(waypoint, '/') != NULL) {
         json_out_string(out, slice_str(waypoint));
     } else {
         put_network_ip(out, network, waypoint);
     }
-    json_out_kv_u64(out, "hboneMtlsPort", 15008);
+    json_out_kv_u64(out, "hboneMtlsPort", port);
 }
 
 static void put_waypoint(struct json_out *out, const char *waypoint, const char *network) {
@@ -50,7 +52,7 @@ static void put_waypoint(struct json_out *out, const char *waypoint, const char 
         return;
     }
     json_out_kv_object(out, "waypoint");
-    put_gateway(out, waypoint, network);
+    put_gateway(out, waypoint, network, HBONE_PORT);
     json_out_end(out);
 }
 
@@ -64,7 +66,7 @@ static void put_weighted(struct json_out *out, const struct service *service, co
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         json_out_begin_object(out);
         json_out_kv_object(out, "destination");
-        put_gateway(out, names[i], network);
+        put_gateway(out, names[i], network, HBONE_PORT);
         json_out_end(out);
         json_out_kv_u64(out, "weight", weights[i]);
         json_out_end(out);
@@ -93,6 +95,12 @@ void proc_dump_workload_begin(struct json_out *out, const struct workload *workl
     }
     json_out_end(out);
     put_waypoint(out, workload->common->waypoint, workload->common->network);
+    if (workload->common->network_gateway[0] != '\0') {
+        json_out_kv_object(out, "networkGateway");
+        put_gateway(out, workload->common->network_gateway, "",
+                    workload->common->network_gateway_port);
+        json_out_end(out);
+    }
     if (workload->app_tunnel != APP_TUNNEL_ABSENT) {
         json_out_key(out, slice_str("applicationTunnel"));
         json_out_begin_object(out);
@@ -185,6 +193,21 @@ static void put_families(struct json_out *out, const struct service *service) {
     }
 }
 
+static void put_ranges(struct json_out *out, const struct service *service, const char *network) {
+    if (service->n_ranges == 0) {
+        return;
+    }
+    json_out_kv_array(out, "cidrVips");
+    for (size_t i = 0; i < service->n_ranges; i++) {
+        char text[CIDR_TEXT_MAX];
+        json_out_begin_object(out);
+        json_out_kv_str(out, "network", network);
+        json_out_kv_str(out, "cidr", cidr_text(&service->ranges[i], text));
+        json_out_end(out);
+    }
+    json_out_end(out);
+}
+
 void proc_dump_service_begin(struct json_out *out, const struct service *service,
                              const char *network) {
     json_out_begin_object(out);
@@ -197,6 +220,7 @@ void proc_dump_service_begin(struct json_out *out, const struct service *service
         put_network_ip(out, network, ip_text(&service->vips[i], text));
     }
     json_out_end(out);
+    put_ranges(out, service, network);
     json_out_kv_object(out, "ports");
     for (size_t i = 0; i < service->n_ports; i++) {
         put_port(out, service->ports[i].port, service->ports[i].target_port);

@@ -133,6 +133,42 @@ def test_refused(mesh, istiod):
     assert all(status(node)["services"] == 1 for node in mesh.own.values())
 
 
+def test_ranges(mesh, istiod):
+    """A service by ranges of addresses: the longest with the address, after workloads and VIPs. The
+    dump has them, and the gateway of a workload's network, as ztunnel's."""
+    server, key = mesh.pods["server"], "demo/out.demo.svc.cluster.local"
+
+    def has(*ranges, gateway=None):
+        istiod.set(ADDRESS, service("out", [], {80: 8080}, ranges=ranges),
+                   workload(server, {**WEB, key: {80: 8080}}, gateway=gateway))
+
+    def asks(*ips):
+        return [mesh.ask("client", (ip, 80)) for ip in ips]
+
+    has("10.96.0.0/16", "fd96::/64", gateway=("far", "10.99.0.1", 15443))
+    istiod.set(ADDRESS, service("wide", [], {80: 1}, ranges=["10.0.0.0/8", "fd96::/16"]))
+    mark = mesh.own["client"].mark()
+    with mesh.serve("server", 8080, echo):
+        assert asks("10.96.200.1", VIP) == [b"hello world"] * 2
+    lines = mesh.own["client"].access(mark, n=2, direction="outbound")
+    assert [line["dst.service"] for line in lines] == [key[5:], "web.demo.svc.cluster.local"]
+    dump = mesh.own["client"].config_dump()
+    shown = {s["hostname"]: s for s in dump["services"]}
+    assert shown[key[5:]]["cidrVips"] == [{"network": "", "cidr": "10.96.0.0/16"},
+                                          {"network": "", "cidr": "fd96::/64"}]
+    assert "cidrVips" not in shown["web.demo.svc.cluster.local"]
+    gateways = {w["name"]: w.get("networkGateway") for w in dump["workloads"]}
+    assert gateways == {"client": None, "server": {"destination": "far/10.99.0.1",
+                                                   "hboneMtlsPort": 15443}}
+    has("10.95.0.0/16")
+    with mesh.serve("server", 8080, echo):
+        assert asks("10.95.0.1") == [b"hello world"]
+        mesh.fails("client", ("10.96.200.1", 80))  # wide's now, which has no endpoint
+    istiod.remove(ADDRESS, key, "demo/wide.demo.svc.cluster.local")
+    istiod.set(ADDRESS, workload(server, WEB))
+    assert works(mesh)
+
+
 def test_stream_ends(mesh, istiod):
     """The next one tells what is known, gets what changed meanwhile, and loses what is gone."""
     since = {name: node.since() for name, node in mesh.own.items()}

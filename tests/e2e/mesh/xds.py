@@ -34,6 +34,8 @@ def workload(pod, services=(), **more):
             + item(17, more.get("status", 0)) + item(18, "Kubernetes") + item(20, uid))
     for ip in pod.ips:
         body += item(3, packed(ip))
+    if gateway := more.get("gateway"):  # (network, address, port)
+        body += item(19, item(2, item(1, gateway[0]) + item(2, packed(gateway[1]))) + item(3, gateway[2]))
     for policy in more.get("policies", ()):
         body += item(16, policy)
     for key, ports in dict(services).items():
@@ -46,13 +48,16 @@ def packed(ip):
     return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
 
 
-def service(name, vips, ports, ns="demo", waypoint=None, protocol=0):
+def service(name, vips, ports, ns="demo", waypoint=None, protocol=0, ranges=()):
     """(name, Address); vips: one or several; ports: {port: target}; waypoint: a service's name;
-    protocol: AppProtocol."""
+    protocol: AppProtocol; ranges: addresses with a length."""
     host = f"{name}.{ns}.svc.cluster.local"
     body = item(1, name) + item(2, ns) + item(3, host)
     for vip in [vips] if isinstance(vips, str) else vips:
         body += item(4, item(2, packed(vip)))
+    for text in ranges:
+        ip, _, bits = text.partition("/")
+        body += item(4, item(2, packed(ip)) + item(3, int(bits)))
     for port, target in ports.items():
         body += item(5, item(1, port) + item(2, target) + (item(3, protocol) if protocol else b""))
     if waypoint:

@@ -308,6 +308,10 @@ static void dump_service(struct buf *out, const struct service *s) {
         buf_printf(out, " scope=%u", s->scopes[i]);
     }
     dump_ips(out, s->vips, s->n_vips);
+    for (size_t i = 0; i < s->n_ranges; i++) {
+        char text[CIDR_TEXT_MAX];
+        buf_printf(out, " %s", cidr_text(&s->ranges[i], text));
+    }
     for (size_t i = 0; i < s->n_ports; i++) {
         buf_printf(out, " %u:%u:%u:%s:%s:%u", s->ports[i].port, s->ports[i].target_port,
                    s->ports[i].node_port, s->ports[i].name, s->ports[i].target_name,
@@ -402,10 +406,13 @@ char *fx_dump(void) {
     }
     free(lines.items);
     // Sizes of the indexes: a forgotten entry shows.
-    buf_printf(&out, "by ip %zu, vip %zu, host %zu, node port %zu, ns %zu, node ip %zu, root %s\n",
-               snap->workloads_by_ip.n_items, snap->services_by_vip.n_items,
-               snap->services_by_host.n_items, snap->services_by_node_port.n_items,
-               snap->policies_by_ns.n_items, snap->nodes_by_ip.n_items, snap->mesh->root_namespace);
+    buf_printf(
+        &out,
+        "by ip %zu, vip %zu, range %zu, host %zu, node port %zu, ns %zu, node ip %zu, root %s\n",
+        snap->workloads_by_ip.n_items, snap->services_by_vip.n_items,
+        snap->services_by_range.n_items, snap->services_by_host.n_items,
+        snap->services_by_node_port.n_items, snap->policies_by_ns.n_items,
+        snap->nodes_by_ip.n_items, snap->mesh->root_namespace);
     char *text = buf_take(&out, &(size_t){0});
     buf_fini(&out);
     return text;

@@ -85,9 +85,23 @@ struct workload *fx_workload(const char *ns, const char *name, const char *ips,
     return workload_new(&w);
 }
 
+static uint16_t parse_ranges(const char *text, struct cidr ranges[8]) {
+    struct slice rest = slice_str(text), head;
+    uint16_t n = 0;
+    while (rest.len > 0) {
+        if (!slice_split(rest, ',', &head, &rest)) {
+            head = rest;
+            rest.len = 0;
+        }
+        assert_true(n < 8 && cidr_parse(head, true, &ranges[n++]));
+    }
+    return n;
+}
+
 struct service *fx_service(const struct fx_service *spec) {
     struct service s = spec->more;
     struct ip vips[8];
+    struct cidr ranges[8];
     struct service_port ports[4] = {0};
     uint16_t target_ports[4];
     struct endpoint endpoints[8];
@@ -103,6 +117,8 @@ struct service *fx_service(const struct fx_service *spec) {
     s.hostname = host;
     s.vips = vips;
     s.n_vips = parse_ips(spec->vips != NULL ? spec->vips : "", vips);
+    s.ranges = ranges;
+    s.n_ranges = parse_ranges(spec->ranges != NULL ? spec->ranges : "", ranges);
     s.ports = ports;
     while (s.n_ports < 4 && spec->ports[s.n_ports] != 0) {
         ports[s.n_ports].port = spec->ports[s.n_ports];

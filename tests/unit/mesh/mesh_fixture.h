@@ -31,7 +31,7 @@ struct workload *fx_workload(const char *ns, const char *name, const char *ips,
 // Service NS/NAME.NS.svc.cluster.local with these ports (all target ports + 8000, so 80 -> 8080).
 struct fx_service {
     const char *ns, *name, *hostname; // hostname NULL: NAME.NS.svc.cluster.local
-    const char *vips; // comma-separated
+    const char *vips, *ranges; // comma-separated
     uint16_t ports[4], node_port; // node port of the first
     struct workload *members[8]; // endpoints; ready as they are healthy, weight = capacity
     struct service more; // other fields

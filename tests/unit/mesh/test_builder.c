@@ -316,6 +316,12 @@ static void test_service_kinds(void **state) {
     ", namespace: " ns "}\nspec: {" spec "}\n"
 #define HTTPS "ports: [{number: 443, name: https, protocol: TLS}]"
 
+static void assert_addr_service(const char *text, const char *key) {
+    struct addr addr = fx_addr(text);
+    const struct service *service = snapshot_service_by_addr(snapshot_current(), &addr);
+    assert_string_equal(service != NULL ? (const char *)service->leaf.key.ptr : "", key);
+}
+
 static void test_service_entry(void **state) {
     fx_apply(b, SE("a", "static",
                    "hosts: [One.example.com, two.example.com], addresses: [9.9.9.9],"
@@ -325,7 +331,7 @@ static void test_service_entry(void **state) {
              SE("a", "dns", "hosts: [api.example.com], resolution: DNS, " HTTPS)
                  SE("a", "none", "hosts: ['*.wild.com'], resolution: NONE, exportTo: ['.'], " HTTPS)
                      SE("a", "range",
-                        "hosts: [r.com], addresses: [10.99.0.0/16], "
+                        "hosts: [r.com], addresses: [10.99.0.1/16, 'fd99::/64', 10.98.0.1], "
                         "resolution: NONE, " HTTPS));
     struct service *s = fx_find_service("a/one.example.com");
     assert_non_null(s);
@@ -349,7 +355,20 @@ static void test_service_entry(void **state) {
     assert_int_equal(none->lb_mode, LB_PASSTHROUGH);
     assert_true(none->is_private);
     assert_int_equal(none->n_vips, 0);
-    assert_non_null(strstr(fx_problems(b), "address range 10.99.0.0/16 is not used"));
+    const struct service *range = fx_find_service("a/r.com");
+    assert_int_equal(range->n_vips, 1);
+    assert_int_equal(range->n_ranges, 2);
+    assert_addr_service("10.99.255.1:1", "a/r.com");
+    assert_addr_service("[fd99::7]:1", "a/r.com");
+    assert_addr_service("10.97.0.1:1", "");
+    // Other ranges, and none of its own; no address is allocated beside a range.
+    fx_apply(b, SE("a", "range",
+                   "hosts: [r.com], addresses: [10.97.0.0/16], resolution: STATIC, " HTTPS));
+    assert_int_equal(fx_find_service("a/r.com")->n_vips, 0);
+    assert_addr_service("10.97.0.1:1", "a/r.com");
+    assert_addr_service("10.99.255.1:1", "");
+    assert_addr_service("[fd99::7]:1", "");
+    assert_int_equal(snapshot_current()->services_by_range.n_items, 1);
 }
 
 // The names under a wildcard share an address where it is a waypoint that tells them apart.

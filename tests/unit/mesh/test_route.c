@@ -85,6 +85,11 @@ static void publish_mesh(void) {
                    .members = {host}),
         FX_SERVICE(.ns = "a", .name = "head", .ports = {80}, .members = {server},
                    .more = {.is_headless = true}),
+        FX_SERVICE(.ns = "a", .name = "range", .ranges = "10.7.0.0/16,10.0.0.0/24", .ports = {80},
+                   .members = {server}),
+        FX_SERVICE(.ns = "a", .name = "l7range", .vips = "10.1.0.19", .ranges = "10.7.7.0/24",
+                   .ports = {80}, .members = {server},
+                   .more = {.waypoint = "a/way.a.svc.cluster.local"}),
         node_new(&n1), node_new(&n2), client, server, plain, host, sick, way, way2, bound, dns,
         nobody, NULL);
 }
@@ -135,6 +140,13 @@ static const struct outbound_case outbound_cases[] = {
     TO("unhealthy pod by address", "10.0.0.4:80", ROUTE_HBONE, "10.0.0.4:15008", "10.0.0.4:80",
        "sick", "", ID("sick")),
     NO("pod without identity", "10.0.0.7:80", ROUTE_NO_ENDPOINT, "nobody", ""),
+    // by a service's range, which workloads and VIPs go before
+    TO("range", "10.7.0.9:80", ROUTE_HBONE, "10.0.0.2:15008", "10.0.0.2:8080", "server",
+       "range.a.svc.cluster.local", ID("server")),
+    NO("range, no such port", "10.7.0.9:81", ROUTE_NO_PORT, "", "range.a.svc.cluster.local"),
+    TO("pod in a range", "10.0.0.3:80", ROUTE_TCP, "10.0.0.3:80", "", "plain", "", NULL),
+    TO("longer range, with a waypoint that is told the address called", "10.7.7.9:80", ROUTE_HBONE,
+       "10.0.0.5:23008", "10.7.7.9:80", "way", "l7range.a.svc.cluster.local", ID("way")),
     // rows 10, 11 by service
     TO("service", "10.1.0.1:80", ROUTE_HBONE, "10.0.0.2:15008", "10.0.0.2:8080", "server", WEB,
        ID("server"), ID("extra")),

@@ -23,6 +23,8 @@ static void publish_mesh(void) {
                FX_SERVICE(.ns = "a", .name = "half", .vips = "10.1.0.4", .ports = {80},
                           .more = {.waypoint = "a/way.a.svc.cluster.local",
                                    .canary = "b/two.b.svc.cluster.local"}),
+               FX_SERVICE(.ns = "a", .name = "range", .ranges = "10.7.0.0/16", .ports = {80},
+                          .more = {.waypoint = "a/one.a.svc.cluster.local"}),
                client, bound, there, by_ip, NULL);
 }
 
@@ -48,6 +50,7 @@ static void test_route(void **state) {
         {"10.0.0.4:80", {"/10.9.9.9", ""}},
         {"10.1.0.3:80", {"a/one.a.svc.cluster.local", "b/two.b.svc.cluster.local", ""}},
         {"10.1.0.4:80", {"b/two.b.svc.cluster.local", ""}},
+        {"10.7.0.1:80", {"/10.7.0.1", "a/one.a.svc.cluster.local", ""}}, // it may be a pod's
         {"127.0.0.1:80", {""}},
         {"[::1]:80", {""}},
         {"0.0.0.0:80", {""}},

@@ -146,6 +146,58 @@ static void test_addresses(void **state) {
     assert_null(snapshot_node_by_ip(now(), &node_ip));
 }
 
+static const char *at(const char *text) {
+    struct addr addr = fx_addr(text);
+    const struct service *service = snapshot_service_by_addr(now(), &addr);
+    return service != NULL ? service->name : "";
+}
+
+static void del_service(const char *key) {
+    struct snapshot *draft = snapshot_draft();
+    snapshot_del_service(draft, key);
+    snapshot_publish(draft);
+}
+
+static void test_ranges(void **state) {
+    fx_publish(FX_SERVICE(.ns = "a", .name = "wide", .ranges = "10.0.0.0/8,fd00::/16"),
+               FX_SERVICE(.ns = "a", .name = "near",
+                          .ranges = "10.1.0.0/16,fd00:1::/32,10.1.0.0/16"),
+               FX_SERVICE(.ns = "a", .name = "one", .vips = "10.1.2.3", .ranges = "10.1.2.4/32"),
+               FX_SERVICE(.ns = "b", .name = "near443", .ranges = "10.1.0.0/16", .ports = {443}),
+               NULL);
+    static const struct {
+        const char *addr, *expect;
+    } cases[] = {
+        {"10.255.0.1:80", "wide"},   {"10.1.9.9:80", "near"}, // the longest prefix, then by key
+        {"10.1.9.9:443", "near443"}, // of those with that prefix, who has the port
+        {"10.1.2.3:443", "one"}, // a VIP before any range
+        {"10.1.2.4:443", "one"},     {"[fd00:1::1]:80", "near"},
+        {"[fd00:2::1]:80", "wide"},  {"11.0.0.1:80", ""},
+        {"[fe00::1]:80", ""},        {"[a00::]:80", ""}, // 10/8 of the other family
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_string_equal(at(cases[i].addr), cases[i].expect);
+    }
+    struct ip ip = fx_ip("10.1.9.9");
+    assert_null(snapshot_service_by_vip(now(), &ip));
+
+    // ranges change and go
+    fx_publish(FX_SERVICE(.ns = "a", .name = "near", .ranges = "fd00:1::/32,0.0.0.0/0"), NULL);
+    assert_string_equal(at("10.1.9.9:80"), "near443");
+    assert_string_equal(at("11.0.0.1:80"), "near");
+    del_service("b/near443.b.svc.cluster.local");
+    assert_string_equal(at("10.1.9.9:80"), "wide");
+    del_service("a/wide.a.svc.cluster.local");
+    assert_string_equal(at("10.1.9.9:80"), "near");
+    del_service("a/near.a.svc.cluster.local");
+    del_service("a/one.a.svc.cluster.local");
+    assert_string_equal(at("10.1.9.9:80"), "");
+    assert_int_equal(now()->services_by_range.n_items, 0);
+    for (size_t i = 0; i < SNAPSHOT_RANGE_LENS; i++) {
+        assert_int_equal(now()->n_ranges[i], 0);
+    }
+}
+
 static bool append_name(void *arg, const struct policy *policy) {
     char *names = arg;
     size_t len = strlen(names);
@@ -482,6 +534,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_workloads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hosts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_addresses, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ranges, setup, teardown),
         cmocka_unit_test_setup_teardown(test_policies, setup, teardown),
         cmocka_unit_test_setup_teardown(test_update_cost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),

@@ -110,6 +110,7 @@ static void test_workload(void **state) {
     assert_true(w->is_enrolled && w->is_pod && w->is_healthy && w->is_ready && !w->is_host_network);
     assert_string_equal(w->common->identity, "spiffe://example.org/ns/shop/sa/web");
     assert_string_equal(w->common->waypoint, "infra/way.infra.svc.cluster.local");
+    assert_null(w->common->network_gateway);
     assert_string_equal(w->node, "node-1");
     assert_string_equal(w->common->canonical_name, "web");
     assert_string_equal(w->common->app, "web");
@@ -272,6 +273,33 @@ static void test_other_network(void **state) {
                            &r, xds_error));
     assert_int_equal(r.workload.n_ips, 2);
     assert_string_equal(r.workload.common->waypoint, "10.0.0.7");
+}
+
+// The gateway of a workload's network is kept to be shown.
+static void test_network_gateway(void **state) {
+    struct full f;
+    struct xds_resource r;
+    Xds__GatewayAddress gateway = XDS__GATEWAY_ADDRESS__INIT;
+    fill(&f);
+    f.w.network_gateway = &gateway;
+    gateway.destination_case = XDS__GATEWAY_ADDRESS__DESTINATION_HOSTNAME;
+    gateway.hostname = &f.hostname;
+    gateway.hbone_mtls_port = 15443;
+    assert_true(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
+    assert_string_equal(r.workload.common->network_gateway, "infra/way.infra.svc.cluster.local");
+    assert_int_equal(r.workload.common->network_gateway_port, 15443);
+    gateway.destination_case = XDS__GATEWAY_ADDRESS__DESTINATION_ADDRESS;
+    gateway.address = &f.address;
+    f.address.network = fx_bytes("far");
+    f.address.address = fx_raw(xds_v4, 4);
+    assert_true(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
+    assert_string_equal(r.workload.common->network_gateway, "far/10.0.0.7");
+    f.address.address = fx_raw(xds_v4, 3);
+    assert_false(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
+    assert_string_equal(xds_error, "network_gateway: 3 bytes, an address has 4 or 16");
+    gateway.destination_case = XDS__GATEWAY_ADDRESS__DESTINATION__NOT_SET;
+    assert_false(xds_decode_one(XDS_ADDRESS, UID, fx_address(&f.w, NULL), &r));
+    assert_string_equal(xds_error, "network_gateway: has neither a host name nor an address");
 }
 
 // ---- policies
@@ -500,6 +528,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_workload_defaults, xds_setup, xds_teardown),
         cmocka_unit_test_setup_teardown(test_workload_errors, xds_setup, xds_teardown),
         cmocka_unit_test_setup_teardown(test_other_network, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_network_gateway, xds_setup, xds_teardown),
         cmocka_unit_test_setup_teardown(test_policy, xds_setup, xds_teardown),
         cmocka_unit_test_setup_teardown(test_policy_errors, xds_setup, xds_teardown),
         cmocka_unit_test_setup_teardown(test_mapped_cidr, xds_setup, xds_teardown),

@@ -31,6 +31,8 @@ static void fill_waypoint(Xds__GatewayAddress *waypoint, Xds__NamespacedHostname
     hostname->hostname = fx_bytes(host);
 }
 
+static const uint8_t mapped[16] = {[10] = 0xff, [11] = 0xff, [12] = 10, [15] = 9};
+
 static void fill_service(struct full_service *f) {
     static const char *const hosts[] = {"one", "two", "three"};
     *f = (struct full_service){.s = XDS__SERVICE__INIT, .lb = XDS__LOAD_BALANCING__INIT};
@@ -139,13 +141,47 @@ static void test_service_headless(void **state) {
     }
 }
 
+static void set_length(Xds__NetworkAddress *address, uint32_t length) {
+    address->optional_length_case = XDS__NETWORK_ADDRESS__OPTIONAL_LENGTH_LENGTH;
+    address->length = length;
+}
+
+static void test_service_ranges(void **state) {
+    struct full_service f;
+    struct xds_resource r;
+    char text[CIDR_TEXT_MAX];
+    const struct service *s = &r.service;
+    fill_service(&f);
+    set_length(&f.address[1], 112);
+    set_length(&f.address[2], 8); // of another network
+    assert_true(xds_decode_one(XDS_ADDRESS, SERVICE_KEY, fx_address(NULL, &f.s), &r));
+    assert_int_equal(s->n_vips, 1);
+    assert_int_equal(s->n_ranges, 1);
+    assert_string_equal(cidr_text(&s->ranges[0], text), "fd00::/112");
+    assert_false(s->is_headless);
+    set_length(&f.address[0], 8); // host bits do not count
+    f.address[1].address = fx_raw(mapped, 16);
+    set_length(&f.address[1], 120);
+    f.s.n_addresses = 2;
+    assert_true(xds_decode_one(XDS_ADDRESS, SERVICE_KEY, fx_address(NULL, &f.s), &r));
+    assert_int_equal(s->n_vips, 0);
+    assert_int_equal(s->n_ranges, 2);
+    assert_string_equal(cidr_text(&s->ranges[0], text), "10.0.0.0/8");
+    assert_string_equal(cidr_text(&s->ranges[1], text), "10.0.0.0/24");
+    assert_true(s->is_headless); // it has no address that DNS could answer with
+    set_length(&f.address[0], 0);
+    assert_true(xds_decode_one(XDS_ADDRESS, SERVICE_KEY, fx_address(NULL, &f.s), &r));
+    assert_string_equal(cidr_text(&s->ranges[0], text), "0.0.0.0/0");
+}
+
 #define EDIT_SERVICE(name, ...)                                                                    \
     static void name(struct full_service *f) {                                                     \
         __VA_ARGS__                                                                                \
     }
 EDIT_SERVICE(s_no_ns, f->s.namespace_ = fx_bytes("");)
 EDIT_SERVICE(s_no_host, f->s.hostname = fx_bytes("");)
-EDIT_SERVICE(s_range, f->address[1].length = 112;)
+EDIT_SERVICE(s_range, f->address[1].length = 129;)
+EDIT_SERVICE(s_mapped_range, f->address[1].address = fx_raw(mapped, 16); f->address[1].length = 95;)
 EDIT_SERVICE(s_address, f->address[2].address = fx_raw(xds_v6, 5);)
 EDIT_SERVICE(s_port_0, f->port[0].service_port = 0;)
 EDIT_SERVICE(s_big_port, f->port[0].service_port = 65536;)
@@ -169,7 +205,8 @@ static void test_service_errors(void **state) {
     } cases[] = {
         {s_no_ns, "namespace: is missing"},
         {s_no_host, "hostname: is missing"},
-        {s_range, "addresses: a range (/112) is not supported"},
+        {s_range, "addresses: /129 is no length of such a range"},
+        {s_mapped_range, "addresses: /95 is no length of such a range"},
         {s_address, "addresses: 5 bytes, an address has 4 or 16"},
         {s_port_0, "ports: service_port: 0 is not a port"},
         {s_big_port, "ports: service_port: 65536 is not a port"},
@@ -200,6 +237,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_service, xds_setup, xds_teardown),
         cmocka_unit_test_setup_teardown(test_service_headless, xds_setup, xds_teardown),
+        cmocka_unit_test_setup_teardown(test_service_ranges, xds_setup, xds_teardown),
         cmocka_unit_test_setup_teardown(test_service_errors, xds_setup, xds_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
