@@ -31,6 +31,7 @@ static void put_capture(struct json_out *out, const struct ztun_config *config) 
         json_out_kv_str(out, "requireOriginalSource", NULL); // if possible
     }
     json_out_kv_bool(out, "localhostAppTunnel", config->localhost_app_tunnel);
+    json_out_kv_bool(out, "authzPolicyInfoLogging", config->authz_policy_info_logging);
 }
 
 void admin_write_config(struct json_out *out, const struct ztun_config *config) {

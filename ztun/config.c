@@ -53,6 +53,8 @@ static const struct proc_option options[] = {
     PROC_OPTIONS_END(struct ztun_config),
     {"localhost-app-tunnel", "LOCALHOST_APP_TUNNEL", PROC_BOOL, FIELD(localhost_app_tunnel), "BOOL",
      "reach a waypoint that wants the PROXY protocol at its pod's loopback address"},
+    {"authz-policy-info-logging", "AUTHZ_POLICY_INFO_LOGGING", PROC_BOOL,
+     FIELD(authz_policy_info_logging), "BOOL", "log each decision of policies, not at debug only"},
     {"response-baggage", "ENABLE_RESPONSE_BAGGAGE", PROC_BOOL, FIELD(proc.response_baggage), "BOOL",
      "describe the destination in answers to CONNECT"},
 };

@@ -26,7 +26,7 @@ struct ztun_config {
     bool dns_capture, ipv6;
     const char *dns_proxy_addr; // as given; dns_port is made of it
     int original_source; // 1 required, 0 never, -1 best effort
-    bool localhost_app_tunnel;
+    bool localhost_app_tunnel, authz_policy_info_logging;
 };
 
 // Parses flags and environment. Returns 0; 1 when it printed help or the version (exit 0); 2 when

@@ -250,13 +250,12 @@ static void serve(struct inbound *in, const struct h2_event *event) {
         return;
     }
     struct rbac_verdict verdict;
-    if (!check_policy(in, snap, local, &verdict)) {
+    bool is_allowed = check_policy(in, snap, local, &verdict);
+    report_policies(flow, &verdict);
+    if (!is_allowed) {
         flow_set_detail(flow, verdict.reason);
         refuse(in, HBONE_DENIED, FLOW_DENIED);
         return;
-    }
-    if (verdict.dry_run_denies) {
-        report_dry_run(flow, &verdict);
     }
     dial_application(in);
 }

@@ -105,8 +105,8 @@ static bool is_allowed(struct flow *flow, const struct snapshot *snap,
     struct rbac_request request = {.source_ip = flow->src.ip, .destination = flow->dst};
     struct rbac_verdict verdict;
     rbac_check(snap, local, &request, &verdict);
-    if (verdict.is_allowed && verdict.dry_run_denies && !flow->is_joined) {
-        report_dry_run(flow, &verdict);
+    if (!flow->is_joined) {
+        report_policies(flow, &verdict);
     }
     if (!verdict.is_allowed) {
         flow_set_detail(flow, verdict.reason);

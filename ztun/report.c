@@ -206,7 +206,46 @@ void report_socks_failed(struct zpod *zpod, const struct addr *src, const struct
 
 LOG_SCOPE(log_rbac, "ztun::rbac");
 
-void report_dry_run(const struct flow *flow, const struct rbac_verdict *verdict) {
+static void log_policy(const struct flow *flow, const char *what, const struct policy *policy) {
+    bool is_info = flow->zpod->worker->config->authz_policy_info_logging;
+    log_at(&log_rbac, is_info ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, what,
+           LOG_ADDR("src.addr", &flow->src), LOG_SLICE("src.identity", flow->peer_identity),
+           LOG_ADDR("dst.addr", &flow->target),
+           LOG_SLICE("policy", policy != NULL ? policy->leaf.key : SLICE_LIT("")));
+}
+
+// The texts are ztunnel's, which people search their logs for.
+static void log_decision(const struct flow *flow, const struct rbac_verdict *verdict) {
+    if (verdict->dry_deny != NULL) {
+        log_policy(flow, "dry-run: deny policy match", verdict->dry_deny);
+    }
+    if (verdict->dry_allow != NULL) {
+        log_policy(flow, "dry-run: allow policy match", verdict->dry_allow);
+    }
+    if (!verdict->is_allowed) {
+        log_policy(flow,
+                   verdict->policy != NULL ? "deny policy match" : "no allow policies matched",
+                   verdict->policy);
+        return;
+    }
+    if (verdict->policy != NULL) {
+        log_policy(flow, "allow policy match", verdict->policy);
+        return;
+    }
+    if (verdict->dry_run_denies && verdict->dry_deny == NULL) {
+        log_policy(flow, "dry-run: no allow policies match", NULL);
+    }
+    log_policy(flow, "no allow policies, allow", NULL);
+}
+
+void report_policies(const struct flow *flow, const struct rbac_verdict *verdict) {
+    bool is_info = flow->zpod->worker->config->authz_policy_info_logging;
+    if (log_enabled(&log_rbac, is_info ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG)) {
+        log_decision(flow, verdict);
+    }
+    if (!verdict->is_allowed || !verdict->dry_run_denies) {
+        return;
+    }
     const struct policy *policy = verdict->dry_run_policy;
     log_info(&log_rbac, "dry run: would be denied", LOG_ADDR("src.addr", &flow->src),
              LOG_SLICE("src.identity", flow->peer_identity), LOG_ADDR("dst.addr", &flow->target),

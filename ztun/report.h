@@ -24,4 +24,6 @@ void report_socks_failed(struct zpod *zpod, const struct addr *src, const struct
 void report_on_demand_dns(const struct flow *flow);
 struct rbac_verdict;
 // A flow that is allowed, but would be denied if dry-run policies counted: one log line.
-void report_dry_run(const struct flow *flow, const struct rbac_verdict *verdict);
+// One line for what policies decided, as ztunnel has it, and one for each dry-run policy; at info
+// with authz_policy_info_logging, else at debug. And where dry-run policies would deny.
+void report_policies(const struct flow *flow, const struct rbac_verdict *verdict);

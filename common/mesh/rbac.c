@@ -212,7 +212,8 @@ static void dry_run(const struct check *check, struct rbac_verdict *verdict) {
 }
 
 static void conclude(const struct check *check, struct rbac_verdict *v) {
-    *v = (struct rbac_verdict){.rule = -1};
+    *v = (struct rbac_verdict){
+        .rule = -1, .dry_deny = check->dry_deny, .dry_allow = check->dry_allow};
     // The texts are ztunnel's, which people search their logs for.
     if (check->deny != NULL) {
         v->policy = check->deny;

@@ -23,6 +23,8 @@ struct rbac_verdict {
     // matches, or the first ALLOW (none of which matches).
     bool dry_run_denies;
     const struct policy *dry_run_policy;
+    // The dry-run policies that match first, of those in front of a DENY that decides.
+    const struct policy *dry_deny, *dry_allow;
 };
 
 void rbac_check(const struct snapshot *snap, const struct workload *destination,

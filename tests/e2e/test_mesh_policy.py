@@ -20,6 +20,7 @@ def build(mesh):
     mesh.pod("plain", 1, captured=False, families=(4, 6))
     mesh.pod("server", 2, port=[8080, 8081], families=(4, 6))
     mesh.pod("near", 1, port=8080)
+    mesh.nodes[2].env = {**mesh.nodes[2].env, "AUTHZ_POLICY_INFO_LOGGING": "true"}
 
 
 mesh = module_mesh(build)
@@ -155,6 +156,36 @@ def test_dry_run_only_logs(mesh, policies):
     assert who_passes(mesh) == EVERYONE
     wait_until(lambda: [x for x in mesh.nodes[2].log(mark) if "demo/dry" in str(x)], 3,
                "the log says what would have been denied")
+    would = ("dry run: would be denied", "demo/dry")
+    assert decided(mesh, "near") == [would]
+    assert decided(mesh, "server") == [("dry-run: deny policy match", "demo/dry"),
+                                       ("no allow policies, allow", ""), would]
+
+
+def decided(mesh, pod):
+    """What the log tells of the policies for a connection."""
+    node = mesh.nodes[mesh.pods[pod].node]
+    mark = node.mark()
+    try:
+        mesh.ask("client", (pod, 8080))
+    except OSError:
+        pass
+    node.access(mark, direction="inbound")
+    return [(line["message"], line["policy"]) for line in node.log(mark, level="info", scope="ztun::rbac")]
+
+
+@pytest.mark.parametrize("action, rule, want", [
+    (None, None, ("no allow policies, allow", "")),
+    ("DENY", [{}], ("deny policy match", "demo/case")),
+    ("ALLOW", [{}], ("allow policy match", "demo/case")),
+    ("ALLOW", to_ports("9"), ("no allow policies matched", "")),
+])
+def test_decisions_in_the_log(mesh, policies, action, rule, want):
+    """Of node 2, which has AUTHZ_POLICY_INFO_LOGGING."""
+    if action:
+        policies(lambda: mesh.policy("case", action, rule))
+    assert decided(mesh, "server") == [want]
+    assert decided(mesh, "near") == []
 
 
 def test_ipv6_source_blocks(mesh, policies):

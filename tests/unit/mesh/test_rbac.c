@@ -280,6 +280,11 @@ static void test_sets(void **state) {
         assert_string_equal(verdict.reason, cases[i].reason);
         assert_int_equal(verdict.is_allowed, cases[i].is_allowed);
         assert_int_equal(verdict.dry_run_denies, cases[i].dry[0] != '\0');
+        if (cases[i].dry[0] != '\0') { // a DENY that matches, or an ALLOW that does not
+            assert_int_equal(verdict.dry_deny != NULL,
+                             verdict.dry_run_policy->action == POLICY_DENY);
+            assert_null(verdict.dry_allow);
+        }
         assert_string_equal(verdict.dry_run_policy != NULL ? verdict.dry_run_policy->name : "",
                             cases[i].dry);
         fx_fini();
