@@ -17,7 +17,12 @@
 #include "ztun/report.h"
 #include "ztun/ztun.h"
 
-enum { INBOUND_DIAL_MS = 10000 };
+enum {
+    INBOUND_DIAL_MS = 10000,
+    // The pod's first certificate may be on its way: clients wait for it as for the handshake.
+    INBOUND_CERTIFICATE_MS = TLS_LINK_HS_TIMEOUT_MS,
+    INBOUND_PAUSE_MS = 20, // between two looks
+};
 
 struct inbound {
     struct flow flow;
@@ -314,30 +319,112 @@ static void reset_fd(struct zworker *worker, int fd) {
     worker->loop->io->ops->close(worker->loop->io, fd, true);
 }
 
+static void refuse_arrival(struct zpod *zpod, int fd, const struct addr *src,
+                           const struct addr *dst, enum flow_end reason, const char *detail) {
+    report_tunnel_failed(zpod, src, dst, reason, detail);
+    reset_fd(zpod->worker, fd);
+}
+
+// The pod's certificate, or NULL and why not. *ret_is_coming: it is the first that is asked for, or
+// the workload that it is for is not known yet.
+static struct tls_ctx *own_certificate(const struct zpod *zpod, const char **ret_why,
+                                       bool *ret_is_coming) {
+    const struct snapshot *snap = snapshot_current();
+    struct workload *local = pod_workload(zpod->pod, snap);
+    const struct identity *identity =
+        local != NULL ? snapshot_identity(snap, local->common->identity) : NULL;
+    *ret_is_coming = false;
+    if (local == NULL) {
+        *ret_is_coming = zpod->pod->service_account != NULL; // it was handed over
+        *ret_why = "own workload is unknown";
+        return NULL;
+    }
+    if (identity == NULL || identity->tls == NULL) {
+        *ret_is_coming = local->common->identity[0] != '\0' &&
+                         (identity == NULL || identity->state == IDENTITY_PENDING);
+        *ret_why = *ret_is_coming ? "not issued yet" : identity != NULL ? identity->error : "";
+        return NULL;
+    }
+    return identity->tls;
+}
+
+// A connection that came before the certificate. Attack: a crowd of them; their number is bounded.
+struct arrival {
+    struct timer pause;
+    struct zpod *zpod;
+    struct addr src, dst;
+    uint64_t since_ns;
+    int fd;
+};
+
+static void arrival_done(struct arrival *arrival) {
+    struct zpod *zpod = arrival->zpod;
+    free(arrival);
+    zpod->n_arrivals--;
+    zpod_part_closed(zpod);
+}
+
+static void arrival_pause(struct arrival *arrival) {
+    struct loop *loop = arrival->zpod->worker->loop;
+    timer_set(&loop->timers, &arrival->pause, loop->now + INBOUND_PAUSE_MS * NS_PER_MS);
+}
+
+static void on_arrival_pause_end(struct timer *timer, uint64_t now) {
+    struct arrival *arrival = CONTAINER_OF(timer, struct arrival, pause);
+    struct zpod *zpod = arrival->zpod;
+    const char *why;
+    bool is_coming;
+    struct tls_ctx *tls = own_certificate(zpod, &why, &is_coming);
+    bool is_late = now - arrival->since_ns >= INBOUND_CERTIFICATE_MS * NS_PER_MS;
+    if (tls == NULL && is_coming && !is_late && !zpod->is_closing) {
+        arrival_pause(arrival);
+        return;
+    }
+    if (zpod->is_closing) {
+        refuse_arrival(zpod, arrival->fd, &arrival->src, &arrival->dst, FLOW_POD_REMOVED, "");
+    } else if (tls == NULL) {
+        refuse_arrival(zpod, arrival->fd, &arrival->src, &arrival->dst, FLOW_IDENTITY, why);
+    } else {
+        hbone_server_accept(&zpod->server, arrival->fd, tls, &arrival->src, &arrival->dst);
+    }
+    arrival_done(arrival);
+}
+
+static void arrive(struct zpod *zpod, int fd, const struct addr *src, const struct addr *dst) {
+    struct arrival *arrival = xcalloc(1, sizeof(*arrival));
+    arrival->zpod = zpod;
+    arrival->fd = fd;
+    arrival->src = *src;
+    arrival->dst = *dst;
+    arrival->since_ns = zpod->worker->loop->now;
+    timer_init(&arrival->pause, on_arrival_pause_end);
+    zpod->n_arrivals++;
+    zpod->n_open++; // the pod's part of the worker stays until it is served or refused
+    arrival_pause(arrival);
+}
+
 void inbound_accept(struct zpod *zpod, int fd) {
     struct zworker *worker = zpod->worker;
     struct io *io = worker->loop->io;
-    const struct snapshot *snap = snapshot_current();
-    struct workload *local = pod_workload(zpod->pod, snap);
-    struct identity *identity =
-        local != NULL ? snapshot_identity(snap, local->common->identity) : NULL;
     struct addr src, dst;
     if (io->ops->peer_addr(io, fd, &src) < 0 || io->ops->local_addr(io, fd, &dst) < 0) {
         reset_fd(worker, fd);
         return;
     }
     if (!zworker_admits(worker, fd)) {
-        report_tunnel_failed(zpod, &src, &dst, FLOW_OVERLOAD, "");
-        reset_fd(worker, fd);
+        refuse_arrival(zpod, fd, &src, &dst, FLOW_OVERLOAD, "");
         return;
     }
-    if (identity == NULL || identity->tls == NULL) {
-        report_tunnel_failed(zpod, &src, &dst, FLOW_IDENTITY,
-                             identity != NULL ? identity->error : "own workload is unknown");
-        reset_fd(worker, fd);
-        return;
+    const char *why;
+    bool is_coming;
+    struct tls_ctx *tls = own_certificate(zpod, &why, &is_coming);
+    if (tls != NULL) {
+        hbone_server_accept(&zpod->server, fd, tls, &src, &dst);
+    } else if (is_coming && zpod->n_arrivals < HBONE_UNFINISHED_MAX) {
+        arrive(zpod, fd, &src, &dst);
+    } else {
+        refuse_arrival(zpod, fd, &src, &dst, is_coming ? FLOW_OVERLOAD : FLOW_IDENTITY, why);
     }
-    hbone_server_accept(&zpod->server, fd, identity->tls, &src, &dst);
 }
 
 void inbound_recheck_tunnels(struct zpod *zpod) {

@@ -25,6 +25,7 @@ enum {
     // A pod that the node agent has handed over may be here before the mesh knows of its workload;
     // and, on demand, istiod has to say whose the destination is.
     OUTBOUND_SOURCE_MS = 5000,
+    OUTBOUND_CERTIFICATE_MS = 10000, // and before its first certificate is
     OUTBOUND_ASKS = 8, // the destination, two waypoints, and what is forgotten meanwhile
     OUTBOUND_PAUSE_MIN_MS = 20, // between two attempts: half of the flow's age within these bounds
     OUTBOUND_PAUSE_MAX_MS = 200,
@@ -294,6 +295,10 @@ static void connect_tunnel(struct outbound *out, const struct snapshot *snap,
     struct zworker *worker = flow->zpod->worker;
     struct identity *identity =
         route->source != NULL ? snapshot_identity(snap, route->source->common->identity) : NULL;
+    bool is_coming = identity != NULL && identity->state == IDENTITY_PENDING;
+    if (is_coming && !flow->zpod->is_removed && pause_until(out, OUTBOUND_CERTIFICATE_MS)) {
+        return;
+    }
     if (identity == NULL || identity->tls == NULL) {
         flow_set_detail(flow, identity != NULL && identity->error[0] != 0 ? identity->error
                                                                           : "not issued yet");

@@ -75,7 +75,8 @@ struct zpod {
     struct dns_proxy *dns;
     struct list flows; // flow.node
     struct hbone_server server; // tunnels to the pod
-    uint32_t n_open; // listeners and DNS that are not closed yet
+    uint32_t n_open; // listeners, DNS and arrivals that are not closed yet
+    uint32_t n_arrivals; // connections to 15008 that wait for the pod's first certificate
     bool has_sockets;
     bool is_closing; // listeners are being closed
     bool is_removed; // nothing may outlive the deadline

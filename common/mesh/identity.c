@@ -17,7 +17,8 @@ enum {
     N_ROOTS_SEEN = 8,
     MAX_PER_TICK = 32, // signed by the built-in CA before the control thread does other work
 };
-static const uint64_t BACKOFF_MIN_NS = 500 * NS_PER_MS;
+static const uint64_t BACKOFF_MIN_NS = NS_PER_SEC;
+static const uint64_t ANEW_NS = 500 * NS_PER_MS;
 static const uint64_t BACKOFF_MAX_NS = 150 * NS_PER_SEC;
 
 struct entry {
@@ -130,15 +131,11 @@ static void failed(struct entry *entry, const char *error, const char *label) {
     struct identity_manager *m = entry->manager;
     entry->n_failures++;
     m->n_failures++;
-    if (entry->backoff_ns == 0) {
-        entry->backoff_ns = rand_range(&m->rand, BACKOFF_MIN_NS, 2 * BACKOFF_MIN_NS);
-    } else {
-        uint64_t doubled = 2 * entry->backoff_ns;
-        uint64_t fifth = doubled / 5;
-        entry->backoff_ns = rand_range(&m->rand, doubled - fifth, doubled + fifth);
-    }
-    entry->backoff_ns = MIN(entry->backoff_ns, BACKOFF_MAX_NS);
-    entry->retry_at = m->now_mono + entry->backoff_ns;
+    entry->backoff_ns =
+        entry->backoff_ns == 0 ? BACKOFF_MIN_NS : MIN(2 * entry->backoff_ns, BACKOFF_MAX_NS);
+    uint64_t fifth = entry->backoff_ns / 5; // so that those that failed together do not stay so
+    entry->retry_at =
+        m->now_mono + rand_range(&m->rand, entry->backoff_ns - fifth, entry->backoff_ns + fifth);
     set_error(entry, error);
     if (entry->tls == NULL) {
         entry->state = IDENTITY_FAILED;
@@ -257,10 +254,10 @@ static void entry_free(struct entry *entry) {
 }
 
 // A CA that refuses who has no pod on the node, as istiod does, may answer for the pod that comes
-// now. However many come, there is one attempt in BACKOFF_MIN_NS.
+// now. However many come, there is one attempt in ANEW_NS.
 static void retry_soon(struct entry *entry) {
     struct identity_manager *m = entry->manager;
-    entry->retry_at = MIN(entry->retry_at, m->now_mono + BACKOFF_MIN_NS);
+    entry->retry_at = MIN(entry->retry_at, m->now_mono + ANEW_NS);
     entry->backoff_ns = 0;
     entry->state = IDENTITY_PENDING;
     set_text(&entry->error, NULL);

@@ -14,8 +14,8 @@
 // peers of the new root are verified by.
 //
 // While a renewal fails, the certificate stays in use until it expires; then its identity is FAILED
-// with the reason, until the CA answers again: retries come after 0.5 to 1 s, doubling, +-20 %, to
-// 150 s. A new user of an identity without a certificate is a reason to begin anew with that.
+// with the reason, until the CA answers again: retries come after 1 s, doubling to 150 s, each
+// +-20 %. A new user of an identity without a certificate is a reason to begin anew with that.
 #pragma once
 
 #include "common/mesh/snapshot.h"

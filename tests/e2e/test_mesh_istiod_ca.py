@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import threading
+from concurrent import futures
 
 import grpc
 import pytest
@@ -157,6 +158,32 @@ def test_late_answers_hold_up_nobody(mesh, istiod):
             has_certificate(node, mesh.pods[f"slow{i}"])
     for name in [f"slow{i}" for i in range(n)] + [f"quick{i}" for i in range(4)]:
         mesh.delete("Pod", name)
+
+
+def test_first_certificate_is_waited_for(mesh, istiod):
+    """By connections to the pod and by its own, which come before the CA has answered."""
+    release, node = threading.Event(), mesh.nodes[2]
+
+    def rule(request, context):
+        if request.account == "held":
+            release.wait(20)
+
+    def tunnels():
+        return b":15008" in mesh.run("held", "ss", "-Htn", "state", "established").stdout
+
+    with istiod.ruled(rule):
+        mark = node.mark()
+        held = mesh.pod("held", 2, port=8080)
+        wait_until(lambda: istiod.asked("held") and node.log(mark, message="pod is served"), 10)
+        with mesh.serve("held", 8080, echo), mesh.serve("server", 8080, echo), \
+                futures.ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(mesh.ask, source, to, timeout=15) for source, to in
+                     (("client", (held.ip, 8080)), ("held", (mesh.vips["server"], 80)))]
+            wait_until(tunnels, 10, "a connection has come to the pod")
+            assert state(node, held) == "Initializing" and not any(a.done() for a in asked)
+            release.set()
+            assert [a.result() for a in asked] == [b"hello world"] * 2
+    mesh.delete("Pod", "held")
 
 
 BAD = {
