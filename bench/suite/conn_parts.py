@@ -243,7 +243,8 @@ def opening_us(proc, idles):
 
 def x25519_client(ctx, clients, servers, targets):
     """CPU us of the client side of a new tunnel to a server that has X25519 alone: hbone_sink in the
-    place of the far ztun. As above, a flow on a pooled tunnel is taken off."""
+    place of the far ztun. As above, a flow on a pooled tunnel is taken off. Every server has had one
+    tunnel before: its key share is known."""
     certs = issue(f"{ctx.work_dir}/ca", ctx.work_dir, "server")
     sinks, idles = [], []
     near = ctx.ztun.start_near()
@@ -254,7 +255,7 @@ def x25519_client(ctx, clients, servers, targets):
                                              certs["key"]], pod, ctx.log_dir))
         for pod in servers:
             wait_listening(pod, 15008, sinks)
-        warm = Idle(ctx, targets[:1], topo.MESH_CLIENT, 1, threads=1)
+        warm = Idle(ctx, targets, topo.MESH_CLIENT, len(servers), threads=1)
         idles.append(warm)
         opening_us(near, [warm])
         waves = [[Idle(ctx, targets, pod, len(servers), threads=1) for pod in clients]

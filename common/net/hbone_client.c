@@ -170,9 +170,10 @@ static void on_dial(void *arg, int fd_or_err) {
     }
     struct slice sans[HBONE_SANS_MAX];
     size_t n_sans = key_sans(key, sans);
+    struct tls_handshake *hs = tls_handshake_new_client(tunnel->tls, sans, n_sans);
+    tls_handshake_set_server(hs, slice_make(&key->destination.ip, sizeof(key->destination.ip)));
     tunnel->state = TUNNEL_SHAKING;
-    h2_drv_init(&tunnel->drv, client->tls_queue, fd_or_err,
-                tls_handshake_new_client(tunnel->tls, sans, n_sans), false, &client->config.h2,
+    h2_drv_init(&tunnel->drv, client->tls_queue, fd_or_err, hs, false, &client->config.h2,
                 &drv_handler);
 }
 

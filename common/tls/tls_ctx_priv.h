@@ -22,8 +22,8 @@ struct tls_ctx {
     int64_t not_before, not_after;
     enum tls_compliance compliance;
     bool is_outside, skips_verify; // tls_ctx_new_outside
-    // Client key shares, see tls_handshake.c: the group that servers chose instead of the first,
-    // and for how many more handshakes a share for it is sent along.
+    // Client key shares, see tls_shares.c: the group that a server chose last instead of the first,
+    // and for how many more hellos to unknown servers a share for it is sent along.
     atomic_uint_fast16_t second_group;
     atomic_int second_group_left;
 };

@@ -10,21 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/hash.h"
 #include "common/tls/tls_ctx_priv.h"
 #include "common/tls/tls_err_priv.h"
 #include "common/tls/tls_secrets.h"
+#include "common/tls/tls_shares_priv.h"
 #include "common/tls/tls_verify_priv.h"
 
-enum {
-    INPUT_MAX = 96 * 1024, // of one handshake, in all
-    SECOND_SHARE_N =
-        64, // handshakes that send two key shares after a server did not take the first
-};
+enum { INPUT_MAX = 96 * 1024 }; // of one handshake, in all
 
 struct tls_handshake {
     struct tls_ctx *ctx;
     SSL *ssl; // NULL after the end
     bool is_server;
+    bool has_begun;
     bool is_verified; // the peer was accepted
     enum tls_step step;
     enum tls_err err;
@@ -40,6 +39,9 @@ struct tls_handshake {
     uint8_t *rest;
     size_t rest_len;
     char detail[TLS_DETAIL_MAX];
+    // Client: whom it talks to, as tls_shares_priv.h has it, and what the hello brought.
+    uint64_t server;
+    struct tls_shares shares;
     // Client: identities of which the server must have one; texts behind the array.
     size_t n_expected;
     struct slice expected[];
@@ -185,36 +187,6 @@ void tls_handshake_set_callbacks(SSL_CTX *ssl, bool is_outside) {
     CHECK(SSL_CTX_set_alpn_protos(ssl, alpn_h2, sizeof(alpn_h2)) == 0);
 }
 
-// ---- Key shares
-//
-// A key share costs the client 10 % of its handshake, a missing one a round trip. Our own servers
-// take the hybrid group, so that only its share is sent; a server that chose another group makes
-// the next handshakes bring a share for that too.
-
-static void set_key_shares(struct tls_handshake *hs) {
-    struct tls_ctx *ctx = hs->ctx;
-    uint16_t shares[2] = {SSL_GROUP_X25519_MLKEM768};
-    size_t n = 1;
-    if (ctx->compliance != TLS_COMPLIANCE_DEFAULT || ctx->is_outside) {
-        return; // one share anyway; libssl's choice for servers of all kinds: one of each sort
-    }
-    if (atomic_load_explicit(&ctx->second_group_left, memory_order_relaxed) > 0) {
-        atomic_fetch_sub_explicit(&ctx->second_group_left, 1, memory_order_relaxed);
-        shares[n++] = (uint16_t)atomic_load_explicit(&ctx->second_group, memory_order_relaxed);
-    }
-    CHECK(SSL_set1_client_key_shares(hs->ssl, shares, n) == 1);
-}
-
-static void note_group(struct tls_handshake *hs) {
-    struct tls_ctx *ctx = hs->ctx;
-    uint16_t group = hs->peer.group;
-    if (!hs->is_server && ctx->compliance == TLS_COMPLIANCE_DEFAULT &&
-        group != SSL_GROUP_X25519_MLKEM768) {
-        atomic_store_explicit(&ctx->second_group, group, memory_order_relaxed);
-        atomic_store_explicit(&ctx->second_group_left, SECOND_SHARE_N, memory_order_relaxed);
-    }
-}
-
 // ---- Life
 
 static struct tls_handshake *hs_new(struct tls_ctx *ctx, bool is_server,
@@ -243,7 +215,6 @@ static struct tls_handshake *hs_new(struct tls_ctx *ctx, bool is_server,
         SSL_set_accept_state(hs->ssl);
     } else {
         SSL_set_connect_state(hs->ssl);
-        set_key_shares(hs);
     }
     return hs;
 }
@@ -255,6 +226,11 @@ struct tls_handshake *tls_handshake_new_client(struct tls_ctx *ctx, const struct
 
 struct tls_handshake *tls_handshake_new_server(struct tls_ctx *ctx) {
     return hs_new(ctx, true, NULL, 0);
+}
+
+void tls_handshake_set_server(struct tls_handshake *hs, struct slice server) {
+    CHECK(!hs->is_server && !hs->has_begun);
+    hs->server = hash_bytes(server);
 }
 
 static void set_sni(SSL *ssl, struct slice name) {
@@ -461,7 +437,9 @@ static enum tls_step take_over(struct tls_handshake *hs) {
     hs->peer.suite = (enum tls_suite)suite;
     hs->peer.group = SSL_get_group_id(hs->ssl);
     hs->is_h2 = is_h2_selected(hs->ssl);
-    note_group(hs);
+    if (!hs->is_server) {
+        tls_shares_note(hs->ctx, hs->server, hs->now_s, &hs->shares, hs->peer.group);
+    }
     SSL_free(hs->ssl);
     hs->ssl = NULL;
     if (hs->in.len > 0) { // libssl reads record by record: what is left is not its own
@@ -498,6 +476,17 @@ static enum tls_step advance(struct tls_handshake *hs) {
     return fail(hs, hs->err);
 }
 
+static void begin(struct tls_handshake *hs) {
+    hs->has_begun = true;
+    if (hs->is_server) {
+        return;
+    }
+    hs->shares = tls_shares_choose(hs->ctx, hs->server, hs->now_s);
+    if (hs->shares.n > 0) {
+        CHECK(SSL_set1_client_key_shares(hs->ssl, hs->shares.groups, hs->shares.n) == 1);
+    }
+}
+
 enum tls_step tls_handshake_recv(struct tls_handshake *hs, struct slice in, int64_t now_s,
                                  struct chain *out) {
     if (hs->step != TLS_STEP_MORE) {
@@ -507,6 +496,9 @@ enum tls_step tls_handshake_recv(struct tls_handshake *hs, struct slice in, int6
     hs->in = in;
     hs->out = out;
     hs->now_s = now_s;
+    if (!hs->has_begun) {
+        begin(hs);
+    }
     hs->step = advance(hs);
     hs->n_input += in.len - hs->in.len;
     if (hs->step == TLS_STEP_MORE && hs->n_input > INPUT_MAX) {

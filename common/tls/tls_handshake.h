@@ -44,6 +44,10 @@ struct tls_handshake;
 struct tls_handshake *tls_handshake_new_client(struct tls_ctx *ctx, const struct slice *expected,
                                                size_t n_expected);
 struct tls_handshake *tls_handshake_new_server(struct tls_ctx *ctx);
+// Client, before the first tls_handshake_recv: whom it will talk to, in bytes that are the same
+// each time (an address). The hello then brings the key share that this server took last. For the
+// whole process, bounded; what does not fit is forgotten.
+void tls_handshake_set_server(struct tls_handshake *hs, struct slice server);
 
 // A server outside of the mesh: ctx is of tls_ctx_new_outside. Texts are copied. The peer that
 // tls_handshake_peer tells has suite and group only.

@@ -242,6 +242,34 @@ class Terminator(Peer):
             self.h2.end_stream(stream)
 
 
+def first_record(conn):
+    """The first TLS record of a connection, which stays to be read."""
+    seen = b""
+
+    def is_whole():
+        nonlocal seen
+        seen = conn.recv(65536, socket.MSG_PEEK)
+        return not seen or len(seen) >= 5 and len(seen) >= 5 + int.from_bytes(seen[3:5], "big")
+
+    wait_until(is_whole, 10, "a hello")
+    return seen
+
+
+def key_shares(hello):
+    """The groups of the shares in a ClientHello (RFC 8446 4.1.2, 4.2.8)."""
+    at = 5 + 4 + 2 + 32
+    at += 1 + hello[at]  # session id
+    at += 2 + int.from_bytes(hello[at:at + 2], "big")  # suites
+    at += 1 + hello[at] + 2  # compression; length of the extensions
+    while int.from_bytes(hello[at:at + 2], "big") != 51:
+        at += 4 + int.from_bytes(hello[at + 2:at + 4], "big")
+    shares, groups = hello[at + 6:at + 4 + int.from_bytes(hello[at + 2:at + 4], "big")], []
+    while shares:
+        groups.append(int.from_bytes(shares[:2], "big"))
+        shares = shares[4 + int.from_bytes(shares[2:4], "big"):]
+    return groups
+
+
 @pytest.fixture
 def serve_hyper(mesh, authority, hyper):
     """serve_hyper(how): HBONE on the port 15008 of the pod `hyper`."""
@@ -253,7 +281,7 @@ def serve_hyper(mesh, authority, hyper):
 
         def handle(conn):
             peer = Terminator.__new__(Terminator)
-            peer.how = how
+            peer.how, peer.hello = how, first_record(conn)
             peer.__init__(hyper, context.wrap_socket(conn, server_side=True), False)
             peers.append(peer)
             try:
@@ -294,6 +322,21 @@ def test_server_megabytes(mesh, serve_hyper):
     assert "k8s.namespace.name=demo" in head["baggage"]
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", head["traceparent"])
     assert set(head) == {":method", ":authority", "forwarded", "baggage", "traceparent"}
+
+
+def test_server_without_the_hybrid_group(mesh, serve_hyper):
+    """This server has X25519, and not X25519MLKEM768. After the first tunnel a hello brings the share
+    for X25519 alone, so that the server has nothing to ask for."""
+    peers = serve_hyper("echo")
+    for _ in range(3):
+        with mesh.connect("client", ("hyper", 8080)) as conn:
+            conn.sendall(b"ping")
+            assert read_exactly(conn, 4) == b"ping"
+        peers[-1].sock.shutdown(socket.SHUT_RDWR)  # the next connection needs another tunnel
+        wait_until(lambda: mesh.nodes[1].metric("hbone_pool_tunnels") == 0, 10,
+                   "no tunnel")
+    assert len(peers) == 3
+    assert [key_shares(peer.hello) for peer in peers[1:]] == [[0x1d], [0x1d]]
 
 
 def test_server_ends_first(mesh, serve_hyper):
