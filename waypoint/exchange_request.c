@@ -47,9 +47,12 @@ static void remove_proxys_own(struct l7_fields *fields) {
     static const struct slice names[] = {
         SLICE_LIT("x-envoy-expected-rq-timeout-ms"), SLICE_LIT("x-envoy-original-path"),
         SLICE_LIT("x-envoy-attempt-count"),          SLICE_LIT("x-envoy-is-timeout-retry"),
-        SLICE_LIT("x-envoy-decorator-operation"),    SLICE_LIT("x-forwarded-client-cert"),
+        SLICE_LIT("x-envoy-decorator-operation"),
     };
-    l7_fields_remove_all(fields, names, ARRAY_LEN(names));
+    if (l7_fields_has_envoys(fields->items, fields->n)) {
+        l7_fields_remove_all(fields, names, ARRAY_LEN(names));
+    }
+    l7_fields_remove(fields, SLICE_LIT("x-forwarded-client-cert"));
 }
 
 static void set_own_fields(struct exchange *ex) {
@@ -83,13 +86,25 @@ void exchange_set_attempt(struct exchange *ex) {
 
 static struct service *called_service(const struct exchange *ex, const struct snapshot *snap) {
     const struct wconn *wconn = exchange_wconn(ex);
+    struct http_down *conn = ex->conn;
     struct service *service = wconn->service;
     if (service == NULL) {
         return direct_now(ex->http, snap, wconn->direct);
     }
-    // The connection may be older than the service's last change.
-    struct service *now = snapshot_service(snap, (const char *)service->leaf.key.ptr);
-    return now != NULL ? now : service;
+    if (conn->called == NULL || conn->generation != snap->generation) {
+        // The connection may be older than the service's last change.
+        struct service *now = snapshot_service(snap, (const char *)service->leaf.key.ptr);
+        conn->called = now != NULL ? now : service;
+        conn->routes = snapshot_l7_routes(snap, conn->called->leaf.key);
+        conn->generation = snap->generation;
+    }
+    return conn->called;
+}
+
+static struct leaf *routes_of(const struct exchange *ex, const struct snapshot *snap,
+                              const struct service *called) {
+    return called == ex->conn->called ? ex->conn->routes
+                                      : snapshot_l7_routes(snap, called->leaf.key);
 }
 
 static bool find_port(const struct service *service, uint16_t number, size_t *ret_index) {
@@ -223,7 +238,7 @@ static void find_route(struct exchange *ex) {
     const struct wconn *wconn = exchange_wconn(ex);
     const struct snapshot *snap = snapshot_current();
     struct service *service = called_service(ex, snap);
-    ex->routes = snapshot_l7_routes(snap, service->leaf.key);
+    ex->routes = routes_of(ex, snap, service);
     if (ex->routes != NULL) {
         leaf_ref(ex->routes);
     }

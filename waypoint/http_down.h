@@ -17,6 +17,10 @@ struct http_down {
     struct wconn *wconn; // outlives it
     struct list node; // http_worker.conns
     struct list exchanges; // exchange.node
+    // What was called and its routes in the snapshot of that generation; borrowed from it.
+    struct service *called; // NULL: not looked up yet
+    struct leaf *routes; // NULL: the default route
+    uint64_t generation;
     struct http_conn conn;
     struct timer idle;
     bool is_closed; // the transport is: gone with the last exchange

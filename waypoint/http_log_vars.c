@@ -85,10 +85,12 @@ void http_log_time(uint64_t wall_ns, struct slice format, struct buf *out) {
 // ---- values ------------------------------------------------------------------------------------
 
 static void append_addr(struct buf *out, const struct addr *addr, bool with_port) {
-    char text[ADDR_TEXT_MAX];
-    if (addr != NULL && ip_is_set(&addr->ip)) {
-        buf_append_str(out, with_port ? addr_text(addr, text) : ip_text(&addr->ip, text));
+    if (addr == NULL || !ip_is_set(&addr->ip)) {
+        return;
     }
+    char text[ADDR_TEXT_MAX];
+    const char *end = with_port ? addr_put(addr, text) : ip_put(&addr->ip, text);
+    buf_append(out, slice_make(text, (size_t)(end - text)));
 }
 
 static void append_port(struct buf *out, const struct addr *addr) {
@@ -183,6 +185,9 @@ static bool append_address(const struct http_log_record *record, enum l7_var var
 static void append_word(struct buf *out, struct slice text) {
     size_t at = out->len;
     buf_append(out, text);
+    if (slice_find(text, ' ') < 0 && slice_find(text, '\t') < 0) {
+        return;
+    }
     for (; at < out->len; at++) {
         out->ptr[at] = out->ptr[at] == ' ' || out->ptr[at] == '\t' ? '_' : out->ptr[at];
     }

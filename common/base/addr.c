@@ -182,23 +182,30 @@ bool cidr_contains(const struct cidr *cidr, const struct ip *ip) {
 // Decimal text of a number below 100 000; returns the end. Addresses are in every line of the
 // access log, where snprintf showed in profiles.
 static char *put_decimal(char *at, unsigned value) {
-    char digits[5];
-    unsigned n = 0;
-    do {
-        digits[n++] = (char)('0' + value % 10);
+    unsigned n = 1 + (value >= 10) + (value >= 100) + (value >= 1000) + (value >= 10000);
+    for (unsigned i = n; i > 0; i--) {
+        at[i - 1] = (char)('0' + value % 10);
         value /= 10;
-    } while (value != 0);
-    while (n > 0) {
-        *at++ = digits[--n];
     }
+    return at + n;
+}
+
+static char *put_octet(char *at, unsigned value) {
+    if (value >= 100) {
+        *at++ = (char)('0' + value / 100);
+        *at++ = (char)('0' + value / 10 % 10);
+    } else if (value >= 10) {
+        *at++ = (char)('0' + value / 10);
+    }
+    *at++ = (char)('0' + value % 10);
     return at;
 }
 
-// Returns the end, where the NUL is.
-static char *put_ip(char *at, const struct ip *ip) {
+char *ip_put(const struct ip *ip, char buf[IP_TEXT_MAX]) {
+    char *at = buf;
     if (ip->family == 4) {
         for (unsigned i = 0; i < 4; i++) {
-            at = put_decimal(at, ip->bytes[i]);
+            at = put_octet(at, ip->bytes[i]);
             *at++ = '.';
         }
         at--;
@@ -211,27 +218,33 @@ static char *put_ip(char *at, const struct ip *ip) {
 }
 
 const char *ip_text(const struct ip *ip, char buf[IP_TEXT_MAX]) {
-    put_ip(buf, ip);
+    ip_put(ip, buf);
     return buf;
 }
 
-const char *addr_text(const struct addr *addr, char buf[ADDR_TEXT_MAX]) {
+char *addr_put(const struct addr *addr, char buf[ADDR_TEXT_MAX]) {
     char *at = buf;
     bool is_v6 = addr->ip.family == 6;
     if (is_v6) {
         *at++ = '[';
     }
-    at = put_ip(at, &addr->ip);
+    at = ip_put(&addr->ip, at);
     if (is_v6) {
         *at++ = ']';
     }
     *at++ = ':';
-    *put_decimal(at, addr->port) = '\0';
+    at = put_decimal(at, addr->port);
+    *at = '\0';
+    return at;
+}
+
+const char *addr_text(const struct addr *addr, char buf[ADDR_TEXT_MAX]) {
+    addr_put(addr, buf);
     return buf;
 }
 
 const char *cidr_text(const struct cidr *cidr, char buf[CIDR_TEXT_MAX]) {
-    char *at = put_ip(buf, &cidr->ip);
+    char *at = ip_put(&cidr->ip, buf);
     *at++ = '/';
     *put_decimal(at, cidr->len) = '\0';
     return buf;

@@ -56,6 +56,9 @@ bool cidr_contains(const struct cidr *cidr, const struct ip *ip); // false acros
 // Each writes a NUL-terminated text and returns buf.
 const char *ip_text(const struct ip *ip, char buf[IP_TEXT_MAX]);
 const char *addr_text(const struct addr *addr, char buf[ADDR_TEXT_MAX]);
+// The same; they return the end, where the NUL is.
+char *ip_put(const struct ip *ip, char buf[IP_TEXT_MAX]);
+char *addr_put(const struct addr *addr, char buf[ADDR_TEXT_MAX]);
 const char *cidr_text(const struct cidr *cidr, char buf[CIDR_TEXT_MAX]);
 
 // sockaddr conversions. `v6_socket` maps IPv4 into ::ffff:0:0/96 for an AF_INET6 socket. An unset

@@ -6,17 +6,6 @@
 
 enum { FIRST_CAP = 128, MAX_DECIMAL = 20 };
 
-void buf_init(struct buf *buf, size_t max) {
-    *buf = (struct buf){.max = max};
-}
-
-void buf_fini(struct buf *buf) {
-    if (buf->ptr != NULL) { // scratch that was not needed: no call
-        free(buf->ptr);
-    }
-    *buf = (struct buf){.max = buf->max};
-}
-
 void buf_clear(struct buf *buf) {
     buf->len = 0;
     buf->is_overflowed = false;
@@ -76,6 +65,10 @@ void buf_append_slow(struct buf *buf, struct slice bytes) {
 }
 
 void buf_append_u64(struct buf *buf, uint64_t value) {
+    if (value < 10) {
+        buf_append_byte(buf, (uint8_t)('0' + value));
+        return;
+    }
     char text[MAX_DECIMAL];
     size_t at = sizeof(text);
     do {

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "common/base/check.h"
 #include "common/base/slice.h"
@@ -24,8 +25,15 @@ struct buf {
     bool is_overflowed;
 };
 
-void buf_init(struct buf *buf, size_t max);
-void buf_fini(struct buf *buf);
+static inline void buf_init(struct buf *buf, size_t max) {
+    *buf = (struct buf){.max = max};
+}
+static inline void buf_fini(struct buf *buf) {
+    if (buf->ptr != NULL) { // scratch is often not needed
+        free(buf->ptr);
+    }
+    buf_init(buf, buf->max);
+}
 // Empties it and takes the overflow flag back; keeps the memory.
 void buf_clear(struct buf *buf);
 // Shortens to `len` (<= buf->len); the overflow flag stays.
@@ -62,7 +70,23 @@ static inline void buf_append_str(struct buf *buf, const char *text) {
     buf_append(buf, slice_str(text));
 }
 static inline void buf_append_byte(struct buf *buf, uint8_t byte) {
-    buf_append(buf, slice_make(&byte, 1));
+    if (LIKELY(buf->len < buf->cap && buf->len < buf->max && !buf->is_overflowed)) {
+        buf->ptr[buf->len++] = byte;
+    } else {
+        buf_append_slow(buf, slice_make(&byte, 1));
+    }
+}
+// For short constant texts that are prepared for it: BUF_PAD bytes can be read behind them.
+enum { BUF_PAD = 16 };
+static inline void buf_append_padded(struct buf *buf, struct slice bytes) {
+    bool has_room =
+        bytes.len <= BUF_PAD && BUF_PAD <= buf->cap - buf->len && bytes.len <= buf->max - buf->len;
+    if (LIKELY(has_room && !buf->is_overflowed)) {
+        memcpy(buf->ptr + buf->len, bytes.ptr, BUF_PAD);
+        buf->len += bytes.len;
+    } else {
+        buf_append(buf, bytes);
+    }
 }
 void buf_append_u64(struct buf *buf, uint64_t value); // decimal text
 void buf_append_i64(struct buf *buf, int64_t value); // decimal text

@@ -51,6 +51,9 @@ void *xcalloc(size_t n, size_t size) {
 }
 
 void *xrealloc(void *ptr, size_t size) {
+    if (ptr == NULL) { // the usual allocator takes longer to find that out
+        return xmalloc(size);
+    }
     void *grown = realloc(ptr, size != 0 ? size : 1);
     if (UNLIKELY(grown == NULL)) {
         out_of_memory();

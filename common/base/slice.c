@@ -13,6 +13,9 @@ bool slice_eq_nocase(struct slice a, struct slice b) {
     if (a.len != b.len) {
         return false;
     }
+    if (slice_eq(a, b)) {
+        return true;
+    }
     for (size_t i = 0; i < a.len; i++) {
         if (ascii_lower(a.ptr[i]) != ascii_lower(b.ptr[i])) {
             return false;
@@ -26,13 +29,14 @@ static bool is_blank(uint8_t c) {
 }
 
 struct slice slice_trim(struct slice a) {
-    while (a.len > 0 && is_blank(a.ptr[0])) {
-        a = slice_skip(a, 1);
+    size_t from = 0, end = a.len;
+    while (from < end && is_blank(a.ptr[from])) {
+        from++;
     }
-    while (a.len > 0 && is_blank(a.ptr[a.len - 1])) {
-        a.len--;
+    while (end > from && is_blank(a.ptr[end - 1])) {
+        end--;
     }
-    return a;
+    return slice_head(slice_skip(a, from), end - from);
 }
 
 ptrdiff_t slice_find(struct slice a, uint8_t byte) {

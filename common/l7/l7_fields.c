@@ -12,7 +12,7 @@ enum {
 void l7_fields_init(struct l7_fields *fields, struct arena *arena, const struct http_field *items,
                     size_t n) {
     *fields = (struct l7_fields){.arena = arena, .cap = n + SPARE};
-    fields->items = arena_array(arena, fields->cap, sizeof(*items));
+    fields->items = arena_alloc(arena, fields->cap * sizeof(*items));
     if (fields->items == NULL) {
         fields->cap = 0;
         fields->is_overflowed = true;
@@ -119,15 +119,17 @@ const struct http_field *l7_fields_find(const struct http_field *items, size_t n
     return NULL;
 }
 
+bool l7_fields_has_envoys(const struct http_field *items, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (slice_has_prefix(items[i].name, SLICE_LIT("x-envoy-"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool control_value(const struct http_head *head, struct slice name, struct buf *scratch,
                           struct slice *ret_value) {
-    const struct {
-        struct slice name, value;
-    } pseudo[] = {
-        {SLICE_LIT(":method"), head->method},       {SLICE_LIT(":scheme"), head->scheme},
-        {SLICE_LIT(":authority"), head->authority}, {SLICE_LIT("host"), head->authority},
-        {SLICE_LIT(":path"), head->path},
-    };
     if (head->status != 0) {
         if (!slice_eq_str(name, ":status")) {
             return false;
@@ -137,13 +139,21 @@ static bool control_value(const struct http_head *head, struct slice name, struc
         *ret_value = buf_slice(scratch);
         return true;
     }
-    for (size_t i = 0; i < ARRAY_LEN(pseudo); i++) {
-        if (slice_eq(name, pseudo[i].name)) {
-            *ret_value = pseudo[i].value;
-            return pseudo[i].value.len > 0;
-        }
+    const struct slice *value = NULL;
+    if (slice_eq(name, SLICE_LIT(":path"))) {
+        value = &head->path;
+    } else if (slice_eq(name, SLICE_LIT(":method"))) {
+        value = &head->method;
+    } else if (slice_eq(name, SLICE_LIT(":authority")) || slice_eq(name, SLICE_LIT("host"))) {
+        value = &head->authority;
+    } else if (slice_eq(name, SLICE_LIT(":scheme"))) {
+        value = &head->scheme;
     }
-    return false;
+    if (value == NULL || value->len == 0) {
+        return false;
+    }
+    *ret_value = *value;
+    return true;
 }
 
 bool l7_fields_value(const struct http_head *head, struct slice name, struct buf *scratch,

@@ -36,6 +36,8 @@ void l7_fields_set_u64(struct l7_fields *fields, struct slice name, uint64_t val
 // The first field of a name; NULL: none.
 const struct http_field *l7_fields_find(const struct http_field *items, size_t n,
                                         struct slice name);
+// A field whose name begins with "x-envoy-", by which a client asks for things. Most have none.
+bool l7_fields_has_envoys(const struct http_field *items, size_t n);
 // The value of a header of a request or response: that of its only field, or those of all, joined
 // by ',' in `scratch` (which is cleared then). `name` is lower case; :method, :scheme, :authority,
 // :path, :status and host are of the control data. False: not there.

@@ -44,7 +44,7 @@ const char l7_log_default_json[] =
 
 enum value_kind {
     VALUE_NONE, // the end of the line
-    VALUE_TEXT, // of a text format
+    VALUE_TEXT, // of a text format: a variable
     VALUE_STRING, // JSON: text with variables
     VALUE_VAR, // JSON: one variable
     VALUE_NUMBER, // the same, whose value is a number
@@ -52,9 +52,11 @@ enum value_kind {
 
 // A piece of the line: `raw` as it is, then the value.
 struct step {
-    struct slice raw;
+    struct slice raw; // BUF_PAD bytes behind it
     uint8_t value; // enum value_kind
-    const struct l7_template *tmpl;
+    bool is_plain; // nothing in the value has to be escaped
+    struct l7_template_piece piece; // of VALUE_TEXT
+    const struct l7_template *tmpl; // JSON
 };
 
 struct l7_log_format {
@@ -73,17 +75,21 @@ struct compiler {
     size_t cap, n_vars;
 };
 
-static void add_step(struct compiler *c, enum value_kind value, const struct l7_template *tmpl) {
+static struct step *add_step(struct compiler *c, enum value_kind value,
+                             const struct l7_template *tmpl) {
     struct l7_log_format *format = c->format;
     if (format->n == c->cap) {
         c->cap = MAX(2 * c->cap, (size_t)16);
         format->steps = xrealloc(format->steps, c->cap * sizeof(format->steps[0]));
     }
     struct step *step = &format->steps[format->n++];
-    *step = (struct step){.value = (uint8_t)value, .tmpl = tmpl};
-    bool is_ok = arena_copy(&format->arena, buf_slice(&c->raw), &step->raw);
-    CHECK(is_ok);
+    uint8_t *raw = arena_zalloc(&format->arena, c->raw.len + BUF_PAD);
+    CHECK(raw != NULL);
+    slice_copy(raw, buf_slice(&c->raw));
+    *step =
+        (struct step){.raw = slice_make(raw, c->raw.len), .value = (uint8_t)value, .tmpl = tmpl};
     buf_clear(&c->raw);
+    return step;
 }
 
 static void note_var(struct compiler *c, const struct l7_template_piece *piece) {
@@ -120,18 +126,6 @@ static const struct l7_template *compile(struct compiler *c, struct slice text) 
     return tmpl;
 }
 
-static bool compile_text(struct compiler *c, struct slice text) {
-    while (text.len > 0 && text.ptr[text.len - 1] == '\n') {
-        text.len--;
-    }
-    const struct l7_template *tmpl = compile(c, text);
-    if (tmpl != NULL) {
-        add_step(c, VALUE_TEXT, tmpl);
-        buf_append_byte(&c->raw, '\n');
-    }
-    return tmpl != NULL;
-}
-
 static bool is_number(enum l7_var var) {
     switch (var) {
     case L7_VAR_RESPONSE_CODE:
@@ -150,6 +144,45 @@ static bool is_number(enum l7_var var) {
     default:
         return false;
     }
+}
+
+// Numbers, addresses and words of ours.
+static bool is_always_plain(const struct l7_template_piece *piece) {
+    switch (piece->var) {
+    case L7_VAR_PROTOCOL:
+    case L7_VAR_RESPONSE_FLAGS:
+    case L7_VAR_UPSTREAM_HOST:
+    case L7_VAR_UPSTREAM_LOCAL_ADDRESS:
+    case L7_VAR_DOWNSTREAM_LOCAL_ADDRESS:
+    case L7_VAR_DOWNSTREAM_REMOTE_ADDRESS:
+        return true;
+    case L7_VAR_START_TIME:
+        return piece->text.len == 0;
+    default:
+        return is_number((enum l7_var)piece->var);
+    }
+}
+
+static bool compile_text(struct compiler *c, struct slice text) {
+    while (text.len > 0 && text.ptr[text.len - 1] == '\n') {
+        text.len--;
+    }
+    const struct l7_template *tmpl = compile(c, text);
+    if (tmpl == NULL) {
+        return false;
+    }
+    struct l7_template_piece piece;
+    for (size_t i = 0; l7_template_at(tmpl, i, &piece); i++) {
+        if (piece.var < 0) {
+            buf_append(&c->raw, piece.text);
+            continue;
+        }
+        struct step *step = add_step(c, VALUE_TEXT, NULL);
+        step->piece = piece;
+        step->is_plain = is_always_plain(&piece);
+    }
+    buf_append_byte(&c->raw, '\n');
+    return true;
 }
 
 static bool compile_string(struct compiler *c, struct slice text) {
@@ -277,40 +310,7 @@ bool l7_log_format_wants_response(const struct l7_log_format *format) {
     return format->wants_response;
 }
 
-// ---- lines -------------------------------------------------------------------------------------
-
-// The caller's values, with what is done to them.
-struct writer {
-    const struct l7_vars *vars;
-    size_t value_max;
-    bool is_json;
-    bool is_plain; // the value that was just taken: nothing in it has to be escaped
-};
-
-// Numbers, addresses and words of ours.
-static bool is_always_plain(enum l7_var var, struct slice format) {
-    switch (var) {
-    case L7_VAR_PROTOCOL:
-    case L7_VAR_RESPONSE_FLAGS:
-    case L7_VAR_UPSTREAM_HOST:
-    case L7_VAR_UPSTREAM_LOCAL_ADDRESS:
-    case L7_VAR_DOWNSTREAM_LOCAL_ADDRESS:
-    case L7_VAR_DOWNSTREAM_REMOTE_ADDRESS:
-        return true;
-    case L7_VAR_START_TIME:
-        return format.len == 0;
-    default:
-        return is_number(var);
-    }
-}
-
-static void take_value(void *arg, enum l7_var var, struct slice format, struct buf *out) {
-    struct writer *writer = arg;
-    if (writer->vars->value != NULL) {
-        writer->vars->value(writer->vars->arg, var, format, out);
-        writer->is_plain = is_always_plain(var, format);
-    }
-}
+// ---- escapes and cuts --------------------------------------------------------------------------
 
 static const bool is_plain[256] = {
     [' ' ... '!'] = true, ['#' ... '['] = true, [']' ... '~'] = true};
@@ -386,28 +386,46 @@ static void cut(struct buf *out, size_t start, size_t max) {
     buf_truncate(out, end);
 }
 
-static void finish_value(void *arg, struct buf *out, size_t start) {
-    struct writer *writer = arg;
+// ---- values of JSON ----------------------------------------------------------------------------
+
+// The caller's values, with what is done to them.
+struct json_writer {
+    const struct l7_vars *vars;
+    size_t value_max;
+};
+
+static void take_value(void *arg, enum l7_var var, struct slice format, struct buf *out) {
+    const struct json_writer *writer = arg;
+    if (writer->vars->value != NULL) {
+        writer->vars->value(writer->vars->arg, var, format, out);
+    }
+}
+
+static void finish_in_string(void *arg, struct buf *out, size_t start) {
+    const struct json_writer *writer = arg;
     cut(out, start, writer->value_max);
     if (out->len == start) {
         buf_append_byte(out, '-');
-    } else if (!writer->is_json && !writer->is_plain) {
-        escape(out, start);
     }
-    writer->is_plain = false;
 }
 
-static void cut_value(void *arg, struct buf *out, size_t start) {
-    const struct writer *writer = arg;
+static void finish_var(void *arg, struct buf *out, size_t start) {
+    const struct json_writer *writer = arg;
     cut(out, start, writer->value_max);
 }
 
-static void append_json(const struct step *step, struct l7_vars *vars, struct buf *scratch,
+static void append_json(const struct step *step, struct json_writer *writer, struct buf *scratch,
                         struct buf *out) {
     bool is_var = step->value != VALUE_STRING;
+    struct l7_vars vars = {
+        .request = writer->vars->request,
+        .response = writer->vars->response,
+        .value = take_value,
+        .finish = is_var ? finish_var : finish_in_string,
+        .arg = writer,
+    };
     buf_clear(scratch);
-    vars->finish = is_var ? cut_value : finish_value;
-    l7_template_expand(step->tmpl, vars, scratch);
+    l7_template_expand(step->tmpl, &vars, scratch);
     uint64_t number;
     if (is_var && scratch->len == 0) {
         buf_append(out, SLICE_LIT("null"));
@@ -419,25 +437,33 @@ static void append_json(const struct step *step, struct l7_vars *vars, struct bu
     }
 }
 
-static void write_line(const struct l7_log_format *format, struct writer *writer, struct buf *out) {
-    struct l7_vars vars = {
-        .request = writer->vars->request,
-        .response = writer->vars->response,
-        .value = take_value,
-        .finish = finish_value,
-        .arg = writer,
-    };
+// ---- lines -------------------------------------------------------------------------------------
+
+static void append_text(const struct step *step, const struct l7_vars *vars, size_t value_max,
+                        struct buf *out) {
+    size_t start = out->len;
+    l7_template_value(&step->piece, vars, out);
+    cut(out, start, value_max);
+    if (out->len == start) {
+        buf_append_byte(out, '-');
+    } else if (!step->is_plain) {
+        escape(out, start);
+    }
+}
+
+static void write_line(const struct l7_log_format *format, const struct l7_vars *vars,
+                       size_t value_max, struct buf *out) {
+    struct json_writer json = {.vars = vars, .value_max = value_max};
     struct buf scratch;
     buf_init(&scratch, SIZE_MAX);
     buf_clear(out);
     for (size_t i = 0; i < format->n; i++) {
         const struct step *step = &format->steps[i];
-        buf_append(out, step->raw);
+        buf_append_padded(out, step->raw);
         if (step->value == VALUE_TEXT) {
-            l7_template_expand(step->tmpl, &vars, out);
+            append_text(step, vars, value_max, out);
         } else if (step->value != VALUE_NONE) {
-            writer->is_json = true;
-            append_json(step, &vars, &scratch, out);
+            append_json(step, &json, &scratch, out);
         }
     }
     buf_fini(&scratch);
@@ -446,11 +472,9 @@ static void write_line(const struct l7_log_format *format, struct writer *writer
 void l7_log_format_line(const struct l7_log_format *format, const struct l7_vars *vars,
                         struct buf *out) {
     CHECK(out->max == SIZE_MAX); // a value is cut when it is there
-    struct writer writer = {.vars = vars, .value_max = L7_LOG_VALUE_MAX};
-    write_line(format, &writer, out);
+    write_line(format, vars, L7_LOG_VALUE_MAX, out);
     if (out->len > L7_LOG_LINE_MAX) {
-        writer.value_max = SHORT_VALUE_MAX;
-        write_line(format, &writer, out);
+        write_line(format, vars, SHORT_VALUE_MAX, out);
     }
     CHECK(out->len <= L7_LOG_LINE_MAX);
 }

@@ -36,6 +36,10 @@ static const struct {
 };
 
 void l7_flags_append(uint32_t flags, struct buf *out) {
+    if (flags == 0) {
+        buf_append_byte(out, '-');
+        return;
+    }
     bool is_first = true;
     for (size_t i = 0; i < ARRAY_LEN(flag_texts); i++) {
         if ((flags >> i & 1) != 0) {
@@ -43,9 +47,6 @@ void l7_flags_append(uint32_t flags, struct buf *out) {
             buf_append_str(out, flag_texts[i].name);
             is_first = false;
         }
-    }
-    if (is_first) {
-        buf_append_byte(out, '-');
     }
 }
 

@@ -89,14 +89,8 @@ static bool header(const struct http_head *head, const char *name, struct slice 
     return true;
 }
 
-void l7_retry_init(struct l7_retry *retry, const struct l7_retry_policy *policy,
-                   const struct http_head *request) {
-    *retry = (struct l7_retry){.policy = policy, .on = policy->on};
-    for (size_t i = 0; i < policy->n_codes && i < L7_RETRY_CODES_MAX; i++) {
-        retry->codes.items[retry->codes.n++] = policy->codes[i];
-    }
-    // A client may ask for retries where the route has none; once, unless it says how many.
-    retry->n_left = policy->on != 0 ? policy->attempts : 1;
+// What a client asks for.
+static void read_headers(struct l7_retry *retry, const struct http_head *request) {
     struct slice value, item;
     if (header(request, "x-envoy-retry-on", &value)) {
         while (next_item(&value, &item)) {
@@ -123,6 +117,19 @@ void l7_retry_init(struct l7_retry *retry, const struct l7_retry_policy *policy,
     uint64_t n;
     if (header(request, "x-envoy-max-retries", &value) && slice_to_u64(value, UINT32_MAX, &n)) {
         retry->n_left = (uint32_t)n;
+    }
+}
+
+void l7_retry_init(struct l7_retry *retry, const struct l7_retry_policy *policy,
+                   const struct http_head *request) {
+    *retry = (struct l7_retry){.policy = policy, .on = policy->on};
+    for (size_t i = 0; i < policy->n_codes && i < L7_RETRY_CODES_MAX; i++) {
+        retry->codes.items[retry->codes.n++] = policy->codes[i];
+    }
+    // A client may ask for retries where the route has none; once, unless it says how many.
+    retry->n_left = policy->on != 0 ? policy->attempts : 1;
+    if (l7_fields_has_envoys(request->fields, request->n_fields)) {
+        read_headers(retry, request);
     }
     if (retry->on == 0) {
         retry->n_left = 0;

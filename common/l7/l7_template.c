@@ -7,15 +7,8 @@ enum { VALUE_MAX = 64 << 10 };
 
 enum arg_kind { ARG_NONE, ARG_NAME, ARG_FORMAT };
 
-struct piece {
-    int var; // enum l7_var; -1: text
-    struct slice text; // or the format, or the field's name
-    struct slice other; // name to look at when the first is not there; empty = none
-    size_t max_len;
-};
-
 struct l7_template {
-    struct piece *pieces;
+    struct l7_template_piece *pieces;
     size_t n;
 };
 
@@ -54,14 +47,14 @@ static struct slice lower_case(struct arena *arena, struct slice name) {
 
 // `at` is behind the opening '%'; on return behind the closing one.
 static const char *parse_var(struct arena *arena, struct slice text, size_t *at,
-                             struct piece *ret_piece) {
+                             struct l7_template_piece *ret_piece) {
     size_t start = *at, end = start;
     while (end < text.len &&
            ((text.ptr[end] >= 'A' && text.ptr[end] <= 'Z') ||
             (text.ptr[end] >= '0' && text.ptr[end] <= '9') || text.ptr[end] == '_')) {
         end++;
     }
-    struct piece piece = {.max_len = SIZE_MAX};
+    struct l7_template_piece piece = {.max_len = SIZE_MAX};
     piece.var = find_var(slice_head(slice_skip(text, start), end - start));
     if (piece.var < 0) {
         return "an unknown variable";
@@ -118,14 +111,15 @@ const struct l7_template *l7_template_compile(struct arena *arena, struct slice 
     CHECK(tmpl->pieces != NULL);
     size_t at = 0;
     while (at < text.len) {
-        struct piece *piece = &tmpl->pieces[tmpl->n];
+        struct l7_template_piece *piece = &tmpl->pieces[tmpl->n];
         struct slice rest = slice_skip(text, at);
         ptrdiff_t len = slice_find(rest, '%');
         size_t n_text = len < 0 ? rest.len : (size_t)len;
         bool is_percent = len >= 0 && n_text + 1 < rest.len && rest.ptr[n_text + 1] == '%';
         if (n_text > 0 || is_percent) {
             // %% is one percent sign: the first of the two belongs to the text.
-            *piece = (struct piece){.var = -1, .text = slice_head(rest, n_text + is_percent)};
+            *piece = (struct l7_template_piece){.var = -1,
+                                                .text = slice_head(rest, n_text + is_percent)};
             at += n_text + 2 * (size_t)is_percent;
             tmpl->n++;
             continue;
@@ -143,9 +137,9 @@ const struct l7_template *l7_template_compile(struct arena *arena, struct slice 
 
 const struct l7_template *l7_template_literal(struct arena *arena, struct slice text) {
     struct l7_template *tmpl = ARENA_NEW(arena, struct l7_template);
-    struct piece *piece = ARENA_NEW(arena, struct piece);
+    struct l7_template_piece *piece = ARENA_NEW(arena, struct l7_template_piece);
     CHECK(tmpl != NULL && piece != NULL);
-    *piece = (struct piece){.var = -1, .text = text};
+    *piece = (struct l7_template_piece){.var = -1, .text = text};
     *tmpl = (struct l7_template){.pieces = piece, .n = 1};
     return tmpl;
 }
@@ -164,10 +158,13 @@ bool l7_template_is_literal(const struct l7_template *tmpl, struct slice *ret_te
 
 static bool append_field(const struct http_head *head, struct slice name, bool without_query,
                          struct buf *out) {
+    if (head == NULL || name.len == 0) {
+        return false;
+    }
     struct buf scratch;
     struct slice value;
     buf_init(&scratch, VALUE_MAX);
-    bool is_there = head != NULL && name.len > 0 && l7_fields_value(head, name, &scratch, &value);
+    bool is_there = l7_fields_value(head, name, &scratch, &value);
     if (is_there) {
         ptrdiff_t query = without_query ? slice_find(value, '?') : -1;
         buf_append(out, query >= 0 ? slice_head(value, (size_t)query) : value);
@@ -176,9 +173,11 @@ static bool append_field(const struct http_head *head, struct slice name, bool w
     return is_there;
 }
 
-static void append_var(const struct piece *piece, const struct l7_vars *vars, struct buf *out) {
+void l7_template_value(const struct l7_template_piece *piece, const struct l7_vars *vars,
+                       struct buf *out) {
     const struct http_head *head = piece->var == L7_VAR_RESP ? vars->response : vars->request;
     bool without_query = piece->var == L7_VAR_REQ_WITHOUT_QUERY;
+    size_t start = out->len;
     switch (piece->var) {
     case L7_VAR_REQ:
     case L7_VAR_REQ_WITHOUT_QUERY:
@@ -186,11 +185,14 @@ static void append_var(const struct piece *piece, const struct l7_vars *vars, st
         if (!append_field(head, piece->text, without_query, out)) {
             append_field(head, piece->other, without_query, out);
         }
-        return;
+        break;
     default:
         if (vars->value != NULL) {
             vars->value(vars->arg, (enum l7_var)piece->var, piece->text, out);
         }
+    }
+    if (out->len - start > piece->max_len) {
+        buf_truncate(out, start + piece->max_len);
     }
 }
 
@@ -199,9 +201,7 @@ bool l7_template_at(const struct l7_template *tmpl, size_t index,
     if (index >= tmpl->n) {
         return false;
     }
-    const struct piece *piece = &tmpl->pieces[index];
-    *ret_piece =
-        (struct l7_template_piece){.var = piece->var, .text = piece->text, .other = piece->other};
+    *ret_piece = tmpl->pieces[index];
     return true;
 }
 
@@ -217,16 +217,13 @@ static void make_field_value(struct buf *out, size_t start) {
 void l7_template_expand(const struct l7_template *tmpl, const struct l7_vars *vars,
                         struct buf *out) {
     for (size_t i = 0; i < tmpl->n; i++) {
-        const struct piece *piece = &tmpl->pieces[i];
+        const struct l7_template_piece *piece = &tmpl->pieces[i];
         if (piece->var < 0) {
             buf_append(out, piece->text);
             continue;
         }
         size_t start = out->len;
-        append_var(piece, vars, out);
-        if (out->len - start > piece->max_len) {
-            buf_truncate(out, start + piece->max_len);
-        }
+        l7_template_value(piece, vars, out);
         if (vars->finish != NULL) {
             vars->finish(vars->arg, out, start);
         } else {

@@ -45,9 +45,14 @@ struct l7_template_piece {
     int var; // enum l7_var; -1: text
     struct slice text; // or the argument: a field's name in lower case, a format
     struct slice other; // the name behind '?'
+    size_t max_len; // of the value; SIZE_MAX: none
 };
 bool l7_template_at(const struct l7_template *tmpl, size_t index,
                     struct l7_template_piece *ret_piece);
+// Appends the value of a variable of one, cut at its maximum, whatever is in it. vars->finish is
+// not called.
+void l7_template_value(const struct l7_template_piece *piece, const struct l7_vars *vars,
+                       struct buf *out);
 // Bytes that no field value may have (RFC 9110 5.5: CR, LF, NUL) become blanks (without
 // vars->finish): what is expanded may come from a peer.
 void l7_template_expand(const struct l7_template *tmpl, const struct l7_vars *vars,

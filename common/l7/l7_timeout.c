@@ -22,11 +22,13 @@ struct l7_timeouts l7_timeout_of(const struct l7_route *route, const struct http
             timeouts.total_ms = ms;
         }
     }
-    header_ms(request, "x-envoy-upstream-rq-timeout-ms", &timeouts.total_ms);
-    header_ms(request, "x-envoy-upstream-rq-per-try-timeout-ms", &timeouts.per_try_ms);
-    timeouts.answers_204 =
-        l7_fields_find(request->fields, request->n_fields,
-                       SLICE_LIT("x-envoy-upstream-rq-timeout-alt-response")) != NULL;
+    if (l7_fields_has_envoys(request->fields, request->n_fields)) {
+        header_ms(request, "x-envoy-upstream-rq-timeout-ms", &timeouts.total_ms);
+        header_ms(request, "x-envoy-upstream-rq-per-try-timeout-ms", &timeouts.per_try_ms);
+        timeouts.answers_204 =
+            l7_fields_find(request->fields, request->n_fields,
+                           SLICE_LIT("x-envoy-upstream-rq-timeout-alt-response")) != NULL;
+    }
     if (timeouts.total_ms != 0 && timeouts.per_try_ms >= timeouts.total_ms) {
         timeouts.per_try_ms = 0;
     }
@@ -66,5 +68,7 @@ void l7_timeout_consume(struct l7_fields *fields) {
         SLICE_LIT("x-envoy-retriable-status-codes"),
         SLICE_LIT("x-envoy-retriable-header-names"),
     };
-    l7_fields_remove_all(fields, names, ARRAY_LEN(names));
+    if (l7_fields_has_envoys(fields->items, fields->n)) {
+        l7_fields_remove_all(fields, names, ARRAY_LEN(names));
+    }
 }

@@ -114,6 +114,10 @@ struct service *snapshot_service_by_host(const struct snapshot *snap, struct sli
     if (host.len == 0 || host.len > sizeof(text)) {
         return NULL;
     }
+    struct service *exact = host_pick(snap, host, ns);
+    if (exact != NULL) { // it was in lower case
+        return exact;
+    }
     for (size_t i = 0; i < host.len; i++) {
         uint8_t c = host.ptr[i];
         text[i] = c >= 'A' && c <= 'Z' ? (uint8_t)(c - 'A' + 'a') : c;

@@ -29,12 +29,14 @@ void log_format_time(uint64_t wall_ns, char ret_text[LOG_TIME_MAX]) {
     }
     memcpy(ret_text, cached, sizeof(cached));
     char *at = ret_text + cached_len;
+    enum { N_DIGITS = 6 };
     unsigned micros = (unsigned)(wall_ns % NS_PER_SEC / 1000);
-    for (unsigned unit = 100000; unit > 0; unit /= 10) {
-        *at++ = (char)('0' + micros / unit % 10);
+    for (size_t i = N_DIGITS; i > 0; i--) {
+        at[i - 1] = (char)('0' + micros % 10);
+        micros /= 10;
     }
-    *at++ = 'Z';
-    *at = '\0';
+    at[N_DIGITS] = 'Z';
+    at[N_DIGITS + 1] = '\0';
 }
 
 // The message is ours, but a control byte in it must not break the line.

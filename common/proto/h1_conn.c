@@ -401,10 +401,11 @@ static void take_back(struct h1_conn *conn) {
 static bool take_pending(struct h1_conn *conn, struct h1_event *ret_event) {
     uint8_t event = conn->pending & (uint8_t)-conn->pending;
     conn->pending &= (uint8_t)~event;
+    if (event == 0) {
+        return false;
+    }
     *ret_event = (struct h1_event){0};
     switch (event) {
-    case 0:
-        return false;
     case H1_PEND_END:
         ret_event->type = H1_EV_END;
         break;
@@ -455,7 +456,13 @@ static bool can_step(const struct h1_conn *conn) {
     return !chain_empty(&conn->in) && !is_waiting;
 }
 
-bool h1_conn_next(struct h1_conn *conn, struct h1_event *ret_event) {
+// Nothing was lent and nothing came since the last time: most calls by far.
+static bool is_quiet(const struct h1_conn *conn) {
+    return conn->pending == 0 && chain_empty(&conn->in) && !conn->got_eof && !conn->lent_head &&
+           conn->lent == NULL && conn->body.trailers.text == NULL;
+}
+
+static __attribute__((noinline)) bool next(struct h1_conn *conn, struct h1_event *ret_event) {
     take_back(conn);
     for (;;) {
         if (take_pending(conn, ret_event)) {
@@ -472,6 +479,10 @@ bool h1_conn_next(struct h1_conn *conn, struct h1_event *ret_event) {
             return false;
         }
     }
+}
+
+bool h1_conn_next(struct h1_conn *conn, struct h1_event *ret_event) {
+    return !is_quiet(conn) && next(conn, ret_event);
 }
 
 bool h1_conn_has_events(const struct h1_conn *conn) {

@@ -295,7 +295,7 @@ static enum http_err parse_field(struct h1_head *head, uint8_t *line, const uint
         return HTTP_ERR_OBS_FOLD; // RFC 9112 5.2, and a first line that would be folded into
                                   // nothing
     }
-    uint8_t *at = line;
+    uint8_t *at = line + h1_scan_lower_name(line);
     uint8_t low;
     while (at < end && (low = http_rules_lower[*at]) != 0) {
         *at++ = low;

@@ -92,8 +92,8 @@ enum http_err h1_wire_response(const struct http_head *head, bool has_end, bool 
 // ---- text
 
 struct writer {
-    uint8_t *at, *line;
-    bool is_bad; // a line holds a control character
+    uint8_t *at;
+    size_t n_lines;
 };
 
 static void put(struct writer *out, struct slice text) {
@@ -101,12 +101,10 @@ static void put(struct writer *out, struct slice text) {
     out->at += text.len;
 }
 
-// The last guard against a response or a request that is two.
 static void end_line(struct writer *out) {
-    out->is_bad |= h1_scan(out->line, out->at) != out->at;
     *out->at++ = '\r';
     *out->at++ = '\n';
-    out->line = out->at;
+    out->n_lines++;
 }
 
 static void put_field(struct writer *out, struct slice name, struct slice value) {
@@ -196,6 +194,7 @@ static bool is_written(struct slice name) {
 
 static bool write_all(struct writer *out, const struct http_head *head,
                       const struct h1_wire *wire) {
+    const uint8_t *begin = out->at;
     bool has_te = false;
     if (head->status != 0) {
         put_status_line(out, head->status);
@@ -210,23 +209,26 @@ static bool write_all(struct writer *out, const struct http_head *head,
         if (!is_written(field->name)) {
             continue;
         }
-        if (!http_rules_is_token(field->name)) {
+        const uint8_t *name = out->at;
+        put_field(out, field->name, field->value);
+        if (!h1_scan_is_usual_name(name, field->name.len) && !http_rules_is_token(field->name)) {
             return false;
         }
         has_te |= head->status == 0 && slice_eq(field->name, SLICE_LIT("te"));
-        put_field(out, field->name, field->value);
     }
     put_framing(out, wire);
     put_connection(out, head, wire, has_te);
     end_line(out);
-    return !out->is_bad;
+    // The last guard against a response or a request that is two: of control characters there are
+    // those that end lines, and no other.
+    return h1_scan_count(begin, out->at) == 2 * out->n_lines;
 }
 
 bool h1_head_write(const struct http_head *head, const struct h1_wire *wire, struct chain *out) {
     size_t cap = BLK_HEADROOM + size_of(head) + H1_SCAN_SLACK + BLK_TAILROOM + BODY_ROOM;
     struct blk *blk = blk_new_cold(out->pool, cap);
     uint8_t *begin = blk->base + BLK_HEADROOM;
-    struct writer writer = {.at = begin, .line = begin};
+    struct writer writer = {.at = begin};
     if (!write_all(&writer, head, wire)) {
         blk_unref(blk);
         return false;

@@ -163,7 +163,7 @@ bool http_rules_is_hop_by_hop(struct slice name) {
 
 static bool is_one_of(struct slice name, const struct slice *names, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        if (slice_eq_nocase(name, names[i])) {
+        if (name.len == names[i].len && slice_eq_nocase(name, names[i])) { // seldom a call
             return true;
         }
     }
@@ -244,12 +244,18 @@ static enum http_err read_options(struct slice list, struct options *options,
     struct slice option;
     while (http_rules_next_member(&list, &option)) {
         // A flood of options costs their number times that of the fields.
-        if (options->n == OPTIONS_MAX || !http_rules_is_token(option) || is_undroppable(option)) {
+        if (options->n == OPTIONS_MAX) {
             return HTTP_ERR_BAD_CONNECTION;
         }
         options->names[options->n++] = option;
+        if (slice_eq_nocase(option, SLICE_LIT("keep-alive"))) { // the usual one
+            hop->keep_alive = true;
+            continue;
+        }
+        if (!http_rules_is_token(option) || is_undroppable(option)) {
+            return HTTP_ERR_BAD_CONNECTION;
+        }
         hop->close |= slice_eq_nocase(option, SLICE_LIT("close"));
-        hop->keep_alive |= slice_eq_nocase(option, SLICE_LIT("keep-alive"));
         options->has_upgrade |= slice_eq_nocase(option, SLICE_LIT("upgrade"));
     }
     return HTTP_ERR_OK;
@@ -281,7 +287,9 @@ static bool keep_field(struct http_field *field, const struct options *options) 
 
 enum http_err http_rules_strip(struct http_field *fields, size_t *n_fields,
                                struct http_hop *ret_hop) {
-    struct options options = {.n = 0};
+    struct options options;
+    options.n = 0; // the rest is not looked at
+    options.has_upgrade = false;
     struct http_hop hop = {0};
     for (size_t i = 0; i < *n_fields; i++) {
         if (slice_eq(fields[i].name, SLICE_LIT("connection"))) {
@@ -294,19 +302,22 @@ enum http_err http_rules_strip(struct http_field *fields, size_t *n_fields,
     size_t n = 0;
     bool has_te = false;
     for (size_t i = 0; i < *n_fields; i++) {
-        struct http_field field = fields[i];
+        struct http_field *field = &fields[i];
         if (options.has_upgrade && hop.upgrade.len == 0 &&
-            slice_eq(field.name, SLICE_LIT("upgrade"))) {
-            hop.upgrade = first_upgrade(field.value);
+            slice_eq(field->name, SLICE_LIT("upgrade"))) {
+            hop.upgrade = first_upgrade(field->value);
         }
-        if (slice_eq(field.name, SLICE_LIT("te"))) {
-            if (has_te || !http_rules_has_member(field.value, SLICE_LIT("trailers"))) {
+        if (slice_eq(field->name, SLICE_LIT("te"))) {
+            if (has_te || !http_rules_has_member(field->value, SLICE_LIT("trailers"))) {
                 continue;
             }
             has_te = true;
         }
-        if (keep_field(&field, &options)) {
-            fields[n++] = field;
+        if (keep_field(field, &options)) {
+            if (n != i) {
+                fields[n] = *field;
+            }
+            n++;
         }
     }
     *n_fields = n;

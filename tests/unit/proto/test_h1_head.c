@@ -58,6 +58,65 @@ static void test_scan(void **state) {
     }
 }
 
+// Control characters at two places, whatever the length.
+static void test_scan_count(void **state) {
+    (void)state;
+    uint8_t text[40 + H1_SCAN_SLACK];
+    for (size_t len = 2; len <= 40; len++) {
+        for (size_t at = 0; at < len - 1; at++) {
+            for (int c = 0; c < 256; c++) {
+                memset(text, 'a', len);
+                memset(text + len, 0, sizeof(text) - len); // behind the end: must not be seen
+                text[at] = text[len - 1] = (uint8_t)c;
+                size_t want = h1_scan_is_control((uint8_t)c) ? 2 : 0;
+                assert_int_equal(h1_scan_count(text, text + len), want);
+            }
+        }
+    }
+    assert_int_equal(h1_scan_count(text, text), 0);
+}
+
+// Against the table, character by character: the short cuts may look closer, but never err.
+static void test_scan_names(void **state) {
+    (void)state;
+    for (size_t len = 1; len <= 20; len++) {
+        for (size_t at = 0; at < len; at++) {
+            for (int c = 0; c < 256; c++) {
+                uint8_t text[64], before[64], want[64];
+                memset(before, 'N', sizeof(before));
+                before[at] = (uint8_t)c;
+                before[len] = ':';
+                memcpy(text, before, sizeof(text));
+                memcpy(want, before, sizeof(want));
+                bool is_name = true;
+                size_t n_want = c == ':' ? at : len; // the first colon
+                for (size_t i = 0; i < n_want; i++) {
+                    want[i] = http_rules_lower[before[i]];
+                    is_name = is_name && want[i] != 0;
+                }
+                size_t n = h1_scan_lower_name(text);
+                if (n == 0) {
+                    assert_memory_equal(text, before, sizeof(text));
+                    continue;
+                }
+                assert_true(is_name);
+                assert_int_equal(n, n_want);
+                assert_memory_equal(text, want, sizeof(text));
+                assert_true(h1_scan_is_usual_name(text, n));
+            }
+        }
+    }
+#ifdef __SSE2__
+    uint8_t usual[32] = "X-Envoy-2: Value";
+    assert_int_equal(h1_scan_lower_name(usual), 9);
+    assert_string_equal((char *)usual, "x-envoy-2: Value");
+    assert_int_equal(h1_scan_lower_name(memcpy(usual, ": Value", 8)), 0);
+    assert_true(h1_scan_is_usual_name((const uint8_t *)"x-forwarded-client-cert         ", 23));
+    assert_false(h1_scan_is_usual_name((const uint8_t *)"x-forwarded-client_cert         ", 23));
+#endif
+    assert_false(h1_scan_is_usual_name((const uint8_t *)"                ", 0));
+}
+
 // ---- responses
 
 static const struct {
@@ -415,7 +474,8 @@ static void test_large_round_trip(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scan),        cmocka_unit_test(test_responses),
+        cmocka_unit_test(test_scan),        cmocka_unit_test(test_scan_count),
+        cmocka_unit_test(test_scan_names),  cmocka_unit_test(test_responses),
         cmocka_unit_test(test_size_limit),  cmocka_unit_test(test_line_limit),
         cmocka_unit_test(test_field_limit), cmocka_unit_test(test_write),
         cmocka_unit_test(test_options),     cmocka_unit_test(test_large_round_trip),
