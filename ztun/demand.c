@@ -12,6 +12,7 @@
 struct demand_name {
     struct hmap_node by_name;
     struct list waiting; // struct demand
+    uint64_t answered_at;
     char text[];
 };
 
@@ -73,7 +74,16 @@ static void forget_answered(struct demands *all) {
 
 static bool is_answered(struct demands *all, const char *name) {
     forget_answered(all);
-    return find(&all->answered, name) != NULL;
+    struct demand_name *item = find(&all->answered, name);
+    if (item == NULL) {
+        return false;
+    }
+    if (all->loop->now - item->answered_at < DEMAND_GOOD_MS * NS_PER_MS) {
+        return true;
+    }
+    hmap_remove(&all->answered, &item->by_name);
+    free(item);
+    return false;
 }
 
 // ---- asking ------------------------------------------------------------------------------------
@@ -149,7 +159,7 @@ static void take_answer(struct demands *all, const char *name, enum demand_resul
     hmap_remove(&all->asked, &item->by_name);
     forget_answered(all);
     if (result == DEMAND_ANSWERED && find(&all->answered, name) == NULL) {
-        (void)add(&all->answered, name);
+        add(&all->answered, name)->answered_at = all->loop->now;
     }
     struct list *pos;
     while ((pos = list_pop_front(&item->waiting)) != NULL) { // one of them may cancel others

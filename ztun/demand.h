@@ -5,7 +5,7 @@
 // that it is nobody's.
 //
 // A name is asked for once, whoever else wants it meanwhile. What was answered is not asked for
-// again for as long as the snapshot is the same: what was absent then comes with another one.
+// again for DEMAND_GOOD_MS, and as long as the snapshot is the same.
 //
 // Thread: the worker's; the other half is control_demand.h.
 #pragma once
@@ -16,6 +16,7 @@
 
 enum {
     DEMAND_ANSWERED_MAX = 8192, // answers; then all are forgotten
+    DEMAND_GOOD_MS = 1000, // istiod does not tell whose an absent address has become
 };
 
 struct ztun;

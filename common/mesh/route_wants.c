@@ -4,15 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 
-bool route_wants_ip(const struct snapshot *snap, const struct ip *ip,
+static bool name_ip(const struct snapshot *snap, const struct ip *ip,
                     char ret_name[ROUTE_WANT_MAX]) {
     char text[IP_TEXT_MAX];
+    int n = snprintf(ret_name, ROUTE_WANT_MAX, "%s/%s", snap->mesh->network, ip_text(ip, text));
+    return n > 0 && n < ROUTE_WANT_MAX;
+}
+
+bool route_wants_ip(const struct snapshot *snap, const struct ip *ip,
+                    char ret_name[ROUTE_WANT_MAX]) {
     if (ip_is_loopback(ip) || ip_is_unspecified(ip) || snapshot_workload_by_ip(snap, ip) != NULL ||
         snapshot_service_by_vip(snap, ip) != NULL) {
         return false;
     }
-    int n = snprintf(ret_name, ROUTE_WANT_MAX, "%s/%s", snap->mesh->network, ip_text(ip, text));
-    return n > 0 && n < ROUTE_WANT_MAX;
+    return name_ip(snap, ip, ret_name);
 }
 
 // A waypoint, as bindings name it: "ns/hostname" or an address.
@@ -40,8 +45,13 @@ bool route_wants(const struct snapshot *snap, const struct workload *source, con
         return nth == 0 && route_wants_ip(snap, &dst->ip, ret_name);
     }
     // A range says nothing of the pods and services whose addresses are in it.
-    if (service != NULL && route_wants_ip(snap, &dst->ip, ret_name) && nth-- == 0) {
-        return true;
+    if (service != NULL && route_wants_ip(snap, &dst->ip, ret_name)) {
+        if (nth-- == 0) {
+            return true;
+        }
+    } else if (service != NULL && service->n_endpoints == 0 && service->waypoint[0] == '\0' &&
+               nth-- == 0) {
+        return name_ip(snap, &dst->ip, ret_name);
     }
     const char *const waypoints[] = {workload != NULL ? workload->common->waypoint
                                                       : service->waypoint,

@@ -9,7 +9,8 @@
 enum { ROUTE_WANT_MAX = 600 }; // with NUL
 
 // The one with number `nth` of what route_outbound() of `source` to `dst` lacks, in the order in
-// which it is needed: the destination, or else its waypoints. False: there is none.
+// which it is needed: the destination, a service without endpoints, too (istiod tells of new ones
+// when it is asked), or else its waypoints. False: there is none.
 MUST_USE bool route_wants(const struct snapshot *snap, const struct workload *source,
                           const struct addr *dst, unsigned nth, char ret_name[ROUTE_WANT_MAX]);
 // Of the workload or service that has an address. False: one is known, or nobody in a mesh has

@@ -32,7 +32,8 @@ struct demand {
     struct hmap_node by_name;
     struct list in_answered;
     struct list in_absent; // while it is known not to be there
-    bool is_waiting, exists;
+    bool is_waiting;
+    bool exists, was_absent; // as it was answered last; neither before
     uint32_t len;
     uint8_t name[];
 };
@@ -57,6 +58,7 @@ struct xds_client {
     struct hmap demands;
     size_t n_demands;
     struct list absent; // struct demand, the one that was wanted last behind
+    unsigned marker; // of the next question that is asked again: 0 or 1
     struct list queue; // struct message
     struct message *pulled; // the last one
     bool is_open;
@@ -176,6 +178,30 @@ static void put_subscribe(struct xds_client *c, ProtobufCBinaryData *names, size
     put_request(c, &request, XDS_ADDRESS);
 }
 
+// A name is wanted, for the first time or again, and another one, `gone` (NULL: none), not any
+// more. istiod answers only what changes the subscriptions, and takes a request that subscribes to
+// nothing for the end of all that is: so with a name that is subscribed already a marker, nobody's
+// name, comes and the former one goes.
+static void put_question(struct xds_client *c, const struct demand *demand, bool is_again,
+                         const struct demand *gone) {
+    static const char *const markers[] = {"/again-0", "/again-1"};
+    Xds__Request request = XDS__REQUEST__INIT;
+    ProtobufCBinaryData names[2] = {bytes_of(slice_make(demand->name, demand->len))}, without;
+    request.resource_names_subscribe = names;
+    request.n_resource_names_subscribe = 1;
+    request.resource_names_unsubscribe = &without;
+    if (is_again) {
+        names[request.n_resource_names_subscribe++] = bytes_of(slice_str(markers[c->marker]));
+        c->marker ^= 1;
+        without = bytes_of(slice_str(markers[c->marker]));
+        request.n_resource_names_unsubscribe = 1;
+    } else if (gone != NULL) {
+        without = bytes_of(slice_make(gone->name, gone->len));
+        request.n_resource_names_unsubscribe = 1;
+    }
+    put_request(c, &request, XDS_ADDRESS);
+}
+
 static void subscribe_demands(struct xds_client *c) {
     ProtobufCBinaryData *names = xcalloc(c->n_demands + 1, sizeof(*names));
     size_t n = 0, n_bytes = 0;
@@ -240,6 +266,19 @@ void xds_client_open(struct xds_client *c, uint64_t now) {
     }
 }
 
+// What was absent is so for as long as nobody can say anything else.
+static void settle_absent(struct xds_client *c) {
+    for (struct hmap_node *pos = hmap_first(&c->demands); pos != NULL;
+         pos = hmap_next(&c->demands, pos)) {
+        struct demand *demand = HMAP_ITEM(pos, struct demand, by_name);
+        if (demand->is_waiting && demand->was_absent) {
+            demand->is_waiting = false;
+            list_push_back(&c->absent, &demand->in_absent);
+            c->params.ops->answered(c->params.arg, slice_make(demand->name, demand->len), false);
+        }
+    }
+}
+
 void xds_client_closed(struct xds_client *c, bool is_clean, uint64_t now) {
     bool was_good = c->is_open && now - c->opened_at >= MS_TO_NS(GOOD_STREAM_MS);
     bool is_first = is_clean || was_good || c->delay_ms == 0;
@@ -249,6 +288,7 @@ void xds_client_closed(struct xds_client *c, bool is_clean, uint64_t now) {
     c->retry_at = now + delay_ns / 2 + rand_below(&c->rand, delay_ns / 2 + 1);
     c->is_open = false;
     drop_queue(c);
+    settle_absent(c);
 }
 
 uint64_t xds_client_retry_at(const struct xds_client *c) {
@@ -333,6 +373,7 @@ static void answer(struct response *r, struct slice name, bool exists) {
         return;
     }
     demand->exists = exists;
+    demand->was_absent = !exists;
     list_del(&demand->in_absent);
     if (!exists) {
         list_push_back(&r->client->absent, &demand->in_absent);
@@ -529,32 +570,20 @@ size_t xds_client_n_demands(const struct xds_client *c) {
     return c->n_demands;
 }
 
-// False: all are there, or waited for.
-static bool make_room(struct xds_client *c) {
+// The one that goes, to be freed. NULL: all are there, or waited for.
+static struct demand *make_room(struct xds_client *c) {
     struct list *oldest = list_pop_front(&c->absent);
     if (oldest == NULL) {
-        return false;
+        return NULL;
     }
     struct demand *demand = LIST_ITEM(oldest, struct demand, in_absent);
-    if (c->is_open) {
-        Xds__Request request = XDS__REQUEST__INIT;
-        ProtobufCBinaryData item = bytes_of(slice_make(demand->name, demand->len));
-        request.resource_names_unsubscribe = &item;
-        request.n_resource_names_unsubscribe = 1;
-        put_request(c, &request, XDS_ADDRESS);
-    }
     list_del(&demand->in_answered);
     hmap_remove(&c->demands, &demand->by_name);
-    free(demand);
     c->n_demands--;
-    return true;
+    return demand;
 }
 
 static struct demand *add_demand(struct xds_client *c, struct slice name) {
-    if (name.len == 0 || name.len > XDS_NAME_MAX ||
-        (c->n_demands == XDS_DEMANDS_MAX && !make_room(c))) {
-        return NULL;
-    }
     struct demand *demand = xcalloc(1, sizeof(*demand) + name.len);
     demand->len = (uint32_t)name.len;
     slice_copy(demand->name, name);
@@ -566,24 +595,29 @@ static struct demand *add_demand(struct xds_client *c, struct slice name) {
 }
 
 enum xds_want xds_client_want(struct xds_client *c, struct slice name) {
-    struct demand *demand = find_demand(c, name);
+    struct demand *demand = find_demand(c, name), *gone = NULL;
+    bool is_again = demand != NULL;
     CHECK(c->params.on_demand);
     if (demand == NULL) {
-        demand = add_demand(c, name);
-        if (demand == NULL) {
+        bool is_full = c->n_demands == XDS_DEMANDS_MAX;
+        if (name.len == 0 || name.len > XDS_NAME_MAX ||
+            (is_full && (gone = make_room(c)) == NULL)) {
             return XDS_WANT_REFUSED;
         }
+        demand = add_demand(c, name);
     } else if (demand->is_waiting) {
         return XDS_WANT_WAIT;
-    } else if (!demand->exists) {
+    } else if (demand->was_absent) {
         list_del(&demand->in_absent);
-        list_push_back(&c->absent, &demand->in_absent);
-        return XDS_WANT_ABSENT;
+        if (!c->is_open) {
+            list_push_back(&c->absent, &demand->in_absent);
+            return XDS_WANT_ABSENT;
+        }
     }
     demand->is_waiting = true;
     if (c->is_open) {
-        ProtobufCBinaryData item = bytes_of(name);
-        put_subscribe(c, &item, 1);
+        put_question(c, demand, is_again, gone);
     }
+    free(gone);
     return XDS_WANT_WAIT;
 }

@@ -11,8 +11,10 @@
 //
 // On demand (Address only): nothing is subscribed but what xds_client_want() named, as
 // "NETWORK/IP", "NS/HOSTNAME" or the uid of a workload. What is there stays subscribed, as in
-// ztunnel. What is not stays so, too: the server tells when it comes. When there are
-// XDS_DEMANDS_MAX names, the absent one that was wanted the longest ago makes room.
+// ztunnel. What is not stays so, too, but istiod tells of a change by the names that things have in
+// it, and of an address not at all; nor does it answer what is subscribed already. So a name that
+// is wanted again is subscribed along with a marker. When there are XDS_DEMANDS_MAX names, the
+// absent one that was wanted the longest ago makes room.
 //
 // Pure: messages in and out are bytes, time is an argument. Thread: control.
 #pragma once
@@ -27,7 +29,7 @@ enum {
     XDS_DEMANDS_MAX = 16384,
 };
 
-// What comes out of xds_client_recv(); all arguments are borrowed for the call.
+// What comes out of xds_client_recv() and _closed(); all arguments are borrowed for the call.
 struct xds_client_ops {
     // False: the resource is refused, with a reason. As xds_decode().
     bool (*set)(void *arg, enum xds_type type, struct slice name, struct slice body,
@@ -35,8 +37,8 @@ struct xds_client_ops {
     void (*del)(void *arg, enum xds_type type, struct slice name);
     // The response is through. `nack` names what was refused; "" = nothing.
     void (*applied)(void *arg, enum xds_type type, const char *nack);
-    // Something that was wanted is there, or is known not to be; after applied(). NULL without
-    // on_demand.
+    // Something that was wanted is there, or is known not to be; after applied(), or when the
+    // stream ends before the server said again that it is absent. NULL without on_demand.
     void (*answered)(void *arg, struct slice name, bool exists);
 };
 
@@ -75,8 +77,9 @@ size_t xds_client_n_demands(const struct xds_client *client);
 
 enum xds_want {
     XDS_WANT_WAIT, // answered() will tell, with this stream or a later one
-    XDS_WANT_ABSENT, // the server said so, and will tell when that changes
+    XDS_WANT_ABSENT, // the server said so, and there is no stream to ask again
     XDS_WANT_REFUSED, // XDS_DEMANDS_MAX names are there, or waited for; or it is no name
 };
-// The name was looked up and is not there. (When the server sent it before, it is asked again.)
+// The name was looked up, and is not there or has nothing to offer: the server is asked, also when
+// it was before.
 enum xds_want xds_client_want(struct xds_client *client, struct slice name);

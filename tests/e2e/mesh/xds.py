@@ -118,6 +118,7 @@ class Stream:
     def __init__(self, metadata):
         self.metadata = dict(metadata)
         self.asks, self.answers = [], queue.Queue()
+        self.subscribed = set()  # on demand
 
     def is_on_demand(self, ask):
         """Nothing is wanted but what is named."""
@@ -197,8 +198,17 @@ class Discovery(Istiod):
         stream.answers.put(self.response(ask.type, fresh, gone)[1])
 
     def answer_demand(self, stream, ask):
-        """As istiod: what has the name, and all endpoints of a service; or that nothing has it."""
+        """As istiod: what has the name, and all endpoints of a service; or that nothing has it. What
+        changes no subscription is not answered; what subscribes to nothing, by the end of all."""
         if "*" in ask.subscribe or self.is_silent:
+            return
+        before = set(stream.subscribed)
+        stream.subscribed |= set(ask.subscribe)
+        stream.subscribed -= set(ask.unsubscribe)
+        if stream.subscribed == before:
+            return
+        if not set(ask.subscribe) - set(ask.unsubscribe):
+            stream.answers.put(self.response(ask.type, {}, sorted(before))[1])
             return
         with self.lock:
             have = self.resources[ask.type]

@@ -15,7 +15,9 @@ static void publish_mesh(void) {
     struct workload *there =
         FX_WORKLOAD("a", "there", "10.0.0.3", .common.waypoint = "a/way.a.svc.cluster.local");
     struct workload *by_ip = FX_WORKLOAD("a", "byip", "10.0.0.4", .common.waypoint = "10.9.9.9");
-    fx_publish(FX_SERVICE(.ns = "a", .name = "web", .vips = "10.1.0.1", .ports = {80}),
+    fx_publish(FX_SERVICE(.ns = "a", .name = "web", .vips = "10.1.0.1", .ports = {80},
+                          .members = {there}),
+               FX_SERVICE(.ns = "a", .name = "empty", .vips = "10.1.0.5", .ports = {80}),
                FX_SERVICE(.ns = "a", .name = "way", .vips = "10.1.0.2", .ports = {15008}),
                FX_SERVICE(.ns = "a", .name = "two", .vips = "10.1.0.3", .ports = {80},
                           .more = {.waypoint = "a/one.a.svc.cluster.local",
@@ -45,6 +47,7 @@ static void test_route(void **state) {
         {"10.0.0.1:80", {""}},
         {"10.1.0.1:80", {""}},
         {"10.1.0.1:81", {""}}, // the service is known, its port is not
+        {"10.1.0.5:80", {"/10.1.0.5", ""}}, // it may have got endpoints
         {"10.0.0.2:80", {"a/gone.a.svc.cluster.local", ""}},
         {"10.0.0.3:80", {""}},
         {"10.0.0.4:80", {"/10.9.9.9", ""}},

@@ -392,8 +392,10 @@ static void test_on_demand(void **state) {
     assert_string_equal(next(), "address nonce=n1");
     assert_string_equal(seen.answered, "+/10.0.0.9 -shop/web ");
     assert_string_equal(body_of(XDS_ADDRESS, "uid-9"), "A");
-    // The server will tell when it comes.
-    assert_int_equal(xds_client_want(client, SLICE_LIT("shop/web")), XDS_WANT_ABSENT);
+    // The server does not answer what is subscribed already.
+    assert_int_equal(xds_client_want(client, SLICE_LIT("shop/web")), XDS_WANT_WAIT);
+    assert_string_equal(next(), "address sub=shop/web,/again-0 unsub=/again-1");
+    assert_int_equal(xds_client_want(client, SLICE_LIT("shop/web")), XDS_WANT_WAIT);
     assert_string_equal(next(), "");
     seen.answered[0] = '\0';
     fx_response_init(&r, XDS_ADDRESS, "n2");
@@ -401,11 +403,12 @@ static void test_on_demand(void **state) {
     fx_response_remove(&r, "uid-9");
     receive(&r);
     assert_string_equal(next(), "address nonce=n2");
-    assert_string_equal(seen.answered, ""); // nobody waits
+    assert_string_equal(seen.answered, "+shop/web ");
+    seen.answered[0] = '\0';
     assert_string_equal(body_of(XDS_ADDRESS, "shop/web"), "W");
     // It was there, and is not any more under that address: asked again.
     assert_int_equal(xds_client_want(client, SLICE_LIT("/10.0.0.9")), XDS_WANT_WAIT);
-    assert_string_equal(next(), "address sub=/10.0.0.9");
+    assert_string_equal(next(), "address sub=/10.0.0.9,/again-1 unsub=/again-0");
     xds_client_closed(client, false, 0);
     xds_client_open(client, 0);
     assert_string_equal(next(), "address node=NODE sub=* unsub=* known=shop/web:1");
@@ -417,6 +420,12 @@ static void test_on_demand(void **state) {
     fx_response_remove(&r, "/10.0.0.9");
     receive(&r);
     assert_string_equal(seen.answered, "-/10.0.0.9 "); // waited over two streams
+    // What was absent is so while nobody can be asked.
+    seen.answered[0] = '\0';
+    assert_int_equal(xds_client_want(client, SLICE_LIT("/10.0.0.9")), XDS_WANT_WAIT);
+    xds_client_closed(client, false, 0);
+    assert_string_equal(seen.answered, "-/10.0.0.9 ");
+    assert_int_equal(xds_client_want(client, SLICE_LIT("/10.0.0.9")), XDS_WANT_ABSENT);
     assert_int_equal(xds_client_want(client, slice_make(NULL, 0)), XDS_WANT_REFUSED);
 }
 
@@ -476,18 +485,21 @@ static void test_on_demand_room(void **state) {
     fx_response_remove(&r, "/10.0.0.3");
     receive(&r);
     assert_string_equal(next(), "address nonce=n1");
-    assert_int_equal(xds_client_want(client, SLICE_LIT("/10.0.0.1")), XDS_WANT_ABSENT);
+    assert_int_equal(xds_client_want(client, SLICE_LIT("/10.0.0.1")), XDS_WANT_WAIT);
+    assert_string_equal(next(), "address sub=/10.0.0.1,/again-0 unsub=/again-1");
+    fx_response_init(&r, XDS_ADDRESS, "n1b");
+    fx_response_remove(&r, "/10.0.0.1");
+    receive(&r);
+    assert_string_equal(next(), "address nonce=n1b");
     assert_int_equal(xds_client_want(client, SLICE_LIT("/new")), XDS_WANT_WAIT);
-    assert_string_equal(next(), "address unsub=/10.0.0.2");
-    assert_string_equal(next(), "address sub=/new");
+    assert_string_equal(next(), "address sub=/new unsub=/10.0.0.2");
     fx_response_init(&r, XDS_ADDRESS, "n2"); // what has come is no longer absent
     fx_response_add(&r, "uid-3", "1", SLICE_LIT("A"));
     fx_response_alias(&r, "/10.0.0.3");
     receive(&r);
     assert_string_equal(next(), "address nonce=n2");
     assert_int_equal(xds_client_want(client, SLICE_LIT("/newer")), XDS_WANT_WAIT);
-    assert_string_equal(next(), "address unsub=/10.0.0.1");
-    assert_string_equal(next(), "address sub=/newer");
+    assert_string_equal(next(), "address sub=/newer unsub=/10.0.0.1");
     assert_int_equal(xds_client_want(client, SLICE_LIT("/newest")), XDS_WANT_REFUSED);
     assert_int_equal(xds_client_n_demands(client), XDS_DEMANDS_MAX);
 }
