@@ -20,7 +20,7 @@ KUBE_TESTS = ROOT / "tests" / "kube"
 OURS = "ztun.io/tutorial"  # the label of the namespaces that may be deleted
 ZONE_LABELS = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
 WATCHER = "wire"  # the pod with tcpdump
-# What a change has to do before the next command relies on it.
+# Verbs after which istiod and the proxies have something to hear of before a pod's traffic relies on it.
 CHANGES = {"apply", "delete", "label", "patch", "rollout", "scale", "set"}
 PROBE = ("curl -s -o /dev/null --max-time 5 http://{host}:{port}/ || "
          "timeout 5 bash -c 'exec 3<>/dev/tcp/{host}/{port}; echo >&3; head -1 <&3'")
@@ -120,6 +120,7 @@ class KubeRow(Row):
         self.nodes = node_names()[:2]
         self.namespaces = []  # that this row made
         self.old_labels = {}  # of nodes
+        self.changed_at = None  # until this is settled
 
     # The mesh
 
@@ -137,6 +138,7 @@ class KubeRow(Row):
         self.wait_ready()
         self.wait_programmed()
         self.wait_served([doc for doc in docs if is_kind(doc, "Service")])
+        self.changed_at = None
 
     def down(self):
         for ns in self.namespaces:
@@ -274,10 +276,16 @@ class KubeRow(Row):
     # Commands
 
     def run(self, *args, **how):
+        if args[0] == "exec":
+            self.settle()
         out = self.command(*self.tool, *args, **how)
         if args[0] in CHANGES:
-            self.settle()
+            self.changed_at = time.monotonic()
         return out
+
+    def start(self, *args):
+        self.settle()
+        return super().start(*args)
 
     def apply(self, *files):
         for file in files:
@@ -294,8 +302,10 @@ class KubeRow(Row):
             self.run("apply", "-f", "-", stdin=yaml.safe_dump_all(map(self.as_here, docs)))
 
     def settle(self):
-        """Until istiod and the proxies have heard of a change, on a machine of the given patience."""
-        time.sleep(SETTLE_S)
+        """Until istiod and the proxies have heard of the last change, on a machine of the given patience."""
+        if self.changed_at is not None:
+            time.sleep(max(0, self.changed_at + SETTLE_S - time.monotonic()))
+            self.changed_at = None
 
     def image(self, deployment, image, container="recommendation"):
         super().image(deployment, image_of(image), container)

@@ -105,7 +105,7 @@ def wire(r, node):
                 if line.startswith("listening on"):
                     break
             yield seen
-            r.settle()
+            time.sleep(r.patience)  # the last packets are on their way to tcpdump
         finally:
             process.send_signal(signal.SIGTERM)
             out = process.communicate(timeout=25)[0]

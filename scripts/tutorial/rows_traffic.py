@@ -125,6 +125,7 @@ def mirror_trouble(r):
     r.apply(C + "destination-rule.yaml", C + "mirror.yaml")
 
     def ask(what, copies):
+        r.settle()
         begin = time.monotonic()
         lines = r.requests(20)
         n = sum(version(x) == "v1" for x in lines)
@@ -142,7 +143,6 @@ def mirror_trouble(r):
     misbehave(r)
     ask("failing", 40)
     r.run("scale", "deployment/recommendation-v2", "-n", r.ns, "--replicas", 0)
-    r.settle()
     ask("gone", 0)
 
 

@@ -54,7 +54,7 @@ def test_a_pod_that_comes_later(world):
     world.mesh.wait_redirected()
     try:
         assert tunnelled(world, world.client, app, "http://late:8080/")["pod"] == "late"
-        assert tunnelled(world, app, world.client, "http://client:8080/")["pod"] == "client"
+        assert tunnelled(world, app, world.near, "http://near:8080/")["pod"] == "near"
     finally:
         world.mesh.apps.pop("late").close()
         kubectl("delete", "-n", world.mesh.name, "pod/late", "service/late", "serviceaccount/late")
