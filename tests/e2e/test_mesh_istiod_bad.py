@@ -3,11 +3,12 @@
 messages, resources that are refused again and again, the same twice, versions that go back."""
 
 import json
+import re
 
 import pytest
-from lablib import wait_until
+from lablib import SANITIZED, wait_until
 from mesh.fixtures import shown  # noqa: F401
-from mesh.istiod import Root
+from mesh.istiod import Root, fields
 from mesh.relay import Relay
 from mesh.topology import Mesh
 from mesh.xds import ADDRESS, Discovery, Own, item, service, workload
@@ -57,6 +58,50 @@ def services(node):
 def cut_streams(istiod):
     istiod.stop()
     istiod.start()
+
+
+def padded(name, ip, size):
+    """(name, Address) of a service, with a field of that size that nobody knows."""
+    key, body = service(name, ip, {80: 8080})
+    inner = fields(body)[0][1]
+    return key, item(2, inner + item(99, bytes(size)))
+
+
+def test_largest_response(mesh, istiod):
+    """200 MiB in one message, as ztunnel takes, is taken and its memory is given back; beyond, the
+    stream ends and what is known stays."""
+    node, mib, limit = mesh.own, 1 << 20, 200 << 20
+    full = dict(padded(f"pad{i}", f"10.96.9.{i}", 3 * mib) for i in range(1, 67))
+    base = istiod.response(ADDRESS, {name: ("v1", body) for name, body in full.items()},
+                           nonce="big")[1]
+    before = node.memory()
+
+    def answer(size):
+        """A message of that size: one more resource fills it up."""
+        def tail(pad):
+            name, body = padded("last", "10.96.9.99", pad)
+            return item(2, item(1, "v1") + item(2, item(1, ADDRESS) + item(2, body)) + item(3, name))
+
+        room = size - len(base)
+        data = base + tail(2 * room - len(tail(room)))  # what is around it is as long for both
+        assert len(data) == size
+        return data
+
+    stream = istiod.connected(1)[0]
+    istiod.send(answer(limit))
+    ask = wait_until(lambda: stream.answered("big"), 60, "it is answered")
+    assert ask.error is None
+    assert {"last", "pad66", "web"} <= set(services(node))
+    wait_until(lambda: SANITIZED or node.memory() < before + 64 * mib, 60, "its memory is back")
+
+    mark = node.mark()
+    istiod.send(answer(limit + 1))
+    lines = wait_until(lambda: node.log(mark, reason=re.compile("more than 209715200 bytes")), 60)
+    assert lines[0]["status"] == "RESOURCE_EXHAUSTED"
+    after = wait_until(lambda: [s for s in istiod.connected(1, 60) if s is not stream], 60)
+    assert after[0].answered("big") is None
+    assert "web" in services(node) and "last" not in services(node), "gone with the new stream"
+    wait_until(lambda: SANITIZED or node.memory() < before + 64 * mib, 60, "its memory is back")
 
 
 @pytest.mark.main
