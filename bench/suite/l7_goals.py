@@ -23,15 +23,30 @@ def over_all_rounds(ctx, key, names, share):
         f"{name} {number(percentile(ends, share))}" for name, ends in slots.items())
 
 
+def on_one_core(made):
+    """What the same figure is where the scheduler has no choice, as words."""
+    if made is None or made["ratio"] is None:
+        return ""
+    return f"on one core {ranged((made['ratio'], *made['ratio_spread']))}"
+
+
+def cheaper_of(results):
+    """Whichever of the two is cheaper, round by round."""
+    return low_floor(*(column(results, name, "cpu_us") for name in PLAIN_PEERS))
+
+
 def plain_rows(ctx):
+    core = ctx.results.get("l7-plain-core-1000", {})
     for load in LOADS:
         key = f"l7-plain-{load}"
         results = ctx.results.get(key, {})
         if "waypoint" in results:
-            # Whichever of the two is cheaper, round by round.
-            peer = low_floor(*(column(results, name, "cpu_us") for name in PLAIN_PEERS))
-            yield row(key, ours=column(results, "waypoint", "cpu_us"), peer=peer,
-                      note=against_envoy(results), noise=noise(results))
+            made = row(key, ours=column(results, "waypoint", "cpu_us"), peer=cheaper_of(results),
+                       note=against_envoy(results), noise=noise(results))
+            if load == "1000" and "waypoint" in core:
+                same = row(key, ours=column(core, "waypoint", "cpu_us"), peer=cheaper_of(core))
+                made["note"] = "; ".join(filter(None, (made["note"], on_one_core(same))))
+            yield made
     results = ctx.results.get("l7-plain-1000", {})
     if "waypoint" in results and "direct" in results:
         for point in ("p50", "p99"):
@@ -39,7 +54,9 @@ def plain_rows(ctx):
                                PLAIN_PEERS, ())
             more = over_all_rounds(ctx, "l7-plain-1000", ("direct", *PLAIN_PEERS, "waypoint"),
                                    int(point[1:]) / 100)
-            made["note"] = "; ".join(filter(None, (made["note"], more)))
+            same = latency_row(core, made["id"], point, ("waypoint", "direct"), PLAIN_PEERS, ()) \
+                if "waypoint" in core and "direct" in core else None
+            made["note"] = "; ".join(filter(None, (made["note"], more, on_one_core(same))))
             yield made
 
 

@@ -75,7 +75,7 @@ def start(ctx, made, name, maker):
         ctx.leave_out(name, str(error))
 
 
-def plain(ctx, which):
+def plain(ctx, which, prefix="l7-plain"):
     """One reverse proxy between client and server, plain HTTP/1.1 on both sides."""
     makers = {"direct": lambda c: l7.direct(), "haproxy": l7.haproxy, "nginx": l7.nginx,
               "envoy": l7.envoy_plain, "waypoint": lambda c: l7.waypoint_plain(c)[0]}
@@ -86,11 +86,22 @@ def plain(ctx, which):
     try:
         for name in ctx.names(makers):
             start(ctx, made, name, lambda n=name: makers[n](ctx))
-        both_loads(ctx, "l7-plain", made, backend.worker, which)
+        both_loads(ctx, prefix, made, backend.worker, which)
     finally:
         for series in made.values():
             series.stop()
         backend.stop()
+
+
+def plain_on_one_core(ctx):
+    """The same with load generator, proxies and server on one core, so that the scheduler has no
+    other to put one of them on."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})  # what is started has it too
+    try:
+        plain(ctx, ("1000",), "l7-plain-core")
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def waypoint(ctx, which):
@@ -294,6 +305,7 @@ def reload(ctx):
 def add(parts):
     parts.add("l7-memory", memory)
     parts.add("l7-plain-1000", lambda ctx: plain(ctx, ("1000",)))
+    parts.add("l7-plain-core", plain_on_one_core)
     parts.add("l7-plain-saturated", lambda ctx: plain(ctx, ("saturated",)), quick=True)
     parts.add("l7-waypoint-1000", lambda ctx: waypoint(ctx, ("1000",)))
     parts.add("l7-waypoint-saturated", lambda ctx: waypoint(ctx, ("saturated",)), quick=True)
