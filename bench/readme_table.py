@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the goals of a report into README.md, between the two marks there: a row for each line of the
-table of goals, with what is met and what is not.
+"""Puts the goals of reports into README.md, between the two marks there: a row for each line of the
+table of goals, with what is met and what is not. What a newer report of a part has replaces what an
+older one of the whole suite has.
 
-    bench/readme_table.py bench/results/REPORT.json
+    bench/readme_table.py bench/results/REPORT.json [NEWER.json...]
 """
 
 import json
@@ -24,30 +25,45 @@ def figure(goal):
     return f"`{goal['id']}` {shown} ({goal['wanted']})"
 
 
-def lines_of(report):
+def newest(reports):
+    """The goals, each of the last report that measured it."""
+    found = {}
+    for report in reports:
+        for goal in report["goals"]:
+            if goal["id"] not in found or goal["ours"] is not None:
+                found[goal["id"]] = goal
+    return list(found.values())
+
+
+def lines_of(all_goals):
     lines = ["| | Met | Missed | No verdict |", "|---|---|---|---|"]
     for line, title in LINES.items():
-        goals = [g for g in report["goals"] if g["line"] == line]
+        goals = [g for g in all_goals if g["line"] == line]
         met, missed = ([g for g in goals if g["met"] is verdict] for verdict in (True, False))
         lines.append(f"| {title} | " + "<br>".join(map(figure, met)) + " | " +
                      "<br>".join(map(figure, missed)) + f" | {len(goals) - len(met) - len(missed)} |")
     return lines
 
 
+def source(path, report):
+    """Where figures are from, in words."""
+    link = path.with_suffix(".md").relative_to(ROOT)
+    return f"[the report]({link}) of {report['environment']['date'][:10]}, made by `{report['command']}`"
+
+
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    path = pathlib.Path(sys.argv[1]).resolve()
-    report = json.loads(path.read_text(encoding="utf-8"))
-    env = report["environment"]
+    paths = [pathlib.Path(arg).resolve() for arg in sys.argv[1:]]
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    env = reports[-1]["environment"]
+    sources = "; where there is a newer figure, from ".join(map(source, paths, reports))
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         sys.exit(f"README.md: no place between '{BEGIN}' and '{END}'")
-    link = path.with_suffix(".md").relative_to(ROOT)
-    made = [BEGIN, "", f"From [the report]({link}) of {env['date'][:10]}, made by "
-            f"`{report['command']}` on {env['cpus']} x {env['cpu']}; R is ours over the peer, F ours "
-            "over the floor of the same run.", "", *lines_of(report), "",
+    made = [BEGIN, "", f"From {sources}, on {env['cpus']} x {env['cpu']}; R is ours over the peer, F "
+            "ours over the floor of the same run.", "", *lines_of(newest(reports)), "",
             "Bold: misses its goal. [bench/](bench) has the suite (`make bench`), "
             "[docs/COMPARISON.md](docs/COMPARISON.md) the other meshes.", "", END]
     head, rest = text.split(BEGIN)
