@@ -45,10 +45,9 @@ def lines_of(all_goals):
     return lines
 
 
-def source(path, report):
+def source(path, report, name):
     """Where figures are from, in words."""
-    link = path.with_suffix(".md").relative_to(ROOT)
-    return f"[the report]({link}) of {report['environment']['date'][:10]}, made by `{report['command']}`"
+    return f"[{name}]({path.with_suffix('.md').relative_to(ROOT)}) of {report['environment']['date'][:16]}"
 
 
 def main():
@@ -57,7 +56,11 @@ def main():
     paths = [pathlib.Path(arg).resolve() for arg in sys.argv[1:]]
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     env = reports[-1]["environment"]
-    sources = "; where there is a newer figure, from ".join(map(source, paths, reports))
+    sources = source(paths[0], reports[0], "the report") + f", made by `{reports[0]['command']}`"
+    if len(paths) > 1:
+        sources += ", and newer ones of parts (" + ", ".join(
+            source(path, report, f"{i}") for i, (path, report)
+            in enumerate(zip(paths[1:], reports[1:]), 1)) + ")"
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:

@@ -4,7 +4,7 @@
 #
 #   scripts/bench.sh [RUN.PY-ARGUMENT...]
 #
-#   QUICK=1      about four minutes instead of twenty-eight
+#   QUICK=1      about four minutes instead of forty
 #   ROUNDS=N     rounds A B B A of each part, instead of 5 (2 with QUICK)
 #   BENCH=part   one part or several, with commas: l4-bulk, l4-storm, l7-plain, scale, self, matrix ...
 #   ZTUNNEL_BIN  a ztunnel to measure beside ztun

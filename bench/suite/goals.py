@@ -190,9 +190,8 @@ def tunnel_rows(ctx):
     yield row("l4-tunnel-client-x25519", ours=[r["x25519_client_us"] for r in tunnels["rounds"]],
               floor=[r["x25519_handshake"]["client_us"] + r["bare_us"][0]
                      for r in tunnels["rounds"]],
-              note="to a server that has no other group: a second hello at first, then two key "
-                   "shares, the hybrid's of which is for nothing; a flow on a pooled tunnel is "
-                   "taken off")
+              note="to a server that has no other group, which a tunnel before has shown: one key "
+                   "share; a flow on a pooled tunnel is taken off")
     yield row("l4-tunnel-server-x25519", ours=[r["x25519_server_us"] for r in tunnels["rounds"]],
               floor=[r["x25519_handshake"]["server_us"] + r["bare_us"][1]
                      for r in tunnels["rounds"]],

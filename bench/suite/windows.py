@@ -103,7 +103,7 @@ def machines_part(ctx, load_argv, client_ns, netns, cpu_s, count=1):
     computing = Computing(ctx, cpu_s, count)
     windows = Windows(ctx, load_argv, client_ns, netns)
     try:
-        windows.run(3 if ctx.quick else 20, 2, computing.event, None, computing.prepare)
+        windows.run(3 if ctx.quick else 10, 2, computing.event, None, computing.prepare)
         computing.collect()
     finally:
         computing.stop()
